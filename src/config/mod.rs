@@ -1,0 +1,196 @@
+//! The configuration as types, for every other module: it comes out right or not at all.
+//!
+//! A value is looked for in the environment, then the file, then the upstream's preset, then the
+//! defaults; each remembers where it was found.
+
+mod address;
+mod environment;
+mod listener;
+mod load;
+mod preset;
+mod rule;
+mod secret;
+mod section;
+mod tree;
+mod unit;
+mod upstream;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use self::address::{Endpoint, ListenAddress, Network};
+pub use self::listener::{Access, Admin, HostPattern, Listener, ServerTls};
+pub use self::load::{ConfigError, find_file};
+pub use self::rule::{PathPattern, Rule, Rules};
+pub use self::secret::{SecretError, SecretSource};
+pub use self::section::{Fault, Setting};
+pub use self::tree::Origin;
+pub use self::upstream::{ClientAuth, OutboundProxy, Timeouts, Upstream};
+
+use self::section::Section;
+use self::unit::{Size, Span};
+
+/// Everything that one daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The APIs, each with its own credentials and token.
+    pub upstreams: Vec<Upstream>,
+    /// Where callers come in.
+    pub listeners: Vec<Listener>,
+    /// Where status, health and metrics are.
+    pub admin: Admin,
+    /// Workers and stop.
+    pub server: Server,
+    /// Bounds on callers.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Where pulled messages are kept.
+    pub spool: Spool,
+    /// Every value in force with its origin, secrets redacted.
+    pub settings: Vec<Setting>,
+    /// What works and should be known.
+    pub warnings: Vec<String>,
+}
+
+/// Workers and stop.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Worker threads; 0 takes one a core, at most 4.
+    pub workers: usize,
+    /// The whole time that a stop may take.
+    pub drain: Duration,
+    /// The part of it at the start in which callers are told and still served.
+    pub lame_duck: Duration,
+}
+
+/// Bounds on callers, over all listeners.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's head: 431 beyond.
+    pub head: usize,
+    /// Fields of a request's head: 431 beyond.
+    pub fields: usize,
+    /// Bytes of a request's target: 414 beyond.
+    pub target: usize,
+    /// Bytes of a request's body, 0 for no bound: 413 beyond.
+    pub body: u64,
+    /// How long the first byte may take, and then the rest of the head: 408 beyond.
+    pub first_byte: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// Connections at once; more wait in the listener's backlog.
+    pub connections: usize,
+    /// Requests at once: 503 beyond.
+    pub in_flight: usize,
+    /// Requests at once from one caller address, 0 for no bound: 503 beyond.
+    pub per_caller: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A level, or tracing's filter directives.
+    pub level: String,
+    /// Text for people, JSON for machines.
+    pub format: LogFormat,
+    /// Appended to, in place of standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Where pulled messages are kept until somebody has them.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// The directory; in memory without one.
+    pub directory: Option<PathBuf>,
+}
+
+impl Server {
+    fn read(mut section: Section<'_>) -> Self {
+        let server = Self {
+            workers: section.or("workers", "0"),
+            drain: section.or::<Span>("drain", "\"25s\"").0,
+            lame_duck: section.or::<Span>("lame_duck", "\"2s\"").0,
+        };
+        if server.lame_duck > server.drain {
+            section.fault("lame_duck", "is longer than drain, which it is a part of");
+        }
+        section.finish();
+        server
+    }
+}
+
+impl Limits {
+    fn read(mut section: Section<'_>) -> Self {
+        let mut bytes =
+            |key, default| usize::try_from(section.or::<Size>(key, default).0).unwrap_or(usize::MAX);
+        let (head, target) = (bytes("head", "\"64KiB\""), bytes("target", "\"8KiB\""));
+        let limits = Self {
+            head,
+            fields: section.or("fields", "100"),
+            target,
+            body: section.or::<Size>("body", "\"0\"").0,
+            first_byte: section.or::<Span>("first_byte", "\"10s\"").0,
+            keep_alive: section.or::<Span>("keep_alive", "\"75s\"").0,
+            connections: section.or("connections", "8192"),
+            in_flight: section.or("in_flight", "2048"),
+            per_caller: section.or("per_caller", "0"),
+        };
+        for (key, value) in [
+            ("head", limits.head),
+            ("fields", limits.fields),
+            ("target", limits.target),
+            ("connections", limits.connections),
+            ("in_flight", limits.in_flight),
+        ] {
+            if value == 0 {
+                section.fault(
+                    key,
+                    "is 0, which lets nothing through; leave it out for the default",
+                );
+            }
+        }
+        if limits.fields > MAX_FIELDS {
+            section.fault("fields", format!("is over {MAX_FIELDS}, the most there can be"));
+        }
+        section.finish();
+        limits
+    }
+}
+
+/// The largest `limits.fields`: heads are parsed into a table of this size.
+pub const MAX_FIELDS: usize = 256;
+
+impl Log {
+    fn read(mut section: Section<'_>) -> Self {
+        let log = Self {
+            level: section.or("level", "\"info\""),
+            format: section.or("format", "\"text\""),
+            file: section.optional("file"),
+        };
+        section.finish();
+        log
+    }
+}
+
+impl Spool {
+    fn read(mut section: Section<'_>) -> Self {
+        let spool = Self {
+            directory: section.optional("directory"),
+        };
+        section.finish();
+        spool
+    }
+}

@@ -1,0 +1,315 @@
+//! Reads one table of the configuration key by key, so that every fault is told at once.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use toml::Value;
+
+use super::secret::SecretSource;
+use super::tree::{Entry, Node, Origin, Table};
+
+/// One fault of a configuration: where, which key, what is wrong and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The place; the default for a key that is nowhere.
+    pub origin: Origin,
+    /// The key, dotted.
+    pub key: String,
+    /// What is wrong, with the mend; holds no secret.
+    pub what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.origin != Origin::Default {
+            write!(f, "{}: ", self.origin)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// A value in force, as `bondgate check --print` shows it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The key, dotted.
+    pub key: String,
+    /// The value as TOML, redacted where it is a secret.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What is found while reading, kept beside the values.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) faults: RefCell<Vec<Fault>>,
+    pub(super) settings: RefCell<Vec<Setting>>,
+    pub(super) warnings: RefCell<Vec<String>>,
+}
+
+/// A table that is being read: each key asked for once, then [`finish`](Self::finish) names those
+/// that nobody asked for.
+pub(super) struct Section<'a> {
+    path: String,
+    origin: Origin,
+    table: Option<&'a Table>,
+    preset: Option<&'a Table>,
+    known: Vec<&'static str>,
+    report: &'a Report,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(path: String, entry: Option<&'a Entry>, report: &'a Report) -> Self {
+        let mut section = Self {
+            path,
+            origin: entry.map_or(Origin::Default, |entry| entry.origin.clone()),
+            table: None,
+            preset: None,
+            known: Vec::new(),
+            report,
+        };
+        match entry.map(|entry| &entry.node) {
+            Some(Node::Table(table)) => section.table = Some(table),
+            Some(_) => section.fault("", "is not a table; write it as [section] or { key = value }"),
+            None => {}
+        }
+        section
+    }
+
+    /// Values that hold where the file and the environment say nothing.
+    pub(super) fn set_preset(&mut self, preset: &'a Table) {
+        self.preset = Some(preset);
+    }
+
+    /// The value of a key, if it is there and right.
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+        let entry = self.entry(key)?;
+        self.show(key, &entry.value().to_string(), &entry.origin);
+        match decode(entry) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.fault(key, what);
+                None
+            }
+        }
+    }
+
+    /// The value of a key, or a default written as TOML.
+    pub(super) fn or<T: DeserializeOwned>(&mut self, key: &'static str, default: &str) -> T {
+        if self.has(key) {
+            if let Some(value) = self.optional(key) {
+                return value;
+            }
+        } else {
+            self.known.push(key);
+            self.show(key, default, &Origin::Default);
+        }
+        let value: Value = default.parse().expect("a default is TOML");
+        T::deserialize(value).expect("a default is of its key's type")
+    }
+
+    /// The value of a key that has no default.
+    pub(super) fn required<T: DeserializeOwned>(&mut self, key: &'static str, mend: &str) -> Option<T> {
+        if !self.has(key) {
+            self.known.push(key);
+            self.fault(key, format!("is missing; {mend}"));
+            return None;
+        }
+        self.optional(key)
+    }
+
+    /// A secret's source: a table with `file`, `env` or `credential`, or (`inline`) the value itself.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretSource> {
+        let entry = self.entry(key)?;
+        match secret_source(entry) {
+            Ok(source) => {
+                self.show(key, &source.to_string(), &entry.origin);
+                Some(source)
+            }
+            Err(what) => {
+                self.show(key, "[redacted]", &entry.origin);
+                self.fault(key, what);
+                None
+            }
+        }
+    }
+
+    /// A table below this one, empty where it is not written.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
+        let entry = self.entry(key);
+        let mut section = Section::new(self.full(key), entry, self.report);
+        if section.origin == Origin::Default {
+            section.origin = self.origin.clone();
+        }
+        section
+    }
+
+    /// The array of tables of this name.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Section<'a>> {
+        match self.entry(key).map(|entry| &entry.node) {
+            None => Vec::new(),
+            Some(Node::List(list)) => list
+                .iter()
+                .enumerate()
+                .map(|(at, entry)| {
+                    Section::new(format!("{}[{at}]", self.full(key)), Some(entry), self.report)
+                })
+                .collect(),
+            Some(_) => {
+                self.fault(key, format!("is not a list of tables; write it as [[{key}]]"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The named tables of this one: `[upstream.NAME]`.
+    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        match self.entry(key).map(|entry| &entry.node) {
+            None => Vec::new(),
+            Some(Node::Table(table)) => table
+                .iter()
+                .map(|(name, entry)| {
+                    let path = format!("{}.{name}", self.full(key));
+                    (name.clone(), Section::new(path, Some(entry), self.report))
+                })
+                .collect(),
+            Some(_) => {
+                self.fault(key, format!("is not a table; write it as [{key}.NAME]"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether the key is written anywhere.
+    pub(super) fn has(&self, key: &str) -> bool {
+        [self.table, self.preset]
+            .into_iter()
+            .flatten()
+            .any(|table| table.contains_key(key))
+    }
+
+    /// Tells a fault of a key of this section; of the section itself where `key` is empty.
+    pub(super) fn fault(&self, key: &str, what: impl Into<String>) {
+        let origin = self
+            .table
+            .and_then(|table| table.get(key))
+            .map_or_else(|| self.origin.clone(), |entry| entry.origin.clone());
+        let key = if key.is_empty() {
+            self.path.clone()
+        } else {
+            self.full(key)
+        };
+        self.report.faults.borrow_mut().push(Fault {
+            origin,
+            key,
+            what: what.into(),
+        });
+    }
+
+    /// Something that works and should be known.
+    pub(super) fn warn(&self, key: &str, what: &str) {
+        self.report
+            .warnings
+            .borrow_mut()
+            .push(format!("{}: {what}", self.full(key)));
+    }
+
+    /// Names the keys that nobody asked for.
+    pub(super) fn finish(self) {
+        for key in self.table.into_iter().flat_map(Table::keys) {
+            if self.known.contains(&key.as_str()) {
+                continue;
+            }
+            let near = self
+                .known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(known, key), known))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .filter(|(likeness, _)| *likeness > 0.8);
+            match near {
+                Some((_, known)) => self.fault(key, format!("is not a key here; did you mean {known:?}?")),
+                None => self.fault(
+                    key,
+                    format!("is not a key here; known are {}", self.known.join(", ")),
+                ),
+            }
+        }
+    }
+
+    fn entry(&mut self, key: &'static str) -> Option<&'a Entry> {
+        self.known.push(key);
+        [self.table, self.preset]
+            .into_iter()
+            .flatten()
+            .find_map(|table| table.get(key))
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    fn show(&self, key: &str, value: &str, origin: &Origin) {
+        let setting = Setting {
+            key: self.full(key),
+            value: value.to_owned(),
+            origin: origin.clone(),
+        };
+        self.report.settings.borrow_mut().push(setting);
+    }
+}
+
+/// Reads a value as its key's type. An environment variable is text: it is taken as a string, else
+/// as the TOML that it spells, else as a comma-separated list.
+fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, String> {
+    let value = entry.value();
+    let spelled = match (&entry.origin, value.as_str()) {
+        (Origin::Environment(_), Some(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let first = match T::deserialize(value) {
+        Ok(value) => return Ok(value),
+        Err(error) => error.message().trim().replace('\n', ", "),
+    };
+    let Some(text) = spelled else { return Err(first) };
+    if let Ok(value) = text.parse::<Value>() {
+        return T::deserialize(value).map_err(|error| error.message().trim().to_owned());
+    }
+    let list = text
+        .split(',')
+        .map(|item| Value::String(item.trim().to_owned()))
+        .collect();
+    T::deserialize(Value::Array(list)).map_err(|_| first)
+}
+
+/// Errors here name no value: a secret may stand anywhere in what is wrong.
+fn secret_source(entry: &Entry) -> Result<SecretSource, &'static str> {
+    const FORM: &str = "is not a secret's source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
+    let table = match entry.value() {
+        Value::String(text) => match (&entry.origin, text.parse::<Value>()) {
+            (Origin::Environment(_), Ok(Value::Table(table))) => table,
+            _ if text.is_empty() => return Err("is empty"),
+            _ => return Ok(SecretSource::Inline(SecretString::from(text))),
+        },
+        Value::Table(table) => table,
+        _ => return Err(FORM),
+    };
+    let mut pairs = table.into_iter();
+    match (pairs.next(), pairs.next()) {
+        (Some((place, Value::String(name))), None) if !name.is_empty() => match place.as_str() {
+            "file" => Ok(SecretSource::File(name.into())),
+            "env" => Ok(SecretSource::Environment(name)),
+            "credential" => Ok(SecretSource::Credential(name)),
+            _ => Err(FORM),
+        },
+        _ => Err(FORM),
+    }
+}

@@ -1,0 +1,233 @@
+//! One upstream as the file says it: where it is, whose credentials it wants, what goes through.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::address::Endpoint;
+use super::preset;
+use super::rule::Rules;
+use super::secret::SecretSource;
+use super::section::Section;
+use super::tree::Table;
+use super::unit::{Size, Span};
+
+/// A pair of an API and the credentials for it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in the file, for logs, metrics and listeners.
+    pub name: String,
+    /// The preset that filled what the file left out.
+    pub preset: &'static str,
+    /// The OAuth 2.0 client identifier's source.
+    pub client_id: SecretSource,
+    /// The OAuth 2.0 client secret's source.
+    pub client_secret: SecretSource,
+    /// Origin and optional base path of the API.
+    pub url: Endpoint,
+    /// The token endpoint.
+    pub token_url: Endpoint,
+    /// How the token request carries the credentials.
+    pub client_auth: ClientAuth,
+    /// The scope asked for; none where empty.
+    pub scope: String,
+    /// The requests let through.
+    pub rules: Rules,
+    /// Certificates trusted beside the system's, for both calls.
+    pub ca_file: Option<PathBuf>,
+    /// The way out, for both calls.
+    pub proxy: OutboundProxy,
+    /// Bounds on each step of a request.
+    pub timeout: Timeouts,
+    /// How long a request may wait for a token, at start or while a first fetch runs.
+    pub wait: Duration,
+    /// Up to how many bytes of a request's body are kept for a replay after 401.
+    pub replay: u64,
+}
+
+/// The shape of the token request; Cisco's pages number them in opposite order, so they have names.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// Everything in the query, no body.
+    Query,
+    /// Everything in a form body (RFC 6749 §2.3.1, the alternative that keeps the secret out of URLs).
+    Form,
+    /// `grant_type` in body and query, credentials in the query.
+    Mixed,
+    /// HTTP Basic (RFC 6749 §2.3.1), `grant_type` in the body.
+    Basic,
+}
+
+/// The HTTP proxy between this machine and the outside.
+#[derive(Clone, Debug)]
+pub enum OutboundProxy {
+    /// None, whatever the environment says.
+    Direct,
+    /// `HTTPS_PROXY` and `NO_PROXY` of the environment.
+    Environment,
+    /// This one; its URL may hold credentials.
+    Url(SecretSource),
+}
+
+/// Bounds on each step of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// TCP, proxy and TLS handshakes together.
+    pub connect: Duration,
+    /// From the end of the request's body to the first byte of our answer.
+    pub head: Duration,
+    /// Between two pieces of a body, either way.
+    pub idle: Duration,
+    /// How long a pull is awaited once it was sent, whether or not its caller still waits.
+    pub pull: Duration,
+}
+
+const CREDENTIAL: &str =
+    "write it as { file = \"/path\" }, or set BONDGATE_CLIENT_ID and BONDGATE_CLIENT_SECRET_FILE";
+
+impl Upstream {
+    pub(super) fn read<'a>(
+        name: String,
+        mut section: Section<'a>,
+        presets: &'a [(&'static str, Table)],
+    ) -> Option<Self> {
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        {
+            section.fault("", "is named with other characters than letters, digits, - and _");
+        }
+        let preset = chosen_preset(&mut section, presets);
+        let client_id = section.secret("client_id");
+        let client_secret = section.secret("client_secret");
+        if let Some(SecretSource::Inline(_)) = client_secret {
+            section.warn("client_secret", "stands in the configuration itself; keep it in a file of its own: client_secret = { file = \"/path\" }");
+        }
+        for key in ["client_id", "client_secret"] {
+            if !section.has(key) {
+                section.fault(key, format!("is missing; {CREDENTIAL}"));
+            }
+        }
+        let upstream = Self::rest(name, preset, &mut section, client_id, client_secret);
+        section.finish();
+        upstream
+    }
+
+    fn rest(
+        name: String,
+        preset: Option<&'static str>,
+        section: &mut Section<'_>,
+        client_id: Option<SecretSource>,
+        client_secret: Option<SecretSource>,
+    ) -> Option<Self> {
+        // A preset that is missing or misspelt is one fault, not one for each key that it would fill.
+        if let Some(preset) = preset {
+            for key in ["url", "token_url", "rules"] {
+                if !section.has(key) {
+                    section.fault(key, format!("is missing; the preset {preset:?} gives none"));
+                }
+            }
+        }
+        let url: Option<Endpoint> = section.optional("url");
+        let token_url: Option<Endpoint> = section.optional("token_url");
+        let client_auth = section.or("client_auth", "\"form\"");
+        let scope = section.or("scope", "\"\"");
+        let rules = section.optional("rules");
+        let ca_file = section.optional("ca_file");
+        let proxy = outbound_proxy(section);
+        let timeout = Timeouts::read(section.section("timeout"));
+        let wait = section.or::<Span>("wait", "\"2s\"").0;
+        let replay = section.or::<Size>("replay", "\"16MiB\"").0;
+        let unsafe_plain_http = section.or("unsafe_plain_http", "false");
+        for (key, endpoint) in [("url", &url), ("token_url", &token_url)] {
+            if let Some(endpoint) = endpoint {
+                judge_scheme(section, key, endpoint, unsafe_plain_http);
+            }
+        }
+        if url.as_ref().is_some_and(|url| url.query().is_some()) {
+            section.fault(
+                "url",
+                "has a query; leave it out: the caller's path and query are put behind it",
+            );
+        }
+        Some(Self {
+            name,
+            preset: preset?,
+            client_id: client_id?,
+            client_secret: client_secret?,
+            url: url?,
+            token_url: token_url?,
+            client_auth,
+            scope,
+            rules: rules?,
+            ca_file,
+            proxy,
+            timeout,
+            wait,
+            replay,
+        })
+    }
+}
+
+impl Timeouts {
+    fn read(mut section: Section<'_>) -> Self {
+        let timeouts = Self {
+            connect: section.or::<Span>("connect", "\"5s\"").0,
+            head: section.or::<Span>("head", "\"25s\"").0,
+            idle: section.or::<Span>("idle", "\"60s\"").0,
+            pull: section.or::<Span>("pull", "\"5m\"").0,
+        };
+        section.finish();
+        timeouts
+    }
+}
+
+fn chosen_preset<'a>(
+    section: &mut Section<'a>,
+    presets: &'a [(&'static str, Table)],
+) -> Option<&'static str> {
+    let names = preset::NAMES.join(", ");
+    let name: String = section.required("preset", &format!("it is one of {names}"))?;
+    let found = presets.iter().find(|(known, _)| *known == name);
+    if let Some((_, values)) = found {
+        section.set_preset(values);
+    } else {
+        section.fault("preset", format!("{name:?} is no preset; it is one of {names}"));
+    }
+    found.map(|(known, _)| *known)
+}
+
+fn outbound_proxy(section: &mut Section<'_>) -> OutboundProxy {
+    use secrecy::ExposeSecret;
+
+    match section.secret("proxy") {
+        None => OutboundProxy::Direct,
+        Some(SecretSource::Inline(text)) if text.expose_secret() == "environment" => {
+            OutboundProxy::Environment
+        }
+        Some(SecretSource::Inline(text)) if !text.expose_secret().starts_with("http://") => {
+            section.fault("proxy", "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", or { file = \"/path\" }");
+            OutboundProxy::Direct
+        }
+        Some(source) => OutboundProxy::Url(source),
+    }
+}
+
+fn judge_scheme(section: &Section<'_>, key: &str, endpoint: &Endpoint, unsafe_plain_http: bool) {
+    if endpoint.is_https() {
+        return;
+    }
+    if !unsafe_plain_http {
+        section.fault(
+            key,
+            "is plain http, which would show the credentials to the network; write https",
+        );
+    } else if !endpoint.is_loopback() {
+        section.fault(
+            key,
+            "is plain http to another machine; unsafe_plain_http allows loopback addresses only",
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! bondgate.
+
+pub mod config;
