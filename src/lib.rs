@@ -1,3 +1,6 @@
 //! bondgate.
 
 pub mod config;
+pub mod telemetry;
+pub mod tls;
+pub mod token;

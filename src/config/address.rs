@@ -117,6 +117,12 @@ impl Endpoint {
         self.uri.scheme() == Some(&http::uri::Scheme::HTTPS)
     }
 
+    /// The whole of it.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
     /// Host and, where it is not the scheme's own, port: what goes into `Host`.
     #[must_use]
     pub fn authority(&self) -> &Authority {

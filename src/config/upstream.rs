@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::address::Endpoint;
+use super::outbound::OutboundProxy;
 use super::preset;
 use super::rule::Rules;
 use super::secret::SecretSource;
@@ -58,17 +59,6 @@ pub enum ClientAuth {
     Mixed,
     /// HTTP Basic (RFC 6749 §2.3.1), `grant_type` in the body.
     Basic,
-}
-
-/// The HTTP proxy between this machine and the outside.
-#[derive(Clone, Debug)]
-pub enum OutboundProxy {
-    /// None, whatever the environment says.
-    Direct,
-    /// `HTTPS_PROXY` and `NO_PROXY` of the environment.
-    Environment,
-    /// This one; its URL may hold credentials.
-    Url(SecretSource),
 }
 
 /// Bounds on each step of a request.

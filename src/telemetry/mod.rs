@@ -1,0 +1,86 @@
+//! What the daemon tells its operator: logs here, numbers in [`metrics`].
+
+pub mod metrics;
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::config::{Log, LogFormat};
+
+/// Logs cannot be written as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is neither one of the five nor a filter.
+    #[error("log.level: {0:?} is not a level; write error, warn, info, debug or trace")]
+    Level(String),
+    /// The log file cannot be opened.
+    #[error("log.file: cannot open {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Sends the process's log lines where the configuration wants them. Called once, before any other
+/// thread runs.
+pub fn init(log: &Log) -> Result<(), LogError> {
+    let filter = filter(&log.level)?;
+    let writer = match &log.file {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(path) => {
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| LogError::File {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+            BoxMakeWriter::new(Mutex::new(file))
+        }
+    };
+    let colours = log.file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(colours)
+        .with_target(false);
+    // An error means that a subscriber is there already: a test's own, which stays.
+    let _ = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// A bare level is bondgate's own: libraries stay at warnings, since at trace they print whole
+/// requests. Directives (`bondgate=debug,hyper=info`) are taken as they are.
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let wrong = || LogError::Level(level.to_owned());
+    if level.contains(['=', ',']) {
+        return EnvFilter::try_new(level).map_err(|_| wrong());
+    }
+    let level: tracing::level_filters::LevelFilter = level.parse().map_err(|_| wrong())?;
+    EnvFilter::try_new(format!("warn,bondgate={level}")).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_leaves_libraries_at_warnings() {
+        let shown = filter("trace").unwrap().to_string();
+        assert!(
+            shown.contains("bondgate=trace") && shown.contains("warn"),
+            "{shown}"
+        );
+        assert!(filter("loud").is_err());
+    }
+}

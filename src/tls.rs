@@ -1,0 +1,130 @@
+//! rustls configurations: one for every call out, one for each listener that speaks TLS.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::config::ServerTls;
+
+/// Certificates or keys that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file is not there, or holds no PEM of the kind needed.
+    #[error("{}: cannot read {what}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What the reader said.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The file holds no certificate.
+    #[error("{}: there is no certificate in this file; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
+    Empty(PathBuf),
+    /// No certificate to trust at all.
+    #[error(
+        "no trusted certificates: the system has none (install ca-certificates, or set SSL_CERT_FILE) and ca_file is not set"
+    )]
+    NoRoots,
+    /// rustls refuses what was read.
+    #[error("{}: {source}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+}
+
+/// The configuration of every call out: the system's roots, and those of `ca_file` beside them.
+pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    let (system, _) = roots.add_parsable_certificates(native.certs);
+    if let Some(path) = ca_file {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|source| TlsError::Refused {
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    tracing::debug!(
+        system,
+        own = roots.len() - system,
+        ssl_cert_file = std::env::var("SSL_CERT_FILE").ok(),
+        "trusted certificates are loaded"
+    );
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc-rs has suites for every default version")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// The configuration of a TLS listener: HTTP/1.1 alone is offered.
+pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
+    let chain = certificates(&tls.certificate_file)?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|source| TlsError::Pem {
+        path: tls.key_file.clone(),
+        what: "a private key",
+        source,
+    })?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc-rs has suites for every default version");
+    let builder = match &tls.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|source| TlsError::Refused {
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
+                .build()
+                .map_err(|_| TlsError::Empty(path.clone()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|source| TlsError::Refused {
+            path: tls.certificate_file.clone(),
+            source,
+        })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |source| TlsError::Pem {
+        path: path.to_owned(),
+        what: "a certificate",
+        source,
+    };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(wrong)?
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    if found.is_empty() {
+        return Err(TlsError::Empty(path.to_owned()));
+    }
+    Ok(found)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}

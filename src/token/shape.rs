@@ -1,0 +1,167 @@
+//! The four shapes of a client-credentials request that Cisco's identity services take, as bytes.
+//!
+//! Everything is encoded strictly as `application/x-www-form-urlencoded`, in the query too: an
+//! unencoded `+` would arrive as a space and be refused as a wrong secret.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::{ClientAuth, Endpoint};
+
+/// A token request before it is sent. Parts of it hold the secret.
+pub(super) struct TokenRequest {
+    pub(super) url: SecretString,
+    pub(super) body: Option<SecretString>,
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+const GRANT: (&str, &str) = ("grant_type", "client_credentials");
+
+impl TokenRequest {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        auth: ClientAuth,
+        scope: &str,
+        id: &SecretString,
+        secret: &SecretString,
+    ) -> Self {
+        let id = ("client_id", id.expose_secret());
+        let secret = ("client_secret", secret.expose_secret());
+        let scope = (!scope.is_empty()).then_some(("scope", scope));
+        let (query, body) = match auth {
+            ClientAuth::Query => (vec![GRANT, id, secret], None),
+            ClientAuth::Form => (vec![], Some(vec![GRANT, id, secret])),
+            ClientAuth::Mixed => (vec![GRANT, id, secret], Some(vec![GRANT])),
+            ClientAuth::Basic => (vec![], Some(vec![GRANT])),
+        };
+        let in_query = matches!(auth, ClientAuth::Query | ClientAuth::Mixed);
+        let authorization = (auth == ClientAuth::Basic).then(|| basic(id.1, secret.1));
+        Self {
+            url: url(endpoint, query.into_iter().chain(scope.filter(|_| in_query))),
+            body: body.map(|pairs| form(pairs.into_iter().chain(scope.filter(|_| !in_query)))),
+            authorization,
+        }
+    }
+}
+
+/// The endpoint's URL with what of its query is not ours to say, and `pairs` behind it.
+fn url<'a>(endpoint: &'a Endpoint, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SecretString {
+    let kept = endpoint
+        .query()
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(GRANT.0));
+    let query: Vec<&str> = kept.collect();
+    let own = form(pairs);
+    let scheme = if endpoint.is_https() { "https" } else { "http" };
+    let mut url = format!("{scheme}://{}{}", endpoint.authority(), endpoint.path());
+    for (at, part) in query
+        .into_iter()
+        .chain(Some(own.expose_secret()))
+        .filter(|part| !part.is_empty())
+        .enumerate()
+    {
+        url.push(if at == 0 { '?' } else { '&' });
+        url.push_str(part);
+    }
+    SecretString::from(url)
+}
+
+fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SecretString {
+    SecretString::from(
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(pairs)
+            .finish(),
+    )
+}
+
+/// HTTP Basic with both parts form-encoded first (RFC 6749 §2.3.1).
+fn basic(id: &str, secret: &str) -> HeaderValue {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encode(id), encode(secret));
+    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+        .expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "a+b%c&d=e/f g\u{fc}";
+    const ENCODED: &str = "a%2Bb%25c%26d%3De%2Ff+g%C3%BC";
+
+    fn request(auth: ClientAuth, url: &str, scope: &str) -> TokenRequest {
+        let endpoint = url.parse().unwrap();
+        let secret = SecretString::from(SECRET.to_owned());
+        TokenRequest::new(
+            &endpoint,
+            auth,
+            scope,
+            &SecretString::from("0oa id".to_owned()),
+            &secret,
+        )
+    }
+
+    fn parts(request: &TokenRequest) -> (&str, Option<&str>) {
+        (
+            request.url.expose_secret(),
+            request.body.as_ref().map(ExposeSecret::expose_secret),
+        )
+    }
+
+    #[test]
+    fn each_shape_puts_each_parameter_in_its_place() {
+        let all = format!("grant_type=client_credentials&client_id=0oa+id&client_secret={ENCODED}");
+        let bare = "https://id/v1/token";
+        let queried = format!("{bare}?{all}");
+        let grant = Some("grant_type=client_credentials");
+        assert_eq!(
+            parts(&request(ClientAuth::Query, bare, "")),
+            (queried.as_str(), None)
+        );
+        assert_eq!(
+            parts(&request(ClientAuth::Form, bare, "")),
+            (bare, Some(all.as_str()))
+        );
+        assert_eq!(
+            parts(&request(ClientAuth::Mixed, bare, "")),
+            (queried.as_str(), grant)
+        );
+        let basic = request(ClientAuth::Basic, bare, "");
+        assert_eq!(parts(&basic), (bare, grant));
+        let expected = BASE64_STANDARD.encode(format!("0oa+id:{ENCODED}"));
+        assert_eq!(
+            basic.authorization.unwrap().to_str().unwrap(),
+            format!("Basic {expected}")
+        );
+    }
+
+    #[test]
+    fn a_grant_type_pasted_into_the_url_is_not_doubled() {
+        let pasted = "https://id/token?grant_type=client_credentials&x=1";
+        let form = request(ClientAuth::Form, pasted, "");
+        assert_eq!(parts(&form).0, "https://id/token?x=1");
+        let query = request(ClientAuth::Query, pasted, "");
+        assert_eq!(parts(&query).0.matches("grant_type").count(), 1);
+        assert!(parts(&query).0.starts_with("https://id/token?x=1&grant_type="));
+    }
+
+    #[test]
+    fn a_scope_goes_where_the_credentials_go() {
+        assert!(
+            parts(&request(ClientAuth::Query, "https://id/t", "a b"))
+                .0
+                .ends_with("&scope=a+b")
+        );
+        assert!(
+            parts(&request(ClientAuth::Basic, "https://id/t", "a b"))
+                .1
+                .unwrap()
+                .ends_with("&scope=a+b")
+        );
+    }
+}
