@@ -1,0 +1,146 @@
+//! Serves one connection: gate below, hyper above it, request after request.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tower::Service as _;
+
+use super::gate::{Exchange, Gate, Next};
+use super::listener::Wire;
+use super::peer::Peer;
+use super::{Phase, Stopping};
+use crate::config::Limits;
+
+/// Serves a connection to its end, or to the end of a drain.
+pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, limits: Limits, mut stop: Stopping) {
+    let exchange = Arc::new(Exchange::default());
+    let mut gate = Gate::new(stream, limits, exchange.clone());
+    let mut service = Service {
+        app,
+        peer,
+        exchange,
+        stop: stop.clone(),
+    };
+    let mut builder = http1::Builder::new();
+    // The gate keeps the time and the limits; hyper must not be stricter.
+    builder
+        .header_read_timeout(None)
+        .max_buf_size((limits.head + (16 << 10)).max(64 << 10));
+    if limits.fields > 100 {
+        builder.max_headers(limits.fields);
+    }
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = gate.next() => next,
+            () = stop.reached(Phase::Draining) => Next::End,
+        };
+        if next == Next::End {
+            break;
+        }
+        let mut connection = builder.serve_connection(TokioIo::new(gate), service);
+        let mut draining = Box::pin(stop.clone().into_reached(Phase::Draining));
+        let mut is_told = false;
+        let result = std::future::poll_fn(|cx| {
+            // Polled before it is told to end: the head at the gate is in before that.
+            let polled = connection.poll_without_shutdown(cx);
+            if polled.is_pending() && !is_told && draining.as_mut().poll(cx).is_ready() {
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                return connection.poll_without_shutdown(cx);
+            }
+            polled
+        })
+        .await;
+        let parts = connection.into_parts();
+        (gate, service) = (parts.io.into_inner(), parts.service);
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended early");
+            if gate.is_mid_answer() {
+                return gate.cut();
+            }
+            break;
+        }
+        if !gate.is_parked() {
+            break;
+        }
+    }
+    gate.close().await;
+}
+
+/// What hyper calls: the router, with the peer known and the gate told when an answer has ended.
+struct Service {
+    app: Router,
+    peer: Peer,
+    exchange: Arc<Exchange>,
+    stop: Stopping,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Taken>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        let answer = self.app.clone().call(request);
+        let exchange = self.exchange.clone();
+        let stop = self.stop.clone();
+        Box::pin(async move {
+            let Ok(mut response) = answer.await;
+            if let Some(fault) = exchange.body_fault() {
+                response = fault.into_response();
+            }
+            if stop.phase() >= Phase::LameDuck {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Taken { body, exchange }))
+        })
+    }
+}
+
+/// An answer's body that tells the gate when hyper is done with it.
+struct Taken {
+    body: Body,
+    exchange: Arc<Exchange>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.exchange.answer_taken();
+    }
+}
+
+impl http_body::Body for Taken {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

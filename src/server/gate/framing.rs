@@ -1,0 +1,251 @@
+//! Where a request's body ends (RFC 9112 §6): followed byte by byte, so that nothing behind it is
+//! ever taken for a part of it, or the other way round.
+
+/// How the body of one request is delimited, and how much of it is still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// `Content-Length`, or no body: this many bytes are left.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked(Chunked),
+}
+
+/// Why a body is refused in its middle.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// It is not chunked as RFC 9112 §7.1 has it.
+    Malformed,
+    /// It is over the limit.
+    TooLong,
+}
+
+/// Follows chunked coding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chunked {
+    at: At,
+    /// Data bytes so far, and the most there may be (0 for no bound).
+    seen: u64,
+    limit: u64,
+    /// Bytes of extensions and trailers so far.
+    extras: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Size { digits: u8, value: u64 },
+    Extension { value: u64 },
+    SizeLf { value: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    LastLf,
+    Done,
+}
+
+/// The most that extensions and trailers of one body may take together.
+const EXTRAS: usize = 8 << 10;
+
+impl Framing {
+    pub(super) fn chunked(limit: u64) -> Self {
+        let at = At::Size { digits: 0, value: 0 };
+        Self::Chunked(Chunked {
+            at,
+            seen: 0,
+            limit,
+            extras: 0,
+        })
+    }
+
+    /// Whether the body has been read to its end.
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.at == At::Done,
+        }
+    }
+
+    /// How many bytes may be read now without reading beyond the body.
+    pub(super) fn readable(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(_) => u64::MAX,
+        }
+    }
+
+    /// Follows `bytes` and says how many of them belong to the body.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        match self {
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= taken as u64;
+                Ok(taken)
+            }
+            Self::Chunked(chunked) => chunked.follow(bytes),
+        }
+    }
+}
+
+impl Chunked {
+    fn follow(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        let mut taken = 0;
+        while taken < bytes.len() && self.at != At::Done {
+            if let At::Data { left } = self.at {
+                let data = usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len() - taken);
+                taken += data;
+                let left = left - data as u64;
+                self.at = if left == 0 { At::DataCr } else { At::Data { left } };
+            } else {
+                self.at = self.step(bytes[taken])?;
+                taken += 1;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<At, BodyError> {
+        Ok(match (self.at, byte) {
+            (At::Size { digits, value }, _) if byte.is_ascii_hexdigit() && digits < 15 => {
+                let digit = (byte as char).to_digit(16).map_or(0, u64::from);
+                At::Size {
+                    digits: digits + 1,
+                    value: value << 4 | digit,
+                }
+            }
+            (At::Size { digits: 1.., value }, b';') => At::Extension { value },
+            (At::Size { digits: 1.., value } | At::Extension { value }, b'\r') => At::SizeLf { value },
+            (At::Extension { value }, _) if is_text(byte) => {
+                self.extra()?;
+                At::Extension { value }
+            }
+            (At::SizeLf { value: 0 }, b'\n') => At::TrailerStart,
+            (At::SizeLf { value }, b'\n') => {
+                self.seen = self.seen.saturating_add(value);
+                if self.limit != 0 && self.seen > self.limit {
+                    return Err(BodyError::TooLong);
+                }
+                At::Data { left: value }
+            }
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => At::Size { digits: 0, value: 0 },
+            (At::TrailerStart, b'\r') => At::LastLf,
+            (At::LastLf, b'\n') => At::Done,
+            (At::Trailer, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::TrailerStart,
+            (At::TrailerStart | At::Trailer, _) if is_text(byte) => {
+                self.extra()?;
+                At::Trailer
+            }
+            _ => return Err(BodyError::Malformed),
+        })
+    }
+
+    fn extra(&mut self) -> Result<(), BodyError> {
+        self.extras += 1;
+        if self.extras > EXTRAS {
+            Err(BodyError::Malformed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (b' '..0x7f).contains(&byte) || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunked(body: &[u8]) -> Result<(usize, bool), BodyError> {
+        let mut framing = Framing::chunked(0);
+        framing.follow(body).map(|taken| (taken, framing.is_done()))
+    }
+
+    #[test]
+    fn a_chunked_body_ends_where_its_last_chunk_ends() {
+        let body = b"5;x=\"y\"\r\nhello\r\n0a\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
+        assert_eq!(chunked(&[body, &b"GET /"[..]].concat()), Ok((body.len(), true)));
+        assert_eq!(chunked(b"0\r\n\r\n"), Ok((5, true)));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for body in [
+            &b"\r\n"[..],
+            b"g\r\n",
+            b"+5\r\nhello\r\n",
+            b"0x5\r\n",
+            b" 5\r\n",
+            b"5 \r\n",
+            b"5\nhello",
+            b"5\r\nhelloX\r\n",
+            b"5\r\nhello\n",
+            b";x\r\n",
+            b"-1\r\n",
+            b"ffffffffffffffff\r\n",
+            b"0\r\n\n",
+            b"0\r\nx\n",
+            b"5;\0\r\n",
+        ] {
+            assert_eq!(
+                chunked(body),
+                Err(BodyError::Malformed),
+                "{:?}",
+                String::from_utf8_lossy(body)
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_refused_at_the_chunk_that_says_so() {
+        let mut framing = Framing::chunked(8);
+        assert_eq!(framing.follow(b"5\r\nhello\r\n"), Ok(10));
+        assert_eq!(framing.follow(b"4\r\n"), Err(BodyError::TooLong));
+    }
+
+    #[test]
+    fn endless_extensions_are_refused() {
+        assert_eq!(
+            chunked(&[&b"1;"[..], &vec![b'x'; EXTRAS + 1]].concat()),
+            Err(BodyError::Malformed)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn how_a_body_is_cut_into_reads_changes_nothing(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
+            cut in 1_usize..7,
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+                body.extend(chunk);
+                body.extend(b"\r\n");
+            }
+            body.extend(b"0\r\n\r\n");
+            let whole = body.len();
+            body.extend(b"GET / HTTP/1.1\r\n");
+            let mut framing = Framing::chunked(0);
+            let mut taken = 0;
+            for piece in body.chunks(cut) {
+                taken += framing.follow(piece).unwrap();
+            }
+            prop_assert!(framing.is_done());
+            prop_assert_eq!(taken, whole);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = chunked(&bytes);
+        }
+    }
+}

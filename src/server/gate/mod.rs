@@ -1,0 +1,407 @@
+//! The gate stands between a caller's socket and hyper: raw heads are judged here, and only proven
+//! bytes go on.
+//!
+//! hyper sees one request at a time. What follows it on the connection stays here until the answer
+//! is written and flushed, so that a refusal can be told behind the answers before it, and a half
+//! closed caller still gets its answer: hyper never sees the end of input in an exchange.
+//!
+//! Between requests an idle connection is parked: hyper is told that input has ended, its state is
+//! dropped, and the gate alone waits for the next head.
+
+mod framing;
+mod head;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use self::framing::{BodyError, Framing};
+use self::head::Examined;
+use super::answer::Answer;
+use super::listener::Wire;
+use crate::config::Limits;
+
+/// What the gate and the service above hyper tell each other of the exchange at hand.
+#[derive(Default)]
+pub(super) struct Exchange {
+    answered: AtomicBool,
+    fault: AtomicU8,
+}
+
+/// A caller's connection as hyper may see it.
+pub(super) struct Gate<S> {
+    stream: S,
+    limits: Limits,
+    exchange: Arc<Exchange>,
+    phase: Phase,
+    /// What was read and not passed on.
+    input: BytesMut,
+    /// Bytes at the start of `input` that are a proven head.
+    passable: usize,
+    /// Bytes of `input` that were judged as a partial head.
+    scanned: usize,
+    timer: Pin<Box<Sleep>>,
+    wait: Wait,
+    refusal: Option<Box<Answer>>,
+    is_to_head: bool,
+    is_http_10: bool,
+    is_eof: bool,
+    is_parked: bool,
+    is_answer_flushed: bool,
+    is_reader_waiting: bool,
+}
+
+enum Phase {
+    /// Waiting for a head.
+    Between,
+    /// In a request's body.
+    Body(Framing),
+    /// The request is read; its answer is under way.
+    Answering,
+}
+
+/// What the timer measures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The connection is new and silent.
+    FirstByte,
+    /// A head has begun.
+    Head,
+    /// Between two requests.
+    KeepAlive,
+    /// Between two requests, with hyper's state still there.
+    Park,
+}
+
+/// What a connection does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A request that may go to hyper.
+    Request,
+    /// Nothing more, or a refusal that [`Gate::close`] tells.
+    End,
+}
+
+/// How long a connection idles before hyper's state is dropped.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+/// Bounds on reading what a refused caller still sends, so that it gets to read the answer.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 1 << 20;
+
+impl Exchange {
+    /// The answer's body is with hyper to its end.
+    pub(super) fn answer_taken(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// The answer for a request whose body turned out to be none.
+    pub(super) fn body_fault(&self) -> Option<Answer> {
+        match self.fault.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(head::malformed(
+                "the request's body is not chunked as HTTP/1.1 has it",
+            )),
+            _ => Some(head::body_too_long()),
+        }
+    }
+}
+
+impl<S: Wire> Gate<S> {
+    pub(super) fn new(stream: S, limits: Limits, exchange: Arc<Exchange>) -> Self {
+        Self {
+            stream,
+            exchange,
+            phase: Phase::Between,
+            input: BytesMut::new(),
+            passable: 0,
+            scanned: 0,
+            timer: Box::pin(tokio::time::sleep(limits.first_byte)),
+            wait: Wait::FirstByte,
+            refusal: None,
+            is_to_head: false,
+            is_http_10: false,
+            is_eof: false,
+            is_parked: false,
+            is_answer_flushed: false,
+            is_reader_waiting: false,
+            limits,
+        }
+    }
+
+    /// Waits for a whole head that may go to hyper. Cancel safe.
+    pub(super) async fn next(&mut self) -> Next {
+        if self.is_parked {
+            self.is_parked = false;
+            self.arm(Wait::KeepAlive, self.limits.keep_alive.saturating_sub(PARK_AFTER));
+        }
+        std::future::poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Whether hyper ended because the connection idles, and not because it is over.
+    pub(super) fn is_parked(&self) -> bool {
+        self.is_parked
+    }
+
+    /// Whether an answer has begun and not ended: what hyper leaves behind is a cut.
+    pub(super) fn is_mid_answer(&self) -> bool {
+        !matches!(self.phase, Phase::Between)
+    }
+
+    /// Tells a refusal, if there is one, and ends the connection so that the caller can still read
+    /// what was sent: closing over unread input would reset it away.
+    pub(super) async fn close(mut self) {
+        let is_unread =
+            self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
+        let told = async {
+            if let Some(answer) = self.refusal.take() {
+                self.stream.write_all(&answer.to_bytes(!self.is_to_head)).await?;
+            }
+            self.stream.shutdown().await
+        };
+        let Ok(Ok(())) = tokio::time::timeout(LINGER, told).await else {
+            return;
+        };
+        if is_unread && !self.is_eof {
+            let mut stream = self.stream.take(LINGER_BYTES as u64);
+            let mut nowhere = tokio::io::sink();
+            let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
+        }
+    }
+
+    /// Ends a connection in the middle of an answer, so that the caller can tell: where only the
+    /// end of the connection ends the answer (HTTP/1.0), a plain end would look whole.
+    pub(super) fn cut(self) {
+        if self.is_http_10 {
+            self.stream.reset();
+        }
+    }
+
+    fn arm(&mut self, wait: Wait, after: Duration) {
+        self.wait = wait;
+        self.timer.as_mut().reset(Instant::now() + after);
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            while self.input.starts_with(b"\r\n") {
+                // RFC 9112 §2.2: an empty line before a request is ignored.
+                self.input.advance(2);
+            }
+            if !self.input.is_empty() {
+                if self.wait != Wait::Head {
+                    self.arm(Wait::Head, self.limits.first_byte);
+                }
+                match head::examine(&self.input, self.scanned, &self.limits) {
+                    Examined::Complete(head) => {
+                        self.admit(&head);
+                        return Poll::Ready(Next::Request);
+                    }
+                    Examined::Partial => self.scanned = self.input.len(),
+                    Examined::Refused(answer) => return Poll::Ready(self.refuse(*answer)),
+                }
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if self.input.is_empty() => return Poll::Ready(Next::End),
+                Poll::Ready(Ok(0)) => {
+                    let answer = head::malformed("the request's head breaks off");
+                    return Poll::Ready(self.refuse(answer));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => {
+                    self.is_eof = true;
+                    return Poll::Ready(Next::End);
+                }
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    return Poll::Ready(self.time_is_up());
+                }
+            }
+        }
+    }
+
+    fn time_is_up(&mut self) -> Next {
+        match self.wait {
+            Wait::Head => {
+                let seconds = self.limits.first_byte.as_secs();
+                let detail = format!("the request's head took longer than {seconds} s");
+                self.refuse(Answer::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "http_request_error",
+                    detail,
+                ))
+            }
+            Wait::Park => {
+                self.is_parked = true;
+                Next::End
+            }
+            // Silence is left without a word.
+            Wait::FirstByte | Wait::KeepAlive => Next::End,
+        }
+    }
+
+    fn admit(&mut self, head: &head::Head) {
+        self.passable = head.length;
+        self.scanned = 0;
+        self.is_http_10 = head.is_http_10;
+        self.is_answer_flushed = false;
+        self.exchange.answered.store(false, Ordering::Release);
+        self.phase = if head.framing.is_done() {
+            Phase::Answering
+        } else {
+            Phase::Body(head.framing.clone())
+        };
+    }
+
+    fn refuse(&mut self, answer: Answer) -> Next {
+        self.is_to_head = self.input.starts_with(b"HEAD ");
+        self.refusal = Some(Box::new(answer));
+        Next::End
+    }
+
+    /// Reads some more into `input`; 0 at the end. An idle connection holds no buffer.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_eof {
+            return Poll::Ready(Ok(0));
+        }
+        let mut room = [const { MaybeUninit::uninit() }; 4096];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.input.extend_from_slice(read.filled());
+        self.is_eof = read.filled().is_empty();
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Passes on what of the body is proven; nothing is passed at its end, or where it is refused.
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Phase::Body(framing) = &mut self.phase else {
+            return Poll::Ready(Ok(()));
+        };
+        let room = usize::try_from(framing.readable())
+            .unwrap_or(usize::MAX)
+            .min(out.remaining());
+        let followed = if self.input.is_empty() {
+            let mut read = ReadBuf::new(out.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                self.is_eof = true;
+                return Poll::Ready(Ok(()));
+            }
+            let followed = framing.follow(read.filled());
+            if let Ok(taken) = followed {
+                self.input.extend_from_slice(&read.filled()[taken..]);
+                out.advance(taken);
+            }
+            followed
+        } else {
+            let ready = room.min(self.input.len());
+            let followed = framing.follow(&self.input[..ready]);
+            if let Ok(taken) = followed {
+                out.put_slice(&self.input[..taken]);
+                self.input.advance(taken);
+            }
+            followed
+        };
+        match followed {
+            Ok(_) if framing.is_done() => self.phase = Phase::Answering,
+            Ok(_) => {}
+            Err(error) => {
+                let fault = if error == BodyError::Malformed { 1 } else { 2 };
+                self.exchange.fault.store(fault, Ordering::Release);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// While the answer is under way only the caller's going is of interest; what it sends is kept
+    /// for later, up to one head.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_eof && self.input.len() < self.limits.head {
+            ready!(self.poll_fill(cx))?;
+        }
+        Poll::Pending
+    }
+
+    fn take_turn(&mut self) {
+        if matches!(self.phase, Phase::Answering) && self.is_answer_flushed {
+            self.phase = Phase::Between;
+            self.arm(Wait::Park, PARK_AFTER);
+        }
+    }
+}
+
+impl<S: Wire> AsyncRead for Gate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        loop {
+            if gate.passable > 0 {
+                let count = gate.passable.min(out.remaining());
+                out.put_slice(&gate.input[..count]);
+                gate.input.advance(count);
+                gate.passable -= count;
+                return Poll::Ready(Ok(()));
+            }
+            gate.take_turn();
+            match gate.phase {
+                Phase::Between => match ready!(gate.poll_head(cx)) {
+                    Next::Request => {}
+                    Next::End => return Poll::Ready(Ok(())),
+                },
+                Phase::Body(_) => return gate.poll_body(cx, out),
+                Phase::Answering => {
+                    let watched = gate.poll_watch(cx);
+                    gate.is_reader_waiting = watched.is_pending();
+                    return watched;
+                }
+            }
+        }
+    }
+}
+
+impl<S: Wire> AsyncWrite for Gate<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes when all that it had is written: after the answer's body ended, the answer is out.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if !self.is_answer_flushed && self.exchange.answered.load(Ordering::Acquire) {
+            self.is_answer_flushed = true;
+            if self.is_reader_waiting {
+                // hyper does not read again unasked after a read that was pending.
+                self.is_reader_waiting = false;
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

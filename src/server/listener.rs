@@ -1,0 +1,288 @@
+//! Listening sockets, bound before anything else starts, and the connections that come in by them.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ServerConfig;
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use super::inherited;
+use crate::config::ListenAddress;
+
+/// Sockets that listen, for one listener of the configuration.
+pub struct Listener {
+    address: ListenAddress,
+    sockets: Vec<Listening>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+/// Why a listener cannot listen; the text names the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("{address} is taken by another program")]
+    InUse {
+        /// The address.
+        address: String,
+    },
+    /// The system refuses.
+    #[error("cannot listen on {address}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// systemd handed no socket of that name over.
+    #[error("systemd handed no socket named {0:?} over; set FileDescriptorName={0} in the .socket unit")]
+    NotInherited(String),
+    /// The group of a unix socket is not there.
+    #[error("there is no group {0:?} on this machine")]
+    NoGroup(String),
+}
+
+/// Who may use a unix socket's file.
+#[derive(Clone, Debug)]
+pub struct UnixAccess {
+    /// The file mode.
+    pub mode: u32,
+    /// The group, where it is another than the process's own.
+    pub group: Option<String>,
+}
+
+const BACKLOG: i32 = 4096;
+
+impl Listener {
+    /// Binds; `localhost` takes 127.0.0.1, and ::1 where the machine has it.
+    pub fn bind(
+        address: &ListenAddress,
+        unix: &UnixAccess,
+        tls: Option<ServerConfig>,
+    ) -> Result<Self, BindError> {
+        let told = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse {
+                address: address.to_string(),
+            },
+            _ => BindError::Refused {
+                address: address.to_string(),
+                source,
+            },
+        };
+        let sockets = match address {
+            ListenAddress::Socket(socket) => vec![Listening::Tcp(tcp(*socket).map_err(told)?)],
+            ListenAddress::Localhost(port) => localhost(*port).map_err(told)?,
+            ListenAddress::Unix(path) => {
+                let group = unix.group.as_ref().map(|name| group_id(name)).transpose()?;
+                vec![Listening::Unix(
+                    unix_socket(path, unix.mode, group).map_err(told)?,
+                )]
+            }
+            ListenAddress::Systemd(name) => {
+                let found = inherited::sockets(name).map_err(told)?;
+                if found.is_empty() {
+                    return Err(BindError::NotInherited(name.clone()));
+                }
+                found
+            }
+        };
+        Ok(Self {
+            address: address.clone(),
+            sockets,
+            tls: tls.map(Arc::new),
+        })
+    }
+
+    /// The addresses in force, with the ports that the system picked.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let local = |socket: &Listening| match socket {
+            Listening::Tcp(listener) => listener.local_addr().ok(),
+            Listening::Unix(_) => None,
+        };
+        self.sockets.iter().filter_map(local).collect()
+    }
+
+    /// Where it listens, for people: as configured, with the port in force.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (&self.address, self.addresses().first()) {
+            (ListenAddress::Localhost(_), Some(address)) => format!("localhost:{}", address.port()),
+            (ListenAddress::Socket(_), Some(address)) => address.to_string(),
+            (address, _) => address.to_string(),
+        }
+    }
+
+    /// The TLS settings, where it speaks TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<ServerConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// The same sockets once more, for another thread to accept from.
+    pub(super) fn sockets(&self) -> io::Result<Vec<Listening>> {
+        self.sockets.iter().map(Listening::try_clone).collect()
+    }
+}
+
+impl Listening {
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Unix(listener) => listener.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+fn localhost(port: u16) -> io::Result<Vec<Listening>> {
+    let first = tcp((Ipv4Addr::LOCALHOST, port).into())?;
+    let port = first.local_addr()?.port();
+    let mut sockets = vec![Listening::Tcp(first)];
+    match tcp((Ipv6Addr::LOCALHOST, port).into()) {
+        Ok(second) => sockets.push(Listening::Tcp(second)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        Err(error) => tracing::debug!(%error, "there is no IPv6 loopback here"),
+    }
+    Ok(sockets)
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 callers too; their addresses are judged as IPv4.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn unix_socket(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    if path.exists() {
+        // A socket file that nobody listens on was left by a crash.
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) => return Err(error),
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    if group.is_some() {
+        chown(path, None, group)?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Result<u32, BindError> {
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let found = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name))
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
+    });
+    found
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| BindError::NoGroup(name.to_owned()))
+}
+
+/// A caller's connection, plain or TLS.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Makes the coming close a reset, which no caller takes for a clean end.
+    fn reset(&self);
+}
+
+/// A connection of any kind.
+pub(super) enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Tls(Box<TlsStream<tokio::net::TcpStream>>),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Wire for Stream {
+    fn reset(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0),
+            // A unix socket has no reset; its peer sees the end.
+            Self::Unix(_) => return,
+        };
+        let _ = socket.set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Takes callers' connections and turns them into requests for an axum router: sockets, workers, the
+//! gate, own answers. Knows HTTP and nothing of tokens.
+
+mod answer;
+mod browser;
+mod connection;
+mod gate;
+mod inherited;
+mod listener;
+mod peer;
+mod worker;
+
+use tokio::sync::watch;
+
+pub use self::answer::{Answer, PROXY_STATUS};
+pub use self::browser::{HostNames, WebPage, web_page};
+pub use self::listener::{BindError, Listener, Listening, UnixAccess};
+pub use self::peer::Peer;
+pub use self::worker::{MakeApp, Shared, serve, start};
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// No stop.
+    Serving,
+    /// Callers are told to go elsewhere, and still served.
+    LameDuck,
+    /// No new connections; idle ones close, others finish.
+    Draining,
+    /// Whatever has no answer yet gets one now.
+    Deadline,
+}
+
+/// Tells how far a stop has come; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stopping(watch::Receiver<Phase>);
+
+/// The other end of [`Stopping`].
+#[must_use]
+pub fn stopping() -> (watch::Sender<Phase>, Stopping) {
+    let (sender, receiver) = watch::channel(Phase::Serving);
+    (sender, Stopping(receiver))
+}
+
+impl Stopping {
+    /// The phase as it is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Resolves when a phase is reached or passed; at once where it is. Cancel safe.
+    pub async fn reached(&mut self, phase: Phase) {
+        // An error means that the sender is gone, and with it the daemon.
+        let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
+
+    async fn into_reached(mut self, phase: Phase) {
+        self.reached(phase).await;
+    }
+}

@@ -1,0 +1,265 @@
+//! Worker threads: each a runtime of its own that accepts from the shared sockets and serves what it
+//! accepted to the end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use super::listener::{Listener, Listening, Stream};
+use super::peer::Peer;
+use super::{Phase, Stopping};
+use crate::config::Limits;
+use crate::telemetry::metrics::Metrics;
+
+/// What makes the application of a worker: one router for each listener, in their order. It runs on
+/// the worker's own thread and runtime, where connection pools belong.
+pub type MakeApp = Arc<dyn Fn() -> Vec<Router> + Send + Sync>;
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Bounds on callers.
+    pub limits: Limits,
+    /// The cap on connections, over all workers.
+    pub connections: Arc<Semaphore>,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+    /// When to end.
+    pub stop: Stopping,
+}
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long to leave accepting alone when the system has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// Starts a worker thread. It ends when it has drained.
+pub fn start(
+    number: usize,
+    listeners: &[Listener],
+    make_app: MakeApp,
+    shared: Shared,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let sockets = listeners
+        .iter()
+        .map(Sockets::of)
+        .collect::<io::Result<Vec<_>>>()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async move {
+                let apps = make_app();
+                accept_all(sockets.into_iter().zip(apps).collect(), shared).await
+            })
+        })
+}
+
+/// Serves one listener within the runtime at hand, until a stop has drained it.
+pub async fn serve(listener: &Listener, app: Router, shared: Shared) -> io::Result<()> {
+    accept_all(vec![(Sockets::of(listener)?, app)], shared).await
+}
+
+/// One listener's sockets, to be accepted from by one thread.
+struct Sockets {
+    sockets: Vec<Listening>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Sockets {
+    fn of(listener: &Listener) -> io::Result<Self> {
+        let tls = listener.tls().map(|tls| TlsAcceptor::from(tls.clone()));
+        Ok(Self {
+            sockets: listener.sockets()?,
+            tls,
+        })
+    }
+}
+
+async fn accept_all(listeners: Vec<(Sockets, Router)>, shared: Shared) -> io::Result<()> {
+    let (tasks, accepting) = (TaskTracker::new(), TaskTracker::new());
+    for (Sockets { sockets, tls }, app) in listeners {
+        for socket in sockets {
+            let socket = Socket::new(socket)?;
+            let (tls, app, shared, tasks) = (tls.clone(), app.clone(), shared.clone(), tasks.clone());
+            accepting.spawn(
+                Accept {
+                    socket,
+                    tls,
+                    app,
+                    shared,
+                    tasks,
+                }
+                .run(),
+            );
+        }
+    }
+    accepting.close();
+    accepting.wait().await;
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = after_deadline(shared.stop.clone()) => {}
+    }
+    Ok(())
+}
+
+/// Whatever has no answer at the deadline gets one of ours; that takes a moment.
+async fn after_deadline(mut stop: Stopping) {
+    stop.reached(Phase::Deadline).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}
+
+struct Accept {
+    socket: Socket,
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    shared: Shared,
+    tasks: TaskTracker,
+}
+
+enum Socket {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, SocketAddr),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Socket {
+    fn new(socket: Listening) -> io::Result<Self> {
+        match socket {
+            Listening::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
+            Listening::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, from)| Accepted::Tcp(stream, from)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
+impl Accept {
+    async fn run(self) {
+        let mut stop = self.shared.stop.clone();
+        loop {
+            let Ok(permit) = self.shared.connections.clone().acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                // What waits in the backlog when the stop comes is still served.
+                biased;
+                accepted = self.socket.accept() => accepted,
+                () = stop.reached(Phase::Draining) => return,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    self.tasks.spawn(self.serve(accepted, permit));
+                }
+                Err(error) if is_of_one_caller(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections for a moment");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        accepted: Accepted,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let Shared {
+            limits,
+            metrics,
+            stop,
+            ..
+        } = self.shared.clone();
+        let (app, tls) = (self.app.clone(), self.tls.clone());
+        async move {
+            let _permit = permit;
+            metrics.connections.inc();
+            if let Some((stream, peer)) = open(accepted, tls).await {
+                connection::serve(stream, app, peer, limits, stop).await;
+            }
+            metrics.connections.dec();
+        }
+    }
+}
+
+async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<(Stream, Peer)> {
+    match accepted {
+        Accepted::Unix(stream) => {
+            let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+            Some((
+                Stream::Unix(stream),
+                Peer {
+                    address: None,
+                    user,
+                    has_certificate: false,
+                },
+            ))
+        }
+        Accepted::Tcp(stream, from) => {
+            let _ = stream.set_nodelay(true);
+            let Some(tls) = tls else {
+                let peer = Peer {
+                    address: Some(from),
+                    user: None,
+                    has_certificate: false,
+                };
+                return Some((Stream::Tcp(stream), peer));
+            };
+            match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                    let peer = Peer {
+                        address: Some(from),
+                        user: None,
+                        has_certificate,
+                    };
+                    Some((Stream::Tls(Box::new(stream)), peer))
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%from, %error, "a TLS handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!(%from, "a TLS handshake took too long");
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// Errors of `accept` that concern the connection and not the socket (accept(2)).
+fn is_of_one_caller(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
