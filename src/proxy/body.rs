@@ -1,0 +1,353 @@
+//! Bodies on their way: the caller's upstream, and the upstream's back. Each streams; neither is
+//! ever whole in memory.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+use super::error::ProxyError;
+use super::replay::Kept;
+
+/// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is
+/// kept for a replay is noted as it passes.
+pub(super) struct Upload {
+    source: Source,
+    progress: Arc<Progress>,
+    idle: Idle,
+    kept: Option<Kept>,
+}
+
+enum Source {
+    Caller {
+        body: Body,
+        first: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
+    },
+    Kept(std::vec::IntoIter<Bytes>, u64),
+}
+
+/// What the sender of a request knows of its body.
+#[derive(Default)]
+pub(super) struct Progress {
+    frames: AtomicU64,
+    state: AtomicU8,
+    ended: Notify,
+}
+
+const RUNNING: u8 = 0;
+const ENDED: u8 = 1;
+const BROKEN: u8 = 2;
+const STALLED: u8 = 3;
+
+/// The body cannot be sent to its end; the reason is in [`Progress`].
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body ended early")]
+pub(super) struct UploadError;
+
+impl Upload {
+    /// The body of a caller's request.
+    pub(super) fn from_caller(body: Body, idle: Duration, kept: Option<Kept>) -> Self {
+        let upload = Self {
+            source: Source::Caller { body, first: None },
+            progress: Arc::default(),
+            idle: Idle::new(idle),
+            kept,
+        };
+        if upload.is_end_stream() {
+            upload.end(ENDED);
+        }
+        upload
+    }
+
+    /// The same body once more.
+    pub(super) fn from_kept(pieces: Vec<Bytes>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let upload = Self {
+            source: Source::Kept(pieces.into_iter(), length),
+            progress: Arc::default(),
+            idle: Idle::new(Duration::MAX),
+            kept: None,
+        };
+        upload.end(ENDED);
+        upload
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Looks for the first piece of the body without waiting for it. This is what makes hyper send
+    /// `100 Continue`: now, and not only when there is a connection upstream.
+    pub(super) async fn invite(&mut self) {
+        if let Source::Caller { body, first } = &mut self.source {
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                    *first = Some(frame);
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    fn end(&self, state: u8) {
+        self.progress.state.store(state, Ordering::Release);
+        self.progress.ended.notify_waiters();
+    }
+
+    fn pass(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, axum::Error>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match frame {
+            Some(Ok(frame)) => {
+                self.progress.frames.fetch_add(1, Ordering::Relaxed);
+                if let (Some(kept), Some(data)) = (&mut self.kept, frame.data_ref()) {
+                    kept.note(data);
+                }
+                if self.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => {
+                self.end(BROKEN);
+                Poll::Ready(Some(Err(UploadError)))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.complete();
+        }
+        self.end(ENDED);
+    }
+}
+
+impl Progress {
+    /// Resolves when the whole body has been handed on.
+    pub(super) async fn ended(&self) {
+        let ended = self.ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        if self.state.load(Ordering::Acquire) == RUNNING {
+            ended.await;
+        }
+    }
+
+    /// Resolves when neither a piece nor the end has gone by for so long.
+    pub(super) async fn stalled(&self, idle: Duration) {
+        loop {
+            let before = self.frames.load(Ordering::Relaxed);
+            tokio::time::sleep(idle).await;
+            let is_still = self.frames.load(Ordering::Relaxed) == before;
+            if is_still && self.state.load(Ordering::Acquire) == RUNNING {
+                return;
+            }
+        }
+    }
+
+    /// The caller's part in a failure, if it had one.
+    pub(super) fn fault(&self) -> Option<ProxyError> {
+        match self.state.load(Ordering::Acquire) {
+            BROKEN => Some(ProxyError::Body),
+            STALLED => Some(ProxyError::BodyStalled),
+            _ => None,
+        }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let upload = self.get_mut();
+        loop {
+            let frame = match &mut upload.source {
+                Source::Kept(pieces, left) => {
+                    let piece = pieces.next();
+                    *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                    return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+                }
+                Source::Caller { body, first } => match first.take() {
+                    Some(frame) => Poll::Ready(frame),
+                    None => Pin::new(body).poll_frame(cx),
+                },
+            };
+            let Poll::Ready(frame) = frame else {
+                ready!(upload.idle.poll(cx));
+                upload.end(STALLED);
+                return Poll::Ready(Some(Err(UploadError)));
+            };
+            upload.idle.reset();
+            if frame
+                .as_ref()
+                .is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_trailers))
+            {
+                continue;
+            }
+            return upload.pass(frame);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Caller { body, first } => match first {
+                None => body.is_end_stream(),
+                Some(frame) => frame.is_none(),
+            },
+            Source::Kept(_, left) => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Caller { body, first: None } => body.size_hint(),
+            Source::Caller {
+                body,
+                first: Some(first),
+            } => {
+                let held = first
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok())
+                    .and_then(Frame::data_ref);
+                let held = held.map_or(0, |data| data.len() as u64);
+                let rest = body.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + held);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + held);
+                }
+                hint
+            }
+            Source::Kept(_, left) => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+/// The upstream's answer on its way back. A stall is a cut; a failure in the first piece is held
+/// back until the head is out, since a caller that gets nothing at all sends its request again.
+pub(super) struct Download {
+    body: Incoming,
+    idle: Idle,
+    is_begun: bool,
+    held: Option<DownloadError>,
+}
+
+/// The answer ended early; the caller sees a cut.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DownloadError {
+    /// The connection broke.
+    #[error("the upstream's answer broke off: {0}")]
+    Broken(hyper::Error),
+    /// Nothing came for `timeout.idle`.
+    #[error("the upstream's answer stalled for longer than timeout.idle")]
+    Stalled,
+}
+
+impl Download {
+    pub(super) fn new(body: Incoming, idle: Duration) -> Self {
+        Self {
+            body,
+            idle: Idle::new(idle),
+            is_begun: false,
+            held: None,
+        }
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = DownloadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        let download = self.get_mut();
+        if let Some(error) = download.held.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let error = loop {
+            match Pin::new(&mut download.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    download.idle.reset();
+                    download.is_begun = true;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(Some(Err(error))) => break DownloadError::Broken(error),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    download.is_begun = true;
+                    ready!(download.idle.poll(cx));
+                    break DownloadError::Stalled;
+                }
+            }
+        };
+        if download.is_begun {
+            return Poll::Ready(Some(Err(error)));
+        }
+        download.is_begun = true;
+        download.held = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Measures how long nothing has come; costs nothing while something does.
+struct Idle {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    is_running: bool,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            timer: None,
+            is_running: false,
+        }
+    }
+
+    fn reset(&mut self) {
+        self.is_running = false;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::ZERO)));
+        if !self.is_running {
+            self.is_running = true;
+            timer.as_mut().reset(Instant::now() + self.limit);
+        }
+        timer.as_mut().poll(cx)
+    }
+}

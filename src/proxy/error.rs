@@ -1,0 +1,205 @@
+//! Why a request got no answer from the upstream, and the answer that it gets from us.
+//!
+//! 503 means that nothing was executed and it is safe to come again; 502 and 504 mean that the
+//! upstream may have executed the request.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::upstream::TimedOut;
+use crate::server::Answer;
+use crate::token::Unavailable;
+
+/// A request that was not relayed to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxyError {
+    /// Not allowed, or not possible, as this answer says.
+    #[error("{}", .0.detail)]
+    Refused(Box<Answer>),
+    /// There is no token to send.
+    #[error(transparent)]
+    NoToken(#[from] Unavailable),
+    /// The upstream refused the token, and the body is no longer at hand.
+    #[error("the upstream refused the token")]
+    NotReplayable,
+    /// No connection to the upstream: nothing was sent.
+    #[error("cannot connect to the upstream")]
+    Connect(#[source] hyper_util::client::legacy::Error),
+    /// The exchange broke off after it began.
+    #[error("the exchange with the upstream broke off")]
+    Exchange(#[source] hyper_util::client::legacy::Error),
+    /// The caller's body broke off.
+    #[error("the request's body broke off")]
+    Body,
+    /// The caller's body came to a halt.
+    #[error("the request's body stalled")]
+    BodyStalled,
+    /// The upstream stopped reading the body.
+    #[error("the upstream stopped reading")]
+    UploadStalled,
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer")]
+    Timeout,
+    /// The stop's deadline came first.
+    #[error("bondgate is stopping")]
+    Stopping,
+}
+
+/// When a caller may try again after a failure that passes.
+const SOON: Duration = Duration::from_secs(1);
+
+const UNDONE: &str = "nothing was sent, and it is safe to send it again";
+const UNKNOWN: &str = "the upstream may have executed it";
+
+impl From<Answer> for ProxyError {
+    fn from(answer: Answer) -> Self {
+        Self::Refused(Box::new(answer))
+    }
+}
+
+impl ProxyError {
+    /// The answer that the caller gets; `upstream` is the upstream's name in it.
+    pub(super) fn into_answer(self, upstream: &str) -> Answer {
+        let bad_gateway = |error, what: &str| {
+            Answer::new(
+                StatusCode::BAD_GATEWAY,
+                error,
+                format!("{upstream}: {what}; {UNKNOWN}"),
+            )
+        };
+        let timeout = |error, what: &str| {
+            Answer::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                error,
+                format!("{upstream}: {what}; {UNKNOWN}"),
+            )
+        };
+        match self {
+            Self::Refused(answer) => *answer,
+            Self::NoToken(unavailable) => Answer::unavailable(
+                "proxy_internal_response",
+                format!("{upstream}: {unavailable}; {UNDONE}"),
+                unavailable.retry_after,
+            ),
+            Self::NotReplayable => Answer::unavailable(
+                "proxy_internal_response",
+                format!(
+                    "{upstream}: the token was just replaced, and this body was too long to be kept; it was not processed, send it again"
+                ),
+                SOON,
+            ),
+            Self::Connect(error) => {
+                let (kind, what) = connect_failure(&error);
+                Answer::unavailable(kind, format!("{upstream}: {what}; {UNDONE}"), SOON)
+            }
+            Self::Exchange(error) => {
+                let (kind, what) = exchange_failure(&error);
+                bad_gateway(kind, &what)
+            }
+            Self::Body => Answer::new(
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                "the request's body broke off",
+            ),
+            Self::BodyStalled => Answer::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "http_request_error",
+                "the request's body stalled for longer than timeout.idle",
+            ),
+            Self::UploadStalled => timeout(
+                "connection_write_timeout",
+                "it read nothing of the request for timeout.idle",
+            ),
+            Self::Timeout => timeout("http_response_timeout", "it did not answer within timeout.head"),
+            Self::Stopping => timeout(
+                "proxy_internal_response",
+                "bondgate is stopping and cannot wait any longer",
+            ),
+        }
+    }
+}
+
+/// Each error below a failure, the outermost first.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&link: &&'a (dyn StdError + 'static)| link.source())
+}
+
+/// Everything that an `io::Error` may be wrapped around is a link of its own.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|link| {
+        let inside = || link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        link.downcast_ref::<E>()
+            .or_else(|| inside().and_then(|inner| inner.downcast_ref::<E>()))
+    })
+}
+
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
+    if find::<TimedOut>(error).is_some() {
+        return (
+            "connection_timeout",
+            "no connection within timeout.connect".to_owned(),
+        );
+    }
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return match tls {
+            rustls::Error::InvalidCertificate(why) => (
+                "tls_certificate_error",
+                format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
+            ),
+            rustls::Error::AlertReceived(alert) => (
+                "tls_alert_received",
+                format!("it broke the TLS handshake off ({alert:?})"),
+            ),
+            other => (
+                "tls_protocol_error",
+                format!("the TLS handshake failed ({other})"),
+            ),
+        };
+    }
+    if chain(error).any(|link| link.to_string().starts_with("dns error")) {
+        return (
+            "dns_error",
+            format!("its name cannot be resolved ({})", deepest(error)),
+        );
+    }
+    if chain(error).any(|link| link.to_string().starts_with("tunnel error")) {
+        return (
+            "connection_refused",
+            format!("the outbound proxy refuses ({})", deepest(error)),
+        );
+    }
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            ("connection_refused", "the connection is refused".to_owned())
+        }
+        Some(io::ErrorKind::TimedOut) => ("connection_timeout", "the connection timed out".to_owned()),
+        _ => (
+            "destination_unavailable",
+            format!("cannot connect ({})", deepest(error)),
+        ),
+    }
+}
+
+fn exchange_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
+    match find::<hyper::Error>(error) {
+        Some(http) if http.is_incomplete_message() => (
+            "http_response_incomplete",
+            "it closed the connection without an answer".to_owned(),
+        ),
+        Some(http) if http.is_parse() => (
+            "http_protocol_error",
+            format!("its answer is not HTTP/1.1 ({http})"),
+        ),
+        _ => (
+            "connection_terminated",
+            format!("the connection broke ({})", deepest(error)),
+        ),
+    }
+}

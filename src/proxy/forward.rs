@@ -1,0 +1,205 @@
+//! Relays one admitted request: token, hygiene, the exchange with its clocks, and the one replay
+//! that there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{AUTHORIZATION, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use rustls::ClientConfig;
+
+use super::access::Admitted;
+use super::body::{Download, Progress, Upload};
+use super::error::ProxyError;
+use super::headers;
+use super::replay::{self, KeptBody, ReplayBudget};
+use super::upstream::Upstream;
+use crate::config::{self, OutboundError, Timeouts};
+use crate::server::{Answer, Phase, Stopping};
+use crate::token::{AccessToken, TokenReader};
+
+/// Relays requests to one upstream from one worker.
+pub(super) struct Forwarder {
+    upstream: Upstream,
+    tokens: TokenReader,
+    timeout: Timeouts,
+    wait: Duration,
+    replay: u64,
+    budget: ReplayBudget,
+    rejection: Rejection,
+    stop: Stopping,
+}
+
+/// How an upstream says that it refuses a token.
+#[derive(Clone, Copy)]
+enum Rejection {
+    /// 401.
+    Unauthorized,
+    /// 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
+    Mashery,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        tls: ClientConfig,
+        tokens: TokenReader,
+        budget: ReplayBudget,
+        stop: Stopping,
+    ) -> Result<Self, OutboundError> {
+        Ok(Self {
+            upstream: Upstream::new(upstream, tls)?,
+            tokens,
+            timeout: upstream.timeout,
+            wait: upstream.wait,
+            replay: upstream.replay,
+            budget,
+            rejection: match upstream.preset {
+                "cisco-support" => Rejection::Mashery,
+                _ => Rejection::Unauthorized,
+            },
+            stop,
+        })
+    }
+
+    /// The upstream's answer to a request.
+    pub(super) async fn forward(
+        &self,
+        request: Request<Body>,
+        admitted: Admitted,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (parts, body) = request.into_parts();
+        let (kept, kept_body) = self.keep(&body);
+        let mut upload = Upload::from_caller(body, self.timeout.idle, kept);
+        if parts.headers.contains_key(EXPECT) {
+            upload.invite().await;
+        }
+        let progress = upload.progress();
+        let mut stop = self.stop.clone();
+        let response = tokio::select! {
+            response = self.exchange(parts, upload, kept_body, admitted) => response,
+            () = self.out_of_time(&progress) => Err(ProxyError::Timeout),
+            () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
+            () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping),
+        };
+        // Where the caller broke off, what the upstream made of that is not the reason.
+        let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
+        Ok(self.inbound(response))
+    }
+
+    /// `timeout.head` begins when the request's body has ended.
+    async fn out_of_time(&self, progress: &Progress) {
+        progress.ended().await;
+        tokio::time::sleep(self.timeout.head).await;
+    }
+
+    fn keep(&self, body: &Body) -> (Option<replay::Kept>, Option<KeptBody>) {
+        if body.size_hint().lower() > self.replay {
+            return (None, None);
+        }
+        let (kept, kept_body) = replay::keep(self.replay, &self.budget);
+        (Some(kept), Some(kept_body))
+    }
+
+    /// Sends the request, and once more where the upstream refused a token that has a successor.
+    async fn exchange(
+        &self,
+        parts: Parts,
+        upload: Upload,
+        kept: Option<KeptBody>,
+        admitted: Admitted,
+    ) -> Result<Response<Incoming>, ProxyError> {
+        let had_no_body = upload.is_end_stream();
+        let head = Head {
+            uri: self.upstream.uri(&parts.uri).map_err(|error| {
+                Answer::new(
+                    StatusCode::BAD_REQUEST,
+                    "http_request_error",
+                    format!("the request's target: {error}"),
+                )
+            })?,
+            method: parts.method,
+            headers: headers::outbound(parts.headers, self.upstream.host()),
+        };
+        let token = match self.tokens.current() {
+            Some(token) => token,
+            None => self.tokens.wait(self.wait).await?,
+        };
+        let response = self.send(&head, &token, upload, admitted).await?;
+        if !self.rejection.is_in(&response) {
+            return Ok(response);
+        }
+        self.tokens.reject(&token);
+        let again = if had_no_body {
+            Some(Vec::new())
+        } else {
+            kept.and_then(|kept| kept.take())
+        };
+        let Some(pieces) = again else {
+            return Err(ProxyError::NotReplayable);
+        };
+        let Ok(newer) = self.tokens.newer(&token, self.wait).await else {
+            return Ok(response);
+        };
+        self.send(&head, &newer, Upload::from_kept(pieces), admitted)
+            .await
+    }
+
+    async fn send(
+        &self,
+        head: &Head,
+        token: &Arc<AccessToken>,
+        upload: Upload,
+        admitted: Admitted,
+    ) -> Result<Response<Incoming>, ProxyError> {
+        let mut request = Request::new(upload);
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.headers_mut() = head.headers.clone();
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, token.authorization().clone());
+        self.upstream
+            .send(request, admitted.is_fresh)
+            .await
+            .map_err(|error| {
+                if error.is_connect() {
+                    ProxyError::Connect(error)
+                } else {
+                    ProxyError::Exchange(error)
+                }
+            })
+    }
+
+    fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        parts.headers = headers::inbound(parts.headers);
+        parts.extensions.clear();
+        Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
+    }
+}
+
+/// A request's head, for as often as it is sent.
+struct Head {
+    method: http::Method,
+    uri: http::Uri,
+    headers: HeaderMap,
+}
+
+impl Rejection {
+    fn is_in(self, response: &Response<Incoming>) -> bool {
+        match (self, response.status()) {
+            (_, StatusCode::UNAUTHORIZED) => true,
+            (Self::Mashery, StatusCode::FORBIDDEN) => {
+                let code = response.headers().get("x-mashery-error-code");
+                code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
+            }
+            _ => false,
+        }
+    }
+}

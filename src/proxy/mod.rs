@@ -1,0 +1,179 @@
+//! The proxied side of the daemon. The layers of a request, outermost first: catch a panic, observe,
+//! answer health checks, judge access, take a place in flight, forward.
+
+mod access;
+mod body;
+mod error;
+mod forward;
+mod headers;
+mod in_flight;
+mod observe;
+mod path;
+mod replay;
+mod upstream;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use rustls::ClientConfig;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::access::AccessPolicy;
+use self::forward::Forwarder;
+use self::observe::Observation;
+use crate::config::{self, OutboundError};
+use crate::server::{Answer, Stopping};
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+use crate::token::TokenReader;
+
+pub use self::access::KeysError;
+pub use self::in_flight::InFlight;
+pub use self::replay::ReplayBudget;
+
+/// A listener that cannot be served as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyConfigError {
+    /// Its caller keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Its upstream's way out.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+}
+
+/// One listener's requests on their way to its upstream: what all workers share.
+#[derive(Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    policy: AccessPolicy,
+    health: Option<String>,
+    in_flight: InFlight,
+    upstream: Arc<str>,
+    metrics: Arc<UpstreamMetrics>,
+    config: config::Upstream,
+    tls: ClientConfig,
+    tokens: TokenReader,
+    budget: ReplayBudget,
+    stop: Stopping,
+}
+
+/// What a listener's proxy is made of, beside its configuration.
+#[derive(Clone)]
+pub struct Parts {
+    /// TLS for the call out.
+    pub tls: ClientConfig,
+    /// The upstream's token.
+    pub tokens: TokenReader,
+    /// The caps over all listeners.
+    pub in_flight: InFlight,
+    /// The budget over all requests.
+    pub budget: ReplayBudget,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where a person finds the state of things.
+    pub admin: String,
+    /// When to give up waiting.
+    pub stop: Stopping,
+}
+
+impl Proxy {
+    /// The proxy of one listener.
+    pub fn new(
+        listener: &config::Listener,
+        upstream: &config::Upstream,
+        parts: Parts,
+    ) -> Result<Self, ProxyConfigError> {
+        let proxy = Self {
+            shared: Arc::new(Shared {
+                policy: AccessPolicy::new(listener, upstream, &parts.admin)?,
+                health: listener.health.clone(),
+                in_flight: parts.in_flight,
+                upstream: upstream.name.as_str().into(),
+                metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
+                config: upstream.clone(),
+                tls: parts.tls,
+                tokens: parts.tokens,
+                budget: parts.budget,
+                stop: parts.stop,
+            }),
+        };
+        // What a worker would find out later is found out now.
+        proxy.forwarder()?;
+        Ok(proxy)
+    }
+
+    /// The router of one worker, with a connection pool of its own.
+    pub fn router(&self) -> Result<Router, ProxyConfigError> {
+        let worker = Worker {
+            shared: self.shared.clone(),
+            forwarder: Arc::new(self.forwarder()?),
+        };
+        Ok(Router::new()
+            .fallback(move |request| {
+                let worker = worker.clone();
+                async move { worker.relay(request).await }
+            })
+            .layer(CatchPanicLayer::custom(panicked)))
+    }
+
+    fn forwarder(&self) -> Result<Forwarder, OutboundError> {
+        let shared = &self.shared;
+        Forwarder::new(
+            &shared.config,
+            shared.tls.clone(),
+            shared.tokens.clone(),
+            shared.budget.clone(),
+            shared.stop.clone(),
+        )
+    }
+}
+
+#[derive(Clone)]
+struct Worker {
+    shared: Arc<Shared>,
+    forwarder: Arc<Forwarder>,
+}
+
+impl Worker {
+    async fn relay(&self, request: Request<Body>) -> Response<Body> {
+        let shared = &*self.shared;
+        if shared.health.as_deref() == Some(request.uri().path()) {
+            return Response::new(Body::from("ok\n"));
+        }
+        let mut observation = Observation::begin(&request, &shared.upstream, &shared.metrics);
+        let response = match self.admit(request, &mut observation).await {
+            Ok(response) => response,
+            Err(answer) => {
+                observation.own_answer(answer.error);
+                answer.into_response()
+            }
+        };
+        observation.follow(response)
+    }
+
+    async fn admit(
+        &self,
+        request: Request<Body>,
+        observation: &mut Observation,
+    ) -> Result<Response<Body>, Answer> {
+        let (caller, admitted) = self.shared.policy.judge(&request)?;
+        let address = caller.address;
+        observation.caller(caller);
+        observation.hold(self.shared.in_flight.enter(address)?);
+        let forwarded = self.forwarder.forward(request, admitted).await;
+        forwarded.map_err(|error| error.into_answer(&self.shared.upstream))
+    }
+}
+
+/// A bug of ours ends one request and not the daemon.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    tracing::error!("a request ran into a bug in bondgate; please report it");
+    let detail = "a bug in bondgate ended this request; the upstream may have executed it";
+    Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
+}

@@ -1,0 +1,157 @@
+//! One log line and one count for each request, when its answer has ended. Bodies, queries and
+//! credentials are in neither.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::access::Caller;
+use super::in_flight::Place;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+/// What is noted of a request while it is under way.
+pub(super) struct Observation {
+    began: Instant,
+    upstream: Arc<str>,
+    metrics: Arc<UpstreamMetrics>,
+    method: Method,
+    path: String,
+    correlation: Option<String>,
+    transaction: Option<String>,
+    caller: Caller,
+    status: u16,
+    error: Option<&'static str>,
+    bytes: u64,
+    is_whole: bool,
+    place: Option<Place>,
+}
+
+impl Observation {
+    pub(super) fn begin<B>(
+        request: &Request<B>,
+        upstream: &Arc<str>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Self {
+        metrics.in_flight.inc();
+        Self {
+            began: Instant::now(),
+            upstream: upstream.clone(),
+            metrics: metrics.clone(),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            correlation: text(request.headers(), "x-correlation-id"),
+            transaction: None,
+            caller: Caller::default(),
+            status: 0,
+            error: None,
+            bytes: 0,
+            is_whole: false,
+            place: None,
+        }
+    }
+
+    /// Notes who sent it.
+    pub(super) fn caller(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Holds the request's place until the answer has ended.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Notes that the answer is ours, and why.
+    pub(super) fn own_answer(&mut self, error: &'static str) {
+        self.error = Some(error);
+        self.metrics.own_answer(error);
+    }
+
+    /// Follows the answer to its end.
+    pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
+        self.status = response.status().as_u16();
+        self.transaction = text(response.headers(), "x-transaction-id");
+        self.metrics.answered(self.status);
+        self.metrics.duration.observe(self.began.elapsed().as_secs_f64());
+        self.is_whole = response.body().is_end_stream();
+        response.map(|body| {
+            Body::new(Observed {
+                body,
+                observation: self,
+            })
+        })
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        tracing::info!(
+            upstream = &*self.upstream,
+            caller = self.caller.name.as_deref(),
+            address = self.caller.address.map(tracing::field::display),
+            method = self.method.as_str(),
+            path = self.path,
+            status = self.status,
+            error = self.error,
+            bytes = self.bytes,
+            duration_ms = self.began.elapsed().as_millis() as u64,
+            correlation_id = self.correlation,
+            transaction_id = self.transaction,
+            "{}",
+            if self.status == 0 {
+                "the caller left before its answer"
+            } else if self.is_whole {
+                "answered"
+            } else {
+                "the answer was cut short"
+            }
+        );
+    }
+}
+
+/// Somebody else's text in our log: one line, bounded.
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.chars().take(128).collect())
+}
+
+struct Observed {
+    body: Body,
+    observation: Observation,
+}
+
+impl http_body::Body for Observed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let observed = self.get_mut();
+        let polled = Pin::new(&mut observed.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                observed.observation.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                observed.observation.is_whole = observed.body.is_end_stream();
+            }
+            Poll::Ready(None) => observed.observation.is_whole = true,
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,263 @@
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::AUTHORIZATION;
+
+use super::*;
+
+const GRANT: &str = "grant_type=client_credentials";
+
+async fn error(response: Response) -> (u16, Value) {
+    (response.status().as_u16(), json(response).await)
+}
+
+#[tokio::test]
+async fn every_shape_of_token_request_is_answered_and_told_apart() {
+    let stand = Stand::start().await;
+    let credentials = "client_id=demo&client_secret=demo-secret";
+    let basic = format!("Basic {}", STANDARD.encode("demo:demo-secret"));
+    let replies = [
+        stand.login(&format!("?{GRANT}&{credentials}"), "").await,
+        stand.login("", &format!("{GRANT}&{credentials}")).await,
+        stand.login(&format!("?{GRANT}&{credentials}"), GRANT).await,
+        stand
+            .login_request("", GRANT)
+            .header(AUTHORIZATION, basic)
+            .send()
+            .await
+            .unwrap(),
+    ];
+    for reply in replies {
+        assert_eq!(reply.status(), 200);
+        let reply = json(reply).await;
+        assert_eq!(reply["token_type"], "Bearer");
+        assert_eq!(reply["expires_in"], 3599);
+        let token = reply["access_token"].as_str().unwrap();
+        assert!(token.len().abs_diff(1100) < 8);
+        assert_eq!(stand.pull(token).await.status(), 200);
+    }
+    let seen = stand.cisco.seen();
+    let shapes: Vec<_> = seen.iter().filter_map(|seen| seen.client_auth).collect();
+    assert_eq!(
+        shapes,
+        [
+            ClientAuth::Query,
+            ClientAuth::Form,
+            ClientAuth::Mixed,
+            ClientAuth::Basic
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_secret_of_every_awkward_character_survives_each_shape() {
+    let secret = "a+b%c&d=e/f g~ü€:;\"'";
+    let stand = Stand::with(Options {
+        clients: vec![client("ü:&=", secret)],
+        ..Options::default()
+    })
+    .await;
+    let encoded = |name: &str, value: &str| {
+        form_urlencoded::Serializer::new(String::new())
+            .append_pair(name, value)
+            .finish()
+    };
+    let credentials = format!(
+        "{}&{}",
+        encoded("client_id", "ü:&="),
+        encoded("client_secret", secret)
+    );
+    let word = |value| encoded("", value)[1..].to_owned();
+    let basic = STANDARD.encode(format!("{}:{}", word("ü:&="), word(secret)));
+    let query = stand.login(&format!("?{GRANT}&{credentials}"), "").await;
+    assert_eq!(query.status(), 200);
+    let form = stand.login("", &format!("{GRANT}&{credentials}")).await;
+    assert_eq!(form.status(), 200);
+    let request = stand.login_request("", GRANT);
+    let basic = request.header(AUTHORIZATION, format!("Basic {basic}"));
+    assert_eq!(basic.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_unencoded_plus_is_the_wrong_secret_and_an_unencoded_percent_no_form() {
+    let stand = Stand::with(Options {
+        clients: vec![client("plus", "a+b"), client("percent", "50%")],
+        ..Options::default()
+    })
+    .await;
+    let plus = format!("{GRANT}&client_id=plus&client_secret=a+b");
+    let (status, reply) = error(stand.login("", &plus).await).await;
+    assert_eq!((status, &reply["error"]), (401, &"invalid_client".into()));
+    let percent = format!("{GRANT}&client_id=percent&client_secret=50%");
+    let (status, reply) = error(stand.login("", &percent).await).await;
+    assert_eq!((status, &reply["error"]), (400, &"invalid_request".into()));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_and_an_unknown_client_get_errors_of_two_shapes() {
+    let stand = Stand::start().await;
+    let wrong = format!("{GRANT}&client_id=demo&client_secret=wrong");
+    let (status, reply) = error(stand.login("", &wrong).await).await;
+    assert_eq!(status, 401);
+    assert_eq!(reply["error"], "invalid_client");
+    assert!(reply["error_description"].is_string());
+
+    let unknown = format!("{GRANT}&client_id=nobody&client_secret=demo-secret");
+    let (status, reply) = error(stand.login("", &unknown).await).await;
+    assert_eq!(status, 400);
+    assert_eq!(reply["errorCode"], "invalid_client");
+    assert_eq!(reply["errorSummary"], "Invalid value for 'client_id' parameter.");
+    assert_eq!(reply["errorCauses"], serde_json::json!([]));
+    stand.cisco.set_behaviour(Behaviour {
+        unknown_client: UnknownClient::Unauthorized,
+        ..Behaviour::default()
+    });
+    assert_eq!(stand.login("", &unknown).await.status(), 401);
+    assert!(stand.cisco.seen().iter().all(|seen| seen.token_client.is_none()));
+}
+
+#[tokio::test]
+async fn another_tenants_credentials_are_unknown() {
+    let stand = Stand::with(Options {
+        behaviour: Behaviour {
+            tenant: Tenant::Other,
+            ..Behaviour::default()
+        },
+        ..Options::default()
+    })
+    .await;
+    let (status, reply) = error(stand.login("", LOGIN).await).await;
+    assert_eq!(status, 400);
+    assert_eq!(reply["errorCode"], "invalid_client");
+}
+
+#[tokio::test]
+async fn two_kinds_of_credentials_at_once_are_refused() {
+    let stand = Stand::start().await;
+    let query = "?client_id=demo&client_secret=demo-secret";
+    let both = [
+        stand.login_request(query, LOGIN),
+        stand
+            .login_request(query, GRANT)
+            .basic_auth("demo", Some("demo-secret")),
+        stand
+            .login_request("", LOGIN)
+            .basic_auth("demo", Some("demo-secret")),
+        stand.login_request("?client_secret=demo-secret", LOGIN),
+    ];
+    for request in both {
+        let (status, reply) = error(request.send().await.unwrap()).await;
+        assert_eq!((status, &reply["error"]), (400, &"invalid_request".into()));
+        let description = reply["error_description"].as_str().unwrap();
+        assert!(description.starts_with("Cannot supply multiple client credentials"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_request_gets_an_error_that_says_why() {
+    let stand = Stand::start().await;
+    let credentials = "client_id=demo&client_secret=demo-secret";
+    let json_body = r#"{"grant_type":"client_credentials"}"#;
+    let post = |kind: &str, body: &str| {
+        stand
+            .request(Method::POST, TOKEN_PATH)
+            .header(CONTENT_TYPE, kind)
+            .body(body.to_owned())
+    };
+    let cases = [
+        (post("application/json", json_body), 415, "errorCode", "E0000021"),
+        (post(FORM, json_body), 400, "error", "invalid_request"),
+        (post(FORM, credentials), 400, "error", "unsupported_grant_type"),
+        (
+            post(FORM, &format!("grant_type=password&{credentials}")),
+            400,
+            "error",
+            "unsupported_grant_type",
+        ),
+        (post(FORM, GRANT), 401, "error", "invalid_client"),
+        (
+            post(FORM, &format!("{LOGIN}&client_id=demo")),
+            400,
+            "error",
+            "invalid_request",
+        ),
+        (
+            post(FORM, LOGIN).bearer_auth("abc"),
+            400,
+            "error",
+            "invalid_request",
+        ),
+        (
+            post(FORM, GRANT).header(AUTHORIZATION, "Basic %%%"),
+            400,
+            "error",
+            "invalid_request",
+        ),
+        (
+            stand.request(Method::GET, TOKEN_PATH),
+            405,
+            "errorCode",
+            "E0000022",
+        ),
+    ];
+    for (at, (request, wanted, member, code)) in cases.into_iter().enumerate() {
+        let (status, reply) = error(request.send().await.unwrap()).await;
+        assert_eq!((status, &reply[member]), (wanted, &code.into()), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn expires_in_can_be_anything_or_missing() {
+    let stand = Stand::start().await;
+    for (given, sent) in [
+        (ExpiresIn::Raw("\"3599\"".to_owned()), Some(Value::from("3599"))),
+        (Value::from(-1).into(), Some(Value::from(-1))),
+        (ExpiresIn::Missing, None),
+    ] {
+        stand.cisco.set_expires_in(given);
+        let reply = json(stand.login("", LOGIN).await).await;
+        assert_eq!(reply.get("expires_in").cloned(), sent);
+    }
+    stand.cisco.set_expires_in(ExpiresIn::Raw("1e999".to_owned()));
+    let text = stand.login("", LOGIN).await.text().await.unwrap();
+    assert!(text.ends_with(r#","expires_in":1e999}"#), "{text}");
+}
+
+#[tokio::test]
+async fn a_token_expires_by_the_simulators_clock() {
+    let stand = Stand::start().await;
+    stand.cisco.set_token_lifetime(Duration::from_secs(60));
+    let token = stand.token().await;
+    stand.cisco.advance(Duration::from_secs(30));
+    assert_eq!(stand.pull(&token).await.status(), 200);
+    stand.cisco.advance(Duration::from_secs(31));
+    assert_eq!(stand.pull(&token).await.status(), 401);
+}
+
+#[tokio::test]
+async fn a_new_token_leaves_the_old_one_good_unless_told_otherwise() {
+    let stand = Stand::start().await;
+    let first = stand.token().await;
+    let second = stand.token().await;
+    assert_ne!(first, second);
+    assert_eq!(stand.pull(&first).await.status(), 200);
+    stand.cisco.set_behaviour(Behaviour {
+        older_tokens: OlderTokens::Revoked,
+        ..Behaviour::default()
+    });
+    let third = stand.token().await;
+    assert_eq!(stand.pull(&second).await.status(), 401);
+    assert_eq!(stand.pull(&third).await.status(), 200);
+}
+
+#[tokio::test]
+async fn token_requests_that_run_at_once_are_counted() {
+    let stand = Stand::start().await;
+    stand.cisco.script(Fault::on(On::Token, Kind::Hang).times(2));
+    for _ in 0..2 {
+        tokio::spawn(stand.login_request("", LOGIN).send());
+    }
+    stand.cisco.wait_for(|seen| seen.len() == 2).await;
+    assert_eq!(stand.cisco.max_concurrent_token_requests(), 2);
+}
