@@ -1,6 +1,9 @@
 //! bondgate.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod proxy;
 pub mod server;
 pub mod simulator;

@@ -11,8 +11,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::simulator::{
-    BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, Handle, OlderTokens, Options,
-    Simulator, Tenant, UnknownClient,
+    BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, Handle, OlderTokens, Options, Simulator,
+    Tenant, UnknownClient,
 };
 
 const EXAMPLE: &str = r#"Example session:
@@ -172,8 +172,7 @@ fn hinted(error: io::Error) -> anyhow::Error {
 fn written_ca(file: Option<PathBuf>, handle: &Handle) -> anyhow::Result<PathBuf> {
     let pem = handle.ca_pem();
     if let Some(path) = file {
-        fs::write(&path, pem)
-            .with_context(|| format!("cannot write the CA file {}", path.display()))?;
+        fs::write(&path, pem).with_context(|| format!("cannot write the CA file {}", path.display()))?;
         return Ok(path);
     }
     let port = handle.url().rsplit(':').next().map(ToOwned::to_owned);

@@ -32,8 +32,12 @@ pub struct Listener {
 pub struct Admin {
     /// Where it listens.
     pub address: ListenAddress,
-    /// Who may connect.
-    pub access: Access,
+    /// Networks let in; everybody that can connect where it is nothing.
+    pub allow: Option<Vec<Network>>,
+    /// Names answered beside loopback names and IP literals.
+    pub hosts: Vec<HostPattern>,
+    /// Certificates, where it speaks TLS.
+    pub tls: Option<ServerTls>,
 }
 
 /// What a listener asks of its callers.
@@ -159,9 +163,23 @@ impl Listener {
 impl Admin {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let address = section.or("address", "\"localhost:9180\"");
-        let access = Access::read(&mut section, &address);
+        let allow = section.optional("allow");
+        let hosts = section.or("hosts", "[]");
+        let tls = ServerTls::optional(&mut section);
+        judge_exposure(
+            &section,
+            &address,
+            allow.is_some(),
+            tls.as_ref(),
+            "allow = [\"10.0.0.0/8\"]",
+        );
         section.finish();
-        Self { address, access }
+        Self {
+            address,
+            allow,
+            hosts,
+            tls,
+        }
     }
 }
 
@@ -182,34 +200,51 @@ impl Access {
                 parsed.ok()
             }),
             keys: section.secret("keys"),
-            tls: section
-                .has("tls")
-                .then(|| ServerTls::read(section.section("tls")))
-                .flatten(),
+            tls: ServerTls::optional(section),
             trusted_proxies: section.or("trusted_proxies", "[]"),
             users: section.or("users", "[]"),
         };
         if matches!(access.keys, Some(SecretSource::Inline(_))) {
             section.fault("keys", "stand in the configuration itself; write keys = { file = \"/path\" }, a file of name:key lines");
         }
-        let certificates = access
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_ca_file.is_some());
-        if !address.is_local() && access.allow.is_none() && access.keys.is_none() && !certificates {
-            section.fault(
-                "address",
-                format!(
-                    "{address} can be reached from other machines, and nothing says who may; set allow = [\"10.0.0.0/8\"], \
-                     keys = {{ file = \"/path\" }} or tls.client_ca_file, or listen on localhost"
-                ),
-            );
-        }
+        judge_exposure(
+            section,
+            address,
+            access.allow.is_some() || access.keys.is_some(),
+            access.tls.as_ref(),
+            "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }",
+        );
         access
     }
 }
 
+/// Loopback needs no gate beside the Host and browser checks; everything else does.
+fn judge_exposure(
+    section: &Section<'_>,
+    address: &ListenAddress,
+    is_gated: bool,
+    tls: Option<&ServerTls>,
+    gates: &str,
+) {
+    let wants_certificate = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+    if !address.is_local() && !is_gated && !wants_certificate {
+        section.fault(
+            "address",
+            format!(
+                "{address} can be reached from other machines, and nothing says who may; set {gates} or \
+                 tls.client_ca_file, or listen on localhost"
+            ),
+        );
+    }
+}
+
 impl ServerTls {
+    fn optional(section: &mut Section<'_>) -> Option<Self> {
+        let is_written = section.has("tls");
+        let tls = section.section("tls");
+        if is_written { Self::read(tls) } else { None }
+    }
+
     fn read(mut section: Section<'_>) -> Option<Self> {
         let certificate_file = section.required("certificate_file", "write the path of a PEM file");
         let key_file = section.required("key_file", "write the path of a PEM file");

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// What makes the application of a worker: one router for each listener, in their order. It runs on
 /// the worker's own thread and runtime, where connection pools belong.
-pub type MakeApp = Arc<dyn Fn() -> Vec<Router> + Send + Sync>;
+pub type MakeApp = Box<dyn FnOnce() -> io::Result<Vec<Router>> + Send>;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub fn start(
                 .enable_all()
                 .build()?;
             runtime.block_on(async move {
-                let apps = make_app();
+                let apps = make_app()?;
                 accept_all(sockets.into_iter().zip(apps).collect(), shared).await
             })
         })

@@ -1,0 +1,122 @@
+//! The operator's listener: health, readiness, status and metrics, never on the proxied one.
+
+mod readiness;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{StatusCode, Uri};
+
+use crate::config;
+use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
+use crate::telemetry::metrics::Metrics;
+
+pub use self::readiness::Readiness;
+pub use self::status::Facts;
+
+struct Admin {
+    allow: Option<Vec<config::Network>>,
+    hosts: HostNames,
+    readiness: Readiness,
+    facts: Facts,
+    metrics: Arc<Metrics>,
+}
+
+/// The admin listener's router.
+pub fn router(admin: &config::Admin, readiness: Readiness, facts: Facts, metrics: Arc<Metrics>) -> Router {
+    let state = Arc::new(Admin {
+        allow: admin.allow.clone(),
+        hosts: HostNames::new(admin.hosts.clone(), None),
+        readiness,
+        facts,
+        metrics,
+    });
+    let judged = Router::new()
+        .route("/", get(page))
+        .route("/status.json", get(document))
+        .route("/metrics", get(metrics_text))
+        .fallback(unknown)
+        .layer(from_fn_with_state(state.clone(), judge_host));
+    // A kubelet sends an IP literal or nothing for a Host, a load balancer whatever it likes.
+    Router::new()
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(ready))
+        .merge(judged)
+        .layer(from_fn_with_state(state.clone(), judge_place))
+        .with_state(state)
+}
+
+async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    if let (Some(allow), Some(address)) = (&admin.allow, address) {
+        if !allow.iter().any(|network| network.contains(address.ip())) {
+            return forbidden(format!(
+                "{} is in none of the networks that [admin] allows",
+                address.ip()
+            ));
+        }
+    }
+    next.run(request).await
+}
+
+async fn judge_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    if !admin.hosts.allow(request.uri(), request.headers()) {
+        let detail =
+            "the request's Host is not one of the admin listener's names; add it to hosts in [admin]";
+        return Answer::new(StatusCode::MISDIRECTED_REQUEST, "http_request_denied", detail).into_response();
+    }
+    // A person may look at the page; another page may not.
+    if web_page(request.headers(), &[]) == Some(WebPage::Request) {
+        return forbidden("this came from a web page of another origin");
+    }
+    next.run(request).await
+}
+
+fn forbidden(detail: impl Into<String>) -> Response {
+    Answer::new(StatusCode::FORBIDDEN, "http_request_denied", detail).into_response()
+}
+
+async fn ready(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
+    let needs_token = uri
+        .query()
+        .is_some_and(|query| query.split('&').any(|part| part == "token"));
+    let (is_ready, text) = admin.readiness.judge(needs_token);
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, text).into_response()
+}
+
+async fn document(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "application/json")],
+        status::document(&admin.facts, &admin.readiness),
+    )
+}
+
+async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], admin.metrics.encode())
+}
+
+async fn page() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
+    (
+        [(CONTENT_SECURITY_POLICY, policy)],
+        Html(include_str!("status.html")),
+    )
+}
+
+async fn unknown() -> Response<Body> {
+    let detail = "here are /, /livez, /readyz, /readyz?token, /status.json and /metrics";
+    Answer::new(StatusCode::NOT_FOUND, "http_request_denied", detail).into_response()
+}

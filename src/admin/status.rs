@@ -1,0 +1,117 @@
+//! The state of things as JSON, for people and scripts. It names places and kinds, never a secret.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::readiness::Readiness;
+use crate::server::Phase;
+use crate::token::TokenStatus;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// When it started.
+    pub started: SystemTime,
+    /// Where callers come in, and which upstream each listener serves.
+    pub listeners: Vec<(String, String)>,
+    /// Where each upstream is, by name.
+    pub upstreams: Vec<(String, String)>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    started: String,
+    phase: &'static str,
+    ready: bool,
+    listeners: Vec<Listener<'a>>,
+    upstreams: Vec<Upstream<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listener<'a> {
+    address: &'a str,
+    upstream: &'a str,
+}
+
+#[derive(Serialize)]
+struct Upstream<'a> {
+    name: &'a str,
+    url: &'a str,
+    token: Token,
+}
+
+#[derive(Serialize)]
+struct Token {
+    state: &'static str,
+    since: String,
+    expires: Option<String>,
+    next_attempt_s: Option<u64>,
+    last_error: Option<LastError>,
+}
+
+#[derive(Serialize)]
+struct LastError {
+    kind: &'static str,
+    message: String,
+    at: String,
+}
+
+/// The status document.
+pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
+    let url = |name: &str| {
+        facts
+            .upstreams
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or("", |(_, url)| url)
+    };
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        started: time(facts.started),
+        phase: match readiness.phase() {
+            Phase::Serving => "serving",
+            Phase::LameDuck | Phase::Draining | Phase::Deadline => "stopping",
+        },
+        ready: readiness.judge(false).0,
+        listeners: facts
+            .listeners
+            .iter()
+            .map(|(address, upstream)| Listener { address, upstream })
+            .collect(),
+        upstreams: readiness
+            .upstreams()
+            .iter()
+            .map(|(name, tokens)| Upstream {
+                name,
+                url: url(name),
+                token: token(tokens.status()),
+            })
+            .collect(),
+    };
+    serde_json::to_string_pretty(&status).unwrap_or_default()
+}
+
+fn token(status: TokenStatus) -> Token {
+    Token {
+        state: status.state.name(),
+        since: time(status.since),
+        expires: status.expires.map(time),
+        next_attempt_s: status
+            .next_attempt
+            .map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
+        last_error: status.last_error.map(|error| LastError {
+            kind: error.kind.name(),
+            message: error.message,
+            at: time(error.at),
+        }),
+    }
+}
+
+/// RFC 3339, whole seconds.
+fn time(at: SystemTime) -> String {
+    // Rounded, since the formatter cuts.
+    humantime::format_rfc3339_seconds(at + Duration::from_millis(500)).to_string()
+}

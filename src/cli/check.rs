@@ -1,0 +1,233 @@
+//! `bondgate check`: is the configuration right, and (`--live`) does everything that it names work?
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use reqwest::redirect::Policy;
+
+use super::{ConfigArgs, Exit, runtime};
+use crate::config::{Config, Endpoint, Upstream};
+use crate::tls;
+use crate::token::{TokenEndpoint, TokenSource as _};
+
+/// Read the configuration and name every fault with its line; exit code 0 means that it is right
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Also try it: names, outbound proxy, TLS, clock, token, API. Takes no message off a queue
+    #[arg(long)]
+    live: bool,
+
+    /// Show every value in force and where it comes from, secrets redacted
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
+    let config = match args.config.load() {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    if args.print {
+        print_settings(&config);
+    }
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let missing = missing(&config);
+    for fault in &missing {
+        eprintln!("{fault}");
+    }
+    if !missing.is_empty() {
+        return Ok(Exit::Configuration);
+    }
+    println!("the configuration is right");
+    if args.live {
+        return runtime()?.block_on(live(&config));
+    }
+    Ok(Exit::Done)
+}
+
+fn print_settings(config: &Config) {
+    let width = config
+        .settings
+        .iter()
+        .map(|setting| setting.key.len() + setting.value.len() + 3)
+        .max()
+        .unwrap_or(0);
+    let width = width.min(72);
+    for setting in &config.settings {
+        let pair = format!("{} = {}", setting.key, setting.value);
+        println!("{pair:width$}  # {}", setting.origin);
+    }
+}
+
+/// What the configuration names and this machine does not have (yet): the daemon waits for secrets,
+/// a check does not.
+fn missing(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    for upstream in &config.upstreams {
+        for (key, source) in [
+            ("client_id", &upstream.client_id),
+            ("client_secret", &upstream.client_secret),
+        ] {
+            if let Err(error) = source.load() {
+                faults.push(format!(
+                    "upstream.{}.{key}: {:#}",
+                    upstream.name,
+                    anyhow::Error::new(error)
+                ));
+            }
+        }
+        if let Err(error) = tls::client(upstream.ca_file.as_deref()) {
+            faults.push(format!("upstream.{}.ca_file: {error}", upstream.name));
+        }
+        if let Err(error) = upstream.proxy.route(&upstream.url) {
+            faults.push(format!(
+                "upstream.{}.proxy: {:#}",
+                upstream.name,
+                anyhow::Error::new(error)
+            ));
+        }
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        if let Some(Err(error)) = listener.access.keys.as_ref().map(|source| source.load()) {
+            faults.push(format!("listener[{at}].keys: {:#}", anyhow::Error::new(error)));
+        }
+        if let Some(Err(error)) = listener.access.tls.as_ref().map(tls::server) {
+            faults.push(format!("listener[{at}].tls: {error}"));
+        }
+    }
+    faults
+}
+
+/// Tries each upstream, a line a step, and stops at the first step that fails.
+async fn live(config: &Config) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    for upstream in &config.upstreams {
+        println!("upstream {}:", upstream.name);
+        if let Err(why) = walk(upstream).await {
+            println!("  FAILED  {why}");
+            exit = Exit::Failed;
+        }
+    }
+    Ok(exit)
+}
+
+async fn walk(upstream: &Upstream) -> Result<(), String> {
+    let tls = tls::client(upstream.ca_file.as_deref()).map_err(|error| error.to_string())?;
+    for endpoint in [&upstream.token_url, &upstream.url] {
+        resolve(upstream, endpoint).await?;
+    }
+    let skew = reach(upstream, &upstream.token_url, tls.clone()).await?;
+    told(
+        "clock",
+        &match skew {
+            None => "the identity service sends no Date to compare with".to_owned(),
+            Some(skew) if skew > Duration::from_secs(30) => {
+                return Err(format!(
+                    "this machine's clock is {} s off the identity service's: tokens will seem to live longer or shorter; run NTP",
+                    skew.as_secs()
+                ));
+            }
+            Some(skew) => format!("within {} s of the identity service's", skew.as_secs().max(1)),
+        },
+    );
+    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone());
+    let grant = endpoint.fetch().await.map_err(|error| error.to_string())?;
+    told(
+        "token",
+        &format!("granted, lives for {} s", grant.lifetime.as_secs()),
+    );
+    reach(upstream, &upstream.url, tls).await?;
+    told("API", &format!("{} answers", upstream.url.authority()));
+    Ok(())
+}
+
+async fn resolve(upstream: &Upstream, endpoint: &Endpoint) -> Result<(), String> {
+    let host = endpoint.host();
+    let route = upstream
+        .proxy
+        .route(endpoint)
+        .map_err(|error| error.to_string())?;
+    let (name, port) = match &route {
+        None => (host, endpoint.port()),
+        Some(route) => (
+            route.uri.host().unwrap_or_default(),
+            route.uri.port_u16().unwrap_or(80),
+        ),
+    };
+    let found = tokio::net::lookup_host((name, port)).await;
+    let first = found.ok().and_then(|mut found| found.next());
+    match first {
+        Some(address) if route.is_some() => told(
+            "name",
+            &format!("{host} by way of the outbound proxy {name} ({address})"),
+        ),
+        Some(address) => told("name", &format!("{host} is {}", address.ip())),
+        None => {
+            return Err(format!(
+                "the name {name} cannot be resolved: check DNS, or set proxy if the network has one"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Any HTTP answer will do: it shows that TCP, the proxy and TLS work. Says how far the clocks differ.
+async fn reach(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    tls: rustls::ClientConfig,
+) -> Result<Option<Duration>, String> {
+    let unusable = |error: reqwest::Error| error.without_url().to_string();
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(Policy::none())
+        .http1_only()
+        .no_proxy()
+        .connect_timeout(upstream.timeout.connect)
+        .timeout(Duration::from_secs(10));
+    if let Some(route) = upstream
+        .proxy
+        .route(endpoint)
+        .map_err(|error| error.to_string())?
+    {
+        let mut proxy = reqwest::Proxy::all(route.uri.to_string()).map_err(unusable)?;
+        if let Some((user, password)) = route.credentials() {
+            proxy = proxy.basic_auth(&user, &password);
+        }
+        builder = builder.proxy(proxy);
+    }
+    let scheme = if endpoint.is_https() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/", endpoint.authority());
+    let response = builder.build().map_err(unusable)?.head(url).send().await;
+    let response = response.map_err(|error| {
+        let error = anyhow::Error::new(error.without_url());
+        format!(
+            "cannot reach {}: {error:#}; behind a TLS-intercepting network its CA goes into ca_file",
+            endpoint.authority()
+        )
+    })?;
+    told(
+        "TLS",
+        &format!(
+            "{} is reached and its certificate is trusted",
+            endpoint.authority()
+        ),
+    );
+    let date = response
+        .headers()
+        .get("date")
+        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    Ok(date.map(|date| {
+        let now = SystemTime::now();
+        now.duration_since(date).unwrap_or_else(|error| error.duration())
+    }))
+}
+
+fn told(step: &str, what: &str) {
+    println!("  ok  {step:6} {what}");
+}

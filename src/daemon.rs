@@ -1,0 +1,320 @@
+//! The application: binds everything, runs the parts as named tasks, and stops them in order.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Facts, Readiness};
+use crate::config::{Config, ListenAddress};
+use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
+use crate::server::{self, BindError, Listener, Phase, Shared, UnixAccess};
+use crate::telemetry::metrics::Metrics;
+use crate::tls::{self, TlsError};
+use crate::token::{self, Refresher, Schedule, TokenEndpoint};
+
+/// A daemon with its sockets bound and nothing running.
+pub struct Daemon {
+    config: Config,
+    listeners: Vec<Listener>,
+    admin: Listener,
+    proxies: Vec<Proxy>,
+    refreshers: Vec<Refresher<TokenEndpoint>>,
+    readiness: Readiness,
+    shared: Shared,
+    stop: watch::Sender<Phase>,
+}
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What the configuration names cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// What a listener is told cannot be done.
+    #[error(transparent)]
+    Proxy(#[from] ProxyConfigError),
+    /// A listener cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything under way was finished.
+    Drained,
+    /// The deadline, or a second signal, cut something short.
+    Forced,
+    /// A part that should run for ever ended.
+    Failed,
+}
+
+/// A stop is asked for once, and a second time to have it now.
+pub trait StopSignals {
+    /// Resolves at the next signal.
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// How long own answers at the deadline may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Binds every listener and judges what the configuration names.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let (stop, stopping) = server::stopping();
+        let in_flight = InFlight::new(&config.limits);
+        let budget = ReplayBudget::default();
+        let mut refreshers = Vec::new();
+        let mut readers = Vec::new();
+        let mut clients = Vec::new();
+        for upstream in &config.upstreams {
+            let client = tls::client(upstream.ca_file.as_deref())?;
+            let (writer, reader) = token::cell();
+            let endpoint = TokenEndpoint::new(upstream.clone(), client.clone());
+            let counted = metrics.upstream(&upstream.name);
+            refreshers.push(Refresher::new(
+                &upstream.name,
+                endpoint,
+                writer,
+                Schedule::default(),
+                counted,
+            ));
+            readers.push((upstream.name.clone(), reader));
+            clients.push(client);
+        }
+        let tls = config.admin.tls.as_ref().map(tls::server).transpose()?;
+        let admin = Listener::bind(
+            &config.admin.address,
+            &UnixAccess {
+                mode: 0o660,
+                group: None,
+            },
+            tls,
+        )?;
+        let mut listeners = Vec::new();
+        let mut proxies = Vec::new();
+        for listener in &config.listeners {
+            let at = config
+                .upstreams
+                .iter()
+                .position(|upstream| upstream.name == listener.upstream);
+            let at = at.expect("the configuration was read with this upstream");
+            let parts = Parts {
+                tls: clients[at].clone(),
+                tokens: readers[at].1.clone(),
+                in_flight: in_flight.clone(),
+                budget: budget.clone(),
+                metrics: metrics.clone(),
+                admin: format!("http://{}/", admin.name()),
+                stop: stopping.clone(),
+            };
+            proxies.push(Proxy::new(listener, &config.upstreams[at], parts)?);
+            let tls = listener.access.tls.as_ref().map(tls::server).transpose()?;
+            let unix = UnixAccess {
+                mode: listener.mode,
+                group: listener.group.clone(),
+            };
+            listeners.push(Listener::bind(&listener.address, &unix, tls)?);
+        }
+        let shared = Shared {
+            limits: config.limits,
+            connections: Arc::new(Semaphore::new(
+                config.limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
+            metrics,
+            stop: stopping.clone(),
+        };
+        let readiness = Readiness::new(readers, stopping);
+        Ok(Self {
+            config,
+            listeners,
+            admin,
+            proxies,
+            refreshers,
+            readiness,
+            shared,
+            stop,
+        })
+    }
+
+    /// Where callers come in, as told to people.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listeners.iter().map(Listener::name).collect()
+    }
+
+    /// Where the admin listener is, as told to people.
+    #[must_use]
+    pub fn admin_address(&self) -> String {
+        self.admin.name()
+    }
+
+    /// Whether callers should be sent here, for whoever runs the daemon in its own process.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Runs until a stop is asked for and has drained. Runs on the control thread: its runtime
+    /// refreshes tokens and answers the admin listener, whatever load the workers have.
+    pub async fn run(self, mut signals: impl StopSignals) -> std::io::Result<Outcome> {
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut parts = JoinSet::new();
+        for refresher in self.refreshers {
+            parts.spawn(async move {
+                refresher.run().await;
+                "token refresher"
+            });
+        }
+        let facts = Facts {
+            started: SystemTime::now(),
+            listeners: self
+                .listeners
+                .iter()
+                .map(Listener::name)
+                .zip(
+                    self.config
+                        .listeners
+                        .iter()
+                        .map(|listener| listener.upstream.clone()),
+                )
+                .collect(),
+            upstreams: self
+                .config
+                .upstreams
+                .iter()
+                .map(|upstream| (upstream.name.clone(), upstream.url.to_string()))
+                .collect(),
+        };
+        // Health is answered to the end: the admin listener has a stop of its own.
+        let (admin_stop, admin_stopping) = server::stopping();
+        let admin_app = admin::router(
+            &self.config.admin,
+            self.readiness.clone(),
+            facts,
+            self.shared.metrics.clone(),
+        );
+        let admin_shared = Shared {
+            stop: admin_stopping,
+            connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            ..self.shared.clone()
+        };
+        let admin_listener = self.admin;
+        tracing::info!(
+            "status, health and metrics are at http://{}/",
+            admin_listener.name()
+        );
+        parts.spawn(async move {
+            if let Err(error) = server::serve(&admin_listener, admin_app, admin_shared).await {
+                tracing::error!(%error, "the admin listener failed");
+            }
+            "admin listener"
+        });
+
+        let mut workers = start_workers(&self.config, &self.listeners, &self.proxies, &self.shared)?;
+        for (listener, config) in self.listeners.iter().zip(&self.config.listeners) {
+            let scheme = if listener.tls().is_some() { "https" } else { "http" };
+            let address = match &config.address {
+                ListenAddress::Unix(_) => listener.name(),
+                _ => format!("{scheme}://{}", listener.name()),
+            };
+            tracing::info!(upstream = config.upstream, "listening on {address}");
+        }
+        // Only the workers' own sockets are left: they close when the workers stop to accept.
+        drop(self.listeners);
+
+        tokio::select! {
+            () = signals.next() => {}
+            Some(ended) = parts.join_next() => return Ok(failed(ended.unwrap_or("a part"))),
+            Some(_) = workers.join_next() => return Ok(failed("worker")),
+        }
+        let outcome = drain(&self.config, &self.stop, &mut workers, &mut signals).await;
+        let _ = admin_stop.send(Phase::Deadline);
+        match outcome {
+            Outcome::Drained => tracing::info!("drained, nothing was cut short"),
+            Outcome::Forced | Outcome::Failed => tracing::warn!("stopped before everything was finished"),
+        }
+        Ok(outcome)
+    }
+}
+
+/// Enough for every prober, too few to take what callers need.
+const ADMIN_CONNECTIONS: usize = 64;
+
+type Workers = JoinSet<()>;
+
+fn start_workers(
+    config: &Config,
+    listeners: &[Listener],
+    proxies: &[Proxy],
+    shared: &Shared,
+) -> std::io::Result<Workers> {
+    let cores = || {
+        std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(4)
+    };
+    let count = if config.server.workers == 0 {
+        cores()
+    } else {
+        config.server.workers
+    };
+    let mut workers = JoinSet::new();
+    for number in 0..count {
+        let proxies = proxies.to_vec();
+        let make_app: server::MakeApp = Box::new(move || {
+            proxies
+                .iter()
+                .map(|proxy| proxy.router().map_err(std::io::Error::other))
+                .collect()
+        });
+        let thread = server::start(number, listeners, make_app, shared.clone())?;
+        workers.spawn_blocking(move || match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
+            Err(_) => tracing::error!("a worker ran into a bug in bondgate; please report it"),
+        });
+    }
+    Ok(workers)
+}
+
+fn failed(part: &str) -> Outcome {
+    tracing::error!("the {part} ended, which it never should; stopping");
+    Outcome::Failed
+}
+
+/// Callers are told, then nothing new is accepted, then what is left gets its answer.
+async fn drain(
+    config: &Config,
+    stop: &watch::Sender<Phase>,
+    workers: &mut Workers,
+    signals: &mut impl StopSignals,
+) -> Outcome {
+    let (drain, lame_duck) = (config.server.drain, config.server.lame_duck);
+    tracing::info!(
+        drain_s = drain.as_secs(),
+        "stopping; a second signal stops at once"
+    );
+    stop.send_replace(Phase::LameDuck);
+    let finished = async {
+        tokio::time::sleep(lame_duck).await;
+        stop.send_replace(Phase::Draining);
+        while workers.join_next().await.is_some() {}
+    };
+    let is_drained = tokio::select! {
+        done = tokio::time::timeout(drain, finished) => done.is_ok(),
+        () = signals.next() => false,
+    };
+    if is_drained {
+        return Outcome::Drained;
+    }
+    stop.send_replace(Phase::Deadline);
+    let _ = tokio::time::timeout(LAST_WORDS, async { while workers.join_next().await.is_some() {} }).await;
+    Outcome::Forced
+}
