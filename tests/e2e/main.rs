@@ -1,2 +1,5 @@
-#[test]
-fn x() {}
+//! End-to-end tests: the real program in a process of its own, real sockets, real TLS to a simulator
+//! in Cisco's place. Each test's name is a sentence of what holds.
+
+mod forwarding;
+mod harness;

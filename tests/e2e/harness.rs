@@ -1,0 +1,350 @@
+//! What every test starts from: a simulator within the test, the daemon as a process beside it, and
+//! plain sockets to both. Everything waits for events; nothing sleeps.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use bondgate::simulator::{Handle, Options, Simulator};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub(crate) const PULL: &str = "/sb-partner-oauth-proxy-api/rest/v1/pull/call";
+pub(crate) const PUSH: &str = "/sb-partner-oauth-proxy-api/rest/v1/push/call";
+pub(crate) const TSP_CODES: &str = "/sb-partner-oauth-proxy-api/tsp/api/v1/xylem/tspcodes";
+
+/// Nothing here takes this long: a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A simulator that runs as long as the test's runtime.
+pub(crate) async fn simulator(options: Options) -> Handle {
+    let simulator = Simulator::bind(options).await.unwrap();
+    let handle = simulator.handle();
+    tokio::spawn(simulator.run(std::future::pending()));
+    handle
+}
+
+/// The daemon in a process of its own; ended when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: watch::Receiver<Vec<String>>,
+    /// Files of this test.
+    pub(crate) directory: TempDir,
+}
+
+/// How a daemon is started.
+pub(crate) struct Setup {
+    directory: TempDir,
+    upstreams: String,
+    listeners: String,
+    rest: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A daemon with nothing configured but a free admin port and JSON logs.
+    pub(crate) fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            upstreams: String::new(),
+            listeners: String::new(),
+            rest:
+                "[admin]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n[server]\nlame_duck = \"0s\"\n"
+                    .to_owned(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// One upstream "cisco" at the simulator, with the demo client, on one free port.
+    pub(crate) fn at(simulator: &Handle) -> Self {
+        Self::new()
+            .upstream("cisco", simulator, "demo", "demo-secret", "")
+            .listener("127.0.0.1:0", "")
+    }
+
+    /// Adds an upstream at a simulator; `more` is further TOML of its table.
+    pub(crate) fn upstream(
+        mut self,
+        name: &str,
+        simulator: &Handle,
+        id: &str,
+        secret: &str,
+        more: &str,
+    ) -> Self {
+        let ca_file = self.file(&format!("{name}-ca.pem"), simulator.ca_pem());
+        let secret_file = self.file(&format!("{name}-secret"), secret);
+        let preset = if more.contains("preset") {
+            ""
+        } else {
+            "preset = \"smart-bonding-stage\"\n"
+        };
+        self.upstreams += &format!(
+            "[upstream.{name}]\n{preset}client_id = \"{id}\"\nclient_secret = {{ file = {secret_file:?} }}\n\
+             url = \"{}\"\ntoken_url = \"{}\"\nca_file = {ca_file:?}\n{more}\n",
+            simulator.url(),
+            simulator.token_url(),
+        );
+        self
+    }
+
+    /// Adds a listener; `more` is further TOML of its table.
+    pub(crate) fn listener(mut self, address: &str, more: &str) -> Self {
+        self.listeners += &format!("[[listener]]\naddress = \"{address}\"\n{more}\n");
+        self
+    }
+
+    /// Adds TOML at the end of the file.
+    pub(crate) fn and(mut self, toml: &str) -> Self {
+        self.rest += toml;
+        self
+    }
+
+    /// Sets an environment variable of the daemon.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a file of this test.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Starts the daemon and waits until it has a token for each upstream.
+    pub(crate) async fn start(self) -> Daemon {
+        let upstreams = self.upstreams.matches("[upstream.").count();
+        let mut daemon = self.start_without_token().await;
+        daemon.logged_times("there is a token", upstreams).await;
+        daemon
+    }
+
+    /// Starts the daemon and waits until it listens.
+    pub(crate) async fn start_without_token(self) -> Daemon {
+        let listeners = self.listeners.matches("[[listener]]").count();
+        let file = self.file(
+            "bondgate.toml",
+            &format!("{}{}{}", self.upstreams, self.listeners, self.rest),
+        );
+        let mut command = bondgate();
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .envs(self.environment)
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, log) = watch::channel(Vec::new());
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sender.send_modify(|log: &mut Vec<String>| log.push(line));
+            }
+        });
+        let mut daemon = Daemon {
+            child,
+            log,
+            directory: self.directory,
+        };
+        daemon.logged_times("listening on", listeners).await;
+        daemon
+    }
+}
+
+/// The program with an environment of its own.
+pub(crate) fn bondgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bondgate"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::null());
+    command
+}
+
+impl Daemon {
+    /// The address of the first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses()[0]
+    }
+
+    /// The addresses of the TCP listeners, in the order of the file.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.places("listening on http://")
+            .into_iter()
+            .chain(self.places("listening on https://"))
+            .collect()
+    }
+
+    /// The address of the admin listener.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.places("status, health and metrics are at http://")[0]
+    }
+
+    /// Every log line so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    /// Waits for a log line that holds `text`.
+    pub(crate) async fn logged(&mut self, text: &str) {
+        self.logged_times(text, 1).await;
+    }
+
+    /// Waits for so many log lines that hold `text`.
+    pub(crate) async fn logged_times(&mut self, text: &str, times: usize) {
+        let reached = self
+            .log
+            .wait_for(|log| log.iter().filter(|line| line.contains(text)).count() >= times);
+        let is_reached = matches!(tokio::time::timeout(PATIENCE, reached).await, Ok(Ok(_)));
+        assert!(
+            is_reached,
+            "the daemon did not log {text:?} {times} times:\n{}",
+            self.log().join("\n")
+        );
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        // The log ends with the process: its reader drops the sender.
+        let closed = async { while self.log.changed().await.is_ok() {} };
+        assert!(
+            tokio::time::timeout(PATIENCE, closed).await.is_ok(),
+            "the daemon did not end"
+        );
+        self.child.wait().unwrap()
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A whole answer to a plain GET, as text.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    /// The answer to raw bytes on a connection of their own, read to its end.
+    pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Answer {
+        send(self.address(), request).await
+    }
+
+    /// `/status.json`.
+    pub(crate) async fn status(&self) -> Value {
+        let request = "GET /status.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        serde_json::from_str(send(self.admin(), request).await.body()).unwrap()
+    }
+
+    fn places(&self, before: &str) -> Vec<SocketAddr> {
+        let log = self.log.borrow();
+        let place = |line: &String| {
+            let (_, after) = line.split_once(before)?;
+            let text = after
+                .split(['"', '/', ' '])
+                .next()?
+                .replace("localhost", "127.0.0.1");
+            text.parse().ok()
+        };
+        log.iter().filter_map(place).collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log().join("\n"));
+        }
+    }
+}
+
+/// An HTTP answer as it came.
+#[derive(Debug)]
+pub(crate) struct Answer(pub(crate) String);
+
+impl Answer {
+    /// The status code; 0 where there is none.
+    pub(crate) fn status(&self) -> u16 {
+        self.0
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// The first value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let (head, _) = self.0.split_once("\r\n\r\n")?;
+        head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// What follows the head.
+    pub(crate) fn body(&self) -> &str {
+        self.0.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+    }
+}
+
+/// The answer to raw bytes on a connection of their own, read to its end.
+pub(crate) async fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(request.as_ref()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let read = read.expect("the answer ends");
+    assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+    Answer(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Reads exactly one answer with a Content-Length from a connection that stays open.
+pub(crate) async fn read_one(stream: &mut TcpStream) -> Answer {
+    let mut answer = Vec::new();
+    let whole = async {
+        while !is_whole(&answer) {
+            let mut byte = [0; 1];
+            if stream.read(&mut byte).await.unwrap() == 0 {
+                break;
+            }
+            answer.push(byte[0]);
+        }
+    };
+    tokio::time::timeout(PATIENCE, whole)
+        .await
+        .expect("the answer comes");
+    Answer(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let answer = Answer(format!("{head}\r\n\r\n"));
+    let length = answer
+        .field("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
+    body.len() >= length
+}
