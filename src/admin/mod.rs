@@ -55,13 +55,13 @@ pub fn router(admin: &config::Admin, readiness: Readiness, facts: Facts, metrics
 
 async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let (Some(allow), Some(address)) = (&admin.allow, address) {
-        if !allow.iter().any(|network| network.contains(address.ip())) {
-            return forbidden(format!(
-                "{} is in none of the networks that [admin] allows",
-                address.ip()
-            ));
-        }
+    if let (Some(allow), Some(address)) = (&admin.allow, address)
+        && !allow.iter().any(|network| network.contains(address.ip()))
+    {
+        return forbidden(format!(
+            "{} is in none of the networks that [admin] allows",
+            address.ip()
+        ));
     }
     next.run(request).await
 }

@@ -36,8 +36,8 @@ impl Readiness {
         for (name, tokens) in &self.upstreams {
             let status = tokens.status();
             let has_token = tokens.current().is_some();
-            let had_token = status.expires.is_some();
-            is_ready &= if needs_token { has_token } else { had_token };
+            let ever_had_one = status.expires.is_some();
+            is_ready &= if needs_token { has_token } else { ever_had_one };
             if !has_token {
                 let why = status
                     .last_error

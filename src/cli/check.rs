@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::redirect::Policy;
 
 use super::{ConfigArgs, Exit, runtime};
-use crate::config::{Config, Endpoint, Upstream};
+use crate::config::{Config, Endpoint, SecretSource, Upstream};
 use crate::tls;
 use crate::token::{TokenEndpoint, TokenSource as _};
 
@@ -93,7 +93,7 @@ fn missing(config: &Config) -> Vec<String> {
         }
     }
     for (at, listener) in config.listeners.iter().enumerate() {
-        if let Some(Err(error)) = listener.access.keys.as_ref().map(|source| source.load()) {
+        if let Some(Err(error)) = listener.access.keys.as_ref().map(SecretSource::load) {
             faults.push(format!("listener[{at}].keys: {:#}", anyhow::Error::new(error)));
         }
         if let Some(Err(error)) = listener.access.tls.as_ref().map(tls::server) {

@@ -25,7 +25,7 @@ pub(super) struct DemoArgs {
 /// The daemon's configuration, but for the places that are known only at the start.
 const CONFIG: &str = include_str!("../../config/demo.toml");
 
-pub(super) fn run(args: DemoArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let runtime = runtime()?;
     let simulator = runtime
         .block_on(Simulator::bind(Options::default()))

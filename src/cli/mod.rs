@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Run(cli.config)) {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => runtime().and_then(|runtime| {
             runtime.block_on(simulate::run(*args))?;
             Ok(Exit::Done)

@@ -69,10 +69,10 @@ impl FromStr for ListenAddress {
                 Ok(Self::Systemd(name.to_owned()))
             };
         }
-        if let Some(port) = text.strip_prefix("localhost:") {
-            if let Ok(port) = port.parse() {
-                return Ok(Self::Localhost(port));
-            }
+        if let Some(port) = text.strip_prefix("localhost:")
+            && let Ok(port) = port.parse()
+        {
+            return Ok(Self::Localhost(port));
         }
         text.parse().map(Self::Socket).map_err(|_| {
             format!(

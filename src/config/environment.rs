@@ -123,13 +123,13 @@ fn set_short(root: &mut Table, target: Target, name: &str, value: String) -> Res
             .into()
         }
         Target::Listener(key) => {
-            if let Some(Node::List(list)) = root.get("listener").map(|entry| &entry.node) {
-                if list.len() > 1 {
-                    return Err(format!(
-                        "sets the one listener, but there are several; write BONDGATE__LISTENER__0__{}",
-                        key.to_uppercase()
-                    ));
-                }
+            if let Some(Node::List(list)) = root.get("listener").map(|entry| &entry.node)
+                && list.len() > 1
+            {
+                return Err(format!(
+                    "sets the one listener, but there are several; write BONDGATE__LISTENER__0__{}",
+                    key.to_uppercase()
+                ));
             }
             ["listener".to_owned(), "0".to_owned(), key.to_owned()].into()
         }

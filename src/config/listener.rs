@@ -126,13 +126,13 @@ impl Listener {
                     None
                 }
             });
-        if let Some(name) = &upstream {
-            if !upstreams.contains(name) {
-                section.fault(
-                    "upstream",
-                    format!("{name:?} is no upstream; there is {}", upstreams.join(", ")),
-                );
-            }
+        if let Some(name) = &upstream
+            && !upstreams.contains(name)
+        {
+            section.fault(
+                "upstream",
+                format!("{name:?} is no upstream; there is {}", upstreams.join(", ")),
+            );
         }
         let access = Access::read(&mut section, &address);
         let health = section.optional::<String>("health");

@@ -136,8 +136,8 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
         .collect();
     let mut section = Section::new(String::new(), Some(root), report);
 
-    let named = section.named("upstream");
-    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    let tables = section.named("upstream");
+    let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
     if names.is_empty() {
         section.fault(
             "upstream",
@@ -145,7 +145,7 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
         );
     }
     let upstreams: Option<Vec<_>> = {
-        let read: Vec<_> = named
+        let read: Vec<_> = tables
             .into_iter()
             .map(|(name, section)| Upstream::read(name, section, &presets))
             .collect();

@@ -76,13 +76,7 @@ pub(super) struct SyntaxError {
 
 /// Reads TOML text; what can be read is returned beside every error.
 pub(super) fn parse(text: &str, place: &dyn Fn(usize) -> Origin) -> (Table, Vec<SyntaxError>) {
-    let line = |at: usize| {
-        text.as_bytes()[..at.min(text.len())]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1
-    };
+    let line = |at: usize| text.get(..at).map_or(0, |before| before.split('\n').count());
     let (document, errors) = DeTable::parse_recoverable(text);
     let errors = errors
         .iter()

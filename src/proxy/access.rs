@@ -144,19 +144,19 @@ impl AccessPolicy {
     }
 
     fn judge_place(&self, peer: Option<&Peer>, address: Option<IpAddr>) -> Result<(), Answer> {
-        if let (Some(allow), Some(address)) = (&self.allow, address) {
-            if !allow.iter().any(|network| network.contains(address)) {
-                return Err(forbidden(format!(
-                    "{address} is in none of the networks that the listener allows"
-                )));
-            }
+        if let (Some(allow), Some(address)) = (&self.allow, address)
+            && !allow.iter().any(|network| network.contains(address))
+        {
+            return Err(forbidden(format!(
+                "{address} is in none of the networks that the listener allows"
+            )));
         }
-        if let (false, Some(user)) = (self.users.is_empty(), peer.and_then(|peer| peer.user)) {
-            if !self.users.contains(&user) {
-                return Err(forbidden(format!(
-                    "user id {user} is none of the listener's users"
-                )));
-            }
+        if let (false, Some(user)) = (self.users.is_empty(), peer.and_then(|peer| peer.user))
+            && !self.users.contains(&user)
+        {
+            return Err(forbidden(format!(
+                "user id {user} is none of the listener's users"
+            )));
         }
         Ok(())
     }

@@ -27,11 +27,14 @@ pub(super) struct Upload {
 }
 
 enum Source {
-    Caller {
-        body: Body,
-        first: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
-    },
+    Caller { body: Body, first: Option<First> },
     Kept(std::vec::IntoIter<Bytes>, u64),
+}
+
+/// What [`Upload::invite`] found: a piece, or the end.
+enum First {
+    Piece(Result<Frame<Bytes>, axum::Error>),
+    End,
 }
 
 /// What the sender of a request knows of its body.
@@ -90,7 +93,7 @@ impl Upload {
         if let Source::Caller { body, first } = &mut self.source {
             std::future::poll_fn(|cx| {
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                    *first = Some(frame);
+                    *first = Some(frame.map_or(First::End, First::Piece));
                 }
                 Poll::Ready(())
             })
@@ -187,7 +190,8 @@ impl http_body::Body for Upload {
                     return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
                 }
                 Source::Caller { body, first } => match first.take() {
-                    Some(frame) => Poll::Ready(frame),
+                    Some(First::Piece(frame)) => Poll::Ready(Some(frame)),
+                    Some(First::End) => Poll::Ready(None),
                     None => Pin::new(body).poll_frame(cx),
                 },
             };
@@ -211,7 +215,7 @@ impl http_body::Body for Upload {
         match &self.source {
             Source::Caller { body, first } => match first {
                 None => body.is_end_stream(),
-                Some(frame) => frame.is_none(),
+                Some(first) => matches!(first, First::End),
             },
             Source::Kept(_, left) => *left == 0,
         }
@@ -224,11 +228,10 @@ impl http_body::Body for Upload {
                 body,
                 first: Some(first),
             } => {
-                let held = first
-                    .as_ref()
-                    .and_then(|frame| frame.as_ref().ok())
-                    .and_then(Frame::data_ref);
-                let held = held.map_or(0, |data| data.len() as u64);
+                let held = match first {
+                    First::Piece(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+                    First::Piece(Err(_)) | First::End => 0,
+                };
                 let rest = body.size_hint();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower() + held);

@@ -100,7 +100,7 @@ impl Drop for Observation {
             status = self.status,
             error = self.error,
             bytes = self.bytes,
-            duration_ms = self.began.elapsed().as_millis() as u64,
+            duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             correlation_id = self.correlation,
             transaction_id = self.transaction,
             "{}",

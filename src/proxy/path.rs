@@ -50,7 +50,7 @@ impl<'a> PlainPath<'a> {
             if next == decoded {
                 break;
             }
-            let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+            let slashes = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').count();
             has_encoded_slash |= slashes(&next) != slashes(&decoded);
             decoded = next;
         }

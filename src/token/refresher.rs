@@ -57,7 +57,7 @@ impl<S: TokenSource> Refresher<S> {
         let mut refusals = 0;
         let mut serial = 0;
         loop {
-            self.tell(State::Fetching { failures }, None, None);
+            self.tell(&State::Fetching { failures }, None, None);
             let (asked, asked_wall) = (Instant::now(), SystemTime::now());
             match self.source.fetch().await {
                 Ok(grant) => {
@@ -67,7 +67,7 @@ impl<S: TokenSource> Refresher<S> {
                     let token = AccessToken::new(&grant, asked, asked_wall, serial);
                     self.writer.store(token);
                     let at = asked + self.schedule.refresh_after(grant.lifetime, fastrand::f64());
-                    self.tell(State::Resting, Some(at), None);
+                    self.tell(&State::Resting, Some(at), None);
                     tokio::select! {
                         () = tokio::time::sleep_until(at) => refusals = 0,
                         () = self.writer.rejected() => {
@@ -80,7 +80,7 @@ impl<S: TokenSource> Refresher<S> {
                     self.metrics.token_request(error.kind.name());
                     failures += 1;
                     let wait = self.wait_after(&error, failures);
-                    self.tell(State::Failed, Some(Instant::now() + wait), Some(error));
+                    self.tell(&State::Failed, Some(Instant::now() + wait), Some(error));
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -122,10 +122,10 @@ impl<S: TokenSource> Refresher<S> {
     }
 
     /// Notes what the task does now, and logs it where the state is another than before.
-    fn tell(&self, doing: State, next_attempt: Option<Instant>, error: Option<FetchError>) {
+    fn tell(&self, doing: &State, next_attempt: Option<Instant>, error: Option<FetchError>) {
         let before = self.writer.told();
         let newest = self.writer.newest();
-        let last_error = match (&doing, error) {
+        let last_error = match (doing, error) {
             (State::Resting, _) => None,
             (_, Some(error)) => Some(LastError {
                 kind: error.kind,

@@ -122,7 +122,7 @@ impl Chunked {
                 self.extra()?;
                 At::Extension { value }
             }
-            (At::SizeLf { value: 0 }, b'\n') => At::TrailerStart,
+            (At::SizeLf { value: 0 } | At::TrailerLf, b'\n') => At::TrailerStart,
             (At::SizeLf { value }, b'\n') => {
                 self.seen = self.seen.saturating_add(value);
                 if self.limit != 0 && self.seen > self.limit {
@@ -135,7 +135,6 @@ impl Chunked {
             (At::TrailerStart, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::Done,
             (At::Trailer, b'\r') => At::TrailerLf,
-            (At::TrailerLf, b'\n') => At::TrailerStart,
             (At::TrailerStart | At::Trailer, _) if is_text(byte) => {
                 self.extra()?;
                 At::Trailer

@@ -38,6 +38,7 @@ pub(super) struct Exchange {
 }
 
 /// A caller's connection as hyper may see it.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own: the state that excludes is `phase`.
 pub(super) struct Gate<S> {
     stream: S,
     limits: Limits,
