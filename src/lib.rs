@@ -1,4 +1,63 @@
-//! bondgate.
+//! bondgate is a local authenticating reverse proxy for Cisco's Smart Bonding API. Callers that cannot
+//! do OAuth 2.0 speak plain HTTP to it; it keeps a fresh client-credentials token and relays over HTTPS
+//! with `Authorization: Bearer`.
+//!
+//! The program is the product; the library is there for its tests. The README tells how to use it.
+//!
+//! # Layout
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`config`] | the file and the environment, as types that come out right or not at all |
+//! | [`telemetry`] | logs, and the one struct of metrics |
+//! | [`tls`] | rustls configurations, for calls out and for listeners |
+//! | [`token`] | the token engine: cell, endpoint, schedule, refresher |
+//! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
+//! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
+//! | [`admin`] | health, readiness, status, metrics |
+//! | [`daemon`] | binds everything, runs the parts, stops them in order |
+//! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
+//! | [`cli`] | one file a subcommand |
+//!
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server} → {config, telemetry, tls}`.
+//! `proxy` and `admin` never see each other. A test holds the whole table.
+//!
+//! There are two kinds of threads. Workers (one a core, at most four) each run their own
+//! single-threaded runtime: they accept from the same sockets and relay with a connection pool of
+//! their own. The control thread refreshes tokens, answers the admin listener and heeds signals, so
+//! that no load can starve them.
+//!
+//! # Life of a request
+//!
+//! 1. A worker accepts the connection, under a cap over all workers; TLS is shaken hands over in the
+//!    connection's own task.
+//! 2. The gate reads the raw head. What is not plainly one request is answered there with 400 to 431;
+//!    the rest goes to hyper, one request at a time. Between requests the connection is parked.
+//! 3. hyper parses, axum routes, and the layers of [`proxy`] follow: a panic becomes an answer; the
+//!    request is observed; health checks are answered; caller, browser and path are judged; a place in
+//!    flight is taken, and held until the answer has ended.
+//! 4. The current token is read from its cell. Without one the request waits a moment, or is answered
+//!    with 503: it is never relayed bare.
+//! 5. Hop-by-hop fields and everything that says who the caller is are stripped, then exactly one
+//!    `Authorization` is set. Path and query go upstream byte for byte, behind scheme, host and port
+//!    from the configuration alone.
+//! 6. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
+//!    is reported, and a request whose body is still at hand goes out once more with the newer one.
+//! 7. When the answer's last byte is with hyper, the request is logged and counted; when it is flushed,
+//!    the gate lets the next request in.
+//!
+//! # Life of a token
+//!
+//! 1. The refresher reads client id and secret from where they are, each time, and sends them in the
+//!    configured shape.
+//! 2. The reply is judged: a bearer of plain characters with a lifetime, or a failure whose kind says
+//!    when to try again.
+//! 3. The token is put into an arc-swap cell, and whoever waits is woken. From now on every request
+//!    reads it without a lock.
+//! 4. At about half of its lifetime its successor is fetched. A failed fetch never replaces it; it
+//!    serves until it expires by the monotonic or the wall clock.
+//! 5. An upstream that refuses it makes the refresher fetch at once, if it is still the one in force: a
+//!    thousand refusals of one token are one fetch.
 
 pub mod admin;
 pub mod cli;

@@ -19,7 +19,7 @@ pub(super) struct ProbeArgs {
     #[arg(value_enum, default_value_t = Question::Live)]
     question: Question,
 
-    /// Ask at this address, and read no configuration [default: the address of [admin] in the configuration]
+    /// Ask at this address, and read no configuration (default: the admin listener of the configuration)
     #[arg(long, value_name = "ADDRESS")]
     address: Option<ListenAddress>,
 

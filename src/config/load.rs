@@ -9,7 +9,7 @@ use super::preset;
 use super::section::{Fault, Report, Section};
 use super::tree::{self, Entry, Node, Origin, Table};
 use super::upstream::Upstream;
-use super::{Config, Limits, Log, Server, Spool};
+use super::{Config, Limits, Log, Rules, Server, Spool};
 
 /// Every fault of a configuration, in the order of the file.
 #[derive(Debug)]
@@ -176,12 +176,36 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
     if let Some(listeners) = &listeners {
         judge_addresses(&section, listeners, &config.admin);
     }
+    if let Some(upstreams) = &upstreams {
+        warn_of_pulls(&section, upstreams, &config.spool);
+    }
     section.finish();
     Some(Config {
         upstreams: upstreams?,
         listeners: listeners?,
         ..config
     })
+}
+
+/// Nothing is kept yet, and nobody should believe that it is.
+fn warn_of_pulls(section: &Section<'_>, upstreams: &[Upstream], spool: &Spool) {
+    let consumes = |upstream: &&Upstream| match &upstream.rules {
+        Rules::Any => false,
+        Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
+    };
+    if let Some(upstream) = upstreams.iter().find(consumes) {
+        let unused = if spool.directory.is_some() {
+            "; spool.directory has no effect yet"
+        } else {
+            ""
+        };
+        section.warn(
+            &format!("upstream.{}.rules", upstream.name),
+            &format!(
+                "a pulled message whose caller leaves before it has it is lost: there is no spool yet{unused}"
+            ),
+        );
+    }
 }
 
 fn judge_addresses(section: &Section<'_>, listeners: &[Listener], admin: &Admin) {
@@ -205,6 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Setting;
 
     const LEAST: &str = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n";
 
@@ -217,7 +242,7 @@ mod tests {
         let config = read(LEAST).unwrap();
         assert_eq!(config.upstreams[0].url.host(), "stage.sbnprd.xylem.cisco.com");
         assert_eq!(config.listeners[0].address.to_string(), "localhost:8080");
-        assert!(config.warnings.is_empty());
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     }
 
     #[test]
@@ -299,6 +324,76 @@ mod tests {
             told.contains("BONDGATE_PRESET") && told.contains("bondgate demo"),
             "{told}"
         );
+    }
+
+    const EXAMPLE: &str = include_str!("../../config/example.toml");
+
+    fn example_settings(text: &str) -> Vec<(String, String)> {
+        let config = Config::parse(text, "example.toml", []).unwrap();
+        let in_file = |setting: &&Setting| matches!(setting.origin, Origin::File { .. });
+        config
+            .settings
+            .iter()
+            .filter(in_file)
+            .map(|setting| (setting.key.clone(), setting.value.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn the_example_sets_every_key_to_its_default() {
+        let defaults = read(LEAST).unwrap().settings;
+        for (key, value) in example_settings(EXAMPLE) {
+            if ["preset", "client_id", "client_secret"]
+                .iter()
+                .any(|own| key.ends_with(own))
+            {
+                continue;
+            }
+            let default = defaults.iter().find(|setting| setting.key == key);
+            let default =
+                default.unwrap_or_else(|| panic!("{key} has no default: it belongs behind a bare #"));
+            assert_eq!(value, default.value, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_example_shows_every_key_and_no_other() {
+        let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
+        let lines = EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|bare| is_key(bare)).unwrap_or(line));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let (root, errors) = tree::parse(&text, &|line| Origin::File {
+            file: String::new(),
+            line,
+        });
+        assert!(errors.is_empty());
+        let report = Report::default();
+        assert!(
+            build(
+                &Entry {
+                    origin: Origin::Default,
+                    node: Node::Table(root.clone())
+                },
+                &report
+            )
+            .is_some()
+        );
+        assert_eq!(*report.faults.borrow(), []);
+        let value = Entry {
+            origin: Origin::Default,
+            node: Node::Table(root),
+        }
+        .value();
+        for key in report.asked.into_inner() {
+            let found = key
+                .split('.')
+                .try_fold(&value, |value, part| match part.strip_suffix("[0]") {
+                    Some(list) => value.get(list)?.get(0),
+                    None => value.get(part),
+                });
+            assert!(found.is_some(), "config/example.toml does not show {key}");
+        }
     }
 
     proptest! {

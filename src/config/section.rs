@@ -50,6 +50,9 @@ pub(super) struct Report {
     pub(super) faults: RefCell<Vec<Fault>>,
     pub(super) settings: RefCell<Vec<Setting>>,
     pub(super) warnings: RefCell<Vec<String>>,
+    /// Every key that was asked for: what the example must show.
+    #[cfg(test)]
+    pub(super) asked: RefCell<Vec<String>>,
 }
 
 /// A table that is being read: each key asked for once, then [`finish`](Self::finish) names those
@@ -221,6 +224,11 @@ impl<'a> Section<'a> {
 
     /// Names the keys that nobody asked for.
     pub(super) fn finish(self) {
+        #[cfg(test)]
+        self.report
+            .asked
+            .borrow_mut()
+            .extend(self.known.iter().map(|key| self.full(key)));
         for key in self.table.into_iter().flat_map(Table::keys) {
             if self.known.contains(&key.as_str()) {
                 continue;
