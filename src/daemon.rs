@@ -39,6 +39,12 @@ pub enum StartError {
     /// A listener cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// An inherited socket can be reached from other machines.
+    #[error(
+        "{0} was handed over on an address that other machines can reach, and nothing says who may; set allow, keys or \
+         tls.client_ca_file, or let systemd listen on 127.0.0.1"
+    )]
+    Exposed(ListenAddress),
 }
 
 /// How a daemon ended.
@@ -95,6 +101,7 @@ impl Daemon {
             },
             tls,
         )?;
+        judge_exposure(&admin, &config.admin.address, config.admin.is_gated())?;
         let mut listeners = Vec::new();
         let mut proxies = Vec::new();
         for listener in &config.listeners {
@@ -118,7 +125,9 @@ impl Daemon {
                 mode: listener.mode,
                 group: listener.group.clone(),
             };
-            listeners.push(Listener::bind(&listener.address, &unix, tls)?);
+            let bound = Listener::bind(&listener.address, &unix, tls)?;
+            judge_exposure(&bound, &listener.address, listener.access.is_gated())?;
+            listeners.push(bound);
         }
         let shared = Shared {
             limits: config.limits,
@@ -241,6 +250,19 @@ impl Daemon {
             Outcome::Forced | Outcome::Failed => tracing::warn!("stopped before everything was finished"),
         }
         Ok(outcome)
+    }
+}
+
+/// An inherited socket is judged by the address that it turns out to have.
+fn judge_exposure(bound: &Listener, address: &ListenAddress, is_gated: bool) -> Result<(), StartError> {
+    let is_local = bound
+        .addresses()
+        .iter()
+        .all(|address| address.ip().to_canonical().is_loopback());
+    if is_local || is_gated {
+        Ok(())
+    } else {
+        Err(StartError::Exposed(address.clone()))
     }
 }
 

@@ -161,29 +161,41 @@ impl Listener {
 }
 
 impl Admin {
+    /// Whether callers from other machines are judged by network or certificate.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.allow.is_some() || wants_certificate(self.tls.as_ref())
+    }
+
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let address = section.or("address", "\"localhost:9180\"");
         let allow = section.optional("allow");
         let hosts = section.or("hosts", "[]");
         let tls = ServerTls::optional(&mut section);
-        judge_exposure(
-            &section,
-            &address,
-            allow.is_some(),
-            tls.as_ref(),
-            "allow = [\"10.0.0.0/8\"]",
-        );
-        section.finish();
-        Self {
+        let admin = Self {
             address,
             allow,
             hosts,
             tls,
-        }
+        };
+        judge_exposure(
+            &section,
+            &admin.address,
+            admin.is_gated(),
+            "allow = [\"10.0.0.0/8\"]",
+        );
+        section.finish();
+        admin
     }
 }
 
 impl Access {
+    /// Whether callers from other machines are judged by network, key or certificate.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.allow.is_some() || self.keys.is_some() || wants_certificate(self.tls.as_ref())
+    }
+
     fn read(section: &mut Section<'_>, address: &ListenAddress) -> Self {
         let access = Self {
             allow: section.optional("allow"),
@@ -207,27 +219,19 @@ impl Access {
         if matches!(access.keys, Some(SecretSource::Inline(_))) {
             section.fault("keys", "stand in the configuration itself; write keys = { file = \"/path\" }, a file of name:key lines");
         }
-        judge_exposure(
-            section,
-            address,
-            access.allow.is_some() || access.keys.is_some(),
-            access.tls.as_ref(),
-            "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }",
-        );
+        let gates = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
+        judge_exposure(section, address, access.is_gated(), gates);
         access
     }
 }
 
+fn wants_certificate(tls: Option<&ServerTls>) -> bool {
+    tls.is_some_and(|tls| tls.client_ca_file.is_some())
+}
+
 /// Loopback needs no gate beside the Host and browser checks; everything else does.
-fn judge_exposure(
-    section: &Section<'_>,
-    address: &ListenAddress,
-    is_gated: bool,
-    tls: Option<&ServerTls>,
-    gates: &str,
-) {
-    let wants_certificate = tls.is_some_and(|tls| tls.client_ca_file.is_some());
-    if !address.is_local() && !is_gated && !wants_certificate {
+fn judge_exposure(section: &Section<'_>, address: &ListenAddress, is_gated: bool, gates: &str) {
+    if !address.is_local() && !is_gated {
         section.fault(
             "address",
             format!(

@@ -31,6 +31,9 @@ pub(super) enum ProxyError {
     /// The exchange broke off after it began.
     #[error("the exchange with the upstream broke off")]
     Exchange(#[source] hyper_util::client::legacy::Error),
+    /// The upstream switched protocols unasked.
+    #[error("the upstream switched protocols")]
+    Upgraded,
     /// The caller's body broke off.
     #[error("the request's body broke off")]
     Body,
@@ -99,6 +102,10 @@ impl ProxyError {
                 let (kind, what) = exchange_failure(&error);
                 bad_gateway(kind, &what)
             }
+            Self::Upgraded => bad_gateway(
+                "http_upgrade_failed",
+                "it switched protocols, which nobody asked for",
+            ),
             Self::Body => Answer::new(
                 StatusCode::BAD_REQUEST,
                 "http_request_error",

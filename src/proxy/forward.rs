@@ -142,9 +142,7 @@ impl Forwarder {
         let Some(pieces) = again else {
             return Err(ProxyError::NotReplayable);
         };
-        let Ok(newer) = self.tokens.newer(&token, self.wait).await else {
-            return Ok(response);
-        };
+        let newer = self.tokens.newer(&token, self.wait).await?;
         self.send(&head, &newer, Upload::from_kept(pieces), admitted)
             .await
     }
@@ -163,16 +161,20 @@ impl Forwarder {
         request
             .headers_mut()
             .insert(AUTHORIZATION, token.authorization().clone());
-        self.upstream
-            .send(request, admitted.is_fresh)
-            .await
-            .map_err(|error| {
-                if error.is_connect() {
-                    ProxyError::Connect(error)
-                } else {
-                    ProxyError::Exchange(error)
-                }
-            })
+        let response = self.upstream.send(request, admitted.is_fresh).await;
+        let response = response.map_err(|error| {
+            if error.is_connect() {
+                ProxyError::Connect(error)
+            } else {
+                ProxyError::Exchange(error)
+            }
+        })?;
+        // Nobody asked for an upgrade: what follows would not be HTTP.
+        if response.status().is_informational() {
+            Err(ProxyError::Upgraded)
+        } else {
+            Ok(response)
+        }
     }
 
     fn inbound(&self, response: Response<Incoming>) -> Response<Body> {

@@ -20,16 +20,22 @@ use tower::Service as _;
 use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
+use super::worker::Shared;
 use super::{Phase, Stopping};
-use crate::config::Limits;
 
 /// Serves a connection to its end, or to the end of a drain.
-pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, limits: Limits, mut stop: Stopping) {
+pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: Shared) {
+    let Shared {
+        limits,
+        mut stop,
+        metrics,
+        ..
+    } = shared;
     let exchange = Arc::new(Exchange::default());
     let mut gate = Gate::new(stream, limits, exchange.clone());
     let mut service = Service {
         app,
-        peer,
+        peer: peer.clone(),
         exchange,
         stop: stop.clone(),
     };
@@ -76,6 +82,16 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, limits: L
         if !gate.is_parked() {
             break;
         }
+    }
+    if let Some(answer) = gate.refusal() {
+        metrics.refused.inc();
+        let address = peer.address.map(tracing::field::display);
+        tracing::info!(
+            address,
+            status = answer.status.as_u16(),
+            "refused at the door: {}",
+            answer.detail
+        );
     }
     gate.close().await;
 }

@@ -189,21 +189,30 @@ impl Accept {
         accepted: Accepted,
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let Shared {
-            limits,
-            metrics,
-            stop,
-            ..
-        } = self.shared.clone();
-        let (app, tls) = (self.app.clone(), self.tls.clone());
+        let (shared, app, tls) = (self.shared.clone(), self.app.clone(), self.tls.clone());
         async move {
             let _permit = permit;
-            metrics.connections.inc();
+            let _counted = Counted::new(&shared.metrics);
             if let Some((stream, peer)) = open(accepted, tls).await {
-                connection::serve(stream, app, peer, limits, stop).await;
+                connection::serve(stream, app, peer, shared).await;
             }
-            metrics.connections.dec();
         }
+    }
+}
+
+/// One connection in the metrics, for as long as it lives.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.dec();
     }
 }
 

@@ -157,6 +157,11 @@ impl<S: Wire> Gate<S> {
         !matches!(self.phase, Phase::Between)
     }
 
+    /// The answer that [`close`](Self::close) will tell.
+    pub(super) fn refusal(&self) -> Option<&Answer> {
+        self.refusal.as_deref()
+    }
+
     /// Tells a refusal, if there is one, and ends the connection so that the caller can still read
     /// what was sent: closing over unread input would reset it away.
     pub(super) async fn close(mut self) {
