@@ -10,6 +10,8 @@ use http::uri::Authority;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::section::Written;
+
 /// Where a listener listens.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -81,6 +83,10 @@ impl FromStr for ListenAddress {
             )
         })
     }
+}
+
+impl Written for ListenAddress {
+    const FORM: &'static str = "an address in quotes, like \"localhost:8080\"";
 }
 
 impl TryFrom<String> for ListenAddress {
@@ -199,6 +205,10 @@ impl FromStr for Endpoint {
     }
 }
 
+impl Written for Endpoint {
+    const FORM: &'static str = "a URL in quotes, like \"https://host.example\"";
+}
+
 impl TryFrom<String> for Endpoint {
     type Error = String;
 
@@ -240,6 +250,10 @@ impl FromStr for Network {
             )),
         }
     }
+}
+
+impl Written for Network {
+    const FORM: &'static str = "a network in quotes, like \"10.20.0.0/16\"";
 }
 
 impl TryFrom<String> for Network {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::address::{ListenAddress, Network};
 use super::secret::SecretSource;
-use super::section::Section;
+use super::section::{Section, Written};
 
 /// A place where callers come in.
 #[derive(Clone, Debug)]
@@ -87,6 +87,10 @@ impl HostPattern {
             None => host == self.0,
         }
     }
+}
+
+impl Written for HostPattern {
+    const FORM: &'static str = "a host name in quotes, like \"bondgate.internal\"";
 }
 
 impl TryFrom<String> for HostPattern {

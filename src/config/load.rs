@@ -258,7 +258,7 @@ mod tests {
             "bondgate.toml:4: upstream.cisco.wait: \"2x\" is not a duration",
             "bondgate.toml:5: upstream.cisco.replai: is not a key here; did you mean \"replay\"?",
             "bondgate.toml:7: listener[0].address: 0.0.0.0:8080 can be reached",
-            "bondgate.toml:9: limits.fields: invalid type",
+            "bondgate.toml:9: limits.fields: is string \"many\"; write a whole number, like 100",
         ] {
             assert!(told.contains(part), "{part} in\n{told}");
         }

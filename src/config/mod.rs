@@ -31,7 +31,7 @@ pub use self::section::{Fault, Setting};
 pub use self::tree::Origin;
 pub use self::upstream::{ClientAuth, Timeouts, Upstream};
 
-use self::section::Section;
+use self::section::{Section, Written};
 use self::unit::{Size, Span};
 
 /// Everything that one daemon is told.
@@ -117,6 +117,10 @@ pub enum LogFormat {
 pub struct Spool {
     /// The directory; in memory without one.
     pub directory: Option<PathBuf>,
+}
+
+impl Written for LogFormat {
+    const FORM: &'static str = "text or json, in quotes";
 }
 
 impl Server {

@@ -3,6 +3,8 @@
 use http::Method;
 use serde::Deserialize;
 
+use super::section::Written;
+
 /// The requests that are let through to an upstream.
 #[derive(Clone, Debug)]
 pub enum Rules {
@@ -84,6 +86,10 @@ impl TryFrom<RawRule> for Rule {
             encoded_slash: raw.encoded_slash,
         })
     }
+}
+
+impl Written for Rules {
+    const FORM: &'static str = "rules = \"any\", or a list like [{ methods = [\"GET\"], path = \"/path\" }]";
 }
 
 impl<'de> Deserialize<'de> for Rules {

@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+
 use toml::Value;
 
 use super::secret::SecretSource;
@@ -42,6 +44,36 @@ pub struct Setting {
     pub value: String,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+/// A type that a key may have.
+pub(super) trait Written: DeserializeOwned {
+    /// How a value of it is written, for whoever wrote something else.
+    const FORM: &'static str;
+}
+
+impl Written for String {
+    const FORM: &'static str = "text in quotes, like \"text\"";
+}
+
+impl Written for PathBuf {
+    const FORM: &'static str = "a path in quotes, like \"/path\"";
+}
+
+impl Written for bool {
+    const FORM: &'static str = "true or false";
+}
+
+impl Written for usize {
+    const FORM: &'static str = "a whole number, like 100";
+}
+
+impl Written for u32 {
+    const FORM: &'static str = "a whole number, like 1000";
+}
+
+impl<T: Written> Written for Vec<T> {
+    const FORM: &'static str = "a list, like [\"one\", \"two\"]";
 }
 
 /// What is found while reading, kept beside the values.
@@ -90,7 +122,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, if it is there and right.
-    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn optional<T: Written>(&mut self, key: &'static str) -> Option<T> {
         let entry = self.entry(key)?;
         self.show(key, &entry.value().to_string(), &entry.origin);
         match decode(entry) {
@@ -103,7 +135,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, or a default written as TOML.
-    pub(super) fn or<T: DeserializeOwned>(&mut self, key: &'static str, default: &str) -> T {
+    pub(super) fn or<T: Written>(&mut self, key: &'static str, default: &str) -> T {
         if self.has(key) {
             if let Some(value) = self.optional(key) {
                 return value;
@@ -117,13 +149,25 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key that has no default.
-    pub(super) fn required<T: DeserializeOwned>(&mut self, key: &'static str, mend: &str) -> Option<T> {
+    pub(super) fn required<T: Written>(&mut self, key: &'static str, mend: &str) -> Option<T> {
         if !self.has(key) {
             self.known.push(key);
             self.fault(key, format!("is missing; {mend}"));
             return None;
         }
         self.optional(key)
+    }
+
+    /// Like [`secret`](Self::secret), for something that may be shown.
+    pub(super) fn identifier(&mut self, key: &'static str) -> Option<SecretSource> {
+        let source = self.secret(key)?;
+        if let SecretSource::Inline(text) = &source {
+            let mut settings = self.report.settings.borrow_mut();
+            if let Some(shown) = settings.last_mut() {
+                shown.value = format!("{:?}", text.expose_secret());
+            }
+        }
+        Some(source)
     }
 
     /// A secret's source: a table with `file`, `env` or `credential`, or (`inline`) the value itself.
@@ -277,7 +321,7 @@ impl<'a> Section<'a> {
 
 /// Reads a value as its key's type. An environment variable is text: it is taken as a string, else
 /// as the TOML that it spells, else as a comma-separated list.
-fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, String> {
+fn decode<T: Written>(entry: &Entry) -> Result<T, String> {
     let value = entry.value();
     let spelled = match (&entry.origin, value.as_str()) {
         (Origin::Environment(_), Some(text)) => Some(text.to_owned()),
@@ -285,17 +329,34 @@ fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, String> {
     };
     let first = match T::deserialize(value) {
         Ok(value) => return Ok(value),
-        Err(error) => error.message().trim().replace('\n', ", "),
+        Err(error) => told::<T>(&error),
     };
     let Some(text) = spelled else { return Err(first) };
     if let Ok(value) = text.parse::<Value>() {
-        return T::deserialize(value).map_err(|error| error.message().trim().to_owned());
+        return T::deserialize(value).map_err(|error| told::<T>(&error));
     }
     let list = text
         .split(',')
         .map(|item| Value::String(item.trim().to_owned()))
         .collect();
     T::deserialize(Value::Array(list)).map_err(|_| first)
+}
+
+/// serde's own words name a Rust type where the kind of value is wrong; how it is written helps more.
+fn told<T: Written>(error: &toml::de::Error) -> String {
+    let said = error.message().trim().replace('\n', ", ");
+    match said.split_once(", expected ") {
+        Some((found, _)) if said.starts_with("invalid ") => {
+            format!(
+                "{}; write {}",
+                found
+                    .replace("invalid type: ", "is ")
+                    .replace("invalid value: ", "is "),
+                T::FORM
+            )
+        }
+        _ => said,
+    }
 }
 
 /// Errors here name no value: a secret may stand anywhere in what is wrong.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::section::Written;
+
 /// A length of time, written with its unit: `"500ms"`, `"2s"`, `"5m"`, `"1h"`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -23,6 +25,9 @@ pub(super) struct UnitError {
     kind: &'static str,
     mend: &'static str,
 }
+
+const SPAN_FORM: &str = "a duration in quotes, like \"500ms\", \"2s\", \"5m\" or \"1h\"";
+const SIZE_FORM: &str = "a size in quotes, like \"8192\", \"64KiB\", \"16MiB\" or \"1GiB\"";
 
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 const SIZES: &[(&str, u64)] = &[
@@ -42,7 +47,7 @@ impl FromStr for Span {
             .ok_or_else(|| UnitError {
                 text: text.to_owned(),
                 kind: "a duration",
-                mend: r#"write it like "500ms", "2s", "5m" or "1h""#,
+                mend: SPAN_FORM,
             })
     }
 }
@@ -54,9 +59,17 @@ impl FromStr for Size {
         scaled(text, SIZES).map(Self).ok_or_else(|| UnitError {
             text: text.to_owned(),
             kind: "a size",
-            mend: r#"write it like "8192", "64KiB", "16MiB" or "1GiB""#,
+            mend: SIZE_FORM,
         })
     }
+}
+
+impl Written for Span {
+    const FORM: &'static str = SPAN_FORM;
+}
+
+impl Written for Size {
+    const FORM: &'static str = SIZE_FORM;
 }
 
 impl TryFrom<String> for Span {
@@ -77,7 +90,7 @@ impl TryFrom<String> for Size {
 
 impl fmt::Display for UnitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not {}; {}", self.text, self.kind, self.mend)
+        write!(f, "{:?} is not {}; write {}", self.text, self.kind, self.mend)
     }
 }
 

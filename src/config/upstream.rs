@@ -10,7 +10,7 @@ use super::outbound::OutboundProxy;
 use super::preset;
 use super::rule::Rules;
 use super::secret::SecretSource;
-use super::section::Section;
+use super::section::{Section, Written};
 use super::tree::Table;
 use super::unit::{Size, Span};
 
@@ -61,6 +61,10 @@ pub enum ClientAuth {
     Basic,
 }
 
+impl Written for ClientAuth {
+    const FORM: &'static str = "form, query, mixed or basic, in quotes";
+}
+
 /// Bounds on each step of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -90,7 +94,7 @@ impl Upstream {
             section.fault("", "is named with other characters than letters, digits, - and _");
         }
         let preset = chosen_preset(&mut section, presets);
-        let client_id = section.secret("client_id");
+        let client_id = section.identifier("client_id");
         let client_secret = section.secret("client_secret");
         if let Some(SecretSource::Inline(_)) = client_secret {
             section.warn("client_secret", "stands in the configuration itself; keep it in a file of its own: client_secret = { file = \"/path\" }");
