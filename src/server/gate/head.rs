@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::StatusCode;
+use http::{StatusCode, Uri};
 
 use super::framing::Framing;
 use crate::config::{Limits, MAX_FIELDS};
@@ -146,9 +146,7 @@ fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answe
         ));
     }
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(malformed(
-            "the request's target has characters that must be percent-encoded",
-        ));
+        return Err(malformed(ENCODE));
     }
     let scheme = |name: &str| {
         target
@@ -158,8 +156,14 @@ fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answe
     if !target.starts_with('/') && !scheme("http://") && !scheme("https://") {
         return Err(malformed("the request's target must begin with a slash"));
     }
-    Ok(())
+    // Where hyper cannot read the target, its own answer has no body.
+    match Uri::try_from(target) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(malformed(ENCODE)),
+    }
 }
+
+const ENCODE: &str = "the request's target has characters that must be percent-encoded";
 
 fn judge_fields(
     fields: &[httparse::Header<'_>],
@@ -318,6 +322,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n", 400),
             ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /?\"x\" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://[::1/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
