@@ -318,9 +318,8 @@ impl http_body::Body for Download {
         self.held.is_none() && self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    // No size hint: the head tells the length, or nobody knows it. Out of a hint axum would make a
+    // length for an answer to HEAD too, where the body says nothing of it.
 }
 
 /// Measures how long nothing has come; costs nothing while something does.
