@@ -119,7 +119,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             if let Some(fault) = exchange.body_fault() {
                 response = fault.into_response();
             }
-            if stop.phase() >= Phase::LameDuck {
+            if exchange.is_body_open() || stop.phase() >= Phase::LameDuck {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -33,6 +33,7 @@ use crate::config::Limits;
 /// What the gate and the service above hyper tell each other of the exchange at hand.
 #[derive(Default)]
 pub(super) struct Exchange {
+    is_body_open: AtomicBool,
     answered: AtomicBool,
     fault: AtomicU8,
 }
@@ -102,6 +103,12 @@ impl Exchange {
     /// The answer's body is with hyper to its end.
     pub(super) fn answer_taken(&self) {
         self.answered.store(true, Ordering::Release);
+    }
+
+    /// Whether some of the request's body has not gone to hyper yet. An answer at that time is the
+    /// connection's last one, and says so.
+    pub(super) fn is_body_open(&self) -> bool {
+        self.is_body_open.load(Ordering::Acquire)
     }
 
     /// The answer for a request whose body turned out to be none.
@@ -237,8 +244,8 @@ impl<S: Wire> Gate<S> {
     fn time_is_up(&mut self) -> Next {
         match self.wait {
             Wait::Head => {
-                let seconds = self.limits.first_byte.as_secs();
-                let detail = format!("the request's head took longer than {seconds} s");
+                let limit = humantime::format_duration(self.limits.first_byte);
+                let detail = format!("the request's head took longer than {limit}");
                 self.refuse(Answer::new(
                     StatusCode::REQUEST_TIMEOUT,
                     "http_request_error",
@@ -260,10 +267,12 @@ impl<S: Wire> Gate<S> {
         self.is_http_10 = head.is_http_10;
         self.is_answer_flushed = false;
         self.exchange.answered.store(false, Ordering::Release);
-        self.phase = if head.framing.is_done() {
-            Phase::Answering
-        } else {
+        let is_body_open = !head.framing.is_done();
+        self.exchange.is_body_open.store(is_body_open, Ordering::Release);
+        self.phase = if is_body_open {
             Phase::Body(head.framing.clone())
+        } else {
+            Phase::Answering
         };
     }
 
@@ -321,7 +330,10 @@ impl<S: Wire> Gate<S> {
             followed
         };
         match followed {
-            Ok(_) if framing.is_done() => self.phase = Phase::Answering,
+            Ok(_) if framing.is_done() => {
+                self.phase = Phase::Answering;
+                self.exchange.is_body_open.store(false, Ordering::Release);
+            }
             Ok(_) => {}
             Err(error) => {
                 let fault = if error == BodyError::Malformed { 1 } else { 2 };
