@@ -129,18 +129,19 @@ impl ProxyError {
     }
 }
 
-/// Each error below a failure, the outermost first.
+/// A failure and each error below it, what `io::Error`s are wrapped around too: hyper-rustls wraps
+/// twice, and `source` passes over that.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&link: &&'a (dyn StdError + 'static)| link.source())
+    std::iter::successors(Some(error), |&link: &&'a (dyn StdError + 'static)| {
+        match link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => link.source(),
+        }
+    })
 }
 
-/// Everything that an `io::Error` may be wrapped around is a link of its own.
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|link| {
-        let inside = || link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        link.downcast_ref::<E>()
-            .or_else(|| inside().and_then(|inner| inner.downcast_ref::<E>()))
-    })
+    chain(error).find_map(<dyn StdError>::downcast_ref)
 }
 
 fn deepest(error: &(dyn StdError + 'static)) -> String {
@@ -182,7 +183,8 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
             format!("the outbound proxy refuses ({})", deepest(error)),
         );
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
+    let system = chain(error).filter_map(<dyn StdError>::downcast_ref::<io::Error>);
+    match system.last().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             ("connection_refused", "the connection is refused".to_owned())
         }
