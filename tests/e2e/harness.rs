@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use bondgate::simulator::{Handle, Options, Simulator};
+use bondgate::simulator::{Endpoint, Handle, Options, Seen, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ pub(crate) const PUSH: &str = "/sb-partner-oauth-proxy-api/rest/v1/push/call";
 pub(crate) const TSP_CODES: &str = "/sb-partner-oauth-proxy-api/tsp/api/v1/xylem/tspcodes";
 
 /// Nothing here takes this long: a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A simulator that runs as long as the test's runtime.
 pub(crate) async fn simulator(options: Options) -> Handle {
@@ -27,6 +27,13 @@ pub(crate) async fn simulator(options: Options) -> Handle {
     let handle = simulator.handle();
     tokio::spawn(simulator.run(std::future::pending()));
     handle
+}
+
+/// What the simulator saw of callers' requests: all but the token requests.
+pub(crate) fn relayed(simulator: &Handle) -> Vec<Seen> {
+    let mut seen = simulator.seen();
+    seen.retain(|seen| seen.endpoint != Endpoint::Token);
+    seen
 }
 
 /// The daemon in a process of its own; ended when dropped.
@@ -65,6 +72,26 @@ impl Setup {
         Self::new()
             .upstream("cisco", simulator, "demo", "demo-secret", "")
             .listener("127.0.0.1:0", "")
+    }
+
+    /// The same upstream with every request let through; `more` is further TOML of its table.
+    pub(crate) fn open(simulator: &Handle, more: &str) -> Self {
+        Self::apart(simulator, &simulator.url(), "", more)
+    }
+
+    /// The same with its API elsewhere than its tokens; `ca_pem` is trusted too.
+    pub(crate) fn apart(simulator: &Handle, url: &str, ca_pem: &str, more: &str) -> Self {
+        let mut setup = Self::new();
+        let ca_file = setup.file("ca.pem", &format!("{}{ca_pem}", simulator.ca_pem()));
+        setup.upstreams = format!(
+            "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"demo\"\n\
+             client_secret = \"demo-secret\"\nurl = \"{url}\"\ntoken_url = \"{}\"\nca_file = {ca_file:?}\n{more}\n",
+            simulator.token_url(),
+        );
+        if !more.contains("rules") {
+            setup.upstreams += "rules = \"any\"\n";
+        }
+        setup.listener("127.0.0.1:0", "")
     }
 
     /// Adds an upstream at a simulator; `more` is further TOML of its table.
@@ -294,11 +321,18 @@ impl Answer {
 
     /// The first value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        let (head, _) = self.0.split_once("\r\n\r\n")?;
-        head.lines().skip(1).find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        self.fields(name).first().copied()
+    }
+
+    /// Every value of a field, a line each.
+    pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
+        let head = self.0.split("\r\n\r\n").next().unwrap_or_default();
+        head.lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .collect()
     }
 
     /// What follows the head.

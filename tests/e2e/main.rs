@@ -3,5 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
+mod faults;
 mod forwarding;
+mod framing;
 mod harness;
+mod headers;
+mod raw_upstream;
+mod refusals;
+mod transfers;
+mod wire;
