@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Proxy, Url};
 use rustls::ClientConfig;
@@ -105,9 +105,11 @@ impl TokenSource for TokenEndpoint {
         if let Some(authorization) = shaped.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if let Some(body) = shaped.body {
-            request = request.body(body.expose_secret().to_owned());
-        }
+        request = match shaped.body {
+            Some(body) => request.body(body.expose_secret().to_owned()),
+            // hyper says nothing of a body that is not there; gateways answer that with 411.
+            None => request.header(CONTENT_LENGTH, 0),
+        };
         let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
