@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Facts, Readiness};
+use crate::admin::{self, Facts};
 use crate::config::{Config, ListenAddress};
 use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
-use crate::server::{self, BindError, Listener, Phase, Shared, UnixAccess};
+use crate::server::{self, Listener, Phase, Shared, UnixAccess};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::{self, Refresher, Schedule, TokenEndpoint};
+
+pub use crate::admin::Readiness;
+pub use crate::server::BindError;
 
 /// A daemon with its sockets bound and nothing running.
 pub struct Daemon {

@@ -9,7 +9,7 @@ use clap::Args;
 use super::run::{Signals, exit, refused};
 use super::{Exit, runtime};
 use crate::config::{Config, ListenAddress};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Readiness, StartError};
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 
@@ -59,7 +59,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 }
 
 /// Binds; where only the status page's port is taken, it goes to any free one.
-fn bind(config: Config) -> Result<Daemon, crate::daemon::StartError> {
+fn bind(config: Config) -> Result<Daemon, StartError> {
     let mut elsewhere = config.clone();
     elsewhere.admin.address = ListenAddress::Localhost(0);
     Daemon::bind(config).or_else(|_| Daemon::bind(elsewhere))
@@ -91,7 +91,7 @@ fn ca_file(handle: &Handle) -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// Says what to try as soon as it works.
-async fn greet(readiness: crate::admin::Readiness, banner: String) {
+async fn greet(readiness: Readiness, banner: String) {
     while !readiness.judge(true).0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

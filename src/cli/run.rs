@@ -3,8 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArgs, Exit, runtime};
-use crate::daemon::{Daemon, Outcome, StartError, StopSignals};
-use crate::server::BindError;
+use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
 use crate::telemetry;
 
 /// SIGTERM and SIGINT. SIGHUP is taken too, so that it does not end the daemon.
