@@ -51,9 +51,7 @@ async fn curl_pulls_twice_on_one_connection_with_http_1_1() {
 #[ignore = "needs curl; .ci/run installs it"]
 async fn curl_is_told_to_continue_before_it_pushes_megabytes() {
     let field = Field::new().await;
-    let ticket = ticket(3_000_000);
-    let file = field.daemon.directory.path().join("ticket.json");
-    std::fs::write(&file, &ticket).unwrap();
+    let (ticket, file) = field.ticket(3_000_000);
 
     // Without the 100 it would wait longer than the test does.
     let output = curl(&[
@@ -63,7 +61,7 @@ async fn curl_is_told_to_continue_before_it_pushes_megabytes() {
         "--header",
         "Content-Type: application/json",
         "--data-binary",
-        &format!("@{}", file.display()),
+        &format!("@{file}"),
         &field.url(PUSH),
     ])
     .await;
@@ -80,15 +78,13 @@ async fn curl_is_told_to_continue_before_it_pushes_megabytes() {
 #[ignore = "needs curl; .ci/run installs it"]
 async fn curl_pushes_chunked() {
     let field = Field::new().await;
-    let ticket = ticket(3_000_000);
-    let file = field.daemon.directory.path().join("ticket.json");
-    std::fs::write(&file, &ticket).unwrap();
+    let (ticket, file) = field.ticket(3_000_000);
 
     let output = curl(&[
         "--header",
         "Transfer-Encoding: chunked",
         "--data-binary",
-        &format!("@{}", file.display()),
+        &format!("@{file}"),
         &field.url(PUSH),
     ])
     .await;
@@ -102,12 +98,10 @@ async fn curl_pushes_chunked() {
 #[ignore = "needs curl; .ci/run installs it"]
 async fn curl_uploads_a_file_and_then_a_stream() {
     let field = Field::new().await;
-    let ticket = ticket(500_000);
-    let file = field.daemon.directory.path().join("ticket.json");
-    std::fs::write(&file, &ticket).unwrap();
+    let (ticket, file) = field.ticket(500_000);
     let upload = ["--request", "POST", "--upload-file"];
 
-    let output = curl(&[&upload[..], &[file.to_str().unwrap(), &field.url(PUSH)]].concat()).await;
+    let output = curl(&[&upload[..], &[&file, &field.url(PUSH)]].concat()).await;
     assert!(text(&output.stdout).contains("Message received"));
     let length = format!("\r\nContent-Length: {}\r\n", ticket.len());
     assert!(field.tap.heard().contains(&length));
@@ -133,10 +127,8 @@ async fn wget_pulls_and_pushes() {
     let output = run(Command::new("wget").args(wget).arg(field.url(PULL))).await;
     assert_eq!(text(&output.stdout), MESSAGE);
 
-    let ticket = ticket(200_000);
-    let file = field.daemon.directory.path().join("ticket.json");
-    std::fs::write(&file, &ticket).unwrap();
-    let post = format!("--post-file={}", file.display());
+    let (ticket, file) = field.ticket(200_000);
+    let post = format!("--post-file={file}");
     let output = run(Command::new("wget").args(wget).args([&post, &field.url(PUSH)])).await;
     assert!(text(&output.stdout).contains("Message received"));
     field.push(&ticket);
@@ -257,37 +249,26 @@ async fn javas_http_client_offers_h2c_and_is_served_without() {
 
 #[tokio::test]
 #[ignore = "needs ab; .ci/run installs it"]
-async fn a_thousand_requests_of_ab_are_all_answered() {
+async fn a_thousand_pulls_of_ab_are_all_answered() {
     let field = Field::new().await;
 
     let report = ab(&[&field.url(PULL)]).await;
 
-    assert_eq!(measured(&report, "Complete requests:"), 1000, "{report}");
-    assert_eq!(measured(&report, "Failed requests:"), 0, "{report}");
-    assert!(!report.contains("Non-2xx"), "{report}");
-    assert_eq!(field.tap.heard().matches(" HTTP/1.0\r\n").count(), 1000);
-    assert_eq!(field.tap.connections(), 1000);
-    let pulls = |seen: &Seen| seen.endpoint == Endpoint::Pull;
-    assert_eq!(field.cisco.seen().into_iter().filter(pulls).count(), 1000);
+    field.judge(&report, Endpoint::Pull);
+    assert!(field.tap.connections() >= 1000);
 }
 
 #[tokio::test]
 #[ignore = "needs ab; .ci/run installs it"]
 async fn a_thousand_pushes_of_ab_are_all_answered_on_kept_connections() {
     let field = Field::new().await;
-    let ticket = ticket(1000);
-    let file = field.daemon.directory.path().join("ticket.json");
-    std::fs::write(&file, &ticket).unwrap();
+    let (_, file) = field.ticket(1000);
 
-    let file = file.to_str().unwrap();
-    let report = ab(&["-k", "-T", "application/json", "-p", file, &field.url(PUSH)]).await;
+    let report = ab(&["-k", "-T", "application/json", "-p", &file, &field.url(PUSH)]).await;
 
-    assert_eq!(measured(&report, "Complete requests:"), 1000, "{report}");
-    assert_eq!(measured(&report, "Failed requests:"), 0, "{report}");
+    field.judge(&report, Endpoint::Push);
     assert_eq!(measured(&report, "Keep-Alive requests:"), 1000, "{report}");
-    assert!(!report.contains("Non-2xx"), "{report}");
-    assert_eq!(field.tap.connections(), 8);
-    assert_eq!(field.cisco.queue_len(), 1000, "each push has one outcome");
+    assert_eq!(field.tap.connections(), AB_CONNECTIONS);
 }
 
 /// Cisco, the daemon and a wiretap before it.
@@ -309,6 +290,15 @@ impl Field {
         format!("http://{}{path}", self.tap.address())
     }
 
+    /// A ticket, and the file that holds it.
+    fn ticket(&self, bytes: usize) -> (Vec<u8>, String) {
+        let text = "x".repeat(bytes);
+        let ticket = format!("{{\"Calls\":{{\"CustCallID\":\"INC1\",\"Description\":\"{text}\"}}}}");
+        let file = self.daemon.directory.path().join("ticket.json");
+        std::fs::write(&file, &ticket).unwrap();
+        (ticket.into_bytes(), file.display().to_string())
+    }
+
     /// The one push that Cisco saw; its body is `ticket`, byte for byte.
     fn push(&self, ticket: &[u8]) -> Seen {
         let seen = self.cisco.seen();
@@ -322,6 +312,19 @@ impl Field {
         assert_eq!(push.body_bytes, ticket.len() as u64);
         assert_eq!(push.body_sha256.as_deref(), Some(&*sha256(ticket)));
         push.clone()
+    }
+
+    /// Every request that ab counts was answered well, and none was sent to Cisco twice.
+    fn judge(&self, report: &str, endpoint: Endpoint) {
+        assert_eq!(measured(report, "Complete requests:"), 1000, "{report}");
+        assert_eq!(measured(report, "Failed requests:"), 0, "{report}");
+        assert!(!report.contains("Non-2xx"), "{report}");
+        let seen = self.cisco.seen();
+        let seen = seen.iter().filter(|seen| seen.endpoint == endpoint).count();
+        // ab ends with its last answer, and other connections may have begun a request more by then.
+        let sent = self.tap.heard().matches(" HTTP/1.0\r\n").count();
+        assert!((1000..=sent).contains(&seen), "{seen} of {sent}");
+        assert!(sent < 1000 + AB_CONNECTIONS, "{sent}");
     }
 
     async fn python(&self, action: &str) -> String {
@@ -353,8 +356,12 @@ async fn curl(arguments: &[&str]) -> Output {
     run(Command::new("curl").args(CURL).args(arguments)).await
 }
 
+/// How many connections ab holds at a time.
+const AB_CONNECTIONS: usize = 8;
+
 async fn ab(arguments: &[&str]) -> String {
-    let load = ["-q", "-n", "1000", "-c", "8"];
+    let connections = AB_CONNECTIONS.to_string();
+    let load = ["-q", "-n", "1000", "-c", &connections];
     let output = run(Command::new("ab").args(load).args(arguments)).await;
     text(&output.stdout)
 }
@@ -396,11 +403,6 @@ fn source(file: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/e2e/clients")
         .join(file)
-}
-
-fn ticket(bytes: usize) -> Vec<u8> {
-    let text = "x".repeat(bytes);
-    format!("{{\"Calls\":{{\"CustCallID\":\"INC1\",\"Description\":\"{text}\"}}}}").into_bytes()
 }
 
 fn sha256(bytes: &[u8]) -> String {
