@@ -282,7 +282,7 @@ mod tests {
         let wait = config
             .settings
             .iter()
-            .find(|setting| setting.key.ends_with(".wait"))
+            .find(|setting| setting.key == "upstream.cisco.wait")
             .unwrap();
         assert_eq!(
             wait.origin.to_string(),

@@ -103,7 +103,7 @@ mod tests {
     fn credentials_leave_the_url_for_the_header() {
         let route = route("http://user:p%40ss@proxy.corp:3128").unwrap().unwrap();
         assert_eq!(
-            route.uri.authority().map(|authority| authority.as_str()),
+            route.uri.authority().map(http::uri::Authority::as_str),
             Some("proxy.corp:3128")
         );
         assert_eq!(route.credentials(), Some(("user".into(), "p@ss".into())));

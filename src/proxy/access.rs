@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::headers::{self, CALLER_KEY};
-use super::path::PlainPath;
+use super::path::{PathError, PlainPath};
 use crate::config::{self, Network, Rules, SecretError};
 use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
 
@@ -219,6 +219,7 @@ impl AccessPolicy {
             Ok(rule) => Ok(Admitted {
                 is_fresh: rule.is_some_and(|rule| rule.fresh || rule.consuming),
             }),
+            Err(_) if path.has_encoded_slash() => Err(ambiguous(PathError::EncodedSlash)),
             Err(methods) if methods.is_empty() => Err(forbidden(format!(
                 "no rule of upstream {} lets this path through",
                 self.upstream
@@ -234,6 +235,10 @@ impl AccessPolicy {
             }
         }
     }
+}
+
+fn ambiguous(error: PathError) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", error.to_string())
 }
 
 fn forbidden(detail: impl Into<String>) -> Answer {

@@ -31,6 +31,8 @@ pub(super) enum PathError {
     Percent,
     #[error("the path has an encoded control character")]
     Control,
+    #[error("the path has an encoded slash (%2F), which no rule lets through (encoded_slash)")]
+    EncodedSlash,
 }
 
 /// Rounds of decoding that are looked through: more than any chain of servers does.
@@ -77,6 +79,11 @@ impl<'a> PlainPath<'a> {
             .find(|rule| rule.methods.contains(method))
             .map(Some)
             .ok_or_else(|| matching().flat_map(|rule| &rule.methods).collect())
+    }
+
+    /// Whether some server would find more segments in it than others.
+    pub(super) fn has_encoded_slash(&self) -> bool {
+        self.has_encoded_slash
     }
 
     fn matches(&self, rule: &Rule) -> bool {

@@ -124,7 +124,7 @@ impl Listener {
     pub fn name(&self) -> String {
         match (&self.address, self.addresses().first()) {
             (ListenAddress::Localhost(_), Some(address)) => format!("localhost:{}", address.port()),
-            (ListenAddress::Socket(_), Some(address)) => address.to_string(),
+            (ListenAddress::Socket(_) | ListenAddress::Systemd(_), Some(address)) => address.to_string(),
             (address, _) => address.to_string(),
         }
     }

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 
 use super::refresher::TokenSource;
 use super::response::{self, FetchError, FetchErrorKind, Grant};
-use super::shape::TokenRequest;
+use super::shape::{self, TokenRequest};
 use crate::config::{OutboundProxy, Upstream};
 
 /// An upstream's token endpoint. Secrets are read again for each request, redirects are never
@@ -121,15 +121,11 @@ impl TokenSource for TokenEndpoint {
             }
             body.extend_from_slice(&chunk);
         }
-        response::parse(response.status(), response.headers(), &body)
-            .map_err(|error| redacted(error, secret.expose_secret()))
+        response::parse(
+            response.status(),
+            response.headers(),
+            &body,
+            &shape::spellings(&id, &secret),
+        )
     }
-}
-
-/// Should the identity service repeat the secret in its error, we do not.
-fn redacted(mut error: FetchError, secret: &str) -> FetchError {
-    if secret.len() >= 4 {
-        error.message = error.message.replace(secret, "[redacted]");
-    }
-    error
 }

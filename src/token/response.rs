@@ -106,8 +106,14 @@ impl From<OutboundError> for FetchError {
 }
 
 /// Reads a whole reply. `expires_in` may be a number or digits; missing it counts as five minutes,
-/// over a day as a day; zero, negative or no number is malformed.
-pub(super) fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Grant, FetchError> {
+/// over a day as a day; zero, negative or no number is malformed. Should the reply repeat one of
+/// `secrets` in its error, its words are left out of ours.
+pub(super) fn parse(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    secrets: &[String],
+) -> Result<Grant, FetchError> {
     if status == StatusCode::OK {
         return grant(body).map_err(|why| {
             FetchError::new(
@@ -132,7 +138,7 @@ pub(super) fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
                 status.as_u16()
             ),
         ),
-        400..=499 => (FetchErrorKind::Refused, refusal(status, body)),
+        400..=499 => (FetchErrorKind::Refused, refusal(status, body, secrets)),
         other => (
             FetchErrorKind::Malformed,
             format!("the identity service answered {other}, which is no token"),
@@ -198,7 +204,7 @@ fn is_token68(token: &str) -> bool {
 }
 
 /// Both shapes of an error reply: RFC 6749 §5.2, and Okta's own.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
+fn refusal(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Reply {
@@ -211,9 +217,16 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     let reply: Reply = serde_json::from_slice(body).unwrap_or_default();
     let code = reply.error.or(reply.error_code);
     let words = reply.description.or(reply.error_summary);
+    let is_ours = |text: &String| {
+        let text = text.to_ascii_lowercase();
+        secrets
+            .iter()
+            .any(|secret| text.contains(&secret.to_ascii_lowercase()))
+    };
     let said: Vec<String> = [code, words]
         .into_iter()
         .flatten()
+        .filter(|text| !is_ours(text))
         .map(|text| printable(&text))
         .collect();
     format!(
@@ -275,6 +288,7 @@ mod tests {
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::new(),
             body.as_bytes(),
+            &["hunter2".to_owned()],
         )
     }
 
@@ -348,6 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn words_that_repeat_the_secret_are_left_out() {
+        let error = read(
+            401,
+            r#"{"error":"invalid_client","error_description":"HUNTER2 is wrong"}"#,
+        )
+        .unwrap_err();
+        assert!(
+            error.message.contains("(401 invalid_client);"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
     fn what_passes_is_tried_again() {
         for (status, kind) in [
             (429, FetchErrorKind::RateLimited),
@@ -386,7 +414,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_reply_makes_the_reader_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &body);
+            let _ = parse(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &body, &[]);
         }
     }
 }

@@ -77,6 +77,19 @@ fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SecretString {
     )
 }
 
+/// Every way in which a request or its echo spells a secret, the plain one first.
+pub(super) fn spellings(id: &SecretString, secret: &SecretString) -> [String; 5] {
+    let (id, secret) = (id.expose_secret(), secret.expose_secret());
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    [
+        secret.to_owned(),
+        encode(secret),
+        encode(secret).replace('+', "%20"),
+        BASE64_STANDARD.encode(secret),
+        BASE64_STANDARD.encode(format!("{}:{}", encode(id), encode(secret))),
+    ]
+}
+
 /// HTTP Basic with both parts form-encoded first (RFC 6749 §2.3.1).
 fn basic(id: &str, secret: &str) -> HeaderValue {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

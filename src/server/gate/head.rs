@@ -189,7 +189,7 @@ fn judge_fields(
             is_chunked = true;
         } else if field.name.eq_ignore_ascii_case("host") {
             hosts += 1;
-            if field.value.is_empty() || !field.value.iter().all(|byte| is_host(*byte)) {
+            if !field.value.iter().all(|byte| is_host(*byte)) {
                 return Err(malformed("Host is not a host name with an optional port"));
             }
         } else if field.name.eq_ignore_ascii_case("expect")
@@ -299,6 +299,7 @@ mod tests {
         for head in [
             "GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n",
             "GET / HTTP/1.0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
             "GET http://sb.xylem.cisco.com/a?b HTTP/1.1\r\nHost: sb.xylem.cisco.com\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 3\r\n\r\nabc",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nExpect: 100-Continue\r\n\r\n",
@@ -316,7 +317,6 @@ mod tests {
             ("GET / HTTP/1.1\nHost: a\n\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n", 400),
