@@ -1,7 +1,7 @@
 //! What every test starts from: a simulator within the test, the daemon as a process beside it, and
 //! plain sockets to both. Everything waits for events; nothing sleeps.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -155,32 +155,29 @@ impl Setup {
     /// Starts the daemon and waits until it listens.
     pub(crate) async fn start_without_token(self) -> Daemon {
         let listeners = self.listeners.matches("[[listener]]").count();
-        let file = self.file(
-            "bondgate.toml",
-            &format!("{}{}{}", self.upstreams, self.listeners, self.rest),
-        );
-        let mut command = bondgate();
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(file)
-            .envs(self.environment)
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, log) = watch::channel(Vec::new());
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sender.send_modify(|log: &mut Vec<String>| log.push(line));
-            }
-        });
-        let mut daemon = Daemon {
-            child,
-            log,
-            directory: self.directory,
-        };
+        let mut daemon = self.spawn();
         daemon.logged_times("listening on", listeners).await;
         daemon
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub(crate) fn spawn(self) -> Daemon {
+        let mut command = bondgate();
+        command.arg("run").arg("--config").arg(self.config_file());
+        command.envs(self.environment);
+        Daemon::spawn(command, self.directory)
+    }
+
+    /// Writes the configuration file, and gives the directory of this test away.
+    pub(crate) fn into_file(self) -> TempDir {
+        self.config_file();
+        self.directory
+    }
+
+    /// Writes the configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        let text = format!("{}{}{}", self.upstreams, self.listeners, self.rest);
+        self.file("bondgate.toml", &text)
     }
 }
 
@@ -194,7 +191,51 @@ pub(crate) fn bondgate() -> Command {
     command
 }
 
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end.
+pub(crate) async fn finished(command: Command) -> Ended {
+    let mut command = tokio::process::Command::from(command);
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let output = output.expect("the program ends").unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ended {
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+/// Waits until the simulator has seen what is wanted.
+pub(crate) async fn seen_when(simulator: &Handle, wanted: impl FnMut(&[Seen]) -> bool) -> Vec<Seen> {
+    let seen = tokio::time::timeout(PATIENCE, simulator.wait_for(wanted)).await;
+    seen.expect("the simulator sees what is wanted")
+}
+
 impl Daemon {
+    /// Starts a program that logs as the daemon does; its two outputs are one log here.
+    pub(crate) fn spawn(mut command: Command, directory: TempDir) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, log) = watch::channel(Vec::new());
+        follow(child.stderr.take().unwrap(), sender.clone());
+        follow(child.stdout.take().unwrap(), sender);
+        Self {
+            child,
+            log,
+            directory,
+        }
+    }
+
     /// The address of the first listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses()[0]
@@ -275,10 +316,15 @@ impl Daemon {
         send(self.address(), request).await
     }
 
+    /// A whole answer of the admin listener.
+    pub(crate) async fn ask(&self, path: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        send(self.admin(), request).await
+    }
+
     /// `/status.json`.
     pub(crate) async fn status(&self) -> Value {
-        let request = "GET /status.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        serde_json::from_str(send(self.admin(), request).await.body()).unwrap()
+        serde_json::from_str(self.ask("/status.json").await.body()).unwrap()
     }
 
     fn places(&self, before: &str) -> Vec<SocketAddr> {
@@ -293,6 +339,15 @@ impl Daemon {
         };
         log.iter().filter_map(place).collect()
     }
+}
+
+/// Appends a stream's lines to a log until it ends.
+fn follow(stream: impl Read + Send + 'static, log: watch::Sender<Vec<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            log.send_modify(|log| log.push(line));
+        }
+    });
 }
 
 impl Drop for Daemon {

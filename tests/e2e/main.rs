@@ -1,15 +1,29 @@
 //! End-to-end tests: the real program in a process of its own, real sockets, real TLS to a simulator
 //! in Cisco's place. Each test's name is a sentence of what holds.
 
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+// A test that cannot go on has failed; paths are quoted for TOML as Rust quotes them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    clippy::unnecessary_debug_formatting
+)]
 
+mod access;
+mod admin;
+mod architecture;
+mod check;
+mod cli;
 mod clients;
 mod faults;
 mod forwarding;
 mod framing;
 mod harness;
 mod headers;
+mod listeners;
 mod raw_upstream;
 mod refusals;
+mod secrets;
+mod shutdown;
+mod tokens;
 mod transfers;
 mod wire;

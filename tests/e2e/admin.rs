@@ -1,0 +1,181 @@
+//! The operator's listener: health, readiness, metrics, status.
+
+use std::time::Duration;
+
+use bondgate::simulator::{Fault, Kind, On, Options};
+use http::StatusCode;
+
+use crate::harness::{PULL, Setup, send, simulator};
+
+#[tokio::test]
+async fn readyz_is_503_until_the_first_token_and_says_why() {
+    let cisco = simulator(Options::default()).await;
+    let failure = Kind::status(StatusCode::BAD_GATEWAY);
+    cisco.script(Fault::on(On::Token, failure));
+    let mut daemon = Setup::at(&cisco).start_without_token().await;
+    daemon.logged("no token").await;
+
+    let answer = daemon.ask("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    assert!(
+        answer
+            .body()
+            .contains("upstream cisco has no token: the identity service answered 502"),
+        "{answer:?}"
+    );
+    assert_eq!(daemon.ask("/livez").await.status(), 200, "it lives all the same");
+
+    daemon.logged("there is a token").await;
+    for path in ["/readyz", "/readyz?token"] {
+        let answer = daemon.ask(path).await;
+        assert_eq!((answer.status(), answer.body()), (200, "ready\n"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_lost_later_shows_in_readyz_token_and_takes_nobody_out_of_service() {
+    let cisco = simulator(Options::default()).await;
+    cisco.set_token_lifetime(Duration::from_secs(1));
+    let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
+    let mut daemon = Setup::at(&cisco).start().await;
+    cisco.script(Fault::on(On::Token, failure).forever());
+    daemon.logged("the old one still serves").await;
+    daemon.logged("no token").await;
+
+    assert_eq!(daemon.get(PULL).await.status(), 503);
+    let general = daemon.ask("/readyz").await;
+    assert_eq!(general.status(), 200);
+    assert!(
+        general.body().contains("upstream cisco has no token"),
+        "{general:?}"
+    );
+    assert_eq!(daemon.ask("/readyz?token").await.status(), 503);
+    let token = daemon.status().await["upstreams"][0]["token"].clone();
+    assert_eq!(token["state"], "expired");
+    assert!(
+        daemon
+            .ask("/metrics")
+            .await
+            .body()
+            .contains("bondgate_token_state{upstream=\"cisco\",state=\"expired\"} 1\n")
+    );
+
+    cisco.clear_faults();
+    daemon.logged_times("there is a token", 2).await;
+    assert_eq!(daemon.ask("/readyz?token").await.status(), 200);
+}
+
+#[tokio::test]
+async fn health_is_answered_for_any_host_and_all_else_for_ours_alone() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let ask = async |path: &str, field: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{field}\r\nConnection: close\r\n\r\n");
+        send(daemon.admin(), request).await
+    };
+    for host in ["Host: evil.example", "Host: 10.0.0.7:9180", "Host: "] {
+        for path in ["/livez", "/readyz", "/readyz?token"] {
+            assert_eq!(ask(path, host).await.status(), 200, "{path} {host}");
+        }
+    }
+    let bare = send(daemon.admin(), "GET /livez HTTP/1.0\r\n\r\n").await;
+    assert_eq!((bare.status(), bare.body()), (200, "live\n"));
+    for path in ["/", "/status.json", "/metrics", "/unknown"] {
+        assert_eq!(ask(path, "Host: evil.example").await.status(), 421, "{path}");
+        let page = "Host: localhost\r\nOrigin: https://evil.example";
+        assert_eq!(ask(path, page).await.status(), 403, "{path}");
+    }
+    assert_eq!(ask("/metrics", "Host: 10.0.0.7:9180").await.status(), 200);
+}
+
+#[tokio::test]
+async fn metrics_count_answers_tokens_and_their_state() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    daemon.get(PULL).await;
+    daemon.get(PULL).await;
+    daemon.get("/nowhere").await;
+
+    let answer = daemon.ask("/metrics").await;
+
+    let kind = answer.field("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let body = answer.body();
+    for line in [
+        "bondgate_requests_total{upstream=\"cisco\",status=\"200\"} 2",
+        "bondgate_requests_total{upstream=\"cisco\",status=\"403\"} 1",
+        "bondgate_own_answers_total{upstream=\"cisco\",error=\"http_request_denied\"} 1",
+        "bondgate_token_requests_total{upstream=\"cisco\",outcome=\"ok\"} 1",
+        "bondgate_token_state{upstream=\"cisco\",state=\"fresh\"} 1",
+        "bondgate_token_state{upstream=\"cisco\",state=\"expired\"} 0",
+        "bondgate_requests_in_flight{upstream=\"cisco\"} 0",
+    ] {
+        assert!(body.lines().any(|found| found == line), "{line}:\n{body}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = body.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let left = value("bondgate_token_expiry_timestamp_seconds{") - now.as_secs_f64();
+    assert!((3500.0..3600.0).contains(&left), "{left} s to live");
+    let observed = value("bondgate_request_duration_seconds_count{");
+    assert!((observed - 3.0).abs() < f64::EPSILON, "{observed}");
+    assert!(body.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn the_status_document_names_listeners_upstreams_and_tokens() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+
+    let status = daemon.status().await;
+
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (&status["phase"], &status["ready"]),
+        (&"serving".into(), &true.into())
+    );
+    assert_eq!(status["listeners"][0]["address"], daemon.address().to_string());
+    assert_eq!(status["listeners"][0]["upstream"], "cisco");
+    let upstream = &status["upstreams"][0];
+    assert_eq!(upstream["name"], "cisco");
+    assert!(
+        upstream["url"].as_str().unwrap().starts_with(&cisco.url()),
+        "{upstream}"
+    );
+    assert_eq!(upstream["token"]["state"], "fresh");
+    assert!(upstream["token"]["last_error"].is_null());
+    assert!(upstream["token"]["next_attempt_s"].as_u64().unwrap() > 1000);
+    for time in [&status["started"], &upstream["token"]["expires"]] {
+        assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok(), "{time}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_html_that_loads_nothing_from_elsewhere() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+
+    let page = daemon.ask("/").await;
+    assert_eq!(page.status(), 200);
+    assert!(page.field("content-type").unwrap().starts_with("text/html"));
+    let policy = page.field("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(!page.body().contains("https://"), "{}", page.body());
+
+    let unknown = daemon.ask("/unknown").await;
+    assert_eq!(unknown.status(), 404);
+    assert!(unknown.body().contains("/status.json"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn the_proxied_listener_answers_nothing_of_the_operators() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    for path in ["/livez", "/readyz", "/metrics", "/status.json", "/"] {
+        assert_eq!(daemon.get(path).await.status(), 403, "{path}");
+    }
+}

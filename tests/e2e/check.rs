@@ -1,0 +1,203 @@
+//! `bondgate check`: faults by file and line, nothing secret shown, and the live walk's causes.
+
+use std::time::{Duration, Instant};
+
+use bondgate::simulator::Options;
+
+use crate::harness::{Ended, Setup, bondgate, finished, simulator};
+
+const SECRET: &str = "hunter2-is-the-secret";
+
+/// Checks a file of this text, with these further arguments.
+async fn check(text: &str, arguments: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gate.toml"), text).unwrap();
+    let mut command = bondgate();
+    command
+        .args(["check", "--config", "gate.toml"])
+        .args(arguments)
+        .current_dir(&directory);
+    finished(command).await
+}
+
+fn assert_no_secret(ended: &Ended, secret: &str) {
+    assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
+    assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn five_faults_are_all_named_with_their_lines_at_once() {
+    let text = format!(
+        "[upstream.cisco]\n\
+         preset = \"smart-bonding-stag\"\n\
+         client_id = \"0oa\"\n\
+         client_secret = \"{SECRET}\"\n\
+         client_auth = \"post\"\n\
+         wiat = \"2s\"\n\
+         \n\
+         [[listener]]\n\
+         address = \"0.0.0.0:8080\"\n\
+         \n\
+         [server]\n\
+         drain = \"25\"\n"
+    );
+    let began = Instant::now();
+
+    let ended = check(&text, &[]).await;
+
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("5 faults"), "{}", ended.stderr);
+    for (line, told) in [
+        (2, "one of smart-bonding-stage"),
+        (5, "client_auth"),
+        (6, "wait"),
+        (9, "allow"),
+        (12, "drain"),
+    ] {
+        let place = format!("gate.toml:{line}: ");
+        let found = ended.stderr.lines().find(|found| found.starts_with(&place));
+        let found = found.unwrap_or_else(|| panic!("{place} is not in\n{}", ended.stderr));
+        assert!(found.contains(told), "{found}");
+    }
+    assert_no_secret(&ended, SECRET);
+}
+
+#[tokio::test]
+async fn a_syntax_error_on_the_secrets_line_shows_no_secret() {
+    for line in [
+        format!("client_secret = {SECRET}"),
+        format!("client_secret = \"{SECRET}"),
+        format!("client_secret = '{SECRET}\" # {SECRET}"),
+        format!("client_secret \"{SECRET}\""),
+        format!("client_secret = \"{SECRET}\\q\""),
+        format!("client_secret = [\"{SECRET}\"]"),
+        format!("client_secret = {{ fiel = \"{SECRET}\" }}"),
+    ] {
+        let text = format!("[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\n{line}\n");
+        for arguments in [&[][..], &["--print"]] {
+            let ended = check(&text, arguments).await;
+            assert_eq!(ended.code, Some(3), "{line}: {ended:?}");
+            assert!(ended.stderr.contains("gate.toml:4"), "{}", ended.stderr);
+            assert_no_secret(&ended, SECRET);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_is_a_fault_that_names_its_place() {
+    let text = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\n\
+                client_secret = { file = \"/nowhere/secret\" }\n";
+    let ended = check(text, &[]).await;
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("upstream.cisco.client_secret"), "{ended:?}");
+    assert!(ended.stderr.contains("/nowhere/secret"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn print_shows_every_value_and_its_origin_and_redacts_secrets() {
+    let text = format!(
+        "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"0oa\"\nclient_secret = \"{SECRET}\"\n\
+         proxy = \"http://user:{SECRET}@proxy.corp:3128\"\n"
+    );
+
+    let ended = check(&text, &["--print"]).await;
+
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = |key: &str| {
+        let found = ended.stdout.lines().find(|line| line.starts_with(key));
+        found.unwrap_or_else(|| panic!("{key} is not in\n{}", ended.stdout))
+    };
+    assert!(line("upstream.cisco.preset = ").ends_with("# gate.toml:2"));
+    assert!(line("upstream.cisco.client_secret = ").contains("redacted"));
+    assert!(line("upstream.cisco.proxy = ").contains("redacted"));
+    assert!(line("upstream.cisco.token_url = ").contains("int-id.cisco.com"));
+    assert!(line("listener[0].address = ").contains("localhost:8080"));
+    assert!(line("limits.target = ").ends_with("# default"));
+    assert!(
+        ended
+            .stderr
+            .contains("warning: upstream.cisco.client_secret: stands in the configuration itself"),
+        "an inline secret works and is warned about: {}",
+        ended.stderr
+    );
+    assert_no_secret(&ended, SECRET);
+}
+
+/// `check --live` against a simulator, as the environment changes it.
+async fn live(secret: &str, environment: &[(&str, &str)]) -> Ended {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::new()
+        .upstream("cisco", &cisco, "demo", secret, "")
+        .listener("127.0.0.1:0", "");
+    let mut command = bondgate();
+    command
+        .args(["check", "--live", "--config"])
+        .arg(setup.config_file());
+    command.envs(environment.iter().copied());
+    finished(command).await
+}
+
+#[tokio::test]
+async fn a_live_check_walks_every_step_and_takes_no_message() {
+    let ended = live("demo-secret", &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for step in ["name", "TLS", "clock", "token", "API"] {
+        assert!(
+            ended.stdout.contains(&format!("  ok  {step}")),
+            "{step}: {}",
+            ended.stdout
+        );
+    }
+    assert_no_secret(&ended, "demo-secret");
+}
+
+#[tokio::test]
+async fn a_live_check_with_a_wrong_secret_says_so() {
+    let ended = live(SECRET, &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("refuses the credentials (401 invalid_client"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.stdout.contains("check client_id, client_secret"),
+        "{ended:?}"
+    );
+    assert_no_secret(&ended, SECRET);
+}
+
+#[tokio::test]
+async fn a_live_check_with_an_unknown_ca_names_the_certificate_and_ca_file() {
+    let other = simulator(Options::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("other.pem");
+    std::fs::write(&ca_file, other.ca_pem()).unwrap();
+
+    let ended = live("demo-secret", &[("BONDGATE_CA_FILE", ca_file.to_str().unwrap())]).await;
+
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("certificate"), "{ended:?}");
+    assert!(ended.stdout.contains("ca_file"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_live_check_with_a_name_that_does_not_resolve_names_it() {
+    let ended = live(
+        "demo-secret",
+        &[(
+            "BONDGATE__UPSTREAM__CISCO__TOKEN_URL",
+            "https://no-such-host.invalid/token",
+        )],
+    )
+    .await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("FAILED  the name no-such-host.invalid cannot be resolved"),
+        "{ended:?}"
+    );
+}

@@ -1,0 +1,237 @@
+//! The command line as scripts and people meet it: exit codes, help, the environment, the demo.
+
+use std::net::TcpListener;
+
+use bondgate::simulator::Options;
+
+use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished, simulator};
+
+/// Runs the program in an empty directory.
+async fn run(arguments: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(arguments).current_dir(&directory);
+    finished(command).await
+}
+
+#[tokio::test]
+async fn the_environment_alone_makes_a_daemon_beside_what_kubernetes_injects() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::new();
+    let secret = setup.file("secret", "demo-secret\n");
+    let ca_file = setup.file("ca.pem", cisco.ca_pem());
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command
+        .envs([
+            ("BONDGATE_PRESET", "smart-bonding-stage"),
+            ("BONDGATE_CLIENT_ID", "demo"),
+            ("BONDGATE_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+            ("BONDGATE_CA_FILE", ca_file.to_str().unwrap()),
+            ("BONDGATE_LISTEN", "127.0.0.1:0"),
+            ("BONDGATE_ADMIN", "127.0.0.1:0"),
+            ("BONDGATE__UPSTREAM__CISCO__URL", &cisco.url()),
+            ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", &cisco.token_url()),
+        ])
+        .envs([
+            ("BONDGATE_PORT", "tcp://10.0.0.1:8080"),
+            ("BONDGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+            ("BONDGATE_SERVICE_HOST", "10.0.0.1"),
+            ("BONDGATE_SERVICE_PORT", "8080"),
+        ])
+        .current_dir(&directory);
+    let mut daemon = Daemon::spawn(command, directory);
+    daemon.logged("there is a token").await;
+
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+    let log = daemon.log().join("\n");
+    assert!(!log.contains("BONDGATE_"), "no warning is due: {log}");
+}
+
+#[tokio::test]
+async fn without_a_configuration_run_says_what_to_do() {
+    for arguments in [&["run"][..], &[]] {
+        let ended = run(arguments).await;
+        assert_eq!(ended.code, Some(3));
+        for mend in ["BONDGATE_CLIENT_SECRET_FILE", "bondgate.toml", "bondgate demo"] {
+            assert!(ended.stderr.contains(mend), "{mend}: {}", ended.stderr);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_file_that_is_not_there_is_named() {
+    let ended = run(&["--config", "nowhere.toml"]).await;
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("nowhere.toml"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn bondgate_alone_is_bondgate_run() {
+    let cisco = simulator(Options::default()).await;
+    let file = Setup::at(&cisco).into_file();
+    let mut command = bondgate();
+    command.arg("--config").arg(file.path().join("bondgate.toml"));
+    let mut daemon = Daemon::spawn(command, file);
+    daemon.logged("there is a token").await;
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+}
+
+#[tokio::test]
+async fn usage_errors_exit_2_and_point_at_the_help() {
+    for arguments in [
+        &["--confg", "f"][..],
+        &["serve"],
+        &["check", "--dead"],
+        &["probe", "alive"],
+        &["demo", "--listen", "not an address"],
+        &["simulate", "--client", "without-secret"],
+    ] {
+        let ended = run(arguments).await;
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains("--help"), "{arguments:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn every_option_of_every_subcommand_is_described() {
+    let main = run(&["--help"]).await;
+    let commands = main.stdout.split("Commands:").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines();
+    // Deeper lines go on with a description.
+    let commands = commands.filter(|line| !line.starts_with("   "));
+    let commands = commands.filter_map(|line| line.split_whitespace().next());
+    let commands: Vec<_> = commands.filter(|name| *name != "help").collect();
+    for expected in ["run", "check", "demo", "simulate", "probe"] {
+        assert!(commands.contains(&expected), "{commands:?}");
+    }
+    for command in commands {
+        let help = run(&[command, "--help"]).await;
+        assert_eq!(help.code, Some(0), "{help:?}");
+        assert!(!help.stdout.starts_with("Usage"), "{command} says what it does");
+        let undescribed = undescribed(&help.stdout);
+        assert!(
+            undescribed.is_empty(),
+            "{command}: {undescribed:?}\n{}",
+            help.stdout
+        );
+    }
+}
+
+/// Options with no text behind them, nor below.
+fn undescribed(help: &str) -> Vec<&str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = help.lines().skip_while(|line| !line.starts_with("Options"));
+    let mut found = Vec::new();
+    let mut options = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with(|c: char| c.is_alphabetic()) && !line.starts_with("Options") {
+            break;
+        }
+        options.push((line, lines.clone().next().unwrap_or_default()));
+    }
+    for (line, next) in options {
+        let is_option = line.trim_start().starts_with('-') && indent(line) <= 6;
+        let has_text = line.trim_start().contains("  ") || indent(next) > indent(line);
+        if is_option && !has_text {
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
+    let cisco = simulator(Options::default()).await;
+    cisco.script(bondgate::simulator::Fault::on(
+        bondgate::simulator::On::Token,
+        bondgate::simulator::Kind::status(http::StatusCode::SERVICE_UNAVAILABLE),
+    ));
+    let mut daemon = Setup::at(&cisco).start_without_token().await;
+    let admin = daemon.admin().to_string();
+    daemon.logged("no token").await;
+
+    let live = run(&["probe", "live", "--address", &admin]).await;
+    let unready = run(&["probe", "ready", "--address", &admin]).await;
+    assert_eq!((live.code, unready.code), (Some(0), Some(1)));
+    assert!(
+        unready.stdout.contains("answered 503"),
+        "it says why: {unready:?}"
+    );
+
+    daemon.logged("there is a token").await;
+    let ready = run(&["probe", "ready", "--address", &admin]).await;
+    assert_eq!(ready.code, Some(0), "{ready:?}");
+
+    drop(daemon);
+    let dead = run(&["probe", "--address", &admin]).await;
+    assert_eq!(dead.code, Some(1));
+    assert!(dead.stderr.contains(&admin), "{}", dead.stderr);
+}
+
+#[tokio::test]
+async fn the_demo_prints_a_curl_line_that_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(["demo", "--listen", "127.0.0.1:0"]);
+    let mut demo = Daemon::spawn(command, directory);
+    demo.logged("Ctrl-C ends it").await;
+    let log = demo.log();
+    let line = log.iter().find(|line| line.trim_start().starts_with("curl"));
+    let line = line.unwrap().trim();
+
+    let answer = finished(shell(line)).await;
+
+    assert!(answer.stdout.starts_with("HTTP/1.1 200"), "{line}: {answer:?}");
+    assert!(
+        answer.stdout.contains("\"Calls\""),
+        "a message: {}",
+        answer.stdout
+    );
+
+    demo.signal("INT");
+    assert_eq!(demo.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_demo_whose_port_is_taken_says_so_and_names_listen() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = run(&["demo", "--listen", &address]).await;
+    assert_eq!(ended.code, Some(1));
+    let told = format!("{address} is taken by another program");
+    assert!(ended.stderr.contains(&told), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--listen"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn simulate_prints_where_it_is_and_what_to_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(["simulate", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    command.arg("--ca-file").arg(directory.path().join("ca.pem"));
+    let mut simulator = Daemon::spawn(command, directory);
+    simulator.logged("Ctrl-C ends it").await;
+    let log = simulator.log();
+    for told in ["  API  ", "  token URL  ", "  CA file  ", "  orders and record  "] {
+        assert!(log.iter().any(|line| line.starts_with(told)), "{told}: {log:#?}");
+    }
+    let lines = log.iter().skip_while(|line| *line != "Try:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty()).map(String::as_str);
+    let script = lines.collect::<Vec<_>>().join("\n");
+
+    let tried = finished(shell(&script)).await;
+
+    assert_eq!(tried.code, Some(0), "{script}\n{tried:?}");
+    assert!(tried.stdout.contains("\"Calls\""), "a message: {tried:?}");
+    simulator.signal("TERM");
+    assert_eq!(simulator.ended().await.code(), Some(0));
+}
+
+/// What a person would type.
+fn shell(line: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(line).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}

@@ -1,0 +1,304 @@
+//! Where callers come in: TCP, unix sockets, TLS, sockets that systemd hands over.
+
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use bondgate::simulator::{Handle, Options};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{Answer, Daemon, PATIENCE, PULL, Setup, bondgate, finished, send, simulator};
+
+fn pull() -> String {
+    format!("GET {PULL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+fn setup(cisco: &Handle) -> Setup {
+    Setup::new().upstream("cisco", cisco, "demo", "demo-secret", "")
+}
+
+/// A pull over any connection.
+async fn pulled(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<Answer> {
+    stream.write_all(pull().as_bytes()).await?;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    read.expect("the answer ends")?;
+    Ok(Answer(String::from_utf8_lossy(&answer).into_owned()))
+}
+
+/// A start that fails, to its end.
+async fn start_fails(setup: Setup, environment: &[(&str, &str)]) -> crate::harness::Ended {
+    let mut command = bondgate();
+    command.args(["run", "--config"]).arg(setup.config_file());
+    command.envs(environment.iter().copied());
+    finished(command).await
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_and_nothing_else() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = setup(&cisco).listener("localhost:0", "").start().await;
+    let port = daemon.address().port();
+
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        assert_eq!(send(v6, pull()).await.status(), 200);
+    }
+    assert!(TcpStream::connect(("127.0.0.2", port)).await.is_err());
+}
+
+#[tokio::test]
+async fn an_ipv6_address_is_listened_on_where_the_machine_has_it() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let cisco = simulator(Options::default()).await;
+    let daemon = setup(&cisco).listener("[::1]:0", "").start().await;
+    assert!(daemon.address().is_ipv6());
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_its_mode_and_one_left_by_a_crash_is_replaced() {
+    let cisco = simulator(Options::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("http.sock");
+    let address = format!("unix:{}", path.display());
+    let start = || setup(&cisco).listener(&address, "mode = \"0600\"").start();
+    let mut daemon = start().await;
+    let file = std::fs::metadata(&path).unwrap();
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    let answer = pulled(UnixStream::connect(&path).await.unwrap()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+
+    daemon.signal("KILL");
+    daemon.ended().await;
+    assert!(path.exists(), "a crash leaves it");
+
+    let _again = start().await;
+    let answer = pulled(UnixStream::connect(&path).await.unwrap()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_somebody_listens_on_is_not_taken_away() {
+    let cisco = simulator(Options::default()).await;
+    let setup = setup(&cisco);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("http.sock");
+    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+
+    let ended = start_fails(setup.listener(&format!("unix:{}", path.display()), ""), &[]).await;
+
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("is taken by another program"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named_with_the_ways_to_choose_another() {
+    let cisco = simulator(Options::default()).await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let asked = [
+        (setup(&cisco).listener(&address, ""), &[][..]),
+        (
+            setup(&cisco).listener("127.0.0.1:0", ""),
+            &[("BONDGATE_ADMIN", address.as_str())],
+        ),
+    ];
+    for (setup, environment) in asked {
+        let ended = start_fails(setup, environment).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let told = format!("{address} is taken by another program");
+        assert!(ended.stderr.contains(&told), "{ended:?}");
+        for mend in ["[[listener]]", "BONDGATE_LISTEN", "[admin]", "BONDGATE_ADMIN"] {
+            assert!(ended.stderr.contains(mend), "{mend}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn off_loopback_a_listener_without_a_gate_is_refused() {
+    let cisco = simulator(Options::default()).await;
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
+        let ended = start_fails(setup(&cisco).listener(address, ""), &[]).await;
+        assert_eq!(ended.code, Some(3), "{address}: {ended:?}");
+        for mend in ["allow", "keys", "client_ca_file", "localhost"] {
+            assert!(ended.stderr.contains(mend), "{mend}: {ended:?}");
+        }
+    }
+    let admin = start_fails(
+        setup(&cisco).listener("127.0.0.1:0", ""),
+        &[("BONDGATE_ADMIN", "0.0.0.0:0")],
+    )
+    .await;
+    assert_eq!(admin.code, Some(3), "{admin:?}");
+    let gate = "allow = [\"127.0.0.0/8\"]";
+    let daemon = setup(&cisco).listener("0.0.0.0:0", gate).start().await;
+    let address = SocketAddr::from(([127, 0, 0, 1], daemon.address().port()));
+    assert_eq!(send(address, pull()).await.status(), 200);
+}
+
+/// A certificate authority's PEM, and below it a server's and a client's certificate and key.
+struct Certificates {
+    ca: String,
+    server: (String, String),
+    client: (String, String),
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issued = |name: &str, usage| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.extended_key_usages = vec![usage];
+            let certificate = params.signed_by(&key, &ca).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        Self {
+            server: issued("localhost", ExtendedKeyUsagePurpose::ServerAuth),
+            client: issued("caller", ExtendedKeyUsagePurpose::ClientAuth),
+            ca: ca.pem(),
+        }
+    }
+
+    /// A daemon with a TLS listener that shows the server's certificate.
+    async fn daemon(&self, cisco: &Handle, wants_client: bool) -> Daemon {
+        let setup = setup(cisco);
+        let certificate = setup.file("server.pem", &self.server.0);
+        let key = setup.file("server-key.pem", &self.server.1);
+        let ca = setup.file("client-ca.pem", &self.ca);
+        let client_ca = if wants_client {
+            format!(", client_ca_file = {ca:?}")
+        } else {
+            String::new()
+        };
+        let tls = format!("tls = {{ certificate_file = {certificate:?}, key_file = {key:?}{client_ca} }}");
+        setup.listener("127.0.0.1:0", &tls).start().await
+    }
+
+    /// A pull over TLS by a client that offers these protocols.
+    async fn pulled(
+        &self,
+        daemon: &Daemon,
+        protocols: &[&str],
+        shows_certificate: bool,
+    ) -> std::io::Result<(Option<Vec<u8>>, Answer)> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = if shows_certificate {
+            let chain = vec![CertificateDer::from_pem_slice(self.client.0.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(self.client.1.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        } else {
+            builder.with_no_client_auth()
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(daemon.address()).await?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        Ok((protocol, pulled(stream).await?))
+    }
+}
+
+#[tokio::test]
+async fn a_tls_listener_speaks_http_1_1_and_says_so() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let daemon = certificates.daemon(&cisco, false).await;
+    for (offered, agreed) in [
+        (&["h2", "http/1.1"][..], Some(b"http/1.1".to_vec())),
+        (&["http/1.1"], Some(b"http/1.1".to_vec())),
+        (&[], None),
+    ] {
+        let (protocol, answer) = certificates.pulled(&daemon, offered, false).await.unwrap();
+        assert_eq!((protocol, answer.status()), (agreed, 200));
+    }
+    assert!(certificates.pulled(&daemon, &["h2"], false).await.is_err());
+}
+
+#[tokio::test]
+async fn with_client_ca_file_only_callers_with_a_certificate_get_in() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let daemon = certificates.daemon(&cisco, true).await;
+
+    let (_, answer) = certificates.pulled(&daemon, &[], true).await.unwrap();
+    assert_eq!(answer.status(), 200);
+
+    assert!(certificates.pulled(&daemon, &[], false).await.is_err());
+    let strangers = Certificates {
+        client: Certificates::new().client,
+        ..certificates
+    };
+    assert!(strangers.pulled(&daemon, &[], true).await.is_err());
+}
+
+/// The daemon as systemd starts it: the socket as descriptor 3, named in the environment.
+fn activated(setup: Setup, socket: TcpListener, name: &str) -> Daemon {
+    let file = setup.config_file();
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg("exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$@\"")
+        .arg("sh")
+        .arg(Path::new(env!("CARGO_BIN_EXE_bondgate")))
+        .args(["run", "--config"])
+        .arg(file)
+        .env_clear()
+        .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", name)])
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::from(OwnedFd::from(socket)));
+    Daemon::spawn(command, setup.into_file())
+}
+
+#[tokio::test]
+async fn a_socket_that_systemd_hands_over_is_served_and_outlives_the_daemon() {
+    let cisco = simulator(Options::default()).await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // A caller who came before the daemon waits in the backlog.
+    let early = tokio::spawn(send(address, pull()));
+    let ours = socket.try_clone().unwrap();
+    let mut daemon = activated(setup(&cisco).listener("systemd:http", ""), socket, "http");
+    daemon.logged("there is a token").await;
+
+    assert_eq!(early.await.unwrap().status(), 200);
+    assert_eq!(daemon.address(), address);
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    let waiting = TcpStream::connect(address).await;
+    assert!(waiting.is_ok(), "the next daemon will serve it");
+    drop(ours);
+}
+
+#[tokio::test]
+async fn a_socket_of_another_name_is_not_taken_and_the_mend_is_told() {
+    let cisco = simulator(Options::default()).await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut daemon = activated(setup(&cisco).listener("systemd:http", ""), socket, "other");
+    daemon.logged("FileDescriptorName=http").await;
+    assert_eq!(daemon.ended().await.code(), Some(1));
+}

@@ -1,0 +1,191 @@
+//! Whatever goes wrong and however much is logged: no secret and no token is in a log, an answer,
+//! the metrics or the status.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bondgate::simulator::{Client, Endpoint, Fault, Handle, Kind, On, Options, Simulator, Then};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::harness::{PULL, PUSH, Setup, send, simulator};
+
+const ID: &str = "client";
+const SECRET: &str = "hunter2+%&=/ \u{fc}";
+/// The same as form encoding writes it, and as other percent encodings would.
+const ENCODED: [&str; 3] = [
+    "hunter2%2B%25%26%3D%2F+%C3%BC",
+    "hunter2%2B%25%26%3D%2F%20%C3%BC",
+    "hunter2+%25&=/%20%C3%BC",
+];
+
+/// Every way in which a token request goes wrong here, each at an upstream of its own.
+fn token_faults() -> Vec<(&'static str, Kind)> {
+    let status = |code, name, value: &str, body: &str| Kind::Status {
+        code,
+        headers: HeaderMap::from_iter([(name, HeaderValue::try_from(value).unwrap())]),
+        body: body.to_owned(),
+    };
+    let [form, ..] = ENCODED;
+    let echo = format!(
+        "{{\"error\":\"invalid_client\",\"error_description\":\"no client with {SECRET} nor {form}\"}}"
+    );
+    let location = format!("https://localhost:1/token?client_secret={form}");
+    vec![
+        ("reset", Kind::Reset),
+        ("close", Kind::Close),
+        ("hang", Kind::Hang),
+        ("half", Kind::Half { then: Then::Reset }),
+        ("empty", Kind::Empty),
+        ("truncated", Kind::TruncatedJson),
+        ("tokenless", Kind::NoAccessToken),
+        ("badtoken", Kind::BadToken),
+        (
+            "html",
+            Kind::Html {
+                status: StatusCode::OK,
+            },
+        ),
+        (
+            "limited",
+            Kind::RateLimited {
+                retry_after: Some(30),
+                reset_in: 30,
+            },
+        ),
+        (
+            "raw",
+            Kind::Raw {
+                bytes: "no HTTP at all\r\n\r\n".into(),
+            },
+        ),
+        ("unavailable", Kind::status(StatusCode::SERVICE_UNAVAILABLE)),
+        (
+            "redirect",
+            status(StatusCode::TEMPORARY_REDIRECT, LOCATION, &location, ""),
+        ),
+        (
+            "echo",
+            status(StatusCode::BAD_REQUEST, CONTENT_TYPE, "application/json", &echo),
+        ),
+    ]
+}
+
+async fn cisco(secret: &str) -> Handle {
+    simulator(Options {
+        clients: vec![Client {
+            id: ID.to_owned(),
+            secret: secret.to_owned(),
+        }],
+        ..Options::default()
+    })
+    .await
+}
+
+/// An upstream that works, an upstream a fault, and all that anybody can read of the daemon then.
+async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
+    let query = "client_auth = \"query\"\nwait = \"100ms\"";
+    let good = cisco(SECRET).await;
+    let mut setup = Setup::new()
+        .upstream("good", &good, ID, SECRET, query)
+        .listener("127.0.0.1:0", "upstream = \"good\"")
+        .environment("BONDGATE_LOG", level);
+    let mut keep = Vec::new();
+    for (name, kind) in token_faults() {
+        let cisco = cisco(SECRET).await;
+        cisco.script(Fault::on(On::Token, kind).forever());
+        setup = setup
+            .upstream(name, &cisco, ID, SECRET, query)
+            .listener("127.0.0.1:0", &format!("upstream = \"{name}\""));
+        keep.push(cisco);
+    }
+    // Never run: its socket takes connections and nobody greets them with TLS.
+    let silent = Simulator::bind(Options::default()).await.unwrap();
+    let closed = silent.handle();
+    drop(silent);
+    let other = cisco("another").await;
+    for (name, cisco) in [("refused", &closed), ("wrong", &other), ("untrusted", &good)] {
+        setup = setup
+            .upstream(name, cisco, ID, SECRET, query)
+            .listener("127.0.0.1:0", &format!("upstream = \"{name}\""));
+    }
+    let wrong_ca = setup.file("wrong-ca.pem", other.ca_pem());
+    let mut daemon = setup
+        .environment(
+            "BONDGATE__UPSTREAM__UNTRUSTED__CA_FILE",
+            wrong_ca.to_str().unwrap(),
+        )
+        .start_without_token()
+        .await;
+    daemon.logged("there is a token").await;
+    daemon.logged_times("no token", token_faults().len() + 3).await;
+
+    let mut said = Vec::new();
+    for address in daemon.addresses() {
+        said.push(send(address, request("GET", PULL)).await.0);
+    }
+    assert!(said[0].starts_with("HTTP/1.1 200"), "{}", said[0]);
+    assert!(said[1..].iter().all(|answer| answer.starts_with("HTTP/1.1 503")));
+    for kind in [
+        Kind::Reset,
+        Kind::Close,
+        Kind::Empty,
+        Kind::Half { then: Then::Close },
+        Kind::status(StatusCode::FORBIDDEN),
+    ] {
+        good.script(Fault::on(On::Push, kind));
+        said.push(daemon.send(request("POST", PUSH)).await.0);
+    }
+    for path in ["/metrics", "/status.json", "/readyz", "/readyz?token", "/"] {
+        said.push(daemon.ask(path).await.0);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    said.extend(daemon.log());
+
+    let seen = good.seen();
+    let api = seen.iter().filter(|request| request.endpoint != Endpoint::Token);
+    let bearers = api.flat_map(|request| request.header("authorization"));
+    let mut secrets: Vec<_> = bearers
+        .map(|bearer| bearer.trim_start_matches("Bearer ").to_owned())
+        .collect();
+    assert!(!secrets.is_empty());
+    secrets.push(SECRET.to_owned());
+    secrets.extend(ENCODED.map(str::to_owned));
+    secrets.push(BASE64_STANDARD.encode(SECRET));
+    secrets.push(BASE64_STANDARD.encode(format!("{ID}:{SECRET}")));
+    secrets.extend(ENCODED.map(|encoded| BASE64_STANDARD.encode(format!("{ID}:{encoded}"))));
+    // The part that every way of writing it has.
+    secrets.push("hunter2".to_owned());
+    (said, secrets)
+}
+
+fn request(method: &str, path: &str) -> String {
+    let more = if method == "POST" {
+        "Content-Length: 2\r\n\r\n{}"
+    } else {
+        "\r\n"
+    };
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}")
+}
+
+async fn assert_nothing_leaks(level: &str) {
+    let (said, secrets) = everything_said(level).await;
+    assert!(said.iter().any(|line| line.contains("\"level\":\"DEBUG\"")));
+    for line in &said {
+        // JSON may write the same character in two ways.
+        let plain = line.replace("\\u00fc", "\u{fc}");
+        for secret in &secrets {
+            assert!(!plain.contains(secret.as_str()), "{secret} is in {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_said_at_the_level_trace() {
+    assert_nothing_leaks("trace").await;
+}
+
+#[tokio::test]
+async fn nothing_secret_is_said_when_every_library_logs_at_trace() {
+    assert_nothing_leaks("trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace,h2=trace").await;
+}
