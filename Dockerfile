@@ -1,0 +1,42 @@
+# One static program in an otherwise empty image.
+#
+#   docker build -t bondgate .
+#   docker run --rm --network host bondgate demo        # a first look, without credentials
+#
+# Inside a container, localhost is the container's own: callers outside need another address to call, and
+# any other address needs a gate, or bondgate does not start. The smallest is the network they come from:
+#
+#   docker run -d --name bondgate --network itsm \
+#     -e BONDGATE_PRESET=smart-bonding-stage -e BONDGATE_CLIENT_ID=0oaYOURCLIENTID \
+#     -e BONDGATE_CLIENT_SECRET_FILE=/run/secrets/client_secret \
+#     -v "$PWD/client_secret:/run/secrets/client_secret:ro" \
+#     -e BONDGATE_LISTEN=0.0.0.0:8080 -e BONDGATE_ALLOW=172.16.0.0/12 -e BONDGATE_HOSTS=bondgate \
+#     --stop-timeout 30 --read-only bondgate
+#
+# BONDGATE_ALLOW takes the callers' networks, BONDGATE_HOSTS the names by which they call. A configuration
+# file goes to /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. The stop
+# takes up to 25 s: --stop-timeout lets it. A container that shares its caller's network (a pod, or
+# `--network container:NAME`) needs none of this: there localhost is the caller's own, too.
+
+FROM rust:1-bookworm AS build
+# The C parts of aws-lc (TLS) are compiled too: for the target, by musl-gcc.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates musl-tools \
+ && rm -rf /var/lib/apt/lists/*
+RUN rustup target add "$(uname -m)-unknown-linux-musl"
+WORKDIR /src
+COPY . .
+RUN TARGET_CC=musl-gcc cargo build --locked --release --target "$(uname -m)-unknown-linux-musl"
+# /tmp is for `demo` and `simulate`, which write their certificate authority there.
+RUN mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
+ && chmod 1777 /image/tmp \
+ && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+ && cp target/*-unknown-linux-musl/release/bondgate /image/bondgate
+
+FROM scratch
+COPY --from=build /image/ /
+USER 65532:65532
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/bondgate", "probe", "live"]
+ENTRYPOINT ["/bondgate"]
