@@ -217,16 +217,10 @@ fn refusal(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
     let reply: Reply = serde_json::from_slice(body).unwrap_or_default();
     let code = reply.error.or(reply.error_code);
     let words = reply.description.or(reply.error_summary);
-    let is_ours = |text: &String| {
-        let text = text.to_ascii_lowercase();
-        secrets
-            .iter()
-            .any(|secret| text.contains(&secret.to_ascii_lowercase()))
-    };
     let said: Vec<String> = [code, words]
         .into_iter()
         .flatten()
-        .filter(|text| !is_ours(text))
+        .filter(|text| !repeats(text, secrets))
         .map(|text| printable(&text))
         .collect();
     format!(
@@ -237,6 +231,23 @@ fn refusal(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
         if said.is_empty() { "" } else { " " },
         said.join(": "),
     )
+}
+
+/// Whether a text holds a secret, as it is or percent-decoded; encoders differ in what they leave
+/// alone, and in whether a "+" is a space.
+fn repeats(text: &str, secrets: &[String]) -> bool {
+    let decoded = |text: &str| -> String {
+        let one = text.replace('&', "%26").replace('=', "%3D");
+        form_urlencoded::parse(one.as_bytes())
+            .map(|(whole, _)| whole)
+            .collect()
+    };
+    let texts = [text.to_owned(), decoded(text), decoded(&text.replace('+', "%2B"))];
+    let texts = texts.map(|text| text.to_ascii_lowercase());
+    secrets.iter().any(|secret| {
+        let secret = secret.to_ascii_lowercase();
+        texts.iter().any(|text| text.contains(&secret))
+    })
 }
 
 /// Somebody else's text in our log: one line, bounded, visible ASCII.
@@ -373,6 +384,20 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    #[test]
+    fn a_secret_is_recognised_however_it_is_encoded() {
+        let secrets = ["s+c%e&t= \u{fc}".to_owned()];
+        for repeated in [
+            "s+c%e&t= \u{fc}",
+            "s%2Bc%25e%26t%3D+%C3%BC",
+            "s%2bc%25e%26t%3d%20%c3%bc",
+            "s+c%25e&t=%20%C3%BC",
+        ] {
+            assert!(repeats(&format!("no {repeated}!"), &secrets), "{repeated}");
+        }
+        assert!(!repeats("The client secret supplied is invalid.", &secrets));
     }
 
     #[test]

@@ -25,10 +25,12 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
         headers: HeaderMap::from_iter([(name, HeaderValue::try_from(value).unwrap())]),
         body: body.to_owned(),
     };
-    let [form, ..] = ENCODED;
-    let echo = format!(
-        "{{\"error\":\"invalid_client\",\"error_description\":\"no client with {SECRET} nor {form}\"}}"
-    );
+    let [form, strict, loose] = ENCODED;
+    let echo = |text: &str| {
+        let reply = serde_json::json!({ "error": "invalid_client", "error_description": text });
+        let kind = "application/json";
+        status(StatusCode::BAD_REQUEST, CONTENT_TYPE, kind, &reply.to_string())
+    };
     let location = format!("https://localhost:1/token?client_secret={form}");
     vec![
         ("reset", Kind::Reset),
@@ -63,10 +65,10 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
             "redirect",
             status(StatusCode::TEMPORARY_REDIRECT, LOCATION, &location, ""),
         ),
-        (
-            "echo",
-            status(StatusCode::BAD_REQUEST, CONTENT_TYPE, "application/json", &echo),
-        ),
+        ("plain_echo", echo(SECRET)),
+        ("form_echo", echo(form)),
+        ("strict_echo", echo(strict)),
+        ("loose_echo", echo(loose)),
     ]
 }
 
