@@ -37,6 +37,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
+            let _ = std::fs::remove_file(ca_file);
             return Ok(refused(
                 error,
                 "choose another address with --listen, for example: bondgate demo --listen localhost:8081",

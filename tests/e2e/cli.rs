@@ -194,14 +194,19 @@ async fn the_demo_prints_a_curl_line_that_works() {
 }
 
 #[tokio::test]
-async fn a_demo_whose_port_is_taken_says_so_and_names_listen() {
+async fn a_demo_whose_port_is_taken_says_so_names_listen_and_leaves_nothing_behind() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ended = run(&["demo", "--listen", &address]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(["demo", "--listen", &address]);
+    command.env("TMPDIR", directory.path());
+    let ended = finished(command).await;
     assert_eq!(ended.code, Some(1));
     let told = format!("{address} is taken by another program");
     assert!(ended.stderr.contains(&told), "{}", ended.stderr);
     assert!(ended.stderr.contains("--listen"), "{}", ended.stderr);
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
 }
 
 #[tokio::test]
