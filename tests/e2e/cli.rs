@@ -170,6 +170,7 @@ async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
 }
 
 #[tokio::test]
+#[ignore = "needs curl; .ci/run installs it"]
 async fn the_demo_prints_a_curl_line_that_works() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = bondgate();
@@ -210,6 +211,7 @@ async fn a_demo_whose_port_is_taken_says_so_names_listen_and_leaves_nothing_behi
 }
 
 #[tokio::test]
+#[ignore = "needs curl; .ci/run installs it"]
 async fn simulate_prints_where_it_is_and_what_to_try() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = bondgate();
