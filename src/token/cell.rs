@@ -101,7 +101,17 @@ struct Shared {
     token: ArcSwapOption<AccessToken>,
     /// The serial of the newest token that the upstream refused.
     rejected: AtomicU64,
-    rejection: Notify,
+    /// Rung when a request has something to say of the token.
+    word: Notify,
+}
+
+impl Shared {
+    fn is_spent(&self) -> bool {
+        let newest = self.token.load();
+        newest.as_ref().is_some_and(|token| {
+            token.is_expired() || self.rejected.load(Ordering::Acquire) == token.serial()
+        })
+    }
 }
 
 /// An empty place, as two halves.
@@ -110,7 +120,7 @@ pub fn cell() -> (TokenWriter, TokenReader) {
     let shared = Arc::new(Shared {
         token: ArcSwapOption::empty(),
         rejected: AtomicU64::new(0),
-        rejection: Notify::new(),
+        word: Notify::new(),
     });
     let (sender, receiver) = watch::channel(TokenStatus {
         state: TokenState::Starting,
@@ -144,14 +154,11 @@ impl TokenWriter {
         self.shared.token.load_full()
     }
 
-    /// Resolves when the token in force has been refused by the upstream. Cancel safe.
-    pub async fn rejected(&self) {
-        loop {
-            let newest = self.newest().map_or(0, |token| token.serial());
-            if newest != 0 && self.shared.rejected.load(Ordering::Acquire) == newest {
-                return;
-            }
-            self.shared.rejection.notified().await;
+    /// Resolves when the token in force is of no more use: the upstream refused it, or a request
+    /// found it expired (by the wall clock, after a suspend or a step). Cancel safe.
+    pub async fn spent(&self) {
+        while !self.shared.is_spent() {
+            self.shared.word.notified().await;
         }
     }
 
@@ -194,8 +201,8 @@ impl TokenReader {
             .load()
             .as_ref()
             .is_some_and(|newest| Arc::ptr_eq(newest, token));
-        if is_newest && self.shared.rejected.swap(token.serial(), Ordering::AcqRel) != token.serial() {
-            self.shared.rejection.notify_one();
+        if is_newest && self.shared.rejected.fetch_max(token.serial(), Ordering::AcqRel) < token.serial() {
+            self.shared.word.notify_one();
         }
     }
 
@@ -218,8 +225,12 @@ impl TokenReader {
             if let Some(token) = self.current().filter(|token| wanted(token)) {
                 return Ok(token);
             }
-            let is_pending = self.is_rejection_pending();
-            if !told.is_hopeful && !is_pending {
+            // The refresher has not answered yet to what spent the token: it is woken, and hoped for.
+            let is_unheard = told.last_error.is_none() && self.shared.is_spent();
+            if is_unheard {
+                self.shared.word.notify_one();
+            }
+            if !told.is_hopeful && !is_unheard {
                 return Err(told.unavailable());
             }
             match tokio::time::timeout_at(deadline, status.changed()).await {
@@ -227,19 +238,6 @@ impl TokenReader {
                 Ok(Err(_)) | Err(_) => return Err(told.unavailable()),
             }
         }
-    }
-
-    /// Whether the newest token was refused and the refresher has not answered to that yet.
-    fn is_rejection_pending(&self) -> bool {
-        let newest = self
-            .shared
-            .token
-            .load()
-            .as_ref()
-            .map_or(0, |token| token.serial());
-        newest != 0
-            && self.shared.rejected.load(Ordering::Acquire) == newest
-            && self.status.borrow().last_error.is_none()
     }
 }
 
@@ -312,6 +310,22 @@ mod tests {
         assert!(reader.current().is_none());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_finds_the_token_expired_wakes_the_refresher() {
+        let (writer, reader) = cell();
+        writer.store(token(1));
+        writer.tell(status(false));
+        let refresher = tokio::spawn(async move {
+            writer.spent().await;
+            writer.store(token(2));
+            writer.tell(status(false));
+        });
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(reader.wait(Duration::from_secs(2)).await.unwrap().serial(), 2);
+        refresher.await.unwrap();
+    }
+
     #[tokio::test]
     async fn only_a_refusal_of_the_newest_token_is_heard() {
         let (writer, reader) = cell();
@@ -319,9 +333,9 @@ mod tests {
         let old = reader.current().unwrap();
         writer.store(token(2));
         reader.reject(&old);
-        let heard = tokio::time::timeout(Duration::from_millis(10), writer.rejected()).await;
+        let heard = tokio::time::timeout(Duration::from_millis(10), writer.spent()).await;
         assert!(heard.is_err(), "a late refusal of an old token is not heard");
         reader.reject(&reader.current().unwrap());
-        writer.rejected().await;
+        writer.spent().await;
     }
 }

@@ -29,8 +29,7 @@ pub struct Refresher<S> {
     metrics: UpstreamMetrics,
 }
 
-/// A token that is refused this soon after it was fetched says that a new one will not help: the
-/// next is fetched only after a back-off.
+/// Tokens that are refused this soon after they were fetched say that a new one will not help.
 const REFUSED_YOUNG: Duration = Duration::from_secs(10);
 
 impl<S: TokenSource> Refresher<S> {
@@ -70,9 +69,10 @@ impl<S: TokenSource> Refresher<S> {
                     self.tell(&State::Resting, Some(at), None);
                     tokio::select! {
                         () = tokio::time::sleep_until(at) => refusals = 0,
-                        () = self.writer.rejected() => {
-                            refusals = if asked.elapsed() < REFUSED_YOUNG { refusals + 1 } else { 0 };
-                            self.rest_after_refusal(refusals).await;
+                        () = self.writer.spent() => {
+                            let is_refused_young = self.has_token() && asked.elapsed() < REFUSED_YOUNG;
+                            refusals = if is_refused_young { refusals + 1 } else { 0 };
+                            self.rest_after_refusals(refusals).await;
                         }
                     }
                 }
@@ -100,20 +100,19 @@ impl<S: TokenSource> Refresher<S> {
         }
     }
 
-    /// A fresh token that the upstream refuses at once must not make a loop of fetches.
-    async fn rest_after_refusal(&self, refusals: u32) {
-        if refusals == 0 {
+    /// A fresh token that the upstream refuses at once must not make a loop of fetches: the first is
+    /// replaced at once, further ones in a row after growing waits.
+    async fn rest_after_refusals(&self, refusals: u32) {
+        if refusals < 2 {
             return;
-        }
-        if refusals == 1 {
-            tracing::warn!(
-                upstream = self.upstream,
-                "the upstream refuses a token that it should take; fetching another"
-            );
         }
         let wait = self
             .schedule
-            .wait_after_failure(refusals, true, None, fastrand::f64());
+            .wait_after_failure(refusals - 1, true, None, fastrand::f64());
+        let message =
+            "the upstream refuses tokens that were just issued; check that the credentials are meant for it";
+        let error = FetchError::new(FetchErrorKind::Rejected, message);
+        self.tell(&State::Failed, Some(Instant::now() + wait), Some(error));
         tokio::time::sleep(wait).await;
     }
 

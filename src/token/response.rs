@@ -47,6 +47,8 @@ pub enum FetchErrorKind {
     Refused,
     /// The credentials cannot be read here.
     Secret,
+    /// It issues tokens that the upstream refuses at once.
+    Rejected,
 }
 
 /// A lifetime for replies that name none: short enough to be safe, long enough not to storm.
@@ -66,6 +68,7 @@ impl FetchErrorKind {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
             Self::Secret => "secret",
+            Self::Rejected => "rejected",
         }
     }
 
