@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::error::ProxyError;
-use super::replay::Kept;
+use super::replay::{Kept, Whole};
 
 /// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is
 /// kept for a replay is noted as it passes.
@@ -28,7 +28,7 @@ pub(super) struct Upload {
 
 enum Source {
     Caller { body: Body, first: Option<First> },
-    Kept(std::vec::IntoIter<Bytes>, u64),
+    Kept(Whole),
 }
 
 /// What [`Upload::invite`] found: a piece, or the end.
@@ -41,6 +41,8 @@ enum First {
 #[derive(Default)]
 pub(super) struct Progress {
     frames: AtomicU64,
+    /// Whether the upstream has the turn: the last piece that was asked for was there.
+    is_upstreams_turn: AtomicBool,
     state: AtomicU8,
     ended: Notify,
 }
@@ -71,10 +73,9 @@ impl Upload {
     }
 
     /// The same body once more.
-    pub(super) fn from_kept(pieces: Vec<Bytes>) -> Self {
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+    pub(super) fn from_kept(whole: Whole) -> Self {
         let upload = Self {
-            source: Source::Kept(pieces.into_iter(), length),
+            source: Source::Kept(whole),
             progress: Arc::default(),
             idle: Idle::new(Duration::MAX),
             kept: None,
@@ -140,6 +141,15 @@ impl Upload {
     }
 }
 
+/// Who drops a body unread has done with it: the wait for the answer begins.
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.progress.state.load(Ordering::Acquire) == RUNNING {
+            self.end(ENDED);
+        }
+    }
+}
+
 impl Progress {
     /// Resolves when the whole body has been handed on.
     pub(super) async fn ended(&self) {
@@ -151,13 +161,14 @@ impl Progress {
         }
     }
 
-    /// Resolves when neither a piece nor the end has gone by for so long.
+    /// Resolves when the upstream has asked for nothing more of the body for so long.
     pub(super) async fn stalled(&self, idle: Duration) {
         loop {
             let before = self.frames.load(Ordering::Relaxed);
             tokio::time::sleep(idle).await;
             let is_still = self.frames.load(Ordering::Relaxed) == before;
-            if is_still && self.state.load(Ordering::Acquire) == RUNNING {
+            let is_upstreams_turn = self.is_upstreams_turn.load(Ordering::Relaxed);
+            if is_still && is_upstreams_turn && self.state.load(Ordering::Acquire) == RUNNING {
                 return;
             }
         }
@@ -184,10 +195,9 @@ impl http_body::Body for Upload {
         let upload = self.get_mut();
         loop {
             let frame = match &mut upload.source {
-                Source::Kept(pieces, left) => {
-                    let piece = pieces.next();
-                    *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                    return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+                Source::Kept(whole) => {
+                    let body = std::mem::take(&mut whole.body);
+                    return Poll::Ready((!body.is_empty()).then(|| Ok(Frame::data(body))));
                 }
                 Source::Caller { body, first } => match first.take() {
                     Some(First::Piece(frame)) => Poll::Ready(Some(frame)),
@@ -195,6 +205,8 @@ impl http_body::Body for Upload {
                     None => Pin::new(body).poll_frame(cx),
                 },
             };
+            let turn = &upload.progress.is_upstreams_turn;
+            turn.store(frame.is_ready(), Ordering::Relaxed);
             let Poll::Ready(frame) = frame else {
                 ready!(upload.idle.poll(cx));
                 upload.end(STALLED);
@@ -217,7 +229,7 @@ impl http_body::Body for Upload {
                 None => body.is_end_stream(),
                 Some(first) => matches!(first, First::End),
             },
-            Source::Kept(_, left) => *left == 0,
+            Source::Kept(whole) => whole.body.is_empty(),
         }
     }
 
@@ -240,7 +252,7 @@ impl http_body::Body for Upload {
                 }
                 hint
             }
-            Source::Kept(_, left) => SizeHint::with_exact(*left),
+            Source::Kept(whole) => SizeHint::with_exact(whole.body.len() as u64),
         }
     }
 }

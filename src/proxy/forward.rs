@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, EXPECT};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -16,7 +16,7 @@ use super::access::Admitted;
 use super::body::{Download, Progress, Upload};
 use super::error::ProxyError;
 use super::headers;
-use super::replay::{self, KeptBody, ReplayBudget};
+use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
 use crate::config::{self, OutboundError, Timeouts};
 use crate::server::{Answer, Phase, Stopping};
@@ -135,16 +135,15 @@ impl Forwarder {
         }
         self.tokens.reject(&token);
         let again = if had_no_body {
-            Some(Vec::new())
+            Some(Whole::default())
         } else {
             kept.and_then(|kept| kept.take())
         };
-        let Some(pieces) = again else {
+        let Some(whole) = again else {
             return Err(ProxyError::NotReplayable);
         };
         let newer = self.tokens.newer(&token, self.wait).await?;
-        self.send(&head, &newer, Upload::from_kept(pieces), admitted)
-            .await
+        self.send(&head, &newer, Upload::from_kept(whole), admitted).await
     }
 
     async fn send(
@@ -154,13 +153,17 @@ impl Forwarder {
         upload: Upload,
         admitted: Admitted,
     ) -> Result<Response<Incoming>, ProxyError> {
+        let has_unknown_length = !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
         let mut request = Request::new(upload);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
         *request.headers_mut() = head.headers.clone();
-        request
-            .headers_mut()
-            .insert(AUTHORIZATION, token.authorization().clone());
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization().clone());
+        if has_unknown_length {
+            // Unasked, hyper takes the body of a GET for none.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let response = self.upstream.send(request, admitted.is_fresh).await;
         let response = response.map_err(|error| {
             if error.is_connect() {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// How much all requests together may keep.
 #[derive(Clone, Default)]
@@ -15,7 +15,8 @@ const TOGETHER: u64 = 64 << 20;
 
 /// The body's side: what has passed so far.
 pub(super) struct Kept {
-    pieces: Vec<Bytes>,
+    /// A copy: a piece may be a few bytes out of a large read buffer, which it would hold on to.
+    body: BytesMut,
     /// Nothing once the body is over a bound.
     share: Option<Share>,
     limit: u64,
@@ -26,9 +27,11 @@ pub(super) struct Kept {
 #[derive(Clone)]
 pub(super) struct KeptBody(Arc<Mutex<Option<Whole>>>);
 
-struct Whole {
-    pieces: Vec<Bytes>,
-    _share: Share,
+/// A whole body, and its part of the budget for as long as it is held.
+#[derive(Default)]
+pub(super) struct Whole {
+    pub(super) body: Bytes,
+    _share: Option<Share>,
 }
 
 /// A part of the budget, given back when dropped.
@@ -45,7 +48,7 @@ pub(super) fn keep(limit: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
         bytes: 0,
     });
     let kept = Kept {
-        pieces: Vec::new(),
+        body: BytesMut::new(),
         share,
         limit,
         slot: Arc::clone(&slot),
@@ -58,19 +61,19 @@ impl Kept {
     pub(super) fn note(&mut self, piece: &Bytes) {
         let Some(share) = &mut self.share else { return };
         if share.grow(piece.len() as u64, self.limit) {
-            self.pieces.push(piece.clone());
+            self.body.extend_from_slice(piece);
         } else {
             self.share = None;
-            self.pieces = Vec::new();
+            self.body = BytesMut::new();
         }
     }
 
     /// The body has passed to its end.
     pub(super) fn complete(self) {
-        if let Some(share) = self.share {
+        if self.share.is_some() {
             let whole = Whole {
-                pieces: self.pieces,
-                _share: share,
+                body: self.body.freeze(),
+                _share: self.share,
             };
             *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(whole);
         }
@@ -79,9 +82,8 @@ impl Kept {
 
 impl KeptBody {
     /// The whole body, if it passed to its end within the bounds.
-    pub(super) fn take(&self) -> Option<Vec<Bytes>> {
-        let whole = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        whole.map(|whole| whole.pieces)
+    pub(super) fn take(&self) -> Option<Whole> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
         assert!(body.take().is_none());
         kept.note(&Bytes::from_static(b"de"));
         kept.complete();
-        assert_eq!(body.take().unwrap().concat(), b"abcde");
+        assert_eq!(body.take().unwrap().body, "abcde");
         assert!(body.take().is_none());
     }
 

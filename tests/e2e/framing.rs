@@ -328,3 +328,30 @@ async fn a_caller_that_expects_100_gets_a_refusal_without_it() {
     }
     assert!(relayed(&cisco).is_empty());
 }
+
+#[tokio::test]
+async fn a_get_with_a_chunked_body_keeps_its_body() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::open(&cisco, "").start().await;
+
+    let answer = daemon
+        .send("GET /simulator/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        .await;
+
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(relayed(&cisco).last().unwrap().body, "hello".as_bytes());
+}
+
+#[tokio::test]
+async fn a_body_that_never_begins_is_the_callers_fault_and_not_the_upstreams() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::open(&cisco, "timeout = { idle = \"300ms\" }")
+        .start()
+        .await;
+
+    let answer = daemon
+        .send("POST /simulator/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        .await;
+
+    assert_eq!(answer.status(), 408, "{answer:?}");
+}
