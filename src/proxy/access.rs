@@ -151,12 +151,10 @@ impl AccessPolicy {
                 "{address} is in none of the networks that the listener allows"
             )));
         }
-        if let (false, Some(user)) = (self.users.is_empty(), peer.and_then(|peer| peer.user))
-            && !self.users.contains(&user)
-        {
-            return Err(forbidden(format!(
-                "user id {user} is none of the listener's users"
-            )));
+        let is_unix = peer.is_some_and(|peer| peer.address.is_none());
+        let user = peer.and_then(|peer| peer.user);
+        if is_unix && !self.users.is_empty() && !user.is_some_and(|user| self.users.contains(&user)) {
+            return Err(forbidden("the caller's user id is none of the listener's users"));
         }
         Ok(())
     }

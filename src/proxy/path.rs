@@ -29,6 +29,10 @@ pub(super) enum PathError {
     Semicolon,
     #[error("the path has a \"%\" without two hexadecimal digits; encode it as %25")]
     Percent,
+    #[error(
+        "the path has bytes (%C0, %C1) that UTF-8 never has, and that some servers read as other characters"
+    )]
+    Overlong,
     #[error("the path has an encoded control character")]
     Control,
     #[error("the path has an encoded slash (%2F), which no rule lets through (encoded_slash)")]
@@ -123,6 +127,9 @@ fn decode(path: &[u8], is_strict: bool) -> Result<Vec<u8>, PathError> {
         match (path[at], hex(1), hex(2)) {
             (b'%', Some(high), Some(low)) => {
                 let byte = u8::try_from(high << 4 | low).unwrap_or_default();
+                if matches!(byte, 0xc0 | 0xc1) {
+                    return Err(PathError::Overlong);
+                }
                 if byte == b'.' {
                     return Err(PathError::EncodedDot);
                 }
@@ -185,6 +192,7 @@ mod tests {
             ("/a%00", PathError::Control),
             ("/a%0d%0ab", PathError::Control),
             ("/a%2500", PathError::Control),
+            ("/a/%c0%ae%C0%ae/b", PathError::Overlong),
             ("/%", PathError::Percent),
             ("/%4", PathError::Percent),
             ("/%zz", PathError::Percent),

@@ -129,7 +129,10 @@ fn judge_partial(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
 const METHOD_AND_VERSION: usize = 64;
 
 fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answer> {
-    if matches!(method, "CONNECT" | "TRACE") {
+    if ["CONNECT", "TRACE"]
+        .iter()
+        .any(|never| method.eq_ignore_ascii_case(never))
+    {
         let detail = format!("{method} is not relayed");
         return Err(Answer::new(
             StatusCode::METHOD_NOT_ALLOWED,

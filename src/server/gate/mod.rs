@@ -209,7 +209,7 @@ impl<S: Wire> Gate<S> {
                 // RFC 9112 §2.2: an empty line before a request is ignored.
                 self.input.advance(2);
             }
-            if !self.input.is_empty() {
+            if !self.input.is_empty() && self.input != b"\r"[..] {
                 if self.wait != Wait::Head {
                     self.arm(Wait::Head, self.limits.first_byte);
                 }
