@@ -33,8 +33,8 @@
 //!    connection's own task.
 //! 2. The gate reads the raw head. What is not plainly one request is answered there with 400 to 431;
 //!    the rest goes to hyper, one request at a time. Between requests the connection is parked.
-//! 3. hyper parses, axum routes, and the layers of [`proxy`] follow: a panic becomes an answer; the
-//!    request is observed; health checks are answered; caller, browser and path are judged; a place in
+//! 3. hyper parses, axum routes, and the layers of [`proxy`] follow: a panic becomes an answer;
+//!    health checks are answered; the request is observed; caller, browser and path are judged; a place in
 //!    flight is taken, and held until the answer has ended.
 //! 4. The current token is read from its cell. Without one the request waits a moment, or is answered
 //!    with 503: it is never relayed bare.

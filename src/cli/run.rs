@@ -66,7 +66,10 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
 /// Tells why a daemon does not start; `mend` says how another address is chosen.
 pub(super) fn refused(error: StartError, mend: &str) -> Exit {
     let is_taken = matches!(error, StartError::Bind(BindError::InUse { .. }));
-    let is_system = matches!(error, StartError::Bind(_));
+    let is_system = matches!(
+        error,
+        StartError::Bind(BindError::InUse { .. } | BindError::Refused { .. })
+    );
     let told = anyhow::Error::new(error);
     if is_taken {
         eprintln!("bondgate: {told:#}; to listen elsewhere, {mend}");

@@ -152,6 +152,13 @@ impl Listener {
             0
         });
         let group = section.optional("group");
+        let is_tcp = matches!(address, ListenAddress::Localhost(_) | ListenAddress::Socket(_));
+        if is_tcp && !access.users.is_empty() {
+            section.fault(
+                "users",
+                "is for unix sockets: over TCP nobody knows the caller's user; use keys or allow",
+            );
+        }
         section.finish();
         Some(Self {
             address,

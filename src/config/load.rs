@@ -396,6 +396,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_user_list_over_tcp_and_a_timeout_of_nothing_are_faults() {
+        let text = format!("{LEAST}timeout = {{ head = \"0s\" }}\n[[listener]]\nusers = [1000]\n");
+        let told = read(&text).unwrap_err().to_string();
+        assert!(
+            told.contains("timeout.head: is 0") && told.contains("users: is for unix sockets"),
+            "{told}"
+        );
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "([a-z\\[\\]{}=\"#., 0-9\\n]|upstream|listener|client_secret|file){0,60}") {

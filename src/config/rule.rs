@@ -22,7 +22,7 @@ pub struct Rule {
     pub methods: Vec<Method>,
     /// The path, matched on its canonical form.
     pub path: PathPattern,
-    /// The answer takes something off a queue: it is delivered or kept, never lost.
+    /// The answer takes something off a queue: never asked for twice, sent on a connection of its own.
     pub consuming: bool,
     /// Sent on a connection of its own, never on a kept one.
     pub fresh: bool,

@@ -173,6 +173,18 @@ impl Timeouts {
             idle: section.or::<Span>("idle", "\"60s\"").0,
             pull: section.or::<Span>("pull", "\"5m\"").0,
         };
+        let named = [
+            ("connect", timeouts.connect),
+            ("head", timeouts.head),
+            ("idle", timeouts.idle),
+            ("pull", timeouts.pull),
+        ];
+        for (key, _) in named.iter().filter(|(_, limit)| limit.is_zero()) {
+            section.fault(
+                key,
+                "is 0, which lets nothing through; leave it out for the default",
+            );
+        }
         section.finish();
         timeouts
     }

@@ -1,5 +1,5 @@
-//! The proxied side of the daemon. The layers of a request, outermost first: catch a panic, observe,
-//! answer health checks, judge access, take a place in flight, forward.
+//! The proxied side of the daemon. The layers of a request, outermost first: catch a panic,
+//! answer health checks, observe, judge access, take a place in flight, forward.
 
 mod access;
 mod body;

@@ -5,8 +5,7 @@ use std::time::Duration;
 /// When a token's successor is fetched, and how long to wait after a failure.
 ///
 /// A refresh begins at 45 to 55 % of the lifetime: a one-hour token rides out half an hour without
-/// its identity service, and replicas that started together drift apart. It is never later than a
-/// safety margin before expiry.
+/// its identity service, and replicas that started together drift apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// The first wait after a failure; doubled for each further one.

@@ -300,5 +300,5 @@ async fn a_socket_of_another_name_is_not_taken_and_the_mend_is_told() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut daemon = activated(setup(&cisco).listener("systemd:http", ""), socket, "other");
     daemon.logged("FileDescriptorName=http").await;
-    assert_eq!(daemon.ended().await.code(), Some(1));
+    assert_eq!(daemon.ended().await.code(), Some(3));
 }
