@@ -13,7 +13,7 @@ use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
 use crate::server::{self, Listener, Phase, Shared, UnixAccess};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
-use crate::token::{self, Refresher, Schedule, TokenEndpoint};
+use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
 
 pub use crate::admin::Readiness;
 pub use crate::server::BindError;
@@ -71,8 +71,8 @@ pub trait StopSignals {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    /// Binds every listener and judges what the configuration names.
-    pub fn bind(config: Config) -> Result<Self, StartError> {
+    /// Binds every listener and judges what the configuration names; tokens live by `clock`.
+    pub fn bind(config: Config, clock: &Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let (stop, stopping) = server::stopping();
         let in_flight = InFlight::new(&config.limits);
@@ -82,7 +82,7 @@ impl Daemon {
         let mut clients = Vec::new();
         for upstream in &config.upstreams {
             let client = tls::client(upstream.ca_file.as_deref())?;
-            let (writer, reader) = token::cell();
+            let (writer, reader) = token::cell(clock.clone());
             let endpoint = TokenEndpoint::new(upstream.clone(), client.clone());
             let counted = metrics.upstream(&upstream.name);
             refreshers.push(Refresher::new(

@@ -5,6 +5,8 @@
 //! of its Service.
 
 use std::fmt::Write as _;
+use std::future::Future as _;
+use std::task::Poll;
 
 use crate::server::{Phase, Stopping};
 use crate::token::TokenReader;
@@ -49,6 +51,26 @@ impl Readiness {
             text.insert_str(0, "ready\n");
         }
         (is_ready, text)
+    }
+
+    /// Resolves when what [`judge`](Self::judge) says of the tokens may have changed. Cancel safe.
+    pub async fn changed(&mut self) {
+        let changes = self
+            .upstreams
+            .iter_mut()
+            .map(|(_, tokens)| Box::pin(tokens.changed()));
+        let mut changes: Vec<_> = changes.collect();
+        std::future::poll_fn(|cx| {
+            let is_changed = changes
+                .iter_mut()
+                .any(|change| change.as_mut().poll(cx).is_ready());
+            if is_changed {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Each upstream's token, by the upstream's name.

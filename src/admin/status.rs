@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::readiness::Readiness;
 use crate::server::Phase;
-use crate::token::TokenStatus;
+use crate::token::TokenReader;
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
@@ -49,6 +48,7 @@ struct Token {
     since: String,
     expires: Option<String>,
     next_attempt_s: Option<u64>,
+    clock_skew_s: Option<i64>,
     last_error: Option<LastError>,
 }
 
@@ -87,21 +87,21 @@ pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
             .map(|(name, tokens)| Upstream {
                 name,
                 url: url(name),
-                token: token(tokens.status()),
+                token: token(tokens),
             })
             .collect(),
     };
     serde_json::to_string_pretty(&status).unwrap_or_default()
 }
 
-fn token(status: TokenStatus) -> Token {
+fn token(tokens: &TokenReader) -> Token {
+    let status = tokens.status();
     Token {
         state: status.state.name(),
         since: time(status.since),
         expires: status.expires.map(time),
-        next_attempt_s: status
-            .next_attempt
-            .map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
+        next_attempt_s: status.next_attempt.map(|at| tokens.until(at).as_secs()),
+        clock_skew_s: status.skew_s,
         last_error: status.last_error.map(|error| LastError {
             kind: error.kind.name(),
             message: error.message,

@@ -12,6 +12,7 @@ use crate::config::{Config, ListenAddress};
 use crate::daemon::{Daemon, Readiness, StartError};
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
+use crate::token::Clock;
 
 /// The simulator and the daemon in one process: no credentials, no network; prints the curl lines to try
 #[derive(Args)]
@@ -63,7 +64,8 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 fn bind(config: Config) -> Result<Daemon, StartError> {
     let mut elsewhere = config.clone();
     elsewhere.admin.address = ListenAddress::Localhost(0);
-    Daemon::bind(config).or_else(|_| Daemon::bind(elsewhere))
+    let clock = Clock::default();
+    Daemon::bind(config, &clock).or_else(|_| Daemon::bind(elsewhere, &clock))
 }
 
 fn config(listen: &ListenAddress, handle: &Handle, ca_file: &std::path::Path) -> anyhow::Result<Config> {
@@ -92,9 +94,9 @@ fn ca_file(handle: &Handle) -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// Says what to try as soon as it works.
-async fn greet(readiness: Readiness, banner: String) {
+async fn greet(mut readiness: Readiness, banner: String) {
     while !readiness.judge(true).0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        readiness.changed().await;
     }
     // Nobody may be reading any more; the daemon serves all the same.
     let _ = std::io::stdout().write_all(banner.as_bytes());

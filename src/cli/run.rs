@@ -5,6 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{ConfigArgs, Exit, runtime};
 use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
 use crate::telemetry;
+use crate::token::Clock;
 
 /// SIGTERM and SIGINT. SIGHUP is taken too, so that it does not end the daemon.
 pub(super) struct Signals {
@@ -47,7 +48,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         eprintln!("bondgate: {:#}", anyhow::Error::new(error));
         return Ok(Exit::Configuration);
     }
-    let daemon = match Daemon::bind(config) {
+    let daemon = match Daemon::bind(config, &Clock::default()) {
         Ok(daemon) => daemon,
         Err(error) => {
             return Ok(refused(

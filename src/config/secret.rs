@@ -1,8 +1,11 @@
 //! Where a secret comes from, for everybody who needs one: it is read again each time.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A secret, or the place that holds it.
@@ -48,14 +51,14 @@ impl SecretSource {
     pub fn load(&self) -> Result<SecretString, SecretError> {
         let secret = match self {
             Self::Inline(secret) => secret.clone(),
-            Self::File(path) => read(path.clone())?,
+            Self::File(path) => file(path.clone())?,
             Self::Environment(name) => {
                 SecretString::from(std::env::var(name).map_err(|_| SecretError::Environment(name.clone()))?)
             }
             Self::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| SecretError::Credential(name.clone()))?;
-                read(PathBuf::from(directory).join(name))?
+                file(PathBuf::from(directory).join(name))?
             }
         };
         if secret.expose_secret().is_empty() {
@@ -65,18 +68,38 @@ impl SecretSource {
     }
 }
 
-fn read(path: PathBuf) -> Result<SecretString, SecretError> {
-    let mut text = match std::fs::read_to_string(&path) {
+/// More than any secret, key list or proxy URL has: what is longer is another file.
+const LONGEST: u64 = 1 << 20;
+
+fn file(path: PathBuf) -> Result<SecretString, SecretError> {
+    let text = match read(&path) {
         Ok(text) => text,
         Err(source) => return Err(SecretError::File { path, source }),
     };
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
+    let text = match text.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').unwrap_or(line),
+        None => &text,
+    };
+    // A box of exactly its size: a string that shrinks may leave a copy behind.
+    Ok(SecretString::new(Box::from(text)))
+}
+
+/// A pipe would be empty at the next fetch, or keep its reader waiting.
+fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    let about = std::fs::metadata(path)?;
+    let unfit = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if !about.is_file() {
+        return unfit("it is not a regular file, and is read again for each use");
     }
-    Ok(SecretString::from(text))
+    if about.len() > LONGEST {
+        return unfit("it is over 1 MiB, which is no secret");
+    }
+    // Room for all of it at once: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(
+        usize::try_from(about.len()).unwrap_or(0) + 1,
+    ));
+    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Names the place; never shows a value.
@@ -107,6 +130,7 @@ mod tests {
         for (held, secret) in [
             ("a\n", "a"),
             ("a\r\n", "a"),
+            ("a\r", "a\r"),
             ("a", "a"),
             ("a\n\n", "a\n"),
             (" a ", " a "),
@@ -123,6 +147,13 @@ mod tests {
         let source = SecretSource::File(file.path().into());
         let told = source.load().unwrap_err().to_string();
         assert!(told.contains(&file.path().display().to_string()), "{told}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let error = SecretSource::File("/dev/null".into()).load().unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains("regular file"), "{why}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
 use crate::config::{self, OutboundError, Timeouts};
 use crate::server::{Answer, Phase, Stopping};
+use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
 
 /// Relays requests to one upstream from one worker.
@@ -31,6 +32,7 @@ pub(super) struct Forwarder {
     replay: u64,
     budget: ReplayBudget,
     rejection: Rejection,
+    metrics: Arc<UpstreamMetrics>,
     stop: Stopping,
 }
 
@@ -49,6 +51,7 @@ impl Forwarder {
         tls: ClientConfig,
         tokens: TokenReader,
         budget: ReplayBudget,
+        metrics: Arc<UpstreamMetrics>,
         stop: Stopping,
     ) -> Result<Self, OutboundError> {
         Ok(Self {
@@ -62,6 +65,7 @@ impl Forwarder {
                 "cisco-support" => Rejection::Mashery,
                 _ => Rejection::Unauthorized,
             },
+            metrics,
             stop,
         })
     }
@@ -142,7 +146,14 @@ impl Forwarder {
         let Some(whole) = again else {
             return Err(ProxyError::NotReplayable);
         };
-        let newer = self.tokens.newer(&token, self.wait).await?;
+        let newer = match self.tokens.newer(&token, self.wait).await {
+            Ok(newer) => newer,
+            // Whatever token it is sent, this is the upstream's answer.
+            Err(unavailable) if unavailable.is_rejected => return Ok(response),
+            Err(unavailable) => return Err(unavailable.into()),
+        };
+        drop(response);
+        self.metrics.replays.inc();
         self.send(&head, &newer, Upload::from_kept(whole), admitted).await
     }
 

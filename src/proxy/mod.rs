@@ -129,6 +129,7 @@ impl Proxy {
             shared.tls.clone(),
             shared.tokens.clone(),
             shared.budget.clone(),
+            shared.metrics.clone(),
             shared.stop.clone(),
         )
     }

@@ -26,6 +26,8 @@ pub struct Metrics {
     token_requests: Family<FetchLabels, Counter>,
     token_state: Family<StateLabels, Gauge>,
     token_expiry: Family<UpstreamLabel, Gauge<f64, AtomicU64>>,
+    clock_skew: Family<UpstreamLabel, Gauge>,
+    replays: Family<UpstreamLabel, Counter>,
 }
 
 /// The numbers of one upstream.
@@ -36,6 +38,8 @@ pub struct UpstreamMetrics {
     pub in_flight: Gauge,
     /// Seconds from the head's arrival to the answer's head.
     pub duration: Histogram,
+    /// Requests that were sent once more, after the upstream refused a token.
+    pub replays: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +100,8 @@ impl Metrics {
             token_requests: Family::default(),
             token_state: Family::default(),
             token_expiry: Family::default(),
+            clock_skew: Family::default(),
+            replays: Family::default(),
             registry: Registry::default(),
         };
         let version = [("version".into(), env!("CARGO_PKG_VERSION").into())];
@@ -146,6 +152,16 @@ impl Metrics {
             "When the token in use expires, seconds since 1970",
             metrics.token_expiry.clone(),
         );
+        registry.register(
+            "clock_skew_seconds",
+            "How far the identity service's clock is ahead of this machine's",
+            metrics.clock_skew.clone(),
+        );
+        registry.register(
+            "replays",
+            "Requests sent once more with a newer token",
+            metrics.replays.clone(),
+        );
         Arc::new(Self { registry, ..metrics })
     }
 
@@ -159,6 +175,7 @@ impl Metrics {
         UpstreamMetrics {
             in_flight: self.in_flight.get_or_create(&label).clone(),
             duration: self.duration.get_or_create(&label).clone(),
+            replays: self.replays.get_or_create(&label).clone(),
             all: self.clone(),
             upstream,
         }
@@ -225,6 +242,16 @@ impl UpstreamMetrics {
     pub fn token_expiry(&self, seconds: f64) {
         self.all
             .token_expiry
+            .get_or_create(&UpstreamLabel {
+                upstream: self.name(),
+            })
+            .set(seconds);
+    }
+
+    /// Notes how far the identity service's clock is ahead of ours, in seconds.
+    pub fn clock_skew(&self, seconds: i64) {
+        self.all
+            .clock_skew
             .get_or_create(&UpstreamLabel {
                 upstream: self.name(),
             })

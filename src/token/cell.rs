@@ -3,86 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::{AccessToken, FetchErrorKind};
-
-/// What the token engine is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenState {
-    /// No token yet.
-    Starting,
-    /// A good token, and nothing to do.
-    Fresh,
-    /// A good token, and its successor is being fetched.
-    Refreshing,
-    /// The last fetch failed; the token still serves.
-    Degraded,
-    /// No usable token, and fetching fails.
-    Expired,
-    /// The credentials are missing or refused: somebody has to mend something.
-    Misconfigured,
-}
-
-impl TokenState {
-    /// Every state's name.
-    pub const NAMES: [&'static str; 6] = [
-        "starting",
-        "fresh",
-        "refreshing",
-        "degraded",
-        "expired",
-        "misconfigured",
-    ];
-
-    /// The name in status, metrics and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-}
-
-/// What the refresher last said of itself.
-#[derive(Clone, Debug)]
-pub struct TokenStatus {
-    /// What it is doing.
-    pub state: TokenState,
-    /// Since when.
-    pub since: SystemTime,
-    /// The last failure, until a fetch succeeds.
-    pub last_error: Option<LastError>,
-    /// When the next fetch begins; nothing while one runs.
-    pub next_attempt: Option<Instant>,
-    /// When the newest token expires.
-    pub expires: Option<SystemTime>,
-    /// A fetch runs, and the one before it did not fail: a request may wait for it.
-    pub is_hopeful: bool,
-}
-
-/// A failed fetch, as status shows it.
-#[derive(Clone, Debug)]
-pub struct LastError {
-    /// Its kind.
-    pub kind: FetchErrorKind,
-    /// What happened and how to mend it; holds no secret.
-    pub message: String,
-    /// When.
-    pub at: SystemTime,
-}
-
-/// There is no token to send; nothing was executed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("no access token: {reason}")]
-pub struct Unavailable {
-    /// Why, for the caller; holds no secret.
-    pub reason: String,
-    /// When to come again.
-    pub retry_after: Duration,
-}
+use super::AccessToken;
+use super::clock::{Clock, Moment};
+use super::state::{Holding, TokenState, TokenStatus, Unavailable};
 
 /// The refresher's half.
 pub struct TokenWriter {
@@ -98,6 +27,7 @@ pub struct TokenReader {
 }
 
 struct Shared {
+    clock: Clock,
     token: ArcSwapOption<AccessToken>,
     /// The serial of the newest token that the upstream refused.
     rejected: AtomicU64,
@@ -106,29 +36,34 @@ struct Shared {
 }
 
 impl Shared {
-    fn is_spent(&self) -> bool {
+    fn holding(&self, now: Moment) -> Holding {
+        match &*self.token.load() {
+            None => Holding::Nothing,
+            Some(token) if token.is_expired(now) => Holding::Expired,
+            Some(_) => Holding::Good,
+        }
+    }
+
+    fn is_rejected(&self) -> bool {
         let newest = self.token.load();
-        newest.as_ref().is_some_and(|token| {
-            token.is_expired() || self.rejected.load(Ordering::Acquire) == token.serial()
-        })
+        let rejected = self.rejected.load(Ordering::Acquire);
+        newest.as_ref().is_some_and(|token| token.serial() == rejected)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_rejected() || self.holding(self.clock.now()) == Holding::Expired
     }
 }
 
-/// An empty place, as two halves.
+/// An empty place, as two halves, with the clock that its tokens live by.
 #[must_use]
-pub fn cell() -> (TokenWriter, TokenReader) {
+pub fn cell(clock: Clock) -> (TokenWriter, TokenReader) {
+    let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
     let shared = Arc::new(Shared {
+        clock,
         token: ArcSwapOption::empty(),
         rejected: AtomicU64::new(0),
         word: Notify::new(),
-    });
-    let (sender, receiver) = watch::channel(TokenStatus {
-        state: TokenState::Starting,
-        since: SystemTime::now(),
-        last_error: None,
-        next_attempt: None,
-        expires: None,
-        is_hopeful: true,
     });
     (
         TokenWriter {
@@ -143,6 +78,11 @@ pub fn cell() -> (TokenWriter, TokenReader) {
 }
 
 impl TokenWriter {
+    /// The clock that tokens live by.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Puts a new token in force.
     pub fn store(&self, token: AccessToken) {
         self.shared.token.store(Some(Arc::new(token)));
@@ -154,11 +94,31 @@ impl TokenWriter {
         self.shared.token.load_full()
     }
 
-    /// Resolves when the token in force is of no more use: the upstream refused it, or a request
-    /// found it expired (by the wall clock, after a suspend or a step). Cancel safe.
+    /// What there is to send.
+    pub(super) fn holding(&self) -> Holding {
+        self.shared.holding(self.shared.clock.now())
+    }
+
+    /// Whether the upstream refused the token in force.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.shared.is_rejected()
+    }
+
+    /// Resolves when the token in force is of no more use: its time is over, the upstream refused it,
+    /// or a request found it expired by the wall clock (after a suspend or a step). Cancel safe.
     pub async fn spent(&self) {
         while !self.shared.is_spent() {
-            self.shared.word.notified().await;
+            let expires = self.newest().map(|token| token.expires().monotonic);
+            let expired = async {
+                match expires {
+                    Some(at) => self.shared.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.shared.word.notified() => {}
+                () = expired => {}
+            }
         }
     }
 
@@ -179,7 +139,11 @@ impl TokenReader {
     /// The token to send now, if there is one.
     #[must_use]
     pub fn current(&self) -> Option<Arc<AccessToken>> {
-        self.shared.token.load_full().filter(|token| !token.is_expired())
+        let now = self.shared.clock.now();
+        self.shared
+            .token
+            .load_full()
+            .filter(|token| !token.is_expired(now))
     }
 
     /// The token to send, waiting at most `limit` while a fetch runs that is likely to bring one.
@@ -206,10 +170,34 @@ impl TokenReader {
         }
     }
 
-    /// What the refresher last said of itself.
+    /// What the refresher last said of itself, as it stands now.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        let now = self.shared.clock.now();
+        if let Some(token) = self.shared.token.load_full() {
+            // The refresher may not have heard yet of a clock that was set, or of a sleep.
+            status.expires = Some(token.expires_wall(now));
+            let state = TokenState::of(status.activity, status.error_kind(), self.shared.holding(now));
+            if state != status.state {
+                status.state = state;
+                status.since = token.expires().wall.min(now.wall);
+            }
+        }
+        status
+    }
+
+    /// How long it is from now to a moment of the token clock.
+    #[must_use]
+    pub fn until(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.shared.clock.now().monotonic)
+    }
+
+    /// Resolves at the next change of what [`status`](Self::status) tells. Cancel safe.
+    pub async fn changed(&mut self) {
+        if self.status.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     async fn wait_for(
@@ -231,28 +219,14 @@ impl TokenReader {
                 self.shared.word.notify_one();
             }
             if !told.is_hopeful && !is_unheard {
-                return Err(told.unavailable());
+                return Err(told.unavailable(self.shared.clock.now().monotonic));
             }
             match tokio::time::timeout_at(deadline, status.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(told.unavailable()),
+                Ok(Err(_)) | Err(_) => {
+                    return Err(told.unavailable(self.shared.clock.now().monotonic));
+                }
             }
-        }
-    }
-}
-
-impl TokenStatus {
-    fn unavailable(&self) -> Unavailable {
-        let until_next = self
-            .next_attempt
-            .map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        let reason = match &self.last_error {
-            Some(error) => error.message.clone(),
-            None => "the identity service has not answered yet".to_owned(),
-        };
-        Unavailable {
-            reason,
-            retry_after: until_next + Duration::from_secs(1),
         }
     }
 }
@@ -262,9 +236,14 @@ mod tests {
     use super::*;
     use crate::token::Grant;
 
-    fn token(serial: u64) -> AccessToken {
+    /// A place on the paused clock.
+    fn cell() -> (TokenWriter, TokenReader) {
+        super::cell(Clock::faster(1))
+    }
+
+    fn token(writer: &TokenWriter, serial: u64) -> AccessToken {
         let grant = Grant::for_tests("t", Duration::from_secs(10));
-        AccessToken::new(&grant, Instant::now(), SystemTime::now(), serial)
+        AccessToken::new(&grant, writer.clock().now(), serial)
     }
 
     fn status(is_hopeful: bool) -> TokenStatus {
@@ -279,7 +258,7 @@ mod tests {
         let (writer, reader) = cell();
         let waiting = tokio::spawn(async move { reader.wait(Duration::from_secs(2)).await });
         tokio::task::yield_now().await;
-        writer.store(token(1));
+        writer.store(token(&writer, 1));
         writer.tell(status(false));
         assert_eq!(waiting.await.unwrap().unwrap().serial(), 1);
     }
@@ -304,7 +283,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_expired_token_is_not_current() {
         let (writer, reader) = cell();
-        writer.store(token(1));
+        writer.store(token(&writer, 1));
         assert!(reader.current().is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(reader.current().is_none());
@@ -313,11 +292,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_finds_the_token_expired_wakes_the_refresher() {
         let (writer, reader) = cell();
-        writer.store(token(1));
+        writer.store(token(&writer, 1));
         writer.tell(status(false));
         let refresher = tokio::spawn(async move {
             writer.spent().await;
-            writer.store(token(2));
+            writer.store(token(&writer, 2));
             writer.tell(status(false));
         });
         tokio::task::yield_now().await;
@@ -326,12 +305,41 @@ mod tests {
         refresher.await.unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_forward_ends_a_token_and_set_back_prolongs_none() {
+        let clock = Clock::faster(1);
+        let (writer, reader) = super::cell(clock.clone());
+        let two_hours = Duration::from_secs(7200);
+        writer.store(token(&writer, 1));
+        clock.set_wall(two_hours, false);
+        assert!(reader.current().is_none(), "a suspend, or a step");
+        assert_eq!(reader.status().state, TokenState::Expired);
+
+        writer.store(token(&writer, 2));
+        clock.set_wall(two_hours, true);
+        assert!(reader.current().is_some());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let left = reader.status().expires.unwrap().duration_since(clock.now().wall);
+        assert_eq!(left.unwrap(), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(reader.current().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_spent_when_its_time_is_over_though_nobody_asks() {
+        let (writer, _reader) = cell();
+        writer.store(token(&writer, 1));
+        let began = Instant::now();
+        writer.spent().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
     #[tokio::test]
     async fn only_a_refusal_of_the_newest_token_is_heard() {
         let (writer, reader) = cell();
-        writer.store(token(1));
+        writer.store(token(&writer, 1));
         let old = reader.current().unwrap();
-        writer.store(token(2));
+        writer.store(token(&writer, 2));
         reader.reject(&old);
         let heard = tokio::time::timeout(Duration::from_millis(10), writer.spent()).await;
         assert!(heard.is_err(), "a late refusal of an old token is not heard");

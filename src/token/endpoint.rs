@@ -1,93 +1,76 @@
 //! The real source of tokens: one request to the identity service, whatever the shape.
 
 use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Proxy, Url};
 use rustls::ClientConfig;
-use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 
+use super::failure::{FetchError, FetchErrorKind};
 use super::refresher::TokenSource;
-use super::response::{self, FetchError, FetchErrorKind, Grant};
-use super::shape::{self, TokenRequest};
-use crate::config::{OutboundProxy, Upstream};
+use super::response::{self, Grant};
+use super::shape::TokenRequest;
+use super::wiped::{self, Spellings};
+use crate::config::{OutboundProxy, ProxyRoute, Upstream};
 
 /// An upstream's token endpoint. Secrets are read again for each request, redirects are never
 /// followed, and no error names a URL: with [`Query`](crate::config::ClientAuth::Query) it holds the secret.
 pub struct TokenEndpoint {
     upstream: Upstream,
     tls: ClientConfig,
+    /// What the last fetch was begun with; nothing where it could not be read.
+    used: Mutex<Option<Fingerprint>>,
 }
 
-/// The whole of one fetch, connecting included.
+/// The whole of one fetch, reading the secret and connecting included.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// The most that is read of a reply.
 const LONGEST_REPLY: usize = 64 << 10;
+/// How often files are looked at while a change of them is waited for. They are read and not watched:
+/// no watch sees every mount, and nobody waits but where somebody has to mend something.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a fetch takes from files, the environment or systemd.
+struct Credentials {
+    id: SecretString,
+    secret: SecretString,
+    route: Option<ProxyRoute>,
+}
+
+/// Tells credentials from others without keeping them.
+type Fingerprint = [u8; 32];
 
 impl TokenEndpoint {
     /// The endpoint of an upstream, reached with these TLS settings.
     #[must_use]
     pub fn new(upstream: Upstream, tls: ClientConfig) -> Self {
-        Self { upstream, tls }
+        Self {
+            upstream,
+            tls,
+            used: Mutex::default(),
+        }
     }
 
-    fn client(&self) -> Result<Client, FetchError> {
+    /// Off this thread: a file may be on a file system that hangs.
+    async fn credentials(&self) -> Result<Credentials, FetchError> {
+        let upstream = self.upstream.clone();
+        let reading = tokio::task::spawn_blocking(move || Credentials::read(&upstream));
+        let stopped = |_| FetchError::new(FetchErrorKind::Secret, "bondgate is stopping");
+        reading.await.map_err(stopped)?
+    }
+
+    async fn exchange(&self) -> Result<Grant, FetchError> {
         let upstream = &self.upstream;
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .no_proxy()
-            .connect_timeout(upstream.timeout.connect)
-            .timeout(DEADLINE)
-            .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
-        let unusable = |_| FetchError::new(FetchErrorKind::Network, "the HTTP client cannot be set up");
-        if let Some(route) = upstream.proxy.route(&upstream.token_url)? {
-            let mut proxy = Proxy::all(route.uri.to_string()).map_err(unusable)?;
-            if let Some((user, password)) = route.credentials() {
-                proxy = proxy.basic_auth(&user, &password);
-            }
-            builder = builder.proxy(proxy);
-        }
-        builder.build().map_err(unusable)
-    }
-
-    fn unreachable(&self, error: reqwest::Error) -> FetchError {
-        let endpoint = &self.upstream.token_url;
-        let through = match self.upstream.proxy {
-            OutboundProxy::Direct => "",
-            OutboundProxy::Environment | OutboundProxy::Url(_) => " through the outbound proxy",
-        };
-        let place = format!(
-            "the identity service {}:{}{through}",
-            endpoint.host(),
-            endpoint.port()
-        );
-        if error.is_timeout() {
-            return FetchError::new(
-                FetchErrorKind::Timeout,
-                format!("{place} did not answer within {} s", DEADLINE.as_secs()),
-            );
-        }
-        let error = error.without_url();
-        let mut reason = error.to_string();
-        let mut cause = error.source();
-        while let Some(deeper) = cause {
-            reason = deeper.to_string();
-            cause = deeper.source();
-        }
-        FetchError::new(FetchErrorKind::Network, format!("cannot reach {place}: {reason}"))
-    }
-}
-
-impl TokenSource for TokenEndpoint {
-    async fn fetch(&self) -> Result<Grant, FetchError> {
-        let upstream = &self.upstream;
-        let (id, secret) = (upstream.client_id.load()?, upstream.client_secret.load()?);
+        let credentials = self.credentials().await;
+        let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
+        let Credentials { id, secret, route } = credentials?;
         let shaped = TokenRequest::new(
             &upstream.token_url,
             upstream.client_auth,
@@ -98,7 +81,7 @@ impl TokenSource for TokenEndpoint {
         let url = Url::parse(shaped.url.expose_secret())
             .map_err(|_| FetchError::new(FetchErrorKind::Malformed, "token_url is no URL"))?;
         let mut request = self
-            .client()?
+            .client(route)?
             .request(Method::POST, url)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, "application/json");
@@ -106,12 +89,12 @@ impl TokenSource for TokenEndpoint {
             request = request.header(AUTHORIZATION, authorization);
         }
         request = match shaped.body {
-            Some(body) => request.body(body.expose_secret().to_owned()),
+            Some(body) => request.body(wiped::bytes(body)),
             // hyper says nothing of a body that is not there; gateways answer that with 411.
             None => request.header(CONTENT_LENGTH, 0),
         };
         let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
-        let mut body = Vec::new();
+        let mut body = Zeroizing::new(Vec::with_capacity(LONGEST_REPLY));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             if body.len() + chunk.len() > LONGEST_REPLY {
                 return Err(FetchError::new(
@@ -121,11 +104,116 @@ impl TokenSource for TokenEndpoint {
             }
             body.extend_from_slice(&chunk);
         }
-        response::parse(
-            response.status(),
-            response.headers(),
-            &body,
-            &shape::spellings(&id, &secret),
+        let spellings = Spellings::of(&id, &secret);
+        response::parse(response.status(), response.headers(), &body, &spellings)
+    }
+
+    fn client(&self, route: Option<ProxyRoute>) -> Result<Client, FetchError> {
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .http1_only()
+            .no_proxy()
+            .connect_timeout(self.upstream.timeout.connect)
+            .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
+        let unusable = |_| FetchError::new(FetchErrorKind::Network, "the HTTP client cannot be set up");
+        if let Some(route) = route {
+            let mut proxy = Proxy::all(route.uri.to_string()).map_err(unusable)?;
+            if let Some((user, password)) = route.credentials() {
+                proxy = proxy.basic_auth(&user, &password);
+            }
+            builder = builder.proxy(proxy);
+        }
+        builder.build().map_err(unusable)
+    }
+
+    fn place(&self) -> String {
+        let endpoint = &self.upstream.token_url;
+        let through = match self.upstream.proxy {
+            OutboundProxy::Direct => "",
+            OutboundProxy::Environment | OutboundProxy::Url(_) => " through the outbound proxy",
+        };
+        format!(
+            "the identity service {}:{}{through}",
+            endpoint.host(),
+            endpoint.port()
         )
+    }
+
+    fn too_slow(&self, limit: Duration) -> FetchError {
+        FetchError::new(
+            FetchErrorKind::Timeout,
+            format!("{} did not answer within {} s", self.place(), limit.as_secs()),
+        )
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> FetchError {
+        if error.is_timeout() {
+            return self.too_slow(self.upstream.timeout.connect);
+        }
+        let error = error.without_url();
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(deeper) = cause {
+            reason = deeper.to_string();
+            cause = deeper.source();
+        }
+        FetchError::new(
+            FetchErrorKind::Network,
+            format!("cannot reach {}: {reason}", self.place()),
+        )
+    }
+}
+
+impl TokenSource for TokenEndpoint {
+    async fn fetch(&self) -> Result<Grant, FetchError> {
+        let fetched = tokio::time::timeout(DEADLINE, self.exchange()).await;
+        fetched.unwrap_or_else(|_| Err(self.too_slow(DEADLINE)))
+    }
+
+    async fn changed(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // What cannot be read, or not yet, is nothing to try with.
+            if let Ok(credentials) = self.credentials().await {
+                let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+                if used != Some(credentials.fingerprint()) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Credentials {
+    fn read(upstream: &Upstream) -> Result<Self, FetchError> {
+        // An identifier that was replaced while the secret was read may belong to another secret than
+        // this one: both are replaced together, so that they are read again.
+        let before = upstream.client_id.load()?;
+        let mut secret = upstream.client_secret.load()?;
+        let id = upstream.client_id.load()?;
+        if id.expose_secret() != before.expose_secret() {
+            secret = upstream.client_secret.load()?;
+        }
+        let route = upstream.proxy.route(&upstream.token_url)?;
+        Ok(Self { id, secret, route })
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let proxy = self.route.as_ref().map(|route| route.uri.to_string());
+        let login = self.route.as_ref().and_then(|route| route.authorization.as_ref());
+        let mut digest = Sha256::new();
+        for part in [
+            self.id.expose_secret().as_bytes(),
+            self.secret.expose_secret().as_bytes(),
+            proxy.as_deref().unwrap_or_default().as_bytes(),
+            login.map_or(b"", |login| login.as_bytes()),
+        ] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
     }
 }

@@ -4,23 +4,30 @@
 //! [`TokenReader`]s, which requests hold. Nothing on the request path fetches anything.
 
 mod cell;
+mod clock;
 mod endpoint;
+mod failure;
 mod refresher;
+mod reporter;
 mod response;
 mod schedule;
 mod shape;
+mod state;
+mod wiped;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
-use tokio::time::Instant;
 
-pub use self::cell::{LastError, TokenReader, TokenState, TokenStatus, TokenWriter, Unavailable, cell};
+pub use self::cell::{TokenReader, TokenWriter, cell};
+pub use self::clock::{Clock, Moment};
 pub use self::endpoint::TokenEndpoint;
+pub use self::failure::{FetchError, FetchErrorKind};
 pub use self::refresher::{Refresher, TokenSource};
-pub use self::response::{FetchError, FetchErrorKind, Grant};
+pub use self::response::Grant;
 pub use self::schedule::Schedule;
+pub use self::state::{LastError, TokenState, TokenStatus, Unavailable};
 
 /// A bearer token as it goes upstream (RFC 6750 §2.1).
 ///
@@ -29,19 +36,20 @@ pub use self::schedule::Schedule;
 pub struct AccessToken {
     authorization: HeaderValue,
     lifetime: Duration,
-    expires: Instant,
-    expires_wall: SystemTime,
+    expires: Moment,
     serial: u64,
 }
 
 impl AccessToken {
-    /// A token that was asked for at a moment (on both clocks) and lives from then on.
-    fn new(grant: &Grant, asked: Instant, asked_wall: SystemTime, serial: u64) -> Self {
+    /// A token that was asked for at a moment and lives from then on.
+    fn new(grant: &Grant, asked: Moment, serial: u64) -> Self {
         Self {
             authorization: grant.authorization.clone(),
             lifetime: grant.lifetime,
-            expires: asked + grant.lifetime,
-            expires_wall: asked_wall + grant.lifetime,
+            expires: Moment {
+                monotonic: asked.monotonic + grant.lifetime,
+                wall: asked.wall + grant.lifetime,
+            },
             serial,
         }
     }
@@ -58,22 +66,39 @@ impl AccessToken {
         self.lifetime
     }
 
-    /// When it expires, by the wall clock.
-    #[must_use]
-    pub fn expires_wall(&self) -> SystemTime {
-        self.expires_wall
-    }
-
     /// Its number in this process, from 1: what logs say in its place.
     #[must_use]
     pub fn serial(&self) -> u64 {
         self.serial
     }
 
+    /// When it expires, by each clock as that stood when it was asked for.
+    fn expires(&self) -> Moment {
+        self.expires
+    }
+
+    /// How long it still lives: as long as both clocks grant.
+    fn left(&self, now: Moment) -> Duration {
+        let by_wall = self.expires.wall.duration_since(now.wall).unwrap_or_default();
+        self.expires
+            .monotonic
+            .saturating_duration_since(now.monotonic)
+            .min(by_wall)
+    }
+
+    /// When it expires, by the wall clock as it stands now.
+    fn expires_wall(&self, now: Moment) -> SystemTime {
+        if self.is_expired(now) {
+            self.expires.wall.min(now.wall)
+        } else {
+            now.wall + self.left(now)
+        }
+    }
+
     /// Whether either clock says that its time is over.
     #[must_use]
-    pub fn is_expired(&self) -> bool {
-        Instant::now() >= self.expires || SystemTime::now() >= self.expires_wall
+    pub fn is_expired(&self, now: Moment) -> bool {
+        self.left(now).is_zero()
     }
 }
 

@@ -1,36 +1,46 @@
 //! The task that keeps one upstream's token fresh, for as long as the daemon runs.
 //!
-//! A failed fetch never replaces a good token, and never ends the task. There is one task, so there
-//! is never more than one token request in flight.
+//! A failed fetch never replaces a good token, and never ends the task. There is one task and it fetches
+//! in sequence, so there is never more than one token request in flight, and a fetch that was begun with
+//! an older secret is over before one with a newer secret begins.
 
 use std::future::Future;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use tokio::time::Instant;
+use std::time::{Duration, SystemTime};
 
 use super::AccessToken;
-use super::cell::{LastError, TokenState, TokenStatus, TokenWriter};
-use super::response::{FetchError, FetchErrorKind, Grant};
+use super::cell::TokenWriter;
+use super::clock::Moment;
+use super::failure::{FetchError, FetchErrorKind};
+use super::reporter::Reporter;
+use super::response::Grant;
 use super::schedule::Schedule;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Where tokens come from.
 pub trait TokenSource {
-    /// Asks for a token once.
+    /// Asks for a token once; always comes to an end.
     fn fetch(&self) -> impl Future<Output = Result<Grant, FetchError>> + Send;
+
+    /// Resolves when there are other credentials than the last fetch had. Cancel safe.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Keeps one token fresh.
 pub struct Refresher<S> {
-    upstream: String,
     source: S,
     writer: TokenWriter,
     schedule: Schedule,
-    metrics: UpstreamMetrics,
+    reporter: Reporter,
+    /// How many tokens there were.
+    serial: u64,
+    /// Fetches that failed in a row.
+    failures: u32,
+    /// Tokens in a row that were of no use when they were young.
+    useless: u32,
 }
 
-/// Tokens that are refused this soon after they were fetched say that a new one will not help.
-const REFUSED_YOUNG: Duration = Duration::from_secs(10);
+/// A token that is refused, or over, at this age or younger says that a new one may not help.
+const YOUNG: Duration = Duration::from_secs(60);
 
 impl<S: TokenSource> Refresher<S> {
     /// A refresher for an upstream; nothing is fetched before it runs.
@@ -42,199 +52,136 @@ impl<S: TokenSource> Refresher<S> {
         metrics: UpstreamMetrics,
     ) -> Self {
         Self {
-            upstream: upstream.to_owned(),
             source,
             writer,
             schedule,
-            metrics,
+            reporter: Reporter::new(upstream, metrics),
+            serial: 0,
+            failures: 0,
+            useless: 0,
         }
     }
 
     /// Fetches, sleeps, and fetches again; never ends.
-    pub async fn run(self) {
-        let mut failures = 0;
-        let mut refusals = 0;
-        let mut serial = 0;
+    pub async fn run(mut self) {
         loop {
-            self.tell(&State::Fetching { failures }, None, None);
-            let (asked, asked_wall) = (Instant::now(), SystemTime::now());
-            match self.source.fetch().await {
-                Ok(grant) => {
-                    self.metrics.token_request("ok");
-                    serial += 1;
-                    failures = 0;
-                    let token = AccessToken::new(&grant, asked, asked_wall, serial);
-                    self.writer.store(token);
-                    let at = asked + self.schedule.refresh_after(grant.lifetime, fastrand::f64());
-                    self.tell(&State::Resting, Some(at), None);
-                    tokio::select! {
-                        () = tokio::time::sleep_until(at) => refusals = 0,
-                        () = self.writer.spent() => {
-                            let is_refused_young = self.has_token() && asked.elapsed() < REFUSED_YOUNG;
-                            refusals = if is_refused_young { refusals + 1 } else { 0 };
-                            self.rest_after_refusals(refusals).await;
-                        }
-                    }
-                }
-                Err(error) => {
-                    self.metrics.token_request(error.kind.name());
-                    failures += 1;
-                    let wait = self.wait_after(&error, failures);
-                    self.tell(&State::Failed, Some(Instant::now() + wait), Some(error));
-                    tokio::time::sleep(wait).await;
-                }
+            let asked = self.writer.clock().now();
+            match self.fetch().await {
+                Ok(grant) => self.serve(&grant, asked).await,
+                Err(error) => self.back_off(&error).await,
             }
         }
     }
 
-    fn wait_after(&self, error: &FetchError, failures: u32) -> Duration {
-        match error.kind {
-            FetchErrorKind::Refused => self.schedule.wait_after_refusal(fastrand::f64()),
-            FetchErrorKind::Secret => self.schedule.secret_wait,
-            _ => self.schedule.wait_after_failure(
-                failures,
-                self.has_token(),
-                error.retry_after,
-                fastrand::f64(),
-            ),
+    async fn fetch(&self) -> Result<Grant, FetchError> {
+        self.reporter.fetching(&self.writer, self.failures == 0);
+        let fetching = self.source.fetch();
+        tokio::pin!(fetching);
+        let fetched = tokio::select! {
+            fetched = &mut fetching => fetched,
+            // The token that served meanwhile is of no more use: said once, and the fetch goes on.
+            () = self.writer.spent() => {
+                self.reporter.again(&self.writer);
+                fetching.await
+            }
+        };
+        let (outcome, server_time): (_, Option<SystemTime>) = match &fetched {
+            Ok(grant) => ("ok", grant.server_time),
+            Err(error) => (error.kind.name(), error.server_time),
+        };
+        self.reporter.fetched(outcome);
+        if let Some(server_time) = server_time {
+            self.reporter.skew(&self.writer, server_time);
+        }
+        fetched
+    }
+
+    /// Puts a token in force, and rests until it is time for its successor.
+    async fn serve(&mut self, grant: &Grant, asked: Moment) {
+        self.serial += 1;
+        self.failures = 0;
+        self.writer.store(AccessToken::new(grant, asked, self.serial));
+        let clock = self.writer.clock();
+        let refresh = asked.monotonic + self.schedule.refresh_after(grant.lifetime, fastrand::f64());
+        if self.useless > 1 {
+            // One that follows useless ones has to show first that it is better.
+            let proven = refresh.min(asked.monotonic + YOUNG);
+            self.reporter.on_trial(&self.writer, refresh);
+            tokio::select! {
+                () = clock.sleep_until(proven) => self.useless = 0,
+                () = self.writer.spent() => return self.replace(asked).await,
+            }
+        }
+        self.reporter.resting(&self.writer, refresh);
+        tokio::select! {
+            () = clock.sleep_until(refresh) => self.useless = 0,
+            () = self.writer.spent() => self.replace(asked).await,
         }
     }
 
-    /// A fresh token that the upstream refuses at once must not make a loop of fetches: the first is
-    /// replaced at once, further ones in a row after growing waits.
-    async fn rest_after_refusals(&self, refusals: u32) {
-        if refusals < 2 {
+    /// Ends the rest of a token before its time: at once, but not in a loop.
+    async fn replace(&mut self, asked: Moment) {
+        let clock = self.writer.clock();
+        let age = clock.now().monotonic.saturating_duration_since(asked.monotonic);
+        self.useless = if age <= YOUNG { self.useless + 1 } else { 1 };
+        let wait = self.schedule.wait_after_useless(self.useless, fastrand::f64());
+        if wait.is_zero() {
             return;
         }
-        let wait = self
-            .schedule
-            .wait_after_failure(refusals - 1, true, None, fastrand::f64());
-        let message =
-            "the upstream refuses tokens that were just issued; check that the credentials are meant for it";
-        let error = FetchError::new(FetchErrorKind::Rejected, message);
-        self.tell(&State::Failed, Some(Instant::now() + wait), Some(error));
-        tokio::time::sleep(wait).await;
-    }
-
-    fn has_token(&self) -> bool {
-        self.writer.newest().is_some_and(|token| !token.is_expired())
-    }
-
-    /// Notes what the task does now, and logs it where the state is another than before.
-    fn tell(&self, doing: &State, next_attempt: Option<Instant>, error: Option<FetchError>) {
-        let before = self.writer.told();
-        let newest = self.writer.newest();
-        let last_error = match (doing, error) {
-            (State::Resting, _) => None,
-            (_, Some(error)) => Some(LastError {
-                kind: error.kind,
-                message: error.message,
-                at: SystemTime::now(),
-            }),
-            _ => before.last_error.clone(),
-        };
-        let state = match doing {
-            State::Resting => TokenState::Fresh,
-            State::Fetching { failures: 0 } if newest.is_some() => TokenState::Refreshing,
-            State::Fetching { failures: 0 } => TokenState::Starting,
-            State::Fetching { .. } => before.state,
-            State::Failed
-                if last_error
-                    .as_ref()
-                    .is_some_and(|error| error.kind.is_misconfiguration()) =>
-            {
-                TokenState::Misconfigured
-            }
-            State::Failed if self.has_token() => TokenState::Degraded,
-            State::Failed => TokenState::Expired,
-        };
-        let expires = newest.as_ref().map(|token| token.expires_wall());
-        let is_hopeful = matches!(doing, State::Fetching { failures: 0 });
-        let since = if state == before.state {
-            before.since
+        let error = if self.writer.is_rejected() {
+            FetchError::new(
+                FetchErrorKind::Rejected,
+                "the upstream refuses tokens that were just issued; check that the credentials are meant for it",
+            )
         } else {
-            SystemTime::now()
+            FetchError::new(
+                FetchErrorKind::Clock,
+                "tokens are over as soon as they are issued; check what sets this machine's clock",
+            )
         };
-        let is_news = state != before.state
-            || last_error.as_ref().map(|error| &error.message)
-                != before.last_error.as_ref().map(|error| &error.message);
-        let status = TokenStatus {
-            state,
-            since,
-            last_error,
-            next_attempt,
-            expires,
-            is_hopeful,
-        };
-        self.count(&status);
-        if is_news {
-            self.log(&status, before.state);
-        }
-        self.writer.tell(status);
+        let next = clock.now().monotonic + wait;
+        self.reporter.backing_off(&self.writer, next, &error);
+        clock.sleep_until(next).await;
     }
 
-    fn count(&self, status: &TokenStatus) {
-        self.metrics.token_state(status.state.name(), &TokenState::NAMES);
-        if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
-            self.metrics.token_expiry(since_1970.as_secs_f64());
-        }
-    }
-
-    fn log(&self, status: &TokenStatus, before: TokenState) {
-        let (upstream, state) = (self.upstream.as_str(), status.state.name());
-        let next = status
-            .next_attempt
-            .map(|at| at.saturating_duration_since(Instant::now()).as_secs());
-        match (&status.last_error, status.state) {
-            (Some(error), TokenState::Degraded) => {
-                tracing::warn!(
-                    upstream,
-                    state,
-                    kind = error.kind.name(),
-                    next_try_s = next,
-                    "cannot refresh the token, the old one still serves: {}",
-                    error.message
-                );
-            }
-            (Some(error), _) => {
-                tracing::error!(
-                    upstream,
-                    state,
-                    kind = error.kind.name(),
-                    next_try_s = next,
-                    "no token: {}",
-                    error.message
-                );
-            }
-            (None, TokenState::Fresh) => {
-                let lifetime_s = self.writer.newest().map(|token| token.lifetime().as_secs());
-                if matches!(before, TokenState::Refreshing) {
-                    tracing::debug!(
-                        upstream,
-                        state,
-                        lifetime_s,
-                        next_refresh_s = next,
-                        "the token is refreshed"
-                    );
-                } else {
-                    tracing::info!(
-                        upstream,
-                        state,
-                        lifetime_s,
-                        next_refresh_s = next,
-                        "there is a token"
-                    );
+    /// Rests after a failed fetch.
+    async fn back_off(&mut self, error: &FetchError) {
+        self.failures += 1;
+        let clock = self.writer.clock();
+        let failed = clock.now();
+        let left = match self.writer.newest() {
+            Some(token) if !self.writer.is_rejected() => token.left(failed),
+            _ => Duration::ZERO,
+        };
+        let needs_mending = error.kind.is_misconfiguration();
+        let mut next = failed.monotonic + self.wait_after(error, left);
+        let mut is_known_spent = left.is_zero();
+        loop {
+            self.reporter.backing_off(&self.writer, next, error);
+            tokio::select! {
+                () = clock.sleep_until(next) => return,
+                () = self.source.changed(), if needs_mending => {
+                    self.failures = 0;
+                    return self.reporter.forget(&self.writer);
+                }
+                // Now the waits of a daemon without a token are due.
+                () = self.writer.spent(), if !is_known_spent => {
+                    is_known_spent = true;
+                    let wait = self.wait_after(error, Duration::ZERO);
+                    next = next.min(clock.now().monotonic + wait);
                 }
             }
-            (None, _) => tracing::debug!(upstream, state, "fetching a token"),
         }
     }
-}
 
-enum State {
-    Fetching { failures: u32 },
-    Resting,
-    Failed,
+    fn wait_after(&self, error: &FetchError, left: Duration) -> Duration {
+        if error.kind.is_misconfiguration() {
+            self.schedule.wait_after_refusal(fastrand::f64())
+        } else {
+            self.schedule
+                .wait_after_failure(self.failures, left, error.retry_after, fastrand::f64())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -242,9 +189,12 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
 
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+
     use super::*;
     use crate::telemetry::metrics::Metrics;
-    use crate::token::{TokenReader, cell};
+    use crate::token::{Clock, TokenReader, TokenState, cell};
 
     /// Answers from a list, the last one for ever, and notes when it was asked.
     #[derive(Clone)]
@@ -252,11 +202,20 @@ mod tests {
         answers: Arc<Mutex<VecDeque<Result<u64, FetchErrorKind>>>>,
         asked: Arc<Mutex<Vec<Duration>>>,
         began: Instant,
+        /// Rung where the credentials change.
+        changed: Arc<Notify>,
+        /// How long an answer takes.
+        slow: Duration,
     }
 
     impl TokenSource for Script {
+        async fn changed(&self) {
+            self.changed.notified().await;
+        }
+
         async fn fetch(&self) -> Result<Grant, FetchError> {
             self.asked.lock().unwrap().push(self.began.elapsed());
+            tokio::time::sleep(self.slow).await;
             let mut answers = self.answers.lock().unwrap();
             let answer = if answers.len() > 1 {
                 answers.pop_front()
@@ -270,95 +229,179 @@ mod tests {
         }
     }
 
+    impl Script {
+        fn asked(&self) -> Vec<Duration> {
+            self.asked.lock().unwrap().clone()
+        }
+
+        /// The waits between one fetch and the next.
+        fn waits(&self) -> Vec<Duration> {
+            let asked = self.asked();
+            asked.windows(2).map(|pair| pair[1] - pair[0]).collect()
+        }
+    }
+
     fn start(answers: &[Result<u64, FetchErrorKind>]) -> (Script, TokenReader) {
+        start_with(answers, Clock::faster(1), Duration::ZERO)
+    }
+
+    fn start_with(
+        answers: &[Result<u64, FetchErrorKind>],
+        clock: Clock,
+        slow: Duration,
+    ) -> (Script, TokenReader) {
         let script = Script {
             answers: Arc::new(Mutex::new(answers.iter().copied().collect())),
             asked: Arc::default(),
             began: Instant::now(),
+            changed: Arc::default(),
+            slow,
         };
-        let (writer, reader) = cell();
+        let (writer, reader) = cell(clock);
         let metrics = Metrics::new().upstream("test");
         tokio::spawn(Refresher::new("test", script.clone(), writer, Schedule::default(), metrics).run());
         (script, reader)
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn sleep(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_token_is_refreshed_at_about_half_of_its_lifetime() {
         let (script, reader) = start(&[Ok(3600)]);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(1).await;
         assert_eq!(reader.status().state, TokenState::Fresh);
-        tokio::time::sleep(Duration::from_secs(36_000)).await;
-        let asked = script.asked.lock().unwrap().clone();
-        assert!((19..=23).contains(&asked.len()), "{asked:?}");
-        assert!(
-            asked
-                .windows(2)
-                .all(|pair| (1600..2000).contains(&(pair[1].saturating_sub(pair[0])).as_secs()))
-        );
+        sleep(36_000).await;
+        let waits = script.waits();
+        assert!((18..=22).contains(&waits.len()), "{waits:?}");
+        assert!(waits.iter().all(|wait| (1600..2000).contains(&wait.as_secs())));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_refresh_leaves_the_good_token_in_force() {
         let (_, reader) = start(&[Ok(100), Err(FetchErrorKind::Unavailable)]);
-        tokio::time::sleep(Duration::from_secs(90)).await;
+        sleep(90).await;
         assert_eq!(reader.status().state, TokenState::Degraded);
         assert!(reader.current().is_some());
-        tokio::time::sleep(Duration::from_secs(80)).await;
+        sleep(11).await;
         assert_eq!(reader.status().state, TokenState::Expired);
         assert!(reader.current().is_none());
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_token_that_expires_during_a_wait_or_a_fetch_is_told_at_that_moment() {
+        for slow in [Duration::ZERO, 20 * SECOND] {
+            let (script, mut reader) =
+                start_with(&[Ok(100), Err(FetchErrorKind::Timeout)], Clock::faster(1), slow);
+            let expired = loop {
+                reader.changed().await;
+                if let Some(token) = reader.current() {
+                    assert!(token.serial() == 1);
+                } else if reader.status().expires.is_some() {
+                    break Instant::now();
+                }
+            };
+            assert_eq!(reader.status().state, TokenState::Expired);
+            let late = expired - (script.began + 100 * SECOND);
+            assert!(late <= Duration::from_millis(1), "{late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_failure_is_tried_again_with_growing_waits() {
         let (script, reader) = start(&[Err(FetchErrorKind::Network)]);
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        let asked = script.asked.lock().unwrap().clone();
-        assert!(asked[1].saturating_sub(asked[0]) <= Duration::from_secs(1));
-        let longest = asked
-            .windows(2)
-            .map(|pair| pair[1].saturating_sub(pair[0]))
-            .max()
-            .unwrap();
+        sleep(120).await;
+        let waits = script.waits();
+        assert!(waits[0] <= SECOND);
+        let longest = waits.iter().max().unwrap();
+        assert!(*longest > 4 * SECOND && *longest <= 10 * SECOND, "{waits:?}");
+        let unavailable = reader.wait(2 * SECOND).await.unwrap_err();
+        assert!(unavailable.retry_after <= 11 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_are_a_minute_at_most_while_a_token_lives_and_ten_seconds_once_it_is_over() {
+        let (script, _) = start(&[Ok(3600), Err(FetchErrorKind::Network)]);
+        sleep(3600).await;
+        let living = script.waits();
+        assert!(living[1..].iter().any(|wait| *wait > 30 * SECOND), "{living:?}");
+        assert!(living[1..].iter().all(|wait| *wait <= 60 * SECOND), "{living:?}");
+        sleep(600).await;
+        let over = &script.waits()[living.len() + 1..];
         assert!(
-            longest > Duration::from_secs(4) && longest <= Duration::from_secs(10),
-            "{longest:?}"
+            over.len() > 50 && over.iter().all(|wait| *wait <= 10 * SECOND),
+            "{over:?}"
         );
-        assert!(
-            reader.wait(Duration::from_secs(2)).await.unwrap_err().retry_after <= Duration::from_secs(11)
-        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_refused_while_fetching_fails_hurries_the_next_attempt() {
+        let (script, mut reader) = start(&[Ok(86_400), Err(FetchErrorKind::Network)]);
+        while script.asked().len() < 12 {
+            reader.changed().await;
+        }
+        while reader.status().next_attempt.is_none() {
+            reader.changed().await;
+        }
+        let before = reader.until(reader.status().next_attempt.unwrap());
+        assert!(before > 20 * SECOND, "{before:?}");
+        reader.reject(&reader.current().unwrap());
+        reader.changed().await;
+        let after = reader.until(reader.status().next_attempt.unwrap());
+        assert!(after <= 10 * SECOND, "{after:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn refused_credentials_are_tried_every_30_to_60_seconds() {
         let (script, reader) = start(&[Err(FetchErrorKind::Refused)]);
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        sleep(600).await;
         assert_eq!(reader.status().state, TokenState::Misconfigured);
-        let asked = script.asked.lock().unwrap().clone();
+        let waits = script.waits();
         assert!(
-            asked
-                .windows(2)
-                .all(|pair| (30..=60).contains(&(pair[1].saturating_sub(pair[0])).as_secs())),
-            "{asked:?}"
+            waits.iter().all(|wait| (30..=60).contains(&wait.as_secs())),
+            "{waits:?}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_credentials_are_tried_at_once_when_they_change() {
+        let (script, reader) = start(&[Err(FetchErrorKind::Refused), Ok(3600)]);
+        sleep(5).await;
+        assert_eq!(reader.status().state, TokenState::Misconfigured);
+        script.changed.notify_one();
+        sleep(1).await;
+        assert_eq!(reader.status().state, TokenState::Fresh);
+        assert_eq!(script.waits(), [5 * SECOND]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_the_identity_service_is_not_hurried_by_other_credentials() {
+        let (script, _) = start(&[Err(FetchErrorKind::Unavailable)]);
+        script.changed.notify_one();
+        sleep(60).await;
+        assert!(script.asked().len() < 20, "{:?}", script.asked());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_refusals_of_one_token_are_one_refresh() {
         let (script, reader) = start(&[Ok(3600)]);
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        sleep(60).await;
         let token = reader.current().unwrap();
         for _ in 0..1000 {
             reader.reject(&token);
         }
-        let newer = reader.newer(&token, Duration::from_secs(2)).await.unwrap();
-        assert_eq!((newer.serial(), script.asked.lock().unwrap().len()), (2, 2));
+        let newer = reader.newer(&token, 2 * SECOND).await.unwrap();
+        assert_eq!((newer.serial(), script.asked().len()), (2, 2));
         reader.reject(&token);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(script.asked.lock().unwrap().len(), 2);
+        sleep(60).await;
+        assert_eq!(script.asked().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fresh_token_that_is_refused_at_once_makes_no_loop() {
+    async fn a_fresh_token_that_is_refused_at_once_makes_no_loop_and_the_reason_is_told() {
         let (script, reader) = start(&[Ok(3600)]);
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -366,7 +409,41 @@ mod tests {
                 reader.reject(&token);
             }
         }
-        let asked = script.asked.lock().unwrap().len();
-        assert!(asked < 12, "{asked} fetches in a minute");
+        let asked = script.asked().len();
+        assert!(asked < 15, "{asked} fetches in a minute");
+        let status = reader.status();
+        assert_eq!(status.state, TokenState::Degraded);
+        assert_eq!(status.last_error.unwrap().kind, FetchErrorKind::Rejected);
+        let unavailable = reader.newer(&reader.current().unwrap(), 2 * SECOND).await;
+        assert!(unavailable.unwrap_err().is_rejected);
+
+        // Nobody refuses any more.
+        sleep(11 + YOUNG.as_secs()).await;
+        assert_eq!(reader.status().state, TokenState::Fresh);
+        assert!(reader.status().last_error.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_costs_one_fetch_and_one_that_jumps_makes_no_storm() {
+        let clock = Clock::faster(1);
+        let (script, reader) = start_with(&[Ok(3600)], clock.clone(), Duration::ZERO);
+        let two_hours = Duration::from_secs(7200);
+        sleep(100).await;
+        for (back, fetches) in [(false, 2), (true, 2)] {
+            clock.set_wall(two_hours, back);
+            for _ in 0..100 {
+                let token = reader.wait(2 * SECOND).await.unwrap();
+                assert!(!token.is_expired(clock.now()));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!(script.asked().len(), fetches);
+        }
+        for jump in 0..1200 {
+            clock.set_wall(two_hours, jump % 2 == 1);
+            let _ = reader.wait(2 * SECOND).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let asked = script.asked().len();
+        assert!(asked < 20, "{asked} fetches in a minute of jumps");
     }
 }

@@ -3,14 +3,15 @@
 //! Everything is encoded strictly as `application/x-www-form-urlencoded`, in the query too: an
 //! unencoded `+` would arrive as a space and be refused as a wrong secret.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::wiped::{basic, form, sealed, sensitive};
 use crate::config::{ClientAuth, Endpoint};
 
-/// A token request before it is sent. Parts of it hold the secret.
+/// A token request before it is sent. Parts of it hold the secret; all of it is wiped when dropped.
 pub(super) struct TokenRequest {
     pub(super) url: SecretString,
     pub(super) body: Option<SecretString>,
@@ -27,6 +28,10 @@ impl TokenRequest {
         id: &SecretString,
         secret: &SecretString,
     ) -> Self {
+        let authorization = (auth == ClientAuth::Basic).then(|| {
+            let value = ["Basic ", &*basic(id, secret)].concat();
+            sensitive(Bytes::from_owner(Zeroizing::new(value.into_bytes())))
+        });
         let id = ("client_id", id.expose_secret());
         let secret = ("client_secret", secret.expose_secret());
         let scope = (!scope.is_empty()).then_some(("scope", scope));
@@ -37,7 +42,6 @@ impl TokenRequest {
             ClientAuth::Basic => (vec![], Some(vec![GRANT])),
         };
         let in_query = matches!(auth, ClientAuth::Query | ClientAuth::Mixed);
-        let authorization = (auth == ClientAuth::Basic).then(|| basic(id.1, secret.1));
         Self {
             url: url(endpoint, query.into_iter().chain(scope.filter(|_| in_query))),
             body: body.map(|pairs| form(pairs.into_iter().chain(scope.filter(|_| !in_query)))),
@@ -47,61 +51,28 @@ impl TokenRequest {
 }
 
 /// The endpoint's URL with what of its query is not ours to say, and `pairs` behind it.
-fn url<'a>(endpoint: &'a Endpoint, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SecretString {
+fn url<'a>(endpoint: &Endpoint, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> SecretString {
     let kept = endpoint
         .query()
         .into_iter()
         .flat_map(|query| query.split('&'))
         .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(GRANT.0));
-    let query: Vec<&str> = kept.collect();
     let own = form(pairs);
+    let query: Vec<&str> = kept
+        .chain(Some(own.expose_secret()).filter(|own| !own.is_empty()))
+        .collect();
     let scheme = if endpoint.is_https() { "https" } else { "http" };
-    let mut url = format!("{scheme}://{}{}", endpoint.authority(), endpoint.path());
-    for (at, part) in query
-        .into_iter()
-        .chain(Some(own.expose_secret()))
-        .filter(|part| !part.is_empty())
-        .enumerate()
-    {
-        url.push(if at == 0 { '?' } else { '&' });
-        url.push_str(part);
-    }
-    SecretString::from(url)
-}
-
-fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> SecretString {
-    SecretString::from(
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(pairs)
-            .finish(),
-    )
-}
-
-/// Every way in which a request or its echo spells a secret, the plain one first.
-pub(super) fn spellings(id: &SecretString, secret: &SecretString) -> [String; 5] {
-    let (id, secret) = (id.expose_secret(), secret.expose_secret());
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    [
-        secret.to_owned(),
-        encode(secret),
-        encode(secret).replace('+', "%20"),
-        BASE64_STANDARD.encode(secret),
-        BASE64_STANDARD.encode(format!("{}:{}", encode(id), encode(secret))),
-    ]
-}
-
-/// HTTP Basic with both parts form-encoded first (RFC 6749 §2.3.1).
-fn basic(id: &str, secret: &str) -> HeaderValue {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let pair = format!("{}:{}", encode(id), encode(secret));
-    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair)))
-        .expect("base64 is visible ASCII");
-    value.set_sensitive(true);
-    value
+    let place = format!("{scheme}://{}{}", endpoint.authority(), endpoint.path());
+    let mark = if query.is_empty() { "" } else { "?" };
+    let query = Zeroizing::new(query.join("&"));
+    sealed(&Zeroizing::new([&*place, mark, &*query].concat()))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     const SECRET: &str = "a+b%c&d=e/f g\u{fc}";
