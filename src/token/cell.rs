@@ -108,16 +108,16 @@ impl TokenWriter {
     /// or a request found it expired by the wall clock (after a suspend or a step). Cancel safe.
     pub async fn spent(&self) {
         while !self.shared.is_spent() {
-            let expires = self.newest().map(|token| token.expires().monotonic);
-            let expired = async {
-                match expires {
-                    Some(at) => self.shared.clock.sleep_until(at).await,
+            let newest = self.newest();
+            let is_over = async {
+                match newest {
+                    Some(token) => self.shared.clock.sleep_until(token.expires().monotonic).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.shared.word.notified() => {}
-                () = expired => {}
+                () = is_over => {}
             }
         }
     }
@@ -126,6 +126,11 @@ impl TokenWriter {
     /// wakes finds the token.
     pub fn tell(&self, status: TokenStatus) {
         self.status.send_replace(status);
+    }
+
+    /// What went wrong before says nothing of what comes now.
+    pub(super) fn forget_error(&self) {
+        self.status.send_modify(|status| status.last_error = None);
     }
 
     /// What was told last.
@@ -196,7 +201,7 @@ impl TokenReader {
     /// Resolves at the next change of what [`status`](Self::status) tells. Cancel safe.
     pub async fn changed(&mut self) {
         if self.status.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -162,7 +162,7 @@ impl<S: TokenSource> Refresher<S> {
                 () = clock.sleep_until(next) => return,
                 () = self.source.changed(), if needs_mending => {
                     self.failures = 0;
-                    return self.reporter.forget(&self.writer);
+                    return self.writer.forget_error();
                 }
                 // Now the waits of a daemon without a token are due.
                 () = self.writer.spent(), if !is_known_spent => {
@@ -237,7 +237,10 @@ mod tests {
         /// The waits between one fetch and the next.
         fn waits(&self) -> Vec<Duration> {
             let asked = self.asked();
-            asked.windows(2).map(|pair| pair[1] - pair[0]).collect()
+            asked
+                .windows(2)
+                .map(|pair| pair[1].saturating_sub(pair[0]))
+                .collect()
         }
     }
 

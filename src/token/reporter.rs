@@ -71,14 +71,6 @@ impl Reporter {
         self.tell(writer, told.activity, told.next_attempt, told.is_hopeful, told);
     }
 
-    /// What went wrong before has nothing to say about what comes now.
-    pub(super) fn forget(&self, writer: &TokenWriter) {
-        writer.tell(TokenStatus {
-            last_error: None,
-            ..writer.told()
-        });
-    }
-
     /// How far the identity service's clock was ahead of ours when it answered.
     pub(super) fn skew(&self, writer: &TokenWriter, server: SystemTime) {
         let ours = writer.clock().now().wall;
