@@ -83,7 +83,7 @@ impl Daemon {
         for upstream in &config.upstreams {
             let client = tls::client(upstream.ca_file.as_deref())?;
             let (writer, reader) = token::cell(clock.clone());
-            let endpoint = TokenEndpoint::new(upstream.clone(), client.clone());
+            let endpoint = TokenEndpoint::new(upstream.clone(), client.clone(), clock.clone());
             let counted = metrics.upstream(&upstream.name);
             refreshers.push(Refresher::new(
                 &upstream.name,

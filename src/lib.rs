@@ -11,10 +11,11 @@
 //! | [`config`] | the file and the environment, as types that come out right or not at all |
 //! | [`telemetry`] | logs, and the one struct of metrics |
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
-//! | [`token`] | the token engine: cell, endpoint, schedule, refresher |
+//! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
+//! | [`process`] | what the process gives up before it does anything |
 //! | [`daemon`] | binds everything, runs the parts, stops them in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
@@ -51,7 +52,7 @@
 //! 1. The refresher reads client id and secret from where they are, each time, and sends them in the
 //!    configured shape.
 //! 2. The reply is judged: a bearer of plain characters with a lifetime, or a failure whose kind says
-//!    when to try again.
+//!    when to try again; where somebody has to mend the credentials, a change of them is looked for.
 //! 3. The token is put into an arc-swap cell, and whoever waits is woken. From now on every request
 //!    reads it without a lock.
 //! 4. At about half of its lifetime its successor is fetched. A failed fetch never replaces it; it
@@ -63,6 +64,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod simulator;

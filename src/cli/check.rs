@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use super::{ConfigArgs, Exit, runtime};
 use crate::config::{Config, Endpoint, SecretSource, Upstream};
 use crate::tls;
-use crate::token::{TokenEndpoint, TokenSource as _};
+use crate::token::{Clock, TokenEndpoint, TokenSource as _};
 
 /// Read the configuration and name every fault with its line; exit code 0 means that it is right
 #[derive(Args)]
@@ -135,7 +135,7 @@ async fn walk(upstream: &Upstream) -> Result<(), String> {
             Some(skew) => format!("within {} s of the identity service's", skew.as_secs().max(1)),
         },
     );
-    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone());
+    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), Clock::default());
     let grant = endpoint.fetch().await.map_err(|error| error.to_string())?;
     told(
         "token",

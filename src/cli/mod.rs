@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, find_file};
+use crate::process;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: callers speak plain HTTP to \
 it, it keeps a fresh OAuth 2.0 token and relays over HTTPS";
@@ -65,6 +66,7 @@ enum Exit {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    process::harden();
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Run(cli.config)) {
         Command::Run(args) => run::run(args),

@@ -68,6 +68,10 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3599)]
     token_lifetime: u32,
 
+    /// How many times as fast as this machine's the clock runs by which tokens expire
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    clock_speed: u32,
+
     /// About how many bytes a token has; below 800 it is an opaque word instead of a JWT
     #[arg(long, value_name = "BYTES", default_value_t = 1100, value_parser = clap::value_parser!(u32).range(16..=60_000))]
     token_bytes: u32,
@@ -132,6 +136,7 @@ impl SimulateArgs {
             names: self.names,
             clients: self.clients,
             token_lifetime: Duration::from_secs(self.token_lifetime.into()),
+            clock_speed: self.clock_speed,
             token_bytes: self.token_bytes as usize,
             behaviour: Behaviour {
                 expires_in: match self.expires_in.as_deref() {

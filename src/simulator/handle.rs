@@ -169,6 +169,36 @@ impl Handle {
         self.shared.record.wait_for(predicate).await
     }
 
+    /// The tokens that were issued, good or not, oldest first; no more than [`TOKENS_KEPT`](super::TOKENS_KEPT).
+    #[must_use]
+    pub fn issued_tokens(&self) -> Vec<String> {
+        self.shared.tokens.issued()
+    }
+
+    /// How many tokens were issued.
+    #[must_use]
+    pub fn token_count(&self) -> usize {
+        *self.shared.tokens.count().borrow()
+    }
+
+    /// Waits until so many tokens were issued.
+    pub async fn wait_for_tokens(&self, count: usize) {
+        let reached = self
+            .shared
+            .tokens
+            .count()
+            .wait_for(|issued| *issued >= count)
+            .await
+            .is_ok();
+        debug_assert!(reached, "the sender lives as long as this handle");
+    }
+
+    /// How many requests came with a token that was unknown, expired or revoked.
+    #[must_use]
+    pub fn refused_tokens(&self) -> usize {
+        self.shared.tokens.refused()
+    }
+
     /// The most token requests that ever ran at once.
     #[must_use]
     pub fn max_concurrent_token_requests(&self) -> usize {

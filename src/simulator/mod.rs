@@ -70,6 +70,7 @@ pub use handle::Handle;
 pub use identity::ClientAuth;
 pub use record::{BODY_KEPT, BYTES_KEPT, ENTRIES_KEPT, Endpoint, Seen};
 pub use smart_bonding::QUEUE_KEPT;
+pub use tokens::{TOKEN_MARK, TOKENS_KEPT};
 pub use transfers::{pattern, pattern_sha256};
 
 use answer::Answerer;
@@ -96,6 +97,8 @@ pub struct Options {
     pub clients: Vec<Client>,
     /// How long a token is good.
     pub token_lifetime: Duration,
+    /// How many times as fast as the machine's the clock runs by which tokens expire.
+    pub clock_speed: u32,
     /// About how many bytes a token has; below 800 it is an opaque word instead of a JWT.
     pub token_bytes: usize,
     /// How it answers where more than one answer has been seen.
@@ -113,6 +116,7 @@ impl Default for Options {
                 secret: "demo-secret".to_owned(),
             }],
             token_lifetime: Duration::from_secs(3599),
+            clock_speed: 1,
             token_bytes: 1100,
             behaviour: Behaviour::default(),
         }
@@ -171,7 +175,7 @@ impl Simulator {
                 token_bytes: options.token_bytes,
                 behaviour: options.behaviour,
             }),
-            clock: Clock::default(),
+            clock: Clock::new(options.clock_speed),
             tokens: Tokens::default(),
             queues: Queues::default(),
             faults: Script::default(),
@@ -285,18 +289,30 @@ struct Settings {
     behaviour: Behaviour,
 }
 
-/// The time by which tokens expire; it can be put forward, so that nobody has to wait for an hour.
-#[derive(Debug, Default)]
-struct Clock(Mutex<Duration>);
+/// The time by which tokens expire; it can run faster and be put forward, so that nobody has to wait for an hour.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    speed: u32,
+    ahead: Mutex<Duration>,
+}
 
 impl Clock {
+    fn new(speed: u32) -> Self {
+        Clock {
+            began: Instant::now(),
+            speed,
+            ahead: Mutex::default(),
+        }
+    }
+
     fn now(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(*locked(&self.0)).unwrap_or(now)
+        let now = self.began + self.began.elapsed() * self.speed;
+        now.checked_add(*locked(&self.ahead)).unwrap_or(now)
     }
 
     fn advance(&self, by: Duration) {
-        let mut ahead = locked(&self.0);
+        let mut ahead = locked(&self.ahead);
         *ahead = ahead.saturating_add(by);
     }
 }

@@ -14,11 +14,6 @@ const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cook
 
 /// An entry as JSON, with credentials and tokens replaced.
 pub(super) fn redacted(seen: &Seen) -> Value {
-    let headers: Vec<_> = seen
-        .headers
-        .iter()
-        .map(|(name, value)| [name.clone(), header(name, value)])
-        .collect();
     json!({
         "sequence": seen.sequence,
         "connection": seen.connection,
@@ -26,7 +21,7 @@ pub(super) fn redacted(seen: &Seen) -> Value {
         "method": seen.method,
         "target": target(&seen.target),
         "version": seen.version,
-        "headers": headers,
+        "headers": headers(&seen.headers),
         "body": body(seen),
         "body_bytes": seen.body_bytes,
         "body_sha256": body_sha256(seen),
@@ -37,6 +32,14 @@ pub(super) fn redacted(seen: &Seen) -> Value {
         "fault": seen.fault,
         "abandoned": seen.abandoned,
     })
+}
+
+/// Header lines, with the values of those that hold a secret replaced.
+pub(super) fn headers(lines: &[(String, String)]) -> Vec<[String; 2]> {
+    let lines = lines.iter();
+    lines
+        .map(|(name, value)| [name.clone(), header(name, value)])
+        .collect()
 }
 
 fn header(name: &str, value: &str) -> String {

@@ -1,6 +1,6 @@
 //! The access tokens that the identity service has issued, for the API to judge bearers by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+
+use tokio::sync::watch;
 
 use super::locked;
 
@@ -17,11 +19,18 @@ const SIGNATURE_BYTES: usize = 256;
 const SMALLEST_JWT: usize = 800;
 /// How many tokens are held before the expired ones are dropped.
 const PRUNE_AT: usize = 4096;
+/// A part of every token, by which it is found wherever it should not be.
+pub const TOKEN_MARK: &str = "SimulatedToken";
+/// How many issued tokens are remembered, good or not.
+pub const TOKENS_KEPT: usize = 4096;
 
 /// Every live token and whom it was issued to.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     live: Mutex<HashMap<String, Issued>>,
+    issued: Mutex<VecDeque<String>>,
+    count: watch::Sender<usize>,
+    refused: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
 }
@@ -36,6 +45,12 @@ impl Tokens {
     /// A new token for `client`, of about `size` bytes, good until `now + lifetime`.
     pub(super) fn issue(&self, client: &str, now: Instant, lifetime: Duration, size: usize) -> String {
         let token = minted(client, lifetime, size);
+        let mut issued = locked(&self.issued);
+        issued.push_back(token.clone());
+        if issued.len() > TOKENS_KEPT {
+            issued.pop_front();
+        }
+        drop(issued);
         let mut live = locked(&self.live);
         if live.len() >= PRUNE_AT {
             live.retain(|_, issued| issued.expires > now);
@@ -50,15 +65,34 @@ impl Tokens {
                     .unwrap_or(now + Duration::from_secs(86_400)),
             },
         );
+        drop(live);
+        self.count.send_modify(|count| *count += 1);
         token
+    }
+
+    /// How many tokens were issued.
+    pub(super) fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
     }
 
     /// The client that `token` was issued to, while it is neither expired nor revoked.
     pub(super) fn client_of(&self, token: &str, now: Instant) -> Option<String> {
-        locked(&self.live)
-            .get(token)
-            .filter(|issued| issued.expires > now)
-            .map(|issued| issued.client.clone())
+        let live = locked(&self.live);
+        let issued = live.get(token).filter(|issued| issued.expires > now);
+        if issued.is_none() {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        issued.map(|issued| issued.client.clone())
+    }
+
+    /// How many times a token was refused for being unknown, expired or revoked.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    /// The tokens issued last, oldest first.
+    pub(super) fn issued(&self) -> Vec<String> {
+        locked(&self.issued).iter().cloned().collect()
     }
 
     /// Revokes the tokens of `client`, or of everybody, and says how many they were.
@@ -94,7 +128,7 @@ impl Drop for Running<'_> {
 
 fn minted(client: &str, lifetime: Duration, size: usize) -> String {
     if size < SMALLEST_JWT {
-        return word(size.max(16));
+        return TOKEN_MARK.to_owned() + &word(size.saturating_sub(TOKEN_MARK.len()).max(8));
     }
     let issued_at = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -119,10 +153,12 @@ fn minted(client: &str, lifetime: Duration, size: usize) -> String {
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
     let bare = encoded(header.len()) + encoded(claims("").len()) + encoded(SIGNATURE_BYTES) + ".".len() * 2;
     let padding = word(size.saturating_sub(bare) / 4 * 3);
+    let mut signature = URL_SAFE_NO_PAD.encode(signature);
+    signature.replace_range(..TOKEN_MARK.len(), TOKEN_MARK);
     [
         URL_SAFE_NO_PAD.encode(header),
         URL_SAFE_NO_PAD.encode(claims(&padding)),
-        URL_SAFE_NO_PAD.encode(signature),
+        signature,
     ]
     .join(".")
 }

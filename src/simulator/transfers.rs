@@ -17,8 +17,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::answer::broken_off;
-use super::reply;
 use super::tap::RawHead;
+use super::{redaction, reply};
 
 /// The pattern's period. It is prime, so that a piece lost or doubled shows unless its size is a multiple of it.
 const PERIOD: usize = 251;
@@ -82,7 +82,7 @@ pub(super) async fn sink(body: Body) -> Response<Body> {
     }
 }
 
-/// Answers with the request as it was received.
+/// Answers with the request as it was received, but for credentials and tokens.
 pub(super) async fn echo(Extension(head): Extension<RawHead>, body: Body) -> Response<Body> {
     match weighed(body).await {
         Ok((bytes, sha256)) => reply::json(
@@ -91,7 +91,7 @@ pub(super) async fn echo(Extension(head): Extension<RawHead>, body: Body) -> Res
                 "method": head.method,
                 "target": head.target,
                 "version": head.version,
-                "headers": head.headers,
+                "headers": redaction::headers(&head.headers),
                 "body": {"bytes": bytes, "sha256": sha256},
             }),
         ),

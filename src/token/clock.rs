@@ -5,6 +5,7 @@
 //! tokens is over in seconds, on real sockets.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -81,6 +82,12 @@ impl Clock {
             }
         };
         tokio::time::sleep_until(at).await;
+    }
+
+    /// What a future brings within `limit`, or nothing.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let speed = self.0.as_ref().map_or(1, |rate| rate.speed);
+        tokio::time::timeout(limit / speed, future).await.ok()
     }
 }
 

@@ -12,6 +12,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+use super::clock::Clock;
 use super::failure::{FetchError, FetchErrorKind};
 use super::refresher::TokenSource;
 use super::response::{self, Grant};
@@ -24,6 +25,7 @@ use crate::config::{OutboundProxy, ProxyRoute, Upstream};
 pub struct TokenEndpoint {
     upstream: Upstream,
     tls: ClientConfig,
+    clock: Clock,
     /// What the last fetch was begun with; nothing where it could not be read.
     used: Mutex<Option<Fingerprint>>,
 }
@@ -47,12 +49,14 @@ struct Credentials {
 type Fingerprint = [u8; 32];
 
 impl TokenEndpoint {
-    /// The endpoint of an upstream, reached with these TLS settings.
+    /// The endpoint of an upstream, reached with these TLS settings; `clock` ends a fetch that takes
+    /// too long.
     #[must_use]
-    pub fn new(upstream: Upstream, tls: ClientConfig) -> Self {
+    pub fn new(upstream: Upstream, tls: ClientConfig, clock: Clock) -> Self {
         Self {
             upstream,
             tls,
+            clock,
             used: Mutex::default(),
         }
     }
@@ -169,13 +173,14 @@ impl TokenEndpoint {
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self) -> Result<Grant, FetchError> {
-        let fetched = tokio::time::timeout(DEADLINE, self.exchange()).await;
-        fetched.unwrap_or_else(|_| Err(self.too_slow(DEADLINE)))
+        let fetched = self.clock.timeout(DEADLINE, self.exchange()).await;
+        fetched.unwrap_or_else(|| Err(self.too_slow(DEADLINE)))
     }
 
     async fn changed(&self) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            let now = self.clock.now().monotonic;
+            self.clock.sleep_until(now + LOOK).await;
             // What cannot be read, or not yet, is nothing to try with.
             if let Ok(credentials) = self.credentials().await {
                 let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);

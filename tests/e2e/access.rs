@@ -4,12 +4,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bondgate::simulator::{Endpoint, Handle, Options, Seen};
 
-use crate::harness::{Answer, Daemon, PULL, Setup, simulator};
+use crate::harness::{Answer, DEMO_SECRET, Daemon, PULL, Setup, simulator};
 
 /// A daemon whose one listener has this further TOML.
 async fn daemon(listener: &str) -> (Handle, Daemon) {
     let cisco = simulator(Options::default()).await;
-    let setup = Setup::new().upstream("cisco", &cisco, "demo", "demo-secret", "");
+    let setup = Setup::new().upstream("cisco", &cisco, "demo", DEMO_SECRET, "");
     let daemon = setup.listener("127.0.0.1:0", listener).start().await;
     (cisco, daemon)
 }
@@ -116,7 +116,7 @@ async fn a_required_header_must_be_there_with_any_value() {
 #[tokio::test]
 async fn a_callers_key_opens_by_basic_or_by_its_own_field_and_stays_here() {
     let cisco = simulator(Options::default()).await;
-    let setup = Setup::new().upstream("cisco", &cisco, "demo", "demo-secret", "");
+    let setup = Setup::new().upstream("cisco", &cisco, "demo", DEMO_SECRET, "");
     let keys = setup.file("callers", "# who may come in\nsnow:k1:with:colons\nmid:k2\n");
     let daemon = setup
         .listener("127.0.0.1:0", &format!("keys = {{ file = {keys:?} }}"))

@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
+    ("process", &[]),
     ("token", &["config", "telemetry", "tls"]),
     ("server", &["config", "telemetry", "tls"]),
     ("spool", &["config", "telemetry"]),
@@ -35,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "daemon",
+            "process",
             "simulator",
             "spool",
             "telemetry",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bondgate::simulator::Options;
 
-use crate::harness::{Ended, Setup, bondgate, finished, simulator};
+use crate::harness::{DEMO_SECRET, Ended, Setup, bondgate, finished, simulator};
 
 const SECRET: &str = "hunter2-is-the-secret";
 
@@ -140,7 +140,7 @@ async fn live(secret: &str, environment: &[(&str, &str)]) -> Ended {
 
 #[tokio::test]
 async fn a_live_check_walks_every_step_and_takes_no_message() {
-    let ended = live("demo-secret", &[]).await;
+    let ended = live(DEMO_SECRET, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for step in ["name", "TLS", "clock", "token", "API"] {
         assert!(
@@ -149,7 +149,7 @@ async fn a_live_check_walks_every_step_and_takes_no_message() {
             ended.stdout
         );
     }
-    assert_no_secret(&ended, "demo-secret");
+    assert_no_secret(&ended, DEMO_SECRET);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_live_check_with_an_unknown_ca_names_the_certificate_and_ca_file() {
     let ca_file = directory.path().join("other.pem");
     std::fs::write(&ca_file, other.ca_pem()).unwrap();
 
-    let ended = live("demo-secret", &[("BONDGATE_CA_FILE", ca_file.to_str().unwrap())]).await;
+    let ended = live(DEMO_SECRET, &[("BONDGATE_CA_FILE", ca_file.to_str().unwrap())]).await;
 
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("certificate"), "{ended:?}");
@@ -186,7 +186,7 @@ async fn a_live_check_with_an_unknown_ca_names_the_certificate_and_ca_file() {
 #[tokio::test]
 async fn a_live_check_with_a_name_that_does_not_resolve_names_it() {
     let ended = live(
-        "demo-secret",
+        DEMO_SECRET,
         &[(
             "BONDGATE__UPSTREAM__CISCO__TOKEN_URL",
             "https://no-such-host.invalid/token",

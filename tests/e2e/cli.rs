@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use bondgate::simulator::Options;
 
-use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished, simulator};
+use crate::harness::{DEMO_SECRET, Daemon, Ended, PULL, Setup, bondgate, finished, simulator};
 
 /// Runs the program in an empty directory.
 async fn run(arguments: &[&str]) -> Ended {
@@ -18,7 +18,7 @@ async fn run(arguments: &[&str]) -> Ended {
 async fn the_environment_alone_makes_a_daemon_beside_what_kubernetes_injects() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::new();
-    let secret = setup.file("secret", "demo-secret\n");
+    let secret = setup.file("secret", &format!("{DEMO_SECRET}\n"));
     let ca_file = setup.file("ca.pem", cisco.ca_pem());
     let directory = tempfile::tempdir().unwrap();
     let mut command = bondgate();

@@ -5,14 +5,17 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bondgate::simulator::{Endpoint, Handle, Options, Seen, Simulator};
+use bondgate::simulator::{Client, Endpoint, Handle, Options, Seen, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+use crate::confidential;
 
 pub(crate) const PULL: &str = "/sb-partner-oauth-proxy-api/rest/v1/pull/call";
 pub(crate) const PUSH: &str = "/sb-partner-oauth-proxy-api/rest/v1/push/call";
@@ -21,8 +24,18 @@ pub(crate) const TSP_CODES: &str = "/sb-partner-oauth-proxy-api/tsp/api/v1/xylem
 /// Nothing here takes this long: a test that waits for it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The client secret of every test that has no reason for another: it is searched for wherever a daemon
+/// says something.
+pub(crate) const DEMO_SECRET: &str = "canary+4 &=%/\u{e4}";
+
 /// A simulator that runs as long as the test's runtime.
-pub(crate) async fn simulator(options: Options) -> Handle {
+pub(crate) async fn simulator(mut options: Options) -> Handle {
+    if options.clients == Options::default().clients {
+        options.clients = vec![Client {
+            id: "demo".to_owned(),
+            secret: DEMO_SECRET.to_owned(),
+        }];
+    }
     let simulator = Simulator::bind(options).await.unwrap();
     let handle = simulator.handle();
     tokio::spawn(simulator.run(std::future::pending()));
@@ -40,17 +53,20 @@ pub(crate) fn relayed(simulator: &Handle) -> Vec<Seen> {
 pub(crate) struct Daemon {
     child: Child,
     log: watch::Receiver<Vec<String>>,
+    readers: Vec<JoinHandle<()>>,
     /// Files of this test.
     pub(crate) directory: TempDir,
 }
 
 /// How a daemon is started.
 pub(crate) struct Setup {
-    directory: TempDir,
+    /// Files of this test.
+    pub(crate) directory: TempDir,
     upstreams: String,
     listeners: String,
     rest: String,
-    environment: Vec<(String, String)>,
+    /// Variables of the daemon's environment.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -70,7 +86,7 @@ impl Setup {
     /// One upstream "cisco" at the simulator, with the demo client, on one free port.
     pub(crate) fn at(simulator: &Handle) -> Self {
         Self::new()
-            .upstream("cisco", simulator, "demo", "demo-secret", "")
+            .upstream("cisco", simulator, "demo", DEMO_SECRET, "")
             .listener("127.0.0.1:0", "")
     }
 
@@ -82,10 +98,11 @@ impl Setup {
     /// The same with its API elsewhere than its tokens; `ca_pem` is trusted too.
     pub(crate) fn apart(simulator: &Handle, url: &str, ca_pem: &str, more: &str) -> Self {
         let mut setup = Self::new();
+        confidential::keep(DEMO_SECRET);
         let ca_file = setup.file("ca.pem", &format!("{}{ca_pem}", simulator.ca_pem()));
         setup.upstreams = format!(
             "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"demo\"\n\
-             client_secret = \"demo-secret\"\nurl = \"{url}\"\ntoken_url = \"{}\"\nca_file = {ca_file:?}\n{more}\n",
+             client_secret = \"{DEMO_SECRET}\"\nurl = \"{url}\"\ntoken_url = \"{}\"\nca_file = {ca_file:?}\n{more}\n",
             simulator.token_url(),
         );
         if !more.contains("rules") {
@@ -104,7 +121,8 @@ impl Setup {
         more: &str,
     ) -> Self {
         let ca_file = self.file(&format!("{name}-ca.pem"), simulator.ca_pem());
-        let secret_file = self.file(&format!("{name}-secret"), secret);
+        confidential::keep(secret);
+        let secret_file = self.file(&format!("{name}.secret"), secret);
         let preset = if more.contains("preset") {
             ""
         } else {
@@ -164,7 +182,7 @@ impl Setup {
     pub(crate) fn spawn(self) -> Daemon {
         let mut command = bondgate();
         command.arg("run").arg("--config").arg(self.config_file());
-        command.envs(self.environment);
+        command.env("BONDGATE_LOG", EVERYTHING).envs(self.environment);
         Daemon::spawn(command, self.directory)
     }
 
@@ -180,6 +198,9 @@ impl Setup {
         self.file("bondgate.toml", &text)
     }
 }
+
+/// What is logged unless a test says otherwise: everything there is, to be searched for secrets.
+const EVERYTHING: &str = "trace,hyper=trace";
 
 /// The program with an environment of its own.
 pub(crate) fn bondgate() -> Command {
@@ -204,6 +225,8 @@ pub(crate) async fn finished(command: Command) -> Ended {
     let mut command = tokio::process::Command::from(command);
     let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
     let output = output.expect("the program ends").unwrap();
+    confidential::assert_clean(&output.stdout);
+    confidential::assert_clean(&output.stderr);
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ended {
         code: output.status.code(),
@@ -227,11 +250,14 @@ impl Daemon {
             .spawn()
             .unwrap();
         let (sender, log) = watch::channel(Vec::new());
-        follow(child.stderr.take().unwrap(), sender.clone());
-        follow(child.stdout.take().unwrap(), sender);
+        let readers = vec![
+            follow(child.stderr.take().unwrap(), sender.clone()),
+            follow(child.stdout.take().unwrap(), sender),
+        ];
         Self {
             child,
             log,
+            readers,
             directory,
         }
     }
@@ -340,20 +366,25 @@ impl Daemon {
 }
 
 /// Appends a stream's lines to a log until it ends.
-fn follow(stream: impl Read + Send + 'static, log: watch::Sender<Vec<String>>) {
+fn follow(stream: impl Read + Send + 'static, log: watch::Sender<Vec<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             log.send_modify(|log| log.push(line));
         }
-    });
+    })
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log().join("\n"));
+        } else {
+            confidential::assert_clean(self.log().join("\n").as_bytes());
         }
     }
 }
@@ -402,6 +433,7 @@ pub(crate) async fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     let read = read.expect("the answer ends");
     assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+    confidential::assert_clean(&answer);
     Answer(String::from_utf8_lossy(&answer).into_owned())
 }
 
@@ -420,6 +452,7 @@ pub(crate) async fn read_one(stream: &mut TcpStream) -> Answer {
     tokio::time::timeout(PATIENCE, whole)
         .await
         .expect("the answer comes");
+    confidential::assert_clean(&answer);
     Answer(String::from_utf8_lossy(&answer).into_owned())
 }
 

@@ -16,14 +16,17 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Answer, Daemon, PATIENCE, PULL, Setup, bondgate, finished, send, simulator};
+use crate::confidential;
+use crate::harness::{
+    Answer, DEMO_SECRET, Daemon, PATIENCE, PULL, Setup, bondgate, finished, send, simulator,
+};
 
 fn pull() -> String {
     format!("GET {PULL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
 fn setup(cisco: &Handle) -> Setup {
-    Setup::new().upstream("cisco", cisco, "demo", "demo-secret", "")
+    Setup::new().upstream("cisco", cisco, "demo", DEMO_SECRET, "")
 }
 
 /// A pull over any connection.
@@ -32,6 +35,7 @@ async fn pulled(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Res
     let mut answer = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     read.expect("the answer ends")?;
+    confidential::assert_clean(&answer);
     Ok(Answer(String::from_utf8_lossy(&answer).into_owned()))
 }
 

@@ -1,13 +1,15 @@
 //! Whatever goes wrong and however much is logged: no secret and no token is in a log, an answer,
 //! the metrics or the status.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bondgate::simulator::{Client, Endpoint, Fault, Handle, Kind, On, Options, Simulator, Then};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::harness::{PULL, PUSH, Setup, send, simulator};
+use crate::harness::{Daemon, PULL, PUSH, Setup, send, simulator};
 
 const ID: &str = "client";
 const SECRET: &str = "hunter2+%&=/ \u{fc}";
@@ -180,6 +182,28 @@ async fn assert_nothing_leaks(level: &str) {
             assert!(!plain.contains(secret.as_str()), "{secret} is in {line}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_daemon_leaves_no_core_and_shows_no_other_process_its_memory() {
+    let cisco = simulator(Options::default()).await;
+    let mut command = std::process::Command::new("sh");
+    let setup = Setup::at(&cisco);
+    let program = format!(
+        "ulimit -c unlimited; exec {} run --config {}",
+        env!("CARGO_BIN_EXE_bondgate"),
+        setup.config_file().display()
+    );
+    command.args(["-c", &program]).env_clear();
+    let mut daemon = Daemon::spawn(command, setup.into_file());
+    daemon.logged("there is a token").await;
+
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{core:?}");
+    daemon.signal("ABRT");
+    assert!(!daemon.ended().await.core_dumped());
 }
 
 #[tokio::test]

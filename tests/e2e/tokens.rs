@@ -17,6 +17,9 @@ const ID_ENCODED: &str = "0oa%2Bid+%25%26%3D%2F%C3%A9";
 const SECRET: &str = "s+3%c&r=e/t \u{fc}\u{20ac}";
 const SECRET_ENCODED: &str = "s%2B3%25c%26r%3De%2Ft+%C3%BC%E2%82%AC";
 
+/// The demo client's secret, form-encoded.
+const DEMO_ENCODED: &str = "canary%2B4+%26%3D%25%2F%C3%A4";
+
 const TOKEN_PATH: &str = "/oauth2/default/v1/token";
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -121,7 +124,7 @@ async fn a_grant_type_pasted_into_token_url_is_not_doubled() {
         ("form", TOKEN_PATH.to_owned()),
         (
             "query",
-            format!("{TOKEN_PATH}?grant_type=client_credentials&client_id=demo&client_secret=demo-secret"),
+            format!("{TOKEN_PATH}?grant_type=client_credentials&client_id=demo&client_secret={DEMO_ENCODED}"),
         ),
     ] {
         let cisco = simulator(Options::default()).await;
@@ -257,7 +260,7 @@ async fn a_secret_file_that_is_not_there_yet_is_waited_for() {
     assert_without_token(&daemon.get(PULL).await);
     assert!(cisco.seen().is_empty(), "nothing is asked without a secret");
 
-    std::fs::write(&secret, "demo-secret\n").unwrap();
+    std::fs::write(&secret, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();
     daemon.logged("there is a token").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);

@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::confidential::Search;
 use crate::harness::{Answer, PATIENCE};
 
 /// One end of a connection.
 pub(crate) struct Line<S> {
     stream: S,
     input: Vec<u8>,
+    /// Searches what a daemon answers; what it sends upstream holds its token.
+    search: Option<Search>,
 }
 
 /// A caller's end of a connection to the daemon.
@@ -89,7 +92,10 @@ impl Line<TcpStream> {
     pub(crate) async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self::new(stream)
+        Self {
+            search: Some(Search::default()),
+            ..Self::new(stream)
+        }
     }
 
     /// Leaves with a reset.
@@ -108,6 +114,7 @@ impl Line<TcpStream> {
         let line = Line {
             stream: reader,
             input: self.input,
+            search: self.search,
         };
         (line, writer)
     }
@@ -128,8 +135,11 @@ impl<S: AsyncWrite + Unpin> Line<S> {
 
 impl<S: AsyncRead + Unpin> Line<S> {
     pub(crate) fn new(stream: S) -> Self {
-        let input = Vec::new();
-        Self { stream, input }
+        Self {
+            stream,
+            input: Vec::new(),
+            search: None,
+        }
     }
 
     /// The next head alone, a `100 Continue` too.
@@ -232,6 +242,9 @@ impl<S: AsyncRead + Unpin> Line<S> {
         let mut room = vec![0; 64 << 10];
         let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut room)).await;
         let read = read.expect("something comes, or the end")?;
+        if let Some(search) = &mut self.search {
+            search.see(&room[..read]);
+        }
         self.input.extend_from_slice(&room[..read]);
         Ok(read)
     }

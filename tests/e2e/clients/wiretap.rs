@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::confidential::Search;
+
 /// A relay that runs as long as the test's runtime. A close goes through; a reset becomes one.
 pub(super) struct Wiretap {
     address: SocketAddr,
@@ -59,7 +61,9 @@ async fn relay(client: TcpStream, daemon: SocketAddr, number: usize, heard: Hear
     let up = copy(client_read, daemon_write, |bytes| {
         heard.lock().unwrap()[number].extend_from_slice(bytes);
     });
-    tokio::join!(up, copy(daemon_read, client_write, |_| {}));
+    let mut search = Search::default();
+    let down = copy(daemon_read, client_write, |bytes| search.see(bytes));
+    tokio::join!(up, down);
 }
 
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut hear: impl FnMut(&[u8])) {

@@ -1,0 +1,498 @@
+//! Tokens that come and go under load, on a clock that runs faster; nothing here sleeps.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bondgate::simulator::{Client, Endpoint, Fault, Handle, Kind, On, Seen};
+use http::{HeaderMap, StatusCode};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use crate::harness::{DEMO_SECRET, PATIENCE, Setup, send};
+use crate::inside::{Inside, fast_simulator, get};
+use crate::raw_upstream::RawUpstream;
+use crate::wire::Caller;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const ECHO: &str = "/simulator/echo";
+
+const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone";
+
+/// Callers that send GET and POST without a pause, each on a connection of its own, until they are stopped.
+struct Load {
+    callers: JoinSet<()>,
+    stopping: Arc<AtomicUsize>,
+    answered: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn start(address: SocketAddr, callers: usize) -> Self {
+        let (stopping, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut running = JoinSet::new();
+        for number in 0..callers {
+            let (stopping, answered) = (stopping.clone(), answered.clone());
+            running.spawn(async move {
+                let mut caller = Caller::to(address).await;
+                let request = if number % 2 == 0 {
+                    format!("GET {ECHO} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                } else {
+                    format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+                };
+                while stopping.load(Ordering::Relaxed) == 0 {
+                    caller.say(&request).await;
+                    let answer = caller.message().await;
+                    assert_eq!(answer.status(), 200, "{answer:?}");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self {
+            callers: running,
+            stopping,
+            answered,
+        }
+    }
+
+    /// Ends the load; how many requests there were, each answered with 200.
+    async fn stop(self) -> usize {
+        self.stopping.store(1, Ordering::Relaxed);
+        self.callers.join_all().await;
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+fn setup(cisco: &Handle) -> Setup {
+    Setup::open(cisco, "")
+}
+
+fn token_requests(seen: &[Seen]) -> usize {
+    seen.iter()
+        .filter(|request| request.endpoint == Endpoint::Token)
+        .count()
+}
+
+/// Waits until so many tokens were issued.
+async fn issued(cisco: &Handle, count: usize) {
+    let reached = tokio::time::timeout(PATIENCE * 20, cisco.wait_for_tokens(count)).await;
+    reached.expect("the tokens are issued");
+}
+
+async fn assert_rotations(rotations: usize) {
+    let cisco = fast_simulator(16, Duration::from_secs(10)).await;
+    let daemon = Inside::start(setup(&cisco), 16);
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+
+    let began = Instant::now();
+    let load = Load::start(daemon.address, 64);
+    issued(&cisco, rotations + 1).await;
+    let took = began.elapsed();
+    let answered = load.stop().await;
+
+    println!(
+        "{rotations} rotations under {answered} requests of 64 callers in {took:.0?}: all answered with 200"
+    );
+    assert_eq!(cisco.refused_tokens(), 0, "none was sent with an expired token");
+    assert_eq!(cisco.max_concurrent_token_requests(), 1);
+    assert!(answered > 10 * rotations);
+}
+
+#[tokio::test]
+async fn twenty_rotations_under_load_fail_no_request() {
+    assert_rotations(20).await;
+}
+
+#[tokio::test]
+#[ignore = "takes five minutes; run by .ci/run"]
+async fn a_thousand_rotations_under_load_fail_no_request() {
+    assert_rotations(1000).await;
+}
+
+#[tokio::test]
+async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
+    let cisco = fast_simulator(1, HOUR).await;
+    let daemon = Inside::start(setup(&cisco), 1);
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+    cisco.forget_seen();
+
+    // What a machine finds that slept for two hours.
+    cisco.advance(2 * HOUR);
+    daemon.clock.set_wall(2 * HOUR, false);
+    assert_eq!(daemon.token().await["state"], "expired");
+    let mut requests = JoinSet::new();
+    let barrier = Arc::new(Barrier::new(100));
+    for _ in 0..100 {
+        let (barrier, address) = (barrier.clone(), daemon.address);
+        requests.spawn(async move {
+            barrier.wait().await;
+            send(address, get(ECHO)).await.status()
+        });
+    }
+
+    assert!(requests.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(token_requests(&cisco.seen()), 1);
+    assert_eq!(cisco.refused_tokens(), 0, "the expired token was not sent");
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_storms_nobody() {
+    let cisco = fast_simulator(1, HOUR).await;
+    let daemon = Inside::start(setup(&cisco), 1);
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+    for (back, token_requests_then) in [(false, 2), (true, 2), (true, 2), (false, 2)] {
+        let load = Load::start(daemon.address, 4);
+        daemon.clock.set_wall(2 * HOUR, back);
+        for _ in 0..100 {
+            assert_eq!(daemon.get(ECHO).await.status(), 200);
+        }
+        load.stop().await;
+        assert_eq!(cisco.token_count(), token_requests_then);
+    }
+    // It was set back and forth: it is ahead of the simulator's by nothing.
+    assert!(
+        daemon.token().await["clock_skew_s"].as_i64().unwrap() <= -7198,
+        "as of the last answer"
+    );
+    assert_eq!(cisco.refused_tokens(), 0);
+}
+
+#[tokio::test]
+async fn fifty_refusals_at_once_are_one_refresh_and_fifty_replays_and_a_late_one_costs_nothing() {
+    let (cisco, upstream) = (fast_simulator(1, HOUR).await, RawUpstream::bind().await);
+    let daemon = Inside::start(Setup::apart(&cisco, &upstream.url(), &upstream.ca_pem, ""), 1);
+
+    let mut requests = JoinSet::new();
+    for _ in 0..51 {
+        requests.spawn(send(daemon.address, get("/x")));
+    }
+    let mut old = None;
+    let mut lines = Vec::new();
+    for _ in 0..51 {
+        let mut line = upstream.accept().await;
+        let bearer = line.head().await.field("authorization").unwrap().to_owned();
+        assert_eq!(
+            *old.get_or_insert(bearer.clone()),
+            bearer,
+            "all go out with one token"
+        );
+        lines.push(line);
+    }
+    let mut late = lines.pop().unwrap();
+    for mut line in lines {
+        line.say(REFUSED).await;
+    }
+    for _ in 0..50 {
+        let mut line = upstream.accept().await;
+        let head = line.head().await;
+        assert_ne!(
+            head.field("authorization"),
+            old.as_deref(),
+            "the replay has a newer token"
+        );
+        line.say(DONE).await;
+    }
+    assert_eq!(cisco.token_count(), 2, "one refresh for fifty refusals");
+    late.say(REFUSED).await;
+    let mut line = upstream.accept().await;
+    assert_ne!(line.head().await.field("authorization"), old.as_deref());
+    line.say(DONE).await;
+
+    let answers = requests.join_all().await;
+    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+    assert_eq!(cisco.token_count(), 2, "and none for the late one");
+    assert_eq!(daemon.metric("bondgate_replays_total").await, 51);
+}
+
+#[tokio::test]
+async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is_the_callers() {
+    let cisco = fast_simulator(1, HOUR).await;
+    let daemon = Inside::start(setup(&cisco), 1);
+    cisco.script(Fault::on(On::Path(ECHO.into()), Kind::status(StatusCode::UNAUTHORIZED)).forever());
+
+    for _ in 0..500 {
+        let answer = daemon.get(ECHO).await;
+        assert_eq!(
+            (answer.status(), answer.field("proxy-status")),
+            (401, None),
+            "{answer:?}"
+        );
+    }
+
+    let fetched = cisco.token_count();
+    assert!(fetched <= 6, "{fetched} tokens for 500 refusals");
+    let token = daemon.token().await;
+    assert_eq!(token["state"], "degraded");
+    assert_eq!(token["last_error"]["kind"], "rejected");
+}
+
+#[tokio::test]
+async fn mashery_says_by_one_403_alone_that_it_refuses_a_token() {
+    let cisco = fast_simulator(1, HOUR).await;
+    let support = "preset = \"cisco-support\"\nrules = \"any\"\nwait = \"10s\"";
+    let setup = Setup::new()
+        .upstream("cisco", &cisco, "demo", DEMO_SECRET, support)
+        .listener("127.0.0.1:0", "");
+    let daemon = Inside::start(setup, 1);
+    let refusal = |code: &'static str| Kind::Status {
+        code: StatusCode::FORBIDDEN,
+        headers: HeaderMap::from_iter([("x-mashery-error-code".parse().unwrap(), code.parse().unwrap())]),
+        body: "<h1>Forbidden</h1>".to_owned(),
+    };
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+
+    cisco.script(Fault::on(
+        On::Path(ECHO.into()),
+        refusal("ERR_403_NOT_AUTHORIZED"),
+    ));
+    assert_eq!(daemon.get(ECHO).await.status(), 200, "it is replayed");
+    assert_eq!(cisco.token_count(), 2);
+
+    for code in ["ERR_403_DEVELOPER_OVER_RATE", "ERR_403_DEVELOPER_INACTIVE"] {
+        cisco.script(Fault::on(On::Path(ECHO.into()), refusal(code)));
+        let answer = daemon.get(ECHO).await;
+        assert_eq!((answer.status(), answer.body()), (403, "<h1>Forbidden</h1>"));
+    }
+    cisco.script(Fault::on(
+        On::Path(ECHO.into()),
+        Kind::status(StatusCode::FORBIDDEN),
+    ));
+    assert_eq!(daemon.get(ECHO).await.status(), 403);
+    assert_eq!(cisco.token_count(), 2, "no other 403 is about the token");
+}
+
+/// A secret as Kubernetes mounts it: a link into a directory that is a link itself, which is replaced.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn new(directory: &Path, secret: &str) -> Self {
+        let volume = Self(directory.join("volume"));
+        std::fs::create_dir(&volume.0).unwrap();
+        std::os::unix::fs::symlink("..data/client_secret", volume.file()).unwrap();
+        volume.swap(secret);
+        volume
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("client_secret")
+    }
+
+    fn swap(&self, secret: &str) {
+        let versions = std::fs::read_dir(&self.0).unwrap().count();
+        let name = format!("..version-{versions}");
+        std::fs::create_dir(self.0.join(&name)).unwrap();
+        std::fs::write(self.0.join(&name).join("client_secret"), secret).unwrap();
+        let link = self.0.join("..data_tmp");
+        std::os::unix::fs::symlink(&name, &link).unwrap();
+        std::fs::rename(link, self.0.join("..data")).unwrap();
+    }
+}
+
+/// Everything that may be wrong with an identity service, each by its name.
+fn token_faults() -> Vec<(&'static str, Kind)> {
+    let html = |status| Kind::Html { status };
+    let raw = |bytes: &'static str| Kind::Raw { bytes: bytes.into() };
+    let json = |body: &'static str| Kind::Status {
+        code: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: body.to_owned(),
+    };
+    vec![
+        ("hangs", Kind::Hang),
+        ("resets", Kind::Reset),
+        ("closes", Kind::Close),
+        ("answers 500", Kind::status(StatusCode::INTERNAL_SERVER_ERROR)),
+        ("answers 408", Kind::status(StatusCode::REQUEST_TIMEOUT)),
+        ("answers 425", Kind::status(StatusCode::TOO_EARLY)),
+        (
+            "answers 429",
+            Kind::RateLimited {
+                retry_after: None,
+                reset_in: 2,
+            },
+        ),
+        ("answers 200 with nothing", Kind::Empty),
+        ("answers 200 with HTML", html(StatusCode::OK)),
+        ("answers 403 with HTML", html(StatusCode::FORBIDDEN)),
+        ("answers 200 with half of its JSON", Kind::TruncatedJson),
+        ("answers 200 without access_token", Kind::NoAccessToken),
+        ("answers a token with line breaks", Kind::BadToken),
+        (
+            "answers expires_in 0",
+            json(r#"{"access_token":"t","expires_in":0}"#),
+        ),
+        (
+            "answers expires_in -1",
+            json(r#"{"access_token":"t","expires_in":-1}"#),
+        ),
+        (
+            "answers expires_in of words",
+            json(r#"{"access_token":"t","expires_in":"soon"}"#),
+        ),
+        ("answers what is not HTTP", raw("220 mail ready\r\n")),
+        (
+            "redirects",
+            raw("HTTP/1.1 307 Moved\r\nLocation: https://localhost:1/\r\nContent-Length: 0\r\n\r\n"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_token_lives() {
+    let mut runs = JoinSet::new();
+    for (what, kind) in token_faults() {
+        // A few at once: each has a clock that outruns a machine with too much to do.
+        if runs.len() == 3 {
+            runs.join_next().await.unwrap().unwrap();
+        }
+        runs.spawn(async move {
+            // A minute of token time is two seconds.
+            let cisco = fast_simulator(30, MINUTE).await;
+            let daemon = Inside::start(setup(&cisco), 30);
+            let fails = || cisco.script(Fault::on(On::Token, kind.clone()).forever());
+            assert_unnoticed(what, &cisco, &daemon, fails, || cisco.clear_faults()).await;
+        });
+    }
+    while let Some(run) = runs.join_next().await {
+        run.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_identity_service_that_dies_is_unnoticed_while_the_token_lives() {
+    let cisco = fast_simulator(30, MINUTE).await;
+    let door = Door::to(cisco.address());
+    let token_url = cisco
+        .token_url()
+        .replace(&cisco.address().port().to_string(), &door.port.to_string());
+    let setup = setup(&cisco).environment("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", &token_url);
+    let daemon = Inside::start(setup, 30);
+    assert_unnoticed("dies", &cisco, &daemon, || door.close(), || door.open()).await;
+}
+
+/// A port that leads to another, or refuses connections.
+struct Door {
+    port: u16,
+    to: SocketAddr,
+    open: Mutex<JoinSet<()>>,
+}
+
+impl Door {
+    fn to(to: SocketAddr) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let door = Self {
+            port,
+            to,
+            open: Mutex::default(),
+        };
+        door.open();
+        door
+    }
+
+    fn open(&self) {
+        let listener = TcpSocket::new_v4().unwrap();
+        listener.set_reuseaddr(true).unwrap();
+        listener.bind(([127, 0, 0, 1], self.port).into()).unwrap();
+        let (listener, to) = (listener.listen(64).unwrap(), self.to);
+        self.open.lock().unwrap().spawn(async move {
+            let mut passing = JoinSet::new();
+            loop {
+                let (mut caller, _) = listener.accept().await.unwrap();
+                passing.spawn(async move {
+                    let mut inside = TcpStream::connect(to).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut caller, &mut inside).await;
+                });
+            }
+        });
+    }
+
+    fn close(&self) {
+        *self.open.lock().unwrap() = JoinSet::new();
+    }
+}
+
+/// A daemon with a good token whose identity service fails from one moment to another.
+async fn assert_unnoticed(what: &str, cisco: &Handle, daemon: &Inside, fails: impl Fn(), heals: impl Fn()) {
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+    fails();
+    let expires = daemon.token().await["expires"].as_str().unwrap().to_owned();
+    let expires = humantime::parse_rfc3339(&expires).unwrap();
+
+    let mut served = 0;
+    let last = loop {
+        let answer = daemon.get(ECHO).await;
+        if answer.status() != 200 {
+            break answer;
+        }
+        served += 1;
+    };
+
+    let rounding = Duration::from_secs(1);
+    assert!(
+        daemon.clock.now().wall + rounding >= expires,
+        "{what}: served to the end"
+    );
+    assert!(served > 10, "{what}: {served}");
+    assert_eq!(last.status(), 503, "{what}");
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let began = Instant::now();
+        let answer = daemon.get(ECHO).await;
+        times.push(began.elapsed());
+        assert_eq!(answer.status(), 503, "{what}");
+        assert!(answer.field("retry-after").is_some() && answer.body().contains("nothing was sent"));
+    }
+    times.sort();
+    assert!(times[10] < Duration::from_millis(50), "{what}: {times:?}");
+    assert_eq!(daemon.token().await["state"], "expired", "{what}");
+    // At that moment one may have been on its way.
+    assert!(cisco.refused_tokens() <= 1, "{what}: no expired token was sent");
+
+    // Well again with the first attempt.
+    let before = cisco.token_count();
+    heals();
+    issued(cisco, before + 1).await;
+    let attempt = Instant::now();
+    while daemon.get(ECHO).await.status() != 200 {
+        assert!(attempt.elapsed() < Duration::from_secs(2), "{what}");
+    }
+    assert!(cisco.max_concurrent_token_requests() == 1, "{what}");
+    println!("{what}: {served} served, 503 in {:?}", times[10]);
+}
+
+#[tokio::test]
+async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
+    let cisco = fast_simulator(16, Duration::from_secs(10)).await;
+    let setup = Setup::new()
+        .upstream("cisco", &cisco, "demo", DEMO_SECRET, "rules = \"any\"")
+        .listener("127.0.0.1:0", "");
+    let volume = Volume::new(setup.directory.path(), DEMO_SECRET);
+    let secret_file = volume.file().display().to_string();
+    let daemon = Inside::start(setup.environment("BONDGATE_CLIENT_SECRET_FILE", &secret_file), 16);
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+    let load = Load::start(daemon.address, 8);
+
+    for round in 0..10 {
+        let secret = format!("secret-{round}");
+        let client = Client {
+            id: "demo".to_owned(),
+            secret: secret.clone(),
+        };
+        cisco.set_clients(vec![client]);
+        volume.swap(&secret);
+        // A token that was surely asked for with the new secret, and one more.
+        issued(&cisco, cisco.token_count() + 2).await;
+    }
+
+    let answered = load.stop().await;
+    println!("ten rotations of the secret under {answered} requests");
+    assert_eq!(cisco.refused_tokens(), 0);
+}
