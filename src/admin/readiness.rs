@@ -37,14 +37,14 @@ impl Readiness {
         }
         for (name, tokens) in &self.upstreams {
             let status = tokens.status();
-            let has_token = tokens.current().is_some();
+            let has_token = tokens.current().is_some() && !tokens.are_rejected();
             let ever_had_one = status.expires.is_some();
             is_ready &= if needs_token { has_token } else { ever_had_one };
             if !has_token {
                 let why = status
                     .last_error
                     .map_or_else(|| "it is being fetched".to_owned(), |error| error.message);
-                let _ = writeln!(text, "upstream {name} has no token: {why}");
+                let _ = writeln!(text, "upstream {name} has no good token: {why}");
             }
         }
         if is_ready {

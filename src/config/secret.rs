@@ -94,10 +94,10 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     if about.len() > LONGEST {
         return unfit("it is over 1 MiB, which is no secret");
     }
-    // Room for all of it at once: a string that grows leaves copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(
-        usize::try_from(about.len()).unwrap_or(0) + 1,
-    ));
+    // Room for all of it and more: a string that grows leaves copies behind, and so does the reader's
+    // look for the end, on the stack, where there is little room left.
+    let room = usize::try_from(about.len()).unwrap_or(0) + 64;
+    let mut text = Zeroizing::new(String::with_capacity(room));
     File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
     Ok(text)
 }

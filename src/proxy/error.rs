@@ -90,7 +90,7 @@ impl ProxyError {
             Self::NotReplayable => Answer::unavailable(
                 "proxy_internal_response",
                 format!(
-                    "{upstream}: the token was just replaced, and this body was too long to be kept; it was not processed, send it again"
+                    "{upstream}: the token was just replaced, and this body is no longer at hand; it was not processed, send it again"
                 ),
                 SOON,
             ),

@@ -143,18 +143,22 @@ impl Forwarder {
         } else {
             kept.and_then(|kept| kept.take())
         };
+        if self.tokens.are_rejected() {
+            // Whatever token it is sent, this is the upstream's answer.
+            return Ok(response);
+        }
         let Some(whole) = again else {
             return Err(ProxyError::NotReplayable);
         };
-        let newer = match self.tokens.newer(&token, self.wait).await {
-            Ok(newer) => newer,
-            // Whatever token it is sent, this is the upstream's answer.
-            Err(unavailable) if unavailable.is_rejected => return Ok(response),
-            Err(unavailable) => return Err(unavailable.into()),
-        };
+        let newer = self.tokens.newer(&token, self.wait).await?;
         drop(response);
         self.metrics.replays.inc();
-        self.send(&head, &newer, Upload::from_kept(whole), admitted).await
+        let upload = Upload::from_kept(whole);
+        let response = self.send(&head, &newer, upload, admitted).await?;
+        if self.rejection.is_in(&response) {
+            self.tokens.reject(&newer);
+        }
+        Ok(response)
     }
 
     async fn send(

@@ -9,9 +9,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::AccessToken;
 use super::clock::{Clock, Moment};
 use super::state::{Holding, TokenState, TokenStatus, Unavailable};
+use super::{AccessToken, FetchErrorKind};
 
 /// The refresher's half.
 pub struct TokenWriter {
@@ -111,7 +111,7 @@ impl TokenWriter {
             let newest = self.newest();
             let is_over = async {
                 match newest {
-                    Some(token) => self.shared.clock.sleep_until(token.expires().monotonic).await,
+                    Some(token) => self.shared.clock.reached(token.expires()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -126,11 +126,6 @@ impl TokenWriter {
     /// wakes finds the token.
     pub fn tell(&self, status: TokenStatus) {
         self.status.send_replace(status);
-    }
-
-    /// What went wrong before says nothing of what comes now.
-    pub(super) fn forget_error(&self) {
-        self.status.send_modify(|status| status.last_error = None);
     }
 
     /// What was told last.
@@ -192,6 +187,12 @@ impl TokenReader {
         status
     }
 
+    /// Whether the upstream refuses one new token after another.
+    #[must_use]
+    pub fn are_rejected(&self) -> bool {
+        self.status.borrow().error_kind() == Some(FetchErrorKind::Rejected)
+    }
+
     /// How long it is from now to a moment of the token clock.
     #[must_use]
     pub fn until(&self, at: Instant) -> Duration {
@@ -218,11 +219,13 @@ impl TokenReader {
             if let Some(token) = self.current().filter(|token| wanted(token)) {
                 return Ok(token);
             }
-            // The refresher has not answered yet to what spent the token: it is woken, and hoped for.
-            let is_unheard = told.last_error.is_none() && self.shared.is_spent();
-            if is_unheard {
+            // The refresher may not have heard yet what spent the token. It is woken, and hoped for where
+            // nothing went wrong before.
+            let is_spent = self.shared.is_spent();
+            if is_spent {
                 self.shared.word.notify_one();
             }
+            let is_unheard = is_spent && told.last_error.is_none();
             if !told.is_hopeful && !is_unheard {
                 return Err(told.unavailable(self.shared.clock.now().monotonic));
             }

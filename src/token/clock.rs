@@ -25,12 +25,26 @@ pub struct Moment {
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<Rate>>);
 
+/// How often [`Clock::reached`] looks at the wall clock.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// How a test's clock differs from the machine's.
 struct Rate {
     began: Moment,
     speed: u32,
     /// How far the wall clock was set, in milliseconds.
     set: AtomicI64,
+}
+
+impl Moment {
+    /// The moment so much later.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Self {
+            monotonic: self.monotonic + by,
+            wall: self.wall + by,
+        }
+    }
 }
 
 impl Clock {
@@ -82,6 +96,20 @@ impl Clock {
             }
         };
         tokio::time::sleep_until(at).await;
+    }
+
+    /// Resolves when either clock has come so far. Cancel safe.
+    ///
+    /// No clock tells anybody that a machine slept or that it was set, so the wall clock is looked at
+    /// now and then.
+    pub async fn reached(&self, at: Moment) {
+        loop {
+            let now = self.now();
+            if now.monotonic >= at.monotonic || now.wall >= at.wall {
+                return;
+            }
+            self.sleep_until(at.monotonic.min(now.monotonic + LOOK)).await;
+        }
     }
 
     /// What a future brings within `limit`, or nothing.

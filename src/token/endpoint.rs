@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::failure::{FetchError, FetchErrorKind};
@@ -28,15 +29,23 @@ pub struct TokenEndpoint {
     clock: Clock,
     /// What the last fetch was begun with; nothing where it could not be read.
     used: Mutex<Option<Fingerprint>>,
+    /// The read that is under way.
+    reading: tokio::sync::Mutex<Option<JoinHandle<Result<Credentials, FetchError>>>>,
 }
 
 /// The whole of one fetch, reading the secret and connecting included.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The part of it that reading the credentials may take.
+const LONGEST_READ: Duration = Duration::from_secs(5);
 /// The most that is read of a reply.
 const LONGEST_REPLY: usize = 64 << 10;
 /// How often files are looked at while a change of them is waited for. They are read and not watched:
 /// no watch sees every mount, and nobody waits but where somebody has to mend something.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The mend of a network's troubles, which are many.
+const WALK: &str =
+    "bondgate check --live finds out whether it is the name, the proxy, a firewall or a certificate";
 
 /// What a fetch takes from files, the environment or systemd.
 struct Credentials {
@@ -58,15 +67,28 @@ impl TokenEndpoint {
             tls,
             clock,
             used: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Off this thread: a file may be on a file system that hangs.
+    /// Reads off this thread, since a file may be on a file system that hangs; a read that hangs is
+    /// waited for and not joined by another.
     async fn credentials(&self) -> Result<Credentials, FetchError> {
+        let hangs = || {
+            let what = "reading the credentials does not return; check the file system that they are on";
+            FetchError::new(FetchErrorKind::Secret, what)
+        };
+        let mut reading = self.reading.lock().await;
+        if let Some(hanging) = reading.as_mut() {
+            // What it brings in the end may be old.
+            let ended = self.clock.timeout(LONGEST_READ, hanging).await;
+            ended.ok_or_else(hangs)?.ok();
+        }
         let upstream = self.upstream.clone();
-        let reading = tokio::task::spawn_blocking(move || Credentials::read(&upstream));
-        let stopped = |_| FetchError::new(FetchErrorKind::Secret, "bondgate is stopping");
-        reading.await.map_err(stopped)?
+        let new = reading.insert(tokio::task::spawn_blocking(move || Credentials::read(&upstream)));
+        let ended = self.clock.timeout(LONGEST_READ, new).await.ok_or_else(hangs)?;
+        *reading = None;
+        ended.unwrap_or_else(|_| Err(hangs()))
     }
 
     async fn exchange(&self) -> Result<Grant, FetchError> {
@@ -146,16 +168,23 @@ impl TokenEndpoint {
         )
     }
 
-    fn too_slow(&self, limit: Duration) -> FetchError {
+    fn too_slow(&self) -> FetchError {
         FetchError::new(
             FetchErrorKind::Timeout,
-            format!("{} did not answer within {} s", self.place(), limit.as_secs()),
+            format!("{} did not answer within {DEADLINE:?}", self.place()),
         )
     }
 
     fn unreachable(&self, error: reqwest::Error) -> FetchError {
         if error.is_timeout() {
-            return self.too_slow(self.upstream.timeout.connect);
+            let limit = self.upstream.timeout.connect;
+            return FetchError::new(
+                FetchErrorKind::Timeout,
+                format!(
+                    "no connection to {} within {limit:?} (timeout.connect); {WALK}",
+                    self.place()
+                ),
+            );
         }
         let error = error.without_url();
         let mut reason = error.to_string();
@@ -166,7 +195,7 @@ impl TokenEndpoint {
         }
         FetchError::new(
             FetchErrorKind::Network,
-            format!("cannot reach {}: {reason}", self.place()),
+            format!("cannot reach {}: {reason}; {WALK}", self.place()),
         )
     }
 }
@@ -174,7 +203,7 @@ impl TokenEndpoint {
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let fetched = self.clock.timeout(DEADLINE, self.exchange()).await;
-        fetched.unwrap_or_else(|| Err(self.too_slow(DEADLINE)))
+        fetched.unwrap_or_else(|| Err(self.too_slow()))
     }
 
     async fn changed(&self) {

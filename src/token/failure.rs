@@ -23,7 +23,7 @@ pub struct FetchError {
     pub server_time: Option<SystemTime>,
 }
 
-/// Kinds of failure, each with its own rhythm of trying again.
+/// Kinds of failure: those that pass, those that somebody has to mend, and tokens that are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchErrorKind {
     /// The identity service cannot be reached, or broke off.

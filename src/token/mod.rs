@@ -46,10 +46,7 @@ impl AccessToken {
         Self {
             authorization: grant.authorization.clone(),
             lifetime: grant.lifetime,
-            expires: Moment {
-                monotonic: asked.monotonic + grant.lifetime,
-                wall: asked.wall + grant.lifetime,
-            },
+            expires: asked.after(grant.lifetime),
             serial,
         }
     }

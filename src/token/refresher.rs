@@ -37,6 +37,8 @@ pub struct Refresher<S> {
     failures: u32,
     /// Tokens in a row that were of no use when they were young.
     useless: u32,
+    /// Refusals in a row that were followed by other credentials.
+    changes: u32,
 }
 
 /// A token that is refused, or over, at this age or younger says that a new one may not help.
@@ -59,6 +61,7 @@ impl<S: TokenSource> Refresher<S> {
             serial: 0,
             failures: 0,
             useless: 0,
+            changes: 0,
         }
     }
 
@@ -100,22 +103,25 @@ impl<S: TokenSource> Refresher<S> {
     async fn serve(&mut self, grant: &Grant, asked: Moment) {
         self.serial += 1;
         self.failures = 0;
+        self.changes = 0;
         self.writer.store(AccessToken::new(grant, asked, self.serial));
         let clock = self.writer.clock();
-        let refresh = asked.monotonic + self.schedule.refresh_after(grant.lifetime, fastrand::f64());
+        let refresh = asked.after(self.schedule.refresh_after(grant.lifetime, fastrand::f64()));
         if self.useless > 1 {
             // One that follows useless ones has to show first that it is better.
-            let proven = refresh.min(asked.monotonic + YOUNG);
-            self.reporter.on_trial(&self.writer, refresh);
+            let proven = refresh.monotonic.min(asked.monotonic + YOUNG);
+            self.reporter.on_trial(&self.writer, refresh.monotonic);
             tokio::select! {
-                () = clock.sleep_until(proven) => self.useless = 0,
+                biased;
                 () = self.writer.spent() => return self.replace(asked).await,
+                () = clock.sleep_until(proven) => self.useless = 0,
             }
         }
-        self.reporter.resting(&self.writer, refresh);
+        self.reporter.resting(&self.writer, refresh.monotonic);
         tokio::select! {
-            () = clock.sleep_until(refresh) => self.useless = 0,
+            biased;
             () = self.writer.spent() => self.replace(asked).await,
+            () = clock.reached(refresh) => self.useless = 0,
         }
     }
 
@@ -136,11 +142,13 @@ impl<S: TokenSource> Refresher<S> {
         } else {
             FetchError::new(
                 FetchErrorKind::Clock,
-                "tokens are over as soon as they are issued; check what sets this machine's clock",
+                "tokens are over when they are hardly issued; check what sets this machine's clock, and whether the \
+                 identity service takes longer than its tokens live",
             )
         };
-        let next = clock.now().monotonic + wait;
-        self.reporter.backing_off(&self.writer, next, &error);
+        let now = clock.now();
+        let next = now.monotonic + wait;
+        self.reporter.backing_off(&self.writer, now.wall, next, &error);
         clock.sleep_until(next).await;
     }
 
@@ -156,13 +164,26 @@ impl<S: TokenSource> Refresher<S> {
         let needs_mending = error.kind.is_misconfiguration();
         let mut next = failed.monotonic + self.wait_after(error, left);
         let mut is_known_spent = left.is_zero();
+        // Credentials that change and change are no reason for a failed login each.
+        let heeded = failed.monotonic
+            + self
+                .schedule
+                .wait_after_useless(self.changes + 1, fastrand::f64());
         loop {
-            self.reporter.backing_off(&self.writer, next, error);
+            self.reporter.backing_off(&self.writer, failed.wall, next, error);
+            let changed = async {
+                clock.sleep_until(heeded).await;
+                self.source.changed().await;
+            };
             tokio::select! {
-                () = clock.sleep_until(next) => return,
-                () = self.source.changed(), if needs_mending => {
+                () = clock.sleep_until(next) => {
+                    self.changes = 0;
+                    return;
+                }
+                () = changed, if needs_mending => {
+                    self.changes += 1;
                     self.failures = 0;
-                    return self.writer.forget_error();
+                    return self.reporter.credentials_changed(&self.writer);
                 }
                 // Now the waits of a daemon without a token are due.
                 () = self.writer.spent(), if !is_known_spent => {
@@ -185,268 +206,4 @@ impl<S: TokenSource> Refresher<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
-
-    use tokio::sync::Notify;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::telemetry::metrics::Metrics;
-    use crate::token::{Clock, TokenReader, TokenState, cell};
-
-    /// Answers from a list, the last one for ever, and notes when it was asked.
-    #[derive(Clone)]
-    struct Script {
-        answers: Arc<Mutex<VecDeque<Result<u64, FetchErrorKind>>>>,
-        asked: Arc<Mutex<Vec<Duration>>>,
-        began: Instant,
-        /// Rung where the credentials change.
-        changed: Arc<Notify>,
-        /// How long an answer takes.
-        slow: Duration,
-    }
-
-    impl TokenSource for Script {
-        async fn changed(&self) {
-            self.changed.notified().await;
-        }
-
-        async fn fetch(&self) -> Result<Grant, FetchError> {
-            self.asked.lock().unwrap().push(self.began.elapsed());
-            tokio::time::sleep(self.slow).await;
-            let mut answers = self.answers.lock().unwrap();
-            let answer = if answers.len() > 1 {
-                answers.pop_front()
-            } else {
-                answers.front().copied()
-            };
-            match answer.unwrap() {
-                Ok(seconds) => Ok(Grant::for_tests("t", Duration::from_secs(seconds))),
-                Err(kind) => Err(FetchError::new(kind, "scripted")),
-            }
-        }
-    }
-
-    impl Script {
-        fn asked(&self) -> Vec<Duration> {
-            self.asked.lock().unwrap().clone()
-        }
-
-        /// The waits between one fetch and the next.
-        fn waits(&self) -> Vec<Duration> {
-            let asked = self.asked();
-            asked
-                .windows(2)
-                .map(|pair| pair[1].saturating_sub(pair[0]))
-                .collect()
-        }
-    }
-
-    fn start(answers: &[Result<u64, FetchErrorKind>]) -> (Script, TokenReader) {
-        start_with(answers, Clock::faster(1), Duration::ZERO)
-    }
-
-    fn start_with(
-        answers: &[Result<u64, FetchErrorKind>],
-        clock: Clock,
-        slow: Duration,
-    ) -> (Script, TokenReader) {
-        let script = Script {
-            answers: Arc::new(Mutex::new(answers.iter().copied().collect())),
-            asked: Arc::default(),
-            began: Instant::now(),
-            changed: Arc::default(),
-            slow,
-        };
-        let (writer, reader) = cell(clock);
-        let metrics = Metrics::new().upstream("test");
-        tokio::spawn(Refresher::new("test", script.clone(), writer, Schedule::default(), metrics).run());
-        (script, reader)
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    async fn sleep(seconds: u64) {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_is_refreshed_at_about_half_of_its_lifetime() {
-        let (script, reader) = start(&[Ok(3600)]);
-        sleep(1).await;
-        assert_eq!(reader.status().state, TokenState::Fresh);
-        sleep(36_000).await;
-        let waits = script.waits();
-        assert!((18..=22).contains(&waits.len()), "{waits:?}");
-        assert!(waits.iter().all(|wait| (1600..2000).contains(&wait.as_secs())));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_refresh_leaves_the_good_token_in_force() {
-        let (_, reader) = start(&[Ok(100), Err(FetchErrorKind::Unavailable)]);
-        sleep(90).await;
-        assert_eq!(reader.status().state, TokenState::Degraded);
-        assert!(reader.current().is_some());
-        sleep(11).await;
-        assert_eq!(reader.status().state, TokenState::Expired);
-        assert!(reader.current().is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_expires_during_a_wait_or_a_fetch_is_told_at_that_moment() {
-        for slow in [Duration::ZERO, 20 * SECOND] {
-            let (script, mut reader) =
-                start_with(&[Ok(100), Err(FetchErrorKind::Timeout)], Clock::faster(1), slow);
-            let expired = loop {
-                reader.changed().await;
-                if let Some(token) = reader.current() {
-                    assert!(token.serial() == 1);
-                } else if reader.status().expires.is_some() {
-                    break Instant::now();
-                }
-            };
-            assert_eq!(reader.status().state, TokenState::Expired);
-            let late = expired - (script.began + 100 * SECOND);
-            assert!(late <= Duration::from_millis(1), "{late:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_is_tried_again_with_growing_waits() {
-        let (script, reader) = start(&[Err(FetchErrorKind::Network)]);
-        sleep(120).await;
-        let waits = script.waits();
-        assert!(waits[0] <= SECOND);
-        let longest = waits.iter().max().unwrap();
-        assert!(*longest > 4 * SECOND && *longest <= 10 * SECOND, "{waits:?}");
-        let unavailable = reader.wait(2 * SECOND).await.unwrap_err();
-        assert!(unavailable.retry_after <= 11 * SECOND);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waits_are_a_minute_at_most_while_a_token_lives_and_ten_seconds_once_it_is_over() {
-        let (script, _) = start(&[Ok(3600), Err(FetchErrorKind::Network)]);
-        sleep(3600).await;
-        let living = script.waits();
-        assert!(living[1..].iter().any(|wait| *wait > 30 * SECOND), "{living:?}");
-        assert!(living[1..].iter().all(|wait| *wait <= 60 * SECOND), "{living:?}");
-        sleep(600).await;
-        let over = &script.waits()[living.len() + 1..];
-        assert!(
-            over.len() > 50 && over.iter().all(|wait| *wait <= 10 * SECOND),
-            "{over:?}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_is_refused_while_fetching_fails_hurries_the_next_attempt() {
-        let (script, mut reader) = start(&[Ok(86_400), Err(FetchErrorKind::Network)]);
-        while script.asked().len() < 12 {
-            reader.changed().await;
-        }
-        while reader.status().next_attempt.is_none() {
-            reader.changed().await;
-        }
-        let before = reader.until(reader.status().next_attempt.unwrap());
-        assert!(before > 20 * SECOND, "{before:?}");
-        reader.reject(&reader.current().unwrap());
-        reader.changed().await;
-        let after = reader.until(reader.status().next_attempt.unwrap());
-        assert!(after <= 10 * SECOND, "{after:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_credentials_are_tried_every_30_to_60_seconds() {
-        let (script, reader) = start(&[Err(FetchErrorKind::Refused)]);
-        sleep(600).await;
-        assert_eq!(reader.status().state, TokenState::Misconfigured);
-        let waits = script.waits();
-        assert!(
-            waits.iter().all(|wait| (30..=60).contains(&wait.as_secs())),
-            "{waits:?}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_credentials_are_tried_at_once_when_they_change() {
-        let (script, reader) = start(&[Err(FetchErrorKind::Refused), Ok(3600)]);
-        sleep(5).await;
-        assert_eq!(reader.status().state, TokenState::Misconfigured);
-        script.changed.notify_one();
-        sleep(1).await;
-        assert_eq!(reader.status().state, TokenState::Fresh);
-        assert_eq!(script.waits(), [5 * SECOND]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_of_the_identity_service_is_not_hurried_by_other_credentials() {
-        let (script, _) = start(&[Err(FetchErrorKind::Unavailable)]);
-        script.changed.notify_one();
-        sleep(60).await;
-        assert!(script.asked().len() < 20, "{:?}", script.asked());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_thousand_refusals_of_one_token_are_one_refresh() {
-        let (script, reader) = start(&[Ok(3600)]);
-        sleep(60).await;
-        let token = reader.current().unwrap();
-        for _ in 0..1000 {
-            reader.reject(&token);
-        }
-        let newer = reader.newer(&token, 2 * SECOND).await.unwrap();
-        assert_eq!((newer.serial(), script.asked().len()), (2, 2));
-        reader.reject(&token);
-        sleep(60).await;
-        assert_eq!(script.asked().len(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_fresh_token_that_is_refused_at_once_makes_no_loop_and_the_reason_is_told() {
-        let (script, reader) = start(&[Ok(3600)]);
-        for _ in 0..600 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if let Some(token) = reader.current() {
-                reader.reject(&token);
-            }
-        }
-        let asked = script.asked().len();
-        assert!(asked < 15, "{asked} fetches in a minute");
-        let status = reader.status();
-        assert_eq!(status.state, TokenState::Degraded);
-        assert_eq!(status.last_error.unwrap().kind, FetchErrorKind::Rejected);
-        let unavailable = reader.newer(&reader.current().unwrap(), 2 * SECOND).await;
-        assert!(unavailable.unwrap_err().is_rejected);
-
-        // Nobody refuses any more.
-        sleep(11 + YOUNG.as_secs()).await;
-        assert_eq!(reader.status().state, TokenState::Fresh);
-        assert!(reader.status().last_error.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_costs_one_fetch_and_one_that_jumps_makes_no_storm() {
-        let clock = Clock::faster(1);
-        let (script, reader) = start_with(&[Ok(3600)], clock.clone(), Duration::ZERO);
-        let two_hours = Duration::from_secs(7200);
-        sleep(100).await;
-        for (back, fetches) in [(false, 2), (true, 2)] {
-            clock.set_wall(two_hours, back);
-            for _ in 0..100 {
-                let token = reader.wait(2 * SECOND).await.unwrap();
-                assert!(!token.is_expired(clock.now()));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            assert_eq!(script.asked().len(), fetches);
-        }
-        for jump in 0..1200 {
-            clock.set_wall(two_hours, jump % 2 == 1);
-            let _ = reader.wait(2 * SECOND).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let asked = script.asked().len();
-        assert!(asked < 20, "{asked} fetches in a minute of jumps");
-    }
-}
+mod tests;

@@ -52,17 +52,35 @@ impl Reporter {
         self.tell(writer, Activity::Fetching, None, is_hopeful, writer.told());
     }
 
-    /// Something went wrong, and the next attempt is at `next`.
-    pub(super) fn backing_off(&self, writer: &TokenWriter, next: Instant, error: &FetchError) {
+    /// Something went wrong at a moment, and the next attempt is at `next`.
+    pub(super) fn backing_off(
+        &self,
+        writer: &TokenWriter,
+        at: SystemTime,
+        next: Instant,
+        error: &FetchError,
+    ) {
         let told = TokenStatus {
             last_error: Some(LastError {
                 kind: error.kind,
                 message: error.message.clone(),
-                at: writer.clock().now().wall,
+                at,
             }),
             ..writer.told()
         };
         self.tell(writer, Activity::BackingOff, Some(next), false, told);
+    }
+
+    /// There are other credentials: what went wrong before says nothing of what comes now.
+    pub(super) fn credentials_changed(&self, writer: &TokenWriter) {
+        tracing::info!(
+            upstream = self.upstream,
+            "the credentials have changed, trying again"
+        );
+        writer.tell(TokenStatus {
+            last_error: None,
+            ..writer.told()
+        });
     }
 
     /// The token or its time changed while the activity stays what it is.
@@ -105,7 +123,8 @@ impl Reporter {
     ) {
         let now = writer.clock().now();
         let before = writer.told();
-        let state = TokenState::of(activity, told.error_kind(), writer.holding());
+        let holding = writer.holding();
+        let state = TokenState::of(activity, told.error_kind(), holding);
         let expires = writer.newest().map(|token| token.expires_wall(now));
         let status = TokenStatus {
             state,
@@ -118,13 +137,15 @@ impl Reporter {
             expires,
             is_hopeful,
             activity,
+            is_serving: holding == Holding::Good,
             ..told
         };
         self.metrics.token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.token_expiry(since_1970.as_secs_f64());
         }
-        if state != before.state || status.message() != before.message() {
+        let is_lost = before.is_serving && !status.is_serving;
+        if state != before.state || status.message() != before.message() || is_lost {
             let next = next_attempt.map(|at| at.saturating_duration_since(now.monotonic).as_secs());
             self.log(writer, &status, before.state, next);
         }
@@ -135,7 +156,10 @@ impl Reporter {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
         let kind = status.error_kind().map(FetchErrorKind::name);
         match (status.message(), status.state) {
-            (Some(why), _) if writer.holding() == Holding::Good => {
+            (Some(why), _) if status.error_kind() == Some(FetchErrorKind::Rejected) => {
+                tracing::error!(upstream, state, kind, next_try_s, "{why}");
+            }
+            (Some(why), _) if status.is_serving => {
                 tracing::warn!(
                     upstream,
                     state,

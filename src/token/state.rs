@@ -1,5 +1,4 @@
-//! What the token engine is doing, as status, metrics and logs name it: derived from three facts, never
-//! set by hand.
+//! What the token engine is doing, as status, metrics and logs name it: derived from three facts.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,7 @@ pub enum TokenState {
     Refreshing,
     /// Fetching fails, or the upstream refuses what is fetched; the newest token still serves.
     Degraded,
-    /// No usable token.
+    /// No usable token: its time is over, or the first could not be fetched.
     Expired,
     /// The credentials are missing or refused: somebody has to mend something.
     Misconfigured,
@@ -96,6 +95,8 @@ pub struct TokenStatus {
     /// A fetch runs, and the one before it did not fail: a request may wait for it.
     pub is_hopeful: bool,
     pub(super) activity: Activity,
+    /// There was a token to send.
+    pub(super) is_serving: bool,
 }
 
 /// A failed fetch, as status shows it.
@@ -117,8 +118,6 @@ pub struct Unavailable {
     pub reason: String,
     /// When to come again.
     pub retry_after: Duration,
-    /// The reason is that the upstream refuses whatever token it is sent.
-    pub is_rejected: bool,
 }
 
 impl TokenStatus {
@@ -133,20 +132,20 @@ impl TokenStatus {
             skew_s: None,
             is_hopeful: true,
             activity: Activity::Fetching,
+            is_serving: false,
         }
     }
 
     pub(super) fn unavailable(&self, now: Instant) -> Unavailable {
-        let until_next = self
-            .next_attempt
-            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        // While it rests, the next attempt is a refresh, and who finds no token has woken it.
+        let next = self.next_attempt.filter(|_| self.activity != Activity::Resting);
+        let until_next = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let reason = self
             .message()
             .unwrap_or("the identity service has not answered yet");
         Unavailable {
             reason: reason.to_owned(),
             retry_after: until_next + Duration::from_secs(1),
-            is_rejected: self.error_kind() == Some(FetchErrorKind::Rejected),
         }
     }
 

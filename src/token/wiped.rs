@@ -1,7 +1,7 @@
 //! Copies of secrets that are wiped when dropped, and the ways in which an echo may spell one.
 //!
-//! What is wiped is what this program holds. Libraries' buffers (HTTP, TLS) are theirs; they live as long
-//! as the connection of one token request.
+//! What is wiped is what this program itself holds. Libraries' buffers (URL, HTTP, JSON, TLS) are theirs:
+//! of a client secret sent in a form none is left behind, of one in a URL or in `Authorization` some are.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -70,27 +70,63 @@ impl Spellings {
         Self([
             lower(plain),
             lower(&form),
-            lower(&form.replace('+', "%20")),
-            lower(&BASE64_STANDARD.encode(plain)),
-            lower(&basic(id, secret)),
+            lower(&Zeroizing::new(form.replace('+', "%20"))),
+            lower(Zeroizing::new(BASE64_STANDARD.encode(plain)).trim_end_matches('=')),
+            lower(basic(id, secret).trim_end_matches('=')),
         ])
     }
 
-    /// Whether a text holds the secret, as it is or percent-decoded, in capitals or not; encoders
-    /// differ in what they leave alone, and in whether a "+" is a space.
+    /// Whether a text holds the secret: as it is, escaped for HTML, percent-encoded once or twice, or in
+    /// either base64, in capitals or not. Encoders differ in what they leave alone, and in whether a
+    /// "+" is a space.
     pub(super) fn are_in(&self, text: &str) -> bool {
-        let decoded = |text: &str| -> String {
-            let one = text.replace('&', "%26").replace('=', "%3D");
-            form_urlencoded::parse(one.as_bytes())
-                .map(|(whole, _)| whole)
-                .collect()
-        };
-        let texts = [text.to_owned(), decoded(text), decoded(&text.replace('+', "%2B"))];
-        let texts = texts.map(|text| Zeroizing::new(text.to_ascii_lowercase()));
-        self.0
-            .iter()
-            .any(|spelling| texts.iter().any(|text| text.contains(&**spelling)))
+        let plain = html_unescaped(text);
+        let mut texts = vec![url_to_standard(&plain)];
+        for text in [&plain, &replaced(&plain, &[("+", "%2B")])] {
+            let once = percent_decoded(text);
+            texts.push(percent_decoded(&replaced(&once, &[("+", "%2B")])));
+            texts.push(once);
+        }
+        texts.push(plain);
+        texts.iter().any(|text| {
+            let text = Zeroizing::new(text.to_ascii_lowercase());
+            self.0.iter().any(|spelling| text.contains(&**spelling))
+        })
     }
+}
+
+fn replaced(text: &str, pairs: &[(&str, &str)]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(text.to_owned());
+    for (from, to) in pairs {
+        text = Zeroizing::new(text.replace(from, to));
+    }
+    text
+}
+
+fn html_unescaped(text: &str) -> Zeroizing<String> {
+    let entities = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ];
+    replaced(text, &entities)
+}
+
+/// base64url as base64.
+fn url_to_standard(text: &str) -> Zeroizing<String> {
+    replaced(text, &[("-", "+"), ("_", "/")])
+}
+
+/// A text that need not be a form, decoded as a value of one.
+fn percent_decoded(text: &str) -> Zeroizing<String> {
+    let one = replaced(text, &[("&", "%26"), ("=", "%3D")]);
+    let mut decoded = Zeroizing::new(String::with_capacity(one.len()));
+    for (whole, _) in form_urlencoded::parse(one.as_bytes()) {
+        decoded.push_str(&whole);
+    }
+    decoded
 }
 
 #[cfg(test)]
@@ -108,6 +144,10 @@ mod tests {
             "s+c%25e&t=%20%C3%BC",
             &BASE64_STANDARD.encode("s+c%e&t= \u{fc}"),
             &BASE64_STANDARD.encode("id:s%2Bc%25e%26t%3D+%C3%BC"),
+            BASE64_STANDARD.encode("s+c%e&t= \u{fc}").trim_end_matches('='),
+            &base64::prelude::BASE64_URL_SAFE.encode("s+c%e&t= \u{fc}"),
+            "s+c%e&amp;t= \u{fc}",
+            "s%252Bc%2525e%2526t%253D%2520%25C3%25BC",
         ] {
             assert!(spellings.are_in(&format!("no {repeated}!")), "{repeated}");
         }

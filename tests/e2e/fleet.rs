@@ -63,6 +63,10 @@ fn day(capacity: u32) -> Day {
         };
         due.push(Reverse((now + wait, number)));
     }
+    let end = Duration::from_secs(24 * HOUR);
+    for replica in replicas {
+        without_token += end.saturating_sub(replica.expires);
+    }
     Day {
         requests,
         without_token,

@@ -315,6 +315,29 @@ async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
 }
 
 #[tokio::test]
+async fn a_wrong_secret_that_is_replaced_by_rename_is_tried_at_once() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::new()
+        .upstream("cisco", &cisco, "demo", "not-the-secret", "")
+        .listener("127.0.0.1:0", "")
+        .start_without_token()
+        .await;
+    daemon.logged("no token: the identity service refuses").await;
+    let secret = daemon.directory.path().join("cisco.secret");
+    let next = daemon.directory.path().join("next");
+    std::fs::write(&next, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();
+    let began = Instant::now();
+    std::fs::rename(next, secret).unwrap();
+
+    daemon.logged("there is a token").await;
+
+    // Unnoticed, it would be tried after 30 s at the soonest.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+    assert_eq!(token_requests(&cisco.seen()), 2);
+}
+
+#[tokio::test]
 async fn tokens_are_replaced_in_the_background_while_every_request_succeeds() {
     let cisco = simulator(Options::default()).await;
     cisco.set_token_lifetime(Duration::from_secs(2));
