@@ -41,7 +41,8 @@ pub struct Upstream {
     pub proxy: OutboundProxy,
     /// Bounds on each step of a request.
     pub timeout: Timeouts,
-    /// How long a request may wait for a token, at start or while a first fetch runs.
+    /// How long a request may wait for a token, at start or while a first fetch runs; shorter than
+    /// [`head`](Timeouts::head).
     pub wait: Duration,
     /// Up to how many bytes of a request's body are kept for a replay after 401.
     pub replay: u64,
@@ -133,6 +134,8 @@ impl Upstream {
         let proxy = outbound_proxy(section);
         let timeout = Timeouts::read(section.section("timeout"));
         let wait = section.or::<Span>("wait", "\"2s\"").0;
+        // Ended by timeout.head, a request would be told as one that may have been executed.
+        let wait = wait.min(timeout.head * 9 / 10);
         let replay = section.or::<Size>("replay", "\"16MiB\"").0;
         let unsafe_plain_http = section.or("unsafe_plain_http", "false");
         for (key, endpoint) in [("url", &url), ("token_url", &token_url)] {

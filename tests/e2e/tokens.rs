@@ -207,6 +207,19 @@ async fn a_request_that_waited_in_vain_gets_503_and_is_told_when_to_come_again()
 }
 
 #[tokio::test]
+async fn a_wait_for_a_token_ends_before_timeout_head_and_says_that_nothing_was_sent() {
+    let cisco = simulator(Options::default()).await;
+    cisco.script(Fault::on(On::Token, Kind::Hang).forever());
+    let daemon = Setup::at(&cisco)
+        .environment("BONDGATE__UPSTREAM__CISCO__WAIT", "20s")
+        .environment("BONDGATE__UPSTREAM__CISCO__TIMEOUT__HEAD", "500ms")
+        .start_without_token()
+        .await;
+
+    assert_without_token(&daemon.get(PULL).await);
+}
+
+#[tokio::test]
 async fn after_a_failed_first_fetch_requests_get_503_at_once() {
     let cisco = simulator(Options::default()).await;
     let failure = Kind::status(StatusCode::INTERNAL_SERVER_ERROR);
