@@ -93,11 +93,10 @@ impl ConfigArgs {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
         Config::load(find_file(self.config).as_deref(), variables).map_err(|error| {
-            let count = error.faults.len();
-            eprintln!(
-                "bondgate: {count} fault{} in the configuration:\n{error}",
-                if count == 1 { "" } else { "s" }
-            );
+            match error.faults.len() {
+                1 => eprintln!("bondgate: {error}"),
+                count => eprintln!("bondgate: {count} faults in the configuration:\n{error}"),
+            }
             Exit::Configuration
         })
     }

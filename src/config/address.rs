@@ -47,6 +47,23 @@ impl ListenAddress {
             Self::Unix(_) | Self::Systemd(_) => false,
         }
     }
+
+    /// Whether a call to an endpoint would come in here. Names other than `localhost` are not resolved.
+    #[must_use]
+    pub fn is_reached_by(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Localhost(port) => *port == endpoint.port() && endpoint.is_loopback(),
+            Self::Socket(address) => {
+                let ip = address.ip().to_canonical();
+                let is_host = match endpoint.host().parse::<IpAddr>() {
+                    Ok(host) => host.to_canonical() == ip || (ip.is_unspecified() && host.is_loopback()),
+                    Err(_) => endpoint.is_loopback() && (ip.is_loopback() || ip.is_unspecified()),
+                };
+                address.port() == endpoint.port() && is_host
+            }
+            Self::Unix(_) | Self::Systemd(_) => false,
+        }
+    }
 }
 
 impl FromStr for ListenAddress {

@@ -262,7 +262,7 @@ impl ServerTls {
 
     fn read(mut section: Section<'_>) -> Option<Self> {
         let certificate_file = section.required("certificate_file", "write the path of a PEM file");
-        let key_file = section.required("key_file", "write the path of a PEM file");
+        let key_file = section.secret_file("key_file", "write the path of a PEM file");
         let client_ca_file = section.optional("client_ca_file");
         section.finish();
         Some(Self {

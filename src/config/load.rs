@@ -176,6 +176,9 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
     if let Some(listeners) = &listeners {
         judge_addresses(&section, listeners, &config.admin);
     }
+    if let (Some(upstreams), Some(listeners)) = (&upstreams, &listeners) {
+        judge_loops(&section, upstreams, listeners, &config.admin);
+    }
     if let Some(upstreams) = &upstreams {
         warn_of_pulls(&section, upstreams, &config.spool);
     }
@@ -221,6 +224,27 @@ fn judge_addresses(section: &Section<'_>, listeners: &[Listener], admin: &Admin)
             );
         }
         seen.push(&listener.address);
+    }
+}
+
+/// What goes out must not come in again.
+fn judge_loops(section: &Section<'_>, upstreams: &[Upstream], listeners: &[Listener], admin: &Admin) {
+    for upstream in upstreams {
+        for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
+            let mut own = listeners.iter().map(|listener| &listener.address);
+            let found = own.find(|address| address.is_reached_by(endpoint));
+            let found =
+                found.or_else(|| Some(&admin.address).filter(|address| address.is_reached_by(endpoint)));
+            if let Some(address) = found {
+                section.fault(
+                    "upstream",
+                    format!(
+                        "{}.{key} leads back to bondgate itself, which listens on {address}; write the API's own address",
+                        upstream.name
+                    ),
+                );
+            }
+        }
     }
 }
 
@@ -315,6 +339,35 @@ mod tests {
         assert!(with("url = \"http://127.0.0.1:1\"").is_err());
         assert!(with("unsafe_plain_http = true\nurl = \"http://127.0.0.1:1\"").is_ok());
         assert!(with("unsafe_plain_http = true\nurl = \"http://10.0.0.1:1\"").is_err());
+    }
+
+    #[test]
+    fn an_upstream_that_is_a_listener_of_ours_is_a_loop() {
+        let with = |url: &str, listen: &str| {
+            read(&format!(
+                "{LEAST}url = \"{url}\"\n[[listener]]\naddress = \"{listen}\"\nallow = [\"10.0.0.0/8\"]\n"
+            ))
+        };
+        for (url, listen) in [
+            ("https://localhost:8443", "localhost:8443"),
+            ("https://127.0.0.1:8443/base", "localhost:8443"),
+            ("https://[::1]:8443", "[::1]:8443"),
+            ("https://localhost", "127.0.0.1:443"),
+            ("https://127.0.0.1:8443", "0.0.0.0:8443"),
+            ("https://10.0.0.1:8443", "10.0.0.1:8443"),
+            ("https://[::ffff:10.0.0.1]:8443", "10.0.0.1:8443"),
+            ("https://127.0.0.1:9180", "localhost:8443"),
+        ] {
+            let told = with(url, listen).unwrap_err().to_string();
+            assert!(told.contains("cisco.url leads back to bondgate itself"), "{told}");
+        }
+        for (url, listen) in [
+            ("https://localhost:8444", "localhost:8443"),
+            ("https://10.0.0.2:8443", "10.0.0.1:8443"),
+            ("https://stage.sbnprd.xylem.cisco.com:8443", "localhost:8443"),
+        ] {
+            assert!(with(url, listen).is_ok(), "{url} {listen}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod address;
 mod environment;
+mod exposure;
 mod listener;
 mod load;
 mod outbound;

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use toml::Value;
 
+use super::exposure::Exposure;
 use super::secret::SecretSource;
 use super::tree::{Entry, Node, Origin, Table};
 
@@ -176,6 +177,9 @@ impl<'a> Section<'a> {
         match secret_source(entry) {
             Ok(source) => {
                 self.show(key, &source.to_string(), &entry.origin);
+                if let SecretSource::File(path) = &source {
+                    self.judge_exposure(key, path);
+                }
                 Some(source)
             }
             Err(what) => {
@@ -183,6 +187,29 @@ impl<'a> Section<'a> {
                 self.fault(key, what);
                 None
             }
+        }
+    }
+
+    /// The path of a file that holds a secret, such as a private key.
+    pub(super) fn secret_file(&mut self, key: &'static str, mend: &str) -> Option<PathBuf> {
+        let path: PathBuf = self.required(key, mend)?;
+        self.judge_exposure(key, &path);
+        Some(path)
+    }
+
+    /// A secret that other users may change is refused; one that they may read is warned about.
+    fn judge_exposure(&self, key: &'static str, path: &Path) {
+        let name = path.display();
+        match Exposure::of(path) {
+            None => {}
+            Some(Exposure::Written) => self.fault(
+                key,
+                format!("names a file that every user of this machine may change; run: chmod o-rwx {name}"),
+            ),
+            Some(Exposure::Read) => self.warn(
+                key,
+                &format!("names a file that every user of this machine may read; run: chmod o-rwx {name}"),
+            ),
         }
     }
 

@@ -1,5 +1,7 @@
 //! `bondgate check`: faults by file and line, nothing secret shown, and the live walk's causes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use bondgate::simulator::Options;
@@ -122,6 +124,118 @@ async fn print_shows_every_value_and_its_origin_and_redacts_secrets() {
         ended.stderr
     );
     assert_no_secret(&ended, SECRET);
+}
+
+/// A start with this configuration and these modes of its files, to its end.
+async fn start(toml: &str, secret_mode: u32, key_mode: u32) -> Ended {
+    let setup = Setup::new();
+    let secret = setup.file("secret", SECRET);
+    let key = setup.file("server.key", "no key");
+    std::fs::set_permissions(&secret, Permissions::from_mode(secret_mode)).unwrap();
+    std::fs::set_permissions(&key, Permissions::from_mode(key_mode)).unwrap();
+    let text = toml
+        .replace("SECRET", &format!("{{ file = {secret:?} }}"))
+        .replace("KEY", &format!("{key:?}"));
+    let file = setup.file("bondgate.toml", &text);
+    let mut command = bondgate();
+    command.args(["run", "--config"]).arg(file);
+    finished(command).await
+}
+
+const LEAST: &str =
+    "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = SECRET\n";
+
+#[tokio::test]
+async fn a_start_that_is_refused_is_one_line_with_the_mend_and_exit_code_3() {
+    let tls = "tls = { certificate_file = \"/nowhere\", key_file = KEY }";
+    for (more, secret_mode, key_mode, told, mend) in [
+        (
+            "[[listener]]\naddress = \"0.0.0.0:8080\"",
+            0o600,
+            0o600,
+            "listener[0].address: 0.0.0.0:8080 can be reached",
+            "allow",
+        ),
+        (
+            "",
+            0o606,
+            0o600,
+            "client_secret: names a file that every user of this machine may change",
+            "chmod o-rwx /",
+        ),
+        (
+            &format!("[[listener]]\n{tls}"),
+            0o600,
+            0o602,
+            "tls.key_file: names a file that every user of this machine may change",
+            "chmod o-rwx /",
+        ),
+        (
+            "url = \"https://localhost:8443\"\n[[listener]]\naddress = \"localhost:8443\"",
+            0o600,
+            0o600,
+            "cisco.url leads back to bondgate itself",
+            "write the API's own address",
+        ),
+        (
+            "url = \"http://api.example\"",
+            0o600,
+            0o600,
+            "cisco.url: is plain http",
+            "write https",
+        ),
+        (
+            "unsafe_plain_http = true\nurl = \"http://api.example\"",
+            0o600,
+            0o600,
+            "cisco.url: is plain http to another machine",
+            "loopback addresses only",
+        ),
+    ] {
+        let ended = start(&format!("{LEAST}{more}\n"), secret_mode, key_mode).await;
+        assert_eq!(ended.code, Some(3), "{more}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(
+            ended.stderr.contains(told) && ended.stderr.contains(mend),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_others_may_read_is_warned_about_with_the_mend() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let file = setup.directory.path().join("cisco.secret");
+    for (mode, warned) in [(0o644, true), (0o640, false)] {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let mut command = bondgate();
+        command.args(["check", "--config"]).arg(setup.config_file());
+        let ended = finished(command).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mend = format!("may read; run: chmod o-rwx {}", file.display());
+        assert_eq!(ended.stderr.contains(&mend), warned, "{ended:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
+async fn a_secret_on_a_read_only_mount_is_not_warned_about_whoever_may_read_it() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let secret = setup.directory.path().join("cisco.secret");
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o666)).unwrap();
+    let file = setup.config_file();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]).arg(format!(
+        "mount --bind {secret} {secret} && mount -o remount,bind,ro {secret} && exec {} check --config {}",
+        env!("CARGO_BIN_EXE_bondgate"),
+        file.display(),
+        secret = secret.display(),
+    ));
+    let ended = finished(command).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("every user"), "{ended:?}");
 }
 
 /// `check --live` against a simulator, as the environment changes it.
