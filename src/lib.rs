@@ -64,6 +64,8 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod process;
 pub mod proxy;
 pub mod server;

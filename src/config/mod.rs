@@ -6,6 +6,8 @@
 mod address;
 mod environment;
 mod exposure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod listener;
 mod load;
 mod outbound;

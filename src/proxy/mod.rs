@@ -5,6 +5,8 @@ mod access;
 mod body;
 mod error;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod headers;
 mod in_flight;
 mod observe;

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 pub use self::answer::{Answer, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
+#[cfg(any(test, fuzzing))]
+pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, UnixAccess};
 pub use self::peer::Peer;
 pub use self::worker::{MakeApp, Shared, serve, start};

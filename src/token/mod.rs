@@ -7,6 +7,8 @@ mod cell;
 mod clock;
 mod endpoint;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod refresher;
 mod reporter;
 mod response;

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("tls", &["config"]),
     ("process", &[]),
+    ("fuzzing", &["config", "proxy", "server", "token"]),
     ("token", &["config", "telemetry", "tls"]),
     ("server", &["config", "telemetry", "tls"]),
     ("spool", &["config", "telemetry"]),

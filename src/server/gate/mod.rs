@@ -9,6 +9,8 @@
 //! dropped, and the gate alone waits for the next head.
 
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod head;
 
 use std::io;

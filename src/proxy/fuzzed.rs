@@ -1,0 +1,104 @@
+//! What holds of every path and every set of header fields, for the fuzzer and for the replay of what it
+//! has found.
+
+use std::sync::OnceLock;
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::headers;
+use super::path::PlainPath;
+use super::upstream::Upstream;
+use crate::config::Config;
+use crate::tls;
+
+/// A path that is let through is sent as it was judged, and no usual normalisation makes another of it.
+pub fn path(data: &[u8]) {
+    let Some(uri) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| Uri::try_from(text).ok())
+    else {
+        return;
+    };
+    let path = uri.path();
+    if uri.scheme().is_some() || !path.starts_with('/') || PlainPath::parse(path).is_err() {
+        return;
+    }
+    let sent = upstream().uri(&uri).expect("what was judged can be sent");
+    assert_eq!(sent.path(), path);
+    assert_eq!(sent.query(), uri.query());
+    assert_eq!(
+        sent.authority().map(http::uri::Authority::as_str),
+        Some("api.example")
+    );
+    let whatwg = reqwest::Url::parse(&sent.to_string()).expect("it is a URL for browsers' libraries too");
+    assert_eq!(
+        (whatwg.host_str(), whatwg.path()),
+        (Some("api.example"), path),
+        "WHATWG"
+    );
+    assert_eq!(without_dot_segments(path), path, "RFC 3986 §5.2.4");
+}
+
+/// Whatever a caller's or an upstream's fields are, nothing of a connection and nobody's credentials go
+/// through.
+pub fn fields(data: &[u8]) {
+    let mut parsed = [httparse::EMPTY_HEADER; 64];
+    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(data, &mut parsed) else {
+        return;
+    };
+    let mut map = HeaderMap::new();
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            map.append(name, value);
+        }
+    }
+    let host = HeaderValue::from_static("api.example");
+    let out = headers::outbound(map.clone(), &host);
+    assert!(!out.contains_key(AUTHORIZATION) && !out.contains_key(CONNECTION));
+    assert!(!out.contains_key(TRANSFER_ENCODING));
+    assert_eq!(out.get_all(HOST).iter().collect::<Vec<_>>(), [&host]);
+    assert_eq!(
+        out.get_all(VIA).iter().next_back().map(HeaderValue::as_bytes),
+        Some(&b"1.1 bondgate"[..])
+    );
+    assert!(headers::is_loop(&out));
+    for name in out.keys().map(HeaderName::as_str) {
+        let is_callers = name.starts_with("proxy-") || name.starts_with("x-forwarded-") || name.contains('_');
+        assert!(!is_callers && name != "cookie" && name != "forwarded", "{name}");
+    }
+    let back = headers::inbound(map);
+    for name in back.keys().map(HeaderName::as_str) {
+        let is_upstreams = name.starts_with("access-control-") || name == "set-cookie";
+        assert!(
+            !is_upstreams && name != "connection" && name != "transfer-encoding",
+            "{name}"
+        );
+    }
+}
+
+fn upstream() -> &'static Upstream {
+    static UPSTREAM: OnceLock<Upstream> = OnceLock::new();
+    UPSTREAM.get_or_init(|| {
+        let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n\
+                    client_secret = \"secret\"\nurl = \"https://api.example\"\n";
+        let config = Config::parse(text, "fuzzed.toml", []).expect("this is a configuration");
+        let tls = tls::client(None).expect("the machine has certificates");
+        Upstream::new(&config.upstreams[0], tls).expect("there is no outbound proxy")
+    })
+}
+
+fn without_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}

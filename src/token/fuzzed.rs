@@ -1,0 +1,40 @@
+//! What holds of every reply of an identity service, for the fuzzer and for the replay of what it has
+//! found.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::SecretString;
+
+use super::response;
+use super::wiped::Spellings;
+
+const SECRET: &str = "hunter2+%";
+
+/// The first bytes are the status and `Retry-After`, the rest is the body. A grant is a bearer of plain
+/// characters that lives for a second to a day; a failure is one line and tells no secret.
+pub fn reply(data: &[u8]) {
+    let [high, low, wait, body @ ..] = data else {
+        return;
+    };
+    let Ok(status) = StatusCode::from_u16(u16::from_be_bytes([*high, *low])) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::RETRY_AFTER, HeaderValue::from(u16::from(*wait)));
+    let spellings = Spellings::of(&SecretString::from("id"), &SecretString::from(SECRET));
+    match response::parse(status, &headers, body, &spellings) {
+        Ok(grant) => {
+            assert!(status == StatusCode::OK && grant.authorization.is_sensitive());
+            let token = grant
+                .authorization
+                .as_bytes()
+                .strip_prefix(b"Bearer ")
+                .expect("it is a bearer");
+            assert!(!token.is_empty() && token.iter().all(u8::is_ascii_graphic));
+            assert!((1..=86_400).contains(&grant.lifetime.as_secs()));
+        }
+        Err(error) => {
+            assert!(!error.message.contains(['\n', '\r']) && !error.message.contains(SECRET));
+            assert!(error.message.len() < 2000);
+        }
+    }
+}
