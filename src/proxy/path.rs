@@ -33,11 +33,16 @@ pub(super) enum PathError {
         "the path has bytes (%C0, %C1) that UTF-8 never has, and that some servers read as other characters"
     )]
     Overlong,
+    #[error("the path has characters that some clients and servers encode and others do not; percent-encode them")]
+    Unencoded,
     #[error("the path has an encoded control character")]
     Control,
     #[error("the path has an encoded slash (%2F), which no rule lets through (encoded_slash)")]
     EncodedSlash,
 }
+
+/// What URL libraries encode in a path where a caller did not (WHATWG URL, the path percent-encode set).
+const ENCODED_BY_SOME: &[u8] = b"\"<>^`{}";
 
 /// Rounds of decoding that are looked through: more than any chain of servers does.
 const DEPTH: usize = 4;
@@ -47,6 +52,9 @@ impl<'a> PlainPath<'a> {
     pub(super) fn parse(path: &'a str) -> Result<Self, PathError> {
         if path.contains("//") {
             return Err(PathError::DoubleSlash);
+        }
+        if path.bytes().any(|byte| !byte.is_ascii_graphic() || ENCODED_BY_SOME.contains(&byte)) {
+            return Err(PathError::Unencoded);
         }
         let mut decoded = path.as_bytes().to_vec();
         let mut has_encoded_slash = false;
@@ -193,6 +201,9 @@ mod tests {
             ("/a%0d%0ab", PathError::Control),
             ("/a%2500", PathError::Control),
             ("/a/%c0%ae%C0%ae/b", PathError::Overlong),
+            ("/a\"b", PathError::Unencoded),
+            ("/{id}", PathError::Unencoded),
+            ("/caf\u{e9}", PathError::Unencoded),
             ("/%", PathError::Percent),
             ("/%4", PathError::Percent),
             ("/%zz", PathError::Percent),
