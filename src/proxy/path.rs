@@ -33,7 +33,9 @@ pub(super) enum PathError {
         "the path has bytes (%C0, %C1) that UTF-8 never has, and that some servers read as other characters"
     )]
     Overlong,
-    #[error("the path has characters that some clients and servers encode and others do not; percent-encode them")]
+    #[error(
+        "the path has characters that some clients and servers encode and others do not; percent-encode them"
+    )]
     Unencoded,
     #[error("the path has an encoded control character")]
     Control,
@@ -53,7 +55,10 @@ impl<'a> PlainPath<'a> {
         if path.contains("//") {
             return Err(PathError::DoubleSlash);
         }
-        if path.bytes().any(|byte| !byte.is_ascii_graphic() || ENCODED_BY_SOME.contains(&byte)) {
+        if path
+            .bytes()
+            .any(|byte| !byte.is_ascii_graphic() || ENCODED_BY_SOME.contains(&byte))
+        {
             return Err(PathError::Unencoded);
         }
         let mut decoded = path.as_bytes().to_vec();
