@@ -28,6 +28,8 @@ pub(super) struct Chunked {
     limit: u64,
     /// Bytes of extensions and trailers so far.
     extras: usize,
+    /// Trailer fields so far.
+    trailers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ enum At {
     DataCr,
     DataLf,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     LastLf,
@@ -47,6 +50,8 @@ enum At {
 
 /// The most that extensions and trailers of one body may take together.
 const EXTRAS: usize = 8 << 10;
+/// The most trailer fields of one body; hyper stops at 100.
+const TRAILERS: usize = 64;
 
 impl Framing {
     pub(super) fn chunked(limit: u64) -> Self {
@@ -56,6 +61,7 @@ impl Framing {
             seen: 0,
             limit,
             extras: 0,
+            trailers: 0,
         })
     }
 
@@ -135,7 +141,15 @@ impl Chunked {
             (At::TrailerStart, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::Done,
             (At::Trailer, b'\r') => At::TrailerLf,
-            (At::TrailerStart | At::Trailer, _) if is_text(byte) => {
+            // hyper would refuse what is no field after the body counts as read: too late to say that
+            // the connection ends.
+            (At::TrailerStart | At::TrailerName, _) if is_token(byte) => {
+                self.trailers += usize::from(self.at == At::TrailerStart);
+                self.extra()?;
+                At::TrailerName
+            }
+            (At::TrailerName, b':') => At::Trailer,
+            (At::Trailer, _) if is_text(byte) => {
                 self.extra()?;
                 At::Trailer
             }
@@ -145,12 +159,16 @@ impl Chunked {
 
     fn extra(&mut self) -> Result<(), BodyError> {
         self.extras += 1;
-        if self.extras > EXTRAS {
+        if self.extras > EXTRAS || self.trailers > TRAILERS {
             Err(BodyError::Malformed)
         } else {
             Ok(())
         }
     }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn is_text(byte: u8) -> bool {
@@ -192,6 +210,10 @@ mod tests {
             b"ffffffffffffffff\r\n",
             b"0\r\n\n",
             b"0\r\nx\n",
+            b"0\r\nx\r\n",
+            b"0\r\nx : y\r\n",
+            b"0\r\n: y\r\n",
+            b"0\r\n folded: y\r\n",
             b"5;\0\r\n",
         ] {
             assert_eq!(
@@ -211,7 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn endless_extensions_are_refused() {
+    fn endless_extensions_and_trailers_are_refused() {
+        let trailers = |count| format!("0\r\n{}\r\n", "a:\r\n".repeat(count));
+        assert!(chunked(trailers(TRAILERS).as_bytes()).is_ok());
+        assert_eq!(
+            chunked(trailers(TRAILERS + 1).as_bytes()),
+            Err(BodyError::Malformed)
+        );
         assert_eq!(
             chunked(&[&b"1;"[..], &vec![b'x'; EXTRAS + 1]].concat()),
             Err(BodyError::Malformed)
