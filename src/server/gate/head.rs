@@ -192,7 +192,7 @@ fn judge_fields(
             is_chunked = true;
         } else if field.name.eq_ignore_ascii_case("host") {
             hosts += 1;
-            if !field.value.iter().all(|byte| is_host(*byte)) {
+            if !is_host(field.value) {
                 return Err(malformed("Host is not a host name with an optional port"));
             }
         } else if field.name.eq_ignore_ascii_case("expect")
@@ -232,8 +232,25 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-fn is_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte)
+/// `uri-host [":" port]` (RFC 9110 §7.2) without what no name of a machine has; empty where the target
+/// has no authority.
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let port_at = match text.rfind(']') {
+        Some(at) => at + 1,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (name, port) = text.split_at(port_at);
+    let is_port = port.is_empty() || port.starts_with(':') && port[1..].bytes().all(|b| b.is_ascii_digit());
+    let is_name = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)),
+    };
+    is_port && is_name && (!name.is_empty() || port.is_empty())
 }
 
 /// 400 for something that is not plainly a request.
@@ -321,6 +338,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: [::1]b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n", 400),
             ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
