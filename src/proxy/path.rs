@@ -88,6 +88,8 @@ impl<'a> PlainPath<'a> {
         rules: &'r Rules,
     ) -> Result<Option<&'r Rule>, Vec<&'r http::Method>> {
         let rules = match rules {
+            // Nobody has said that the upstream reads an encoded slash as part of a segment.
+            Rules::Any if self.has_encoded_slash => return Err(Vec::new()),
             Rules::Any => return Ok(None),
             Rules::List(rules) => rules,
         };
@@ -232,6 +234,7 @@ mod tests {
             let plain = PlainPath::parse(path).unwrap();
             assert!(plain.admit(&http::Method::GET, &rules(true)).is_ok());
             assert!(plain.admit(&http::Method::GET, &rules(false)).is_err());
+            assert!(plain.admit(&http::Method::GET, &Rules::Any).is_err());
         }
     }
 
