@@ -23,6 +23,7 @@ mod harness;
 mod headers;
 mod inside;
 mod listeners;
+mod malformed;
 mod outage;
 mod raw_upstream;
 mod refusals;
