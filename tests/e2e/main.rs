@@ -11,6 +11,7 @@
 mod access;
 mod admin;
 mod architecture;
+mod browser;
 mod check;
 mod cli;
 mod clients;
