@@ -57,8 +57,10 @@ impl HostNames {
         let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse::<IpAddr>() {
-            // Browsers take 0.0.0.0 for this machine and send no Origin with it.
-            return !address.to_canonical().is_unspecified();
+            // Browsers take 0.0.0.0 for this machine, and 127.0.0.1 as an IPv6 address for no secure context:
+            // with neither they say where a request comes from. Nobody else writes them.
+            let is_mapped = address.to_canonical() != address;
+            return !is_mapped && !address.is_unspecified();
         }
         name == "localhost"
             || name.ends_with(".localhost")

@@ -209,7 +209,6 @@ pub(super) fn cases() -> Vec<Honest> {
         "LOCALHOST",
         "127.0.0.1",
         "[::1]:80",
-        "[::ffff:10.0.0.1]",
         "a.localhost",
         "localhost.",
         "localhost:",
