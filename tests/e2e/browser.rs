@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -70,7 +71,7 @@ async fn nothing_that_a_page_tries_reaches_cisco_after_its_own_name_was_rebound(
     let origin = format!("http://rebound.example:{}", address.port());
     let origins = [(origin.clone(), 421)];
     let mut attacker = Attacker::new(&origins, true).await;
-    let browser = Browser::open(&format!("{origin}/"));
+    let _browser = Browser::open(&format!("{origin}/"));
 
     // The page comes from where the daemon will be: so its origin stays, and what is there changes.
     attacker.serve_until_the_page_is_there(front).await;
@@ -89,7 +90,6 @@ async fn nothing_that_a_page_tries_reaches_cisco_after_its_own_name_was_rebound(
             assert_eq!(attempt.outcome, "421", "{attempt:?}");
         }
     }
-    browser.close().await;
 }
 
 #[tokio::test]
@@ -174,11 +174,10 @@ async fn attack(home: &str, more: &str, hosts: &[(&str, u16)]) {
         .map(|(host, status)| (format!("http://{host}:{port}"), *status))
         .collect();
     let mut attacker = Attacker::new(&origins, false).await;
-    let browser = Browser::open(&format!("{home}:{}/", attacker.address.port()));
+    let _browser = Browser::open(&format!("{home}:{}/", attacker.address.port()));
 
     let attempts = attacker.report().await;
     assert_all_refused(&cisco, &mut daemon, &origins, &attempts).await;
-    browser.close().await;
 }
 
 /// Asserts that the page tried everything, that all of it came to the daemon and none to Cisco, and that
@@ -331,7 +330,9 @@ impl Attacker {
 
 /// Chromium with a page open, in a profile of its own; ended when dropped.
 struct Browser {
-    child: tokio::process::Child,
+    child: Child,
+    /// Ends when the last of its processes has.
+    reader: Option<JoinHandle<()>>,
     _profile: TempDir,
 }
 
@@ -339,17 +340,28 @@ impl Browser {
     fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut command = chromium(&profile);
-        command.arg(url).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut command = tokio::process::Command::from(command);
-        let child = command.kill_on_drop(true).spawn().unwrap();
+        command.arg(url).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        });
         Self {
             child,
+            reader: Some(reader),
             _profile: profile,
         }
     }
+}
 
-    async fn close(mut self) {
-        self.child.kill().await.unwrap();
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its helpers end by themselves, and write to the profile until they do.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
     }
 }
 
