@@ -150,6 +150,8 @@ mod tests {
             "0.0.0.0:8080",
             "[::]",
             "[::ffff:0.0.0.0]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
             "internal",
         ] {
             assert!(!allow(host), "{host}");
