@@ -178,6 +178,7 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
     }
     if let (Some(upstreams), Some(listeners)) = (&upstreams, &listeners) {
         judge_loops(&section, upstreams, listeners, &config.admin);
+        warn_of_browsers(&section, upstreams, listeners);
     }
     if let Some(upstreams) = &upstreams {
         warn_of_pulls(&section, upstreams, &config.spool);
@@ -188,6 +189,30 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
         listeners: listeners?,
         ..config
     })
+}
+
+/// Over plain HTTP to an address or name in a network a browser says neither where a GET comes from nor
+/// that it is a browser: there a page can pull with the machine of an allowed caller.
+fn warn_of_browsers(section: &Section<'_>, upstreams: &[Upstream], listeners: &[Listener]) {
+    for (at, listener) in listeners.iter().enumerate() {
+        let access = &listener.access;
+        let is_open = access.tls.is_none() && access.keys.is_none() && access.require_header.is_none();
+        let may_pull = upstreams
+            .iter()
+            .filter(|upstream| upstream.name == listener.upstream)
+            .any(|upstream| match &upstream.rules {
+                Rules::Any => true,
+                Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
+            });
+        if is_open && may_pull && !listener.address.is_local() {
+            section.warn(
+                &format!("listener[{at}]"),
+                "is plain HTTP for other machines with allow as its only gate: a web page in a browser on one of them \
+                 can pull a message with a GET that nothing tells from a program's; set require_header = \"X-Bondgate\", \
+                 keys, or tls",
+            );
+        }
+    }
 }
 
 /// Nothing is kept yet, and nobody should believe that it is.
@@ -339,6 +364,23 @@ mod tests {
         assert!(with("url = \"http://127.0.0.1:1\"").is_err());
         assert!(with("unsafe_plain_http = true\nurl = \"http://127.0.0.1:1\"").is_ok());
         assert!(with("unsafe_plain_http = true\nurl = \"http://10.0.0.1:1\"").is_err());
+    }
+
+    #[test]
+    fn a_plain_listener_for_other_machines_with_nothing_but_networks_is_warned_about() {
+        let warned = |listener: &str| {
+            let text = format!("{LEAST}[[listener]]\nallow = [\"10.0.0.0/8\"]\n{listener}\n");
+            let warnings = read(&text).unwrap().warnings;
+            warnings.iter().any(|warning| warning.contains("require_header"))
+        };
+        assert!(warned("address = \"10.0.0.1:8080\""));
+        for listener in [
+            "address = \"localhost:8080\"",
+            "address = \"10.0.0.1:8080\"\nrequire_header = \"X-Bondgate\"",
+            "address = \"10.0.0.1:8080\"\nkeys = { file = \"/k\" }",
+        ] {
+            assert!(!warned(listener), "{listener}");
+        }
     }
 
     #[test]
