@@ -7,9 +7,10 @@ use super::environment;
 use super::listener::{Admin, Listener};
 use super::preset;
 use super::section::{Fault, Report, Section};
+use super::together;
 use super::tree::{self, Entry, Node, Origin, Table};
 use super::upstream::Upstream;
-use super::{Config, Limits, Log, Rules, Server, Spool};
+use super::{Config, Limits, Log, Server, Spool};
 
 /// Every fault of a configuration, in the order of the file.
 #[derive(Debug)]
@@ -173,104 +174,13 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
         settings: Vec::new(),
         warnings: Vec::new(),
     };
-    if let Some(listeners) = &listeners {
-        judge_addresses(&section, listeners, &config.admin);
-    }
-    if let (Some(upstreams), Some(listeners)) = (&upstreams, &listeners) {
-        judge_loops(&section, upstreams, listeners, &config.admin);
-        warn_of_browsers(&section, upstreams, listeners);
-    }
-    if let Some(upstreams) = &upstreams {
-        warn_of_pulls(&section, upstreams, &config.spool);
-    }
+    together::judge(&section, upstreams.as_deref(), listeners.as_deref(), &config);
     section.finish();
     Some(Config {
         upstreams: upstreams?,
         listeners: listeners?,
         ..config
     })
-}
-
-/// Over plain HTTP to an address or name in a network a browser says neither where a GET comes from nor
-/// that it is a browser: there a page can pull with the machine of an allowed caller.
-fn warn_of_browsers(section: &Section<'_>, upstreams: &[Upstream], listeners: &[Listener]) {
-    for (at, listener) in listeners.iter().enumerate() {
-        let access = &listener.access;
-        let is_open = access.tls.is_none() && access.keys.is_none() && access.require_header.is_none();
-        let may_pull = upstreams
-            .iter()
-            .filter(|upstream| upstream.name == listener.upstream)
-            .any(|upstream| match &upstream.rules {
-                Rules::Any => true,
-                Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
-            });
-        if is_open && may_pull && !listener.address.is_local() {
-            section.warn(
-                &format!("listener[{at}]"),
-                "is plain HTTP for other machines with allow as its only gate: a web page in a browser on one of them \
-                 can pull a message with a GET that nothing tells from a program's; set require_header = \"X-Bondgate\", \
-                 keys, or tls",
-            );
-        }
-    }
-}
-
-/// Nothing is kept yet, and nobody should believe that it is.
-fn warn_of_pulls(section: &Section<'_>, upstreams: &[Upstream], spool: &Spool) {
-    let consumes = |upstream: &&Upstream| match &upstream.rules {
-        Rules::Any => false,
-        Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
-    };
-    if let Some(upstream) = upstreams.iter().find(consumes) {
-        let unused = if spool.directory.is_some() {
-            "; spool.directory has no effect yet"
-        } else {
-            ""
-        };
-        section.warn(
-            &format!("upstream.{}.rules", upstream.name),
-            &format!(
-                "a pulled message whose caller leaves before it has it is lost: there is no spool yet{unused}"
-            ),
-        );
-    }
-}
-
-fn judge_addresses(section: &Section<'_>, listeners: &[Listener], admin: &Admin) {
-    let mut seen = vec![&admin.address];
-    for listener in listeners {
-        if seen.contains(&&listener.address) && !listener.address.is_any_port() {
-            section.fault(
-                "listener",
-                format!(
-                    "{} is listened on twice; give each listener (and [admin]) its own",
-                    listener.address
-                ),
-            );
-        }
-        seen.push(&listener.address);
-    }
-}
-
-/// What goes out must not come in again.
-fn judge_loops(section: &Section<'_>, upstreams: &[Upstream], listeners: &[Listener], admin: &Admin) {
-    for upstream in upstreams {
-        for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
-            let mut own = listeners.iter().map(|listener| &listener.address);
-            let found = own.find(|address| address.is_reached_by(endpoint));
-            let found =
-                found.or_else(|| Some(&admin.address).filter(|address| address.is_reached_by(endpoint)));
-            if let Some(address) = found {
-                section.fault(
-                    "upstream",
-                    format!(
-                        "{}.{key} leads back to bondgate itself, which listens on {address}; write the API's own address",
-                        upstream.name
-                    ),
-                );
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod preset;
 mod rule;
 mod secret;
 mod section;
+mod together;
 mod tree;
 mod unit;
 mod upstream;
