@@ -16,6 +16,7 @@
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
 //! | [`process`] | what the process gives up before it does anything |
+//! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
 //! | [`daemon`] | binds everything, runs the parts, stops them in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
@@ -68,6 +69,7 @@ pub mod daemon;
 pub mod fuzzing;
 pub mod process;
 pub mod proxy;
+pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use reqwest::redirect::Policy;
 
-use super::{ConfigArgs, Exit, runtime};
+use super::{ConfigArgs, Exit, load, runtime};
 use crate::config::{Config, Endpoint, SecretSource, Upstream};
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
@@ -26,7 +26,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let config = match args.config.load() {
+    let config = match load(args.config.file().as_deref()) {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };

@@ -6,7 +6,7 @@ mod probe;
 mod run;
 mod simulate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -86,20 +86,25 @@ pub fn main() -> ExitCode {
 }
 
 impl ConfigArgs {
-    /// Reads the configuration, or tells every fault of it.
-    fn load(self) -> Result<Config, Exit> {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            // What is no UTF-8 is none of ours, but for a name that is.
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        });
-        Config::load(find_file(self.config).as_deref(), variables).map_err(|error| {
-            match error.faults.len() {
-                1 => eprintln!("bondgate: {error}"),
-                count => eprintln!("bondgate: {count} faults in the configuration:\n{error}"),
-            }
-            Exit::Configuration
-        })
+    /// The configuration file, where there is one.
+    fn file(self) -> Option<PathBuf> {
+        find_file(self.config)
     }
+}
+
+/// Reads the configuration, or tells every fault of it.
+fn load(file: Option<&Path>) -> Result<Config, Exit> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        // What is no UTF-8 is none of ours, but for a name that is.
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    Config::load(file, variables).map_err(|error| {
+        match error.faults.len() {
+            1 => eprintln!("bondgate: {error}"),
+            count => eprintln!("bondgate: {count} faults in the configuration:\n{error}"),
+        }
+        Exit::Configuration
+    })
 }
 
 /// One thread that does everything but the workers' own work.

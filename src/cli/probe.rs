@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::{ConfigArgs, Exit};
+use super::{ConfigArgs, Exit, load};
 use crate::config::ListenAddress;
 
 /// Ask a running daemon whether it lives or is ready; exit code 0 means yes
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {
     let address = match args.address {
         Some(address) => address,
-        None => match args.config.load() {
+        None => match load(args.config.file().as_deref()) {
             Ok(config) if config.admin.tls.is_some() => {
                 bail!("the admin listener speaks TLS, which probe does not")
             }

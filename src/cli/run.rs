@@ -2,8 +2,9 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArgs, Exit, runtime};
+use super::{ConfigArgs, Exit, load, runtime};
 use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
+use crate::sandbox::Sandbox;
 use crate::telemetry;
 use crate::token::Clock;
 
@@ -40,7 +41,8 @@ impl StopSignals for Signals {
 }
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
-    let config = match args.load() {
+    let file = args.file();
+    let config = match load(file.as_deref()) {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
@@ -48,7 +50,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         eprintln!("bondgate: {:#}", anyhow::Error::new(error));
         return Ok(Exit::Configuration);
     }
-    let daemon = match Daemon::bind(config, &Clock::default()) {
+    let daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon,
         Err(error) => {
             return Ok(refused(
@@ -57,6 +59,8 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
             ));
         }
     };
+    // Every socket is bound, and no other thread runs yet: not even the runtime's.
+    let _sandbox = Sandbox::enter(&config, file.as_deref());
     let runtime = runtime()?;
     let outcome = runtime.block_on(async { daemon.run(Signals::new()?).await })?;
     // A worker that was cut short is not waited for.

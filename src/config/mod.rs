@@ -70,6 +70,8 @@ pub struct Server {
     pub drain: Duration,
     /// The part of it at the start in which callers are told and still served.
     pub lame_duck: Duration,
+    /// Whether the daemon gives up what it has no use for, where the system can do that.
+    pub sandbox: bool,
 }
 
 /// Bounds on callers, over all listeners.
@@ -133,6 +135,7 @@ impl Server {
             workers: section.or("workers", "0"),
             drain: section.or::<Span>("drain", "\"25s\"").0,
             lame_duck: section.or::<Span>("lame_duck", "\"2s\"").0,
+            sandbox: section.or("sandbox", "true"),
         };
         if server.lame_duck > server.drain {
             section.fault("lame_duck", "is longer than drain, which it is a part of");

@@ -1,5 +1,7 @@
 //! The way out of a corporate network, for the token call and the API call alike.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Uri};
@@ -41,6 +43,15 @@ pub enum OutboundError {
 }
 
 impl OutboundProxy {
+    /// The file that holds its URL, where one does.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Direct | Self::Environment => None,
+            Self::Url(source) => source.path(),
+        }
+    }
+
     /// The way to an endpoint; nothing where it is reached directly.
     pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, OutboundError> {
         let matcher = match self {

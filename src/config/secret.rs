@@ -56,9 +56,8 @@ impl SecretSource {
                 SecretString::from(std::env::var(name).map_err(|_| SecretError::Environment(name.clone()))?)
             }
             Self::Credential(name) => {
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| SecretError::Credential(name.clone()))?;
-                file(PathBuf::from(directory).join(name))?
+                let directory = credentials().ok_or_else(|| SecretError::Credential(name.clone()))?;
+                file(directory.join(name))?
             }
         };
         if secret.expose_secret().is_empty() {
@@ -66,6 +65,21 @@ impl SecretSource {
         }
         Ok(secret)
     }
+
+    /// The file that holds it, where one does.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Credential(name) => credentials().map(|directory| directory.join(name)),
+            Self::Inline(_) | Self::Environment(_) => None,
+        }
+    }
+}
+
+/// Where systemd puts credentials.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// More than any secret, key list or proxy URL has: what is longer is another file.
