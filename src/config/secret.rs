@@ -85,9 +85,16 @@ fn credentials() -> Option<PathBuf> {
 /// More than any secret, key list or proxy URL has: what is longer is another file.
 const LONGEST: u64 = 1 << 20;
 
+const DENIED: &str = "permission denied; let bondgate's user read it, and restart bondgate where it leads to another \
+directory than at the start, since its sandbox holds to that one";
+
 fn file(path: PathBuf) -> Result<SecretString, SecretError> {
     let text = match read(&path) {
         Ok(text) => text,
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let source = io::Error::new(source.kind(), DENIED);
+            return Err(SecretError::File { path, source });
+        }
         Err(source) => return Err(SecretError::File { path, source }),
     };
     let text = match text.strip_suffix('\n') {

@@ -285,6 +285,19 @@ impl<'a> Section<'a> {
         });
     }
 
+    /// The environment variable that a key's value comes from, where one does.
+    pub(super) fn variable(&self, key: &str) -> Option<String> {
+        match &self.table?.get(key)?.origin {
+            Origin::Environment(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    /// The last part of its path: `cisco` of `upstream.cisco`.
+    pub(super) fn name(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
     /// Something that works and should be known.
     pub(super) fn warn(&self, key: &str, what: &str) {
         self.report

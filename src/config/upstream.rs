@@ -97,8 +97,8 @@ impl Upstream {
         let preset = chosen_preset(&mut section, presets);
         let client_id = section.identifier("client_id");
         let client_secret = section.secret("client_secret");
-        if let Some(SecretSource::Inline(_)) = client_secret {
-            section.warn("client_secret", "stands in the configuration itself; keep it in a file of its own: client_secret = { file = \"/path\" }");
+        if let Some(source) = &client_secret {
+            warn_of_place(&section, "client_secret", source);
         }
         for key in ["client_id", "client_secret"] {
             if !section.has(key) {
@@ -208,6 +208,39 @@ fn chosen_preset<'a>(
     found.map(|(known, _)| *known)
 }
 
+/// A secret is best in a file: it can be replaced while bondgate runs, and nobody comes across it.
+fn warn_of_place(section: &Section<'_>, key: &'static str, source: &SecretSource) {
+    let variable = match source {
+        SecretSource::File(_) | SecretSource::Credential(_) => return,
+        SecretSource::Inline(_) => section.variable(key),
+        SecretSource::Environment(name) => Some(name.clone()),
+    };
+    let Some(variable) = variable else {
+        let what = format!(
+            "stands in the configuration itself; keep it in a file of its own: {key} = {{ file = \"/path\" }}"
+        );
+        return section.warn(key, &what);
+    };
+    let mend = match variable.as_str() {
+        "BONDGATE_CLIENT_SECRET" => "BONDGATE_CLIENT_SECRET_FILE=/path".to_owned(),
+        name => {
+            let upstream = section.name().to_uppercase().replace('-', "_");
+            let mend = format!(
+                "BONDGATE__UPSTREAM__{upstream}__{}__FILE=/path",
+                key.to_uppercase()
+            );
+            format!("{mend} in place of {name}")
+        }
+    };
+    section.warn(
+        key,
+        &format!(
+            "stands in the environment ({variable}), which whoever looks at the process or its container's settings \
+             sees and which cannot change while bondgate runs; keep it in a file: {mend}"
+        ),
+    );
+}
+
 fn outbound_proxy(section: &mut Section<'_>) -> OutboundProxy {
     use secrecy::ExposeSecret;
 
@@ -220,7 +253,16 @@ fn outbound_proxy(section: &mut Section<'_>) -> OutboundProxy {
             section.fault("proxy", "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", or { file = \"/path\" }");
             OutboundProxy::Direct
         }
-        Some(source) => OutboundProxy::Url(source),
+        Some(source) => {
+            let holds_password = match &source {
+                SecretSource::Inline(text) => text.expose_secret().contains('@'),
+                _ => true,
+            };
+            if holds_password {
+                warn_of_place(section, "proxy", &source);
+            }
+            OutboundProxy::Url(source)
+        }
     }
 }
 
@@ -238,5 +280,63 @@ fn judge_scheme(section: &Section<'_>, key: &str, endpoint: &Endpoint, unsafe_pl
             key,
             "is plain http to another machine; unsafe_plain_http allows loopback addresses only",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn a_secret_that_is_in_no_file_is_warned_about_with_the_way_into_one() {
+        let warned = |client_secret: &str, set: &[(&str, &str)]| {
+            let text = format!(
+                "[upstream.sb-stage]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n{client_secret}\n"
+            );
+            let set = set
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let config = Config::parse(&text, "f", set).unwrap();
+            config.warnings.join("\n")
+        };
+        let file = "client_secret = { file = \"/s\" }";
+        for (client_secret, set, told) in [
+            (
+                "client_secret = \"hunter2\"",
+                &[][..],
+                "client_secret = { file = \"/path\" }",
+            ),
+            (
+                "",
+                &[("BONDGATE_CLIENT_SECRET", "hunter2")],
+                "in a file: BONDGATE_CLIENT_SECRET_FILE=/path",
+            ),
+            (
+                "client_secret = { env = \"SECRET\" }",
+                &[],
+                "BONDGATE__UPSTREAM__SB_STAGE__CLIENT_SECRET__FILE=/path in place of SECRET",
+            ),
+            (
+                file,
+                &[("BONDGATE_PROXY", "http://user:hunter2@proxy:3128")],
+                "BONDGATE__UPSTREAM__SB_STAGE__PROXY__FILE=/path in place of BONDGATE_PROXY",
+            ),
+        ] {
+            let warnings = warned(client_secret, set);
+            assert!(
+                warnings.contains(told) && !warnings.contains("hunter2"),
+                "{told}: {warnings}"
+            );
+        }
+        for (client_secret, set) in [
+            (file, &[][..]),
+            (file, &[("BONDGATE_PROXY", "http://proxy:3128")]),
+            ("", &[("BONDGATE_CLIENT_SECRET_FILE", "/s")]),
+        ] {
+            assert!(
+                !warned(client_secret, set).contains("in a file"),
+                "{client_secret} {set:?}"
+            );
+        }
     }
 }

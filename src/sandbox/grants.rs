@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{Config, ServerTls};
+use crate::config::{Config, SecretSource, ServerTls};
 
 /// What stays open. Directories are meant with all that is beneath them.
 #[derive(Clone, Debug, Default)]
@@ -200,7 +200,7 @@ fn files(config: &Config) -> Vec<(String, PathBuf)> {
         files.extend(proxy.into_iter().chain(ca_file));
     }
     for (at, listener) in config.listeners.iter().enumerate() {
-        let keys = listener.access.keys.as_ref().and_then(|keys| keys.path());
+        let keys = listener.access.keys.as_ref().and_then(SecretSource::path);
         files.extend(keys.map(|path| (format!("listener[{at}].keys"), path)));
         files.extend(tls_files(
             &format!("listener[{at}]"),

@@ -10,7 +10,8 @@ mod calls;
 #[cfg(target_os = "linux")]
 mod files;
 mod grants;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::path::Path;

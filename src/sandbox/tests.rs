@@ -25,7 +25,8 @@ fn directory() -> (TempDir, PathBuf) {
 fn config(secret: &Path, more: &str) -> Config {
     let text = format!(
         "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n\
-         client_secret = {{ file = {secret:?} }}\n{more}\n"
+         client_secret = {{ file = \"{}\" }}\n{more}\n",
+        secret.display()
     );
     Config::parse(&text, "bondgate.toml", []).unwrap()
 }
@@ -138,7 +139,7 @@ fn a_secret_behind_a_swapped_link_is_read() {
 fn the_spool_alone_is_written_in() {
     let (_own, secret) = directory();
     let spool = tempfile::tempdir().unwrap();
-    let more = format!("[spool]\ndirectory = {:?}", spool.path());
+    let more = format!("[spool]\ndirectory = \"{}\"", spool.path().display());
     let path = spool.path().to_owned();
     inside(config(&secret, &more), move |_| {
         fs::create_dir(path.join("queue")).unwrap();

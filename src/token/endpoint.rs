@@ -1,6 +1,7 @@
 //! The real source of tokens: one request to the identity service, whatever the shape.
 
 use std::error::Error as _;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The mend of a network's troubles, which are many.
 const WALK: &str =
     "bondgate check --live finds out whether it is the name, the proxy, a firewall or a certificate";
+
+/// The mend of a connection that this machine does not let out.
+const ANOTHER_PORT: &str = "where the outbound proxy has another port than at the start, restart bondgate, since its \
+sandbox holds to that one";
 
 /// What a fetch takes from files, the environment or systemd.
 struct Credentials {
@@ -189,13 +194,17 @@ impl TokenEndpoint {
         let error = error.without_url();
         let mut reason = error.to_string();
         let mut cause = error.source();
+        let mut is_denied = false;
         while let Some(deeper) = cause {
             reason = deeper.to_string();
+            let system = deeper.downcast_ref::<io::Error>();
+            is_denied |= system.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
             cause = deeper.source();
         }
+        let mend = if is_denied { ANOTHER_PORT } else { WALK };
         FetchError::new(
             FetchErrorKind::Network,
-            format!("cannot reach {}: {reason}; {WALK}", self.place()),
+            format!("cannot reach {}: {reason}; {mend}", self.place()),
         )
     }
 }

@@ -29,6 +29,7 @@ mod outage;
 mod raw_upstream;
 mod refusals;
 mod rotation;
+mod sandbox;
 mod secrets;
 mod shutdown;
 mod tokens;
