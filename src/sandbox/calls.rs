@@ -60,7 +60,7 @@ mod filters {
         libc::SYS_unshare,
         // The kernel itself, and what its bugs are reached by.
         libc::SYS_kexec_load,
-        libc::SYS_kexec_file_load,
+        KEXEC_FILE_LOAD,
         libc::SYS_init_module,
         libc::SYS_finit_module,
         libc::SYS_delete_module,
@@ -91,6 +91,9 @@ mod filters {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_modify_ldt,
     ];
+
+    /// libc does not name it on every target.
+    const KEXEC_FILE_LOAD: c_long = if cfg!(target_arch = "x86_64") { 320 } else { 294 };
 
     /// The namespaces that `clone` can make; threads and plain children are made without.
     const NAMESPACES: &[libc::c_int] = &[
