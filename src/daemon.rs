@@ -11,6 +11,7 @@ use crate::admin::{self, Facts};
 use crate::config::{Config, ListenAddress};
 use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
 use crate::server::{self, Listener, Phase, Shared, UnixAccess};
+use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
@@ -26,6 +27,7 @@ pub struct Daemon {
     proxies: Vec<Proxy>,
     refreshers: Vec<Refresher<TokenEndpoint>>,
     readiness: Readiness,
+    spool: Spool,
     shared: Shared,
     stop: watch::Sender<Phase>,
 }
@@ -42,6 +44,9 @@ pub enum StartError {
     /// A listener cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
     /// An inherited socket can be reached from other machines.
     #[error(
         "{0} was handed over on an address that other machines can reach, and nothing says who may; set allow, keys or \
@@ -57,6 +62,8 @@ pub enum Outcome {
     Drained,
     /// The deadline, or a second signal, cut something short.
     Forced,
+    /// Everything was finished, but pulled messages that were in memory alone are gone.
+    Lost,
     /// A part that should run for ever ended.
     Failed,
 }
@@ -77,6 +84,7 @@ impl Daemon {
         let (stop, stopping) = server::stopping();
         let in_flight = InFlight::new(&config.limits);
         let budget = ReplayBudget::default();
+        let spool = Spool::open(&config.spool, metrics.clone())?;
         let mut refreshers = Vec::new();
         let mut readers = Vec::new();
         let mut clients = Vec::new();
@@ -118,6 +126,7 @@ impl Daemon {
                 tokens: readers[at].1.clone(),
                 in_flight: in_flight.clone(),
                 budget: budget.clone(),
+                spool: spool.clone(),
                 metrics: metrics.clone(),
                 admin: format!("http://{}/", admin.name()),
                 stop: stopping.clone(),
@@ -148,6 +157,7 @@ impl Daemon {
             proxies,
             refreshers,
             readiness,
+            spool,
             shared,
             stop,
         })
@@ -177,6 +187,7 @@ impl Daemon {
         for warning in &self.config.warnings {
             tracing::warn!("{warning}");
         }
+        self.spool.start(tokio::runtime::Handle::current());
         let mut parts = JoinSet::new();
         for refresher in self.refreshers {
             parts.spawn(async move {
@@ -246,11 +257,20 @@ impl Daemon {
             Some(ended) = parts.join_next() => return Ok(failed(ended.unwrap_or("a part"))),
             Some(_) = workers.join_next() => return Ok(failed("worker")),
         }
-        let outcome = drain(&self.config, &self.stop, &mut workers, &mut signals).await;
+        let outcome = drain(&self.config, &self.stop, &mut workers, &self.spool, &mut signals).await;
         let _ = admin_stop.send(Phase::Deadline);
-        match outcome {
-            Outcome::Drained => tracing::info!("drained, nothing was cut short"),
-            Outcome::Forced | Outcome::Failed => tracing::warn!("stopped before everything was finished"),
+        if outcome == Outcome::Drained {
+            tracing::info!("drained, nothing was cut short");
+        } else {
+            tracing::warn!("stopped before everything was finished");
+        }
+        let lost = self.spool.undelivered();
+        if lost > 0 {
+            tracing::error!(
+                lost,
+                "pulled messages that no caller took were held in memory and are gone; set spool.directory"
+            );
+            return Ok(Outcome::Lost);
         }
         Ok(outcome)
     }
@@ -319,6 +339,7 @@ async fn drain(
     config: &Config,
     stop: &watch::Sender<Phase>,
     workers: &mut Workers,
+    spool: &Spool,
     signals: &mut impl StopSignals,
 ) -> Outcome {
     let (drain, lame_duck) = (config.server.drain, config.server.lame_duck);
@@ -331,6 +352,7 @@ async fn drain(
         tokio::time::sleep(lame_duck).await;
         stop.send_replace(Phase::Draining);
         while workers.join_next().await.is_some() {}
+        spool.settled().await;
     };
     let is_drained = tokio::select! {
         done = tokio::time::timeout(drain, finished) => done.is_ok(),

@@ -13,6 +13,7 @@
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
 //! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
+//! | [`spool`] | pulled messages, until a caller has them |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
 //! | [`process`] | what the process gives up before it does anything |
@@ -21,7 +22,7 @@
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server} → {config, telemetry, tls}`.
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, telemetry, tls}`.
 //! `proxy` and `admin` never see each other. A test holds the whole table.
 //!
 //! There are two kinds of threads. Workers (one a core, at most four) each run their own
@@ -48,6 +49,11 @@
 //! 7. When the answer's last byte is with hyper, the request is logged and counted; when it is flushed,
 //!    the gate lets the next request in.
 //!
+//! On a consuming route the request takes another way from 4 on: the spool gives it the oldest message that no
+//! caller has, or pulls one in a task of the control thread, which writes the answer down to its end before
+//! the caller gets any of it. The gate hears what becomes of it: acknowledged and followed by another request
+//! or an end, it is delivered; else the next request gets it.
+//!
 //! # Life of a token
 //!
 //! 1. The refresher reads client id and secret from where they are, each time, and sends them in the
@@ -72,6 +78,7 @@ pub mod proxy;
 pub mod sandbox;
 pub mod server;
 pub mod simulator;
+pub mod spool;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

@@ -5,6 +5,7 @@ mod demo;
 mod probe;
 mod run;
 mod simulate;
+mod spool;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Simulate(Box<simulate::SimulateArgs>),
     Probe(probe::ProbeArgs),
+    Spool(spool::SpoolArgs),
 }
 
 /// Where the configuration is
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
             Ok(Exit::Done)
         }),
         Command::Probe(args) => probe::run(args),
+        Command::Spool(args) => spool::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("bondgate: {error:#}");

@@ -91,6 +91,6 @@ pub(super) fn refused(error: StartError, mend: &str) -> Exit {
 pub(super) fn exit(outcome: Outcome) -> Exit {
     match outcome {
         Outcome::Drained => Exit::Done,
-        Outcome::Forced | Outcome::Failed => Exit::Failed,
+        Outcome::Forced | Outcome::Lost | Outcome::Failed => Exit::Failed,
     }
 }

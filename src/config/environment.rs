@@ -41,6 +41,11 @@ pub(super) struct Overlay {
 /// Sets what the variables say into `root`.
 pub(super) fn overlay(root: &mut Table, variables: impl IntoIterator<Item = (String, String)>) -> Overlay {
     let mut found = Overlay::default();
+    let variables: Vec<_> = variables.into_iter().collect();
+    let state = variables
+        .iter()
+        .find(|(name, _)| name == STATE_DIRECTORY)
+        .cloned();
     let mut variables: Vec<_> = variables
         .into_iter()
         .filter(|(name, _)| name.starts_with("BONDGATE_"))
@@ -72,7 +77,33 @@ pub(super) fn overlay(root: &mut Table, variables: impl IntoIterator<Item = (Str
             found.fault(&name, &what);
         }
     }
+    if let Some((name, value)) = state {
+        set_state_directory(root, &name, &value);
+    }
     found
+}
+
+/// What systemd makes for `StateDirectory=`: the spool's place, where nothing says another.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+fn set_state_directory(root: &mut Table, name: &str, value: &str) {
+    let is_set = match root.get("spool").map(|entry| &entry.node) {
+        None => false,
+        Some(Node::Table(spool)) => spool.contains_key("directory"),
+        Some(_) => true,
+    };
+    // systemd separates several by colons.
+    if let Some(first) = value
+        .split(':')
+        .next()
+        .filter(|first| !first.is_empty() && !is_set)
+    {
+        let _ = set(
+            root,
+            &["spool".to_owned(), "directory".to_owned()],
+            entry(name, first.to_owned()),
+        );
+    }
 }
 
 impl Overlay {

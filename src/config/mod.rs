@@ -123,6 +123,14 @@ pub enum LogFormat {
 pub struct Spool {
     /// The directory; in memory without one.
     pub directory: Option<PathBuf>,
+    /// Messages that it may hold: nothing is pulled beyond.
+    pub messages: usize,
+    /// Bytes that it may hold on disk: nothing is pulled beyond.
+    pub bytes: u64,
+    /// Bytes that it may hold in memory.
+    pub memory: u64,
+    /// How long a delivered message is kept on disk.
+    pub keep: Duration,
 }
 
 impl Written for LogFormat {
@@ -202,7 +210,23 @@ impl Spool {
     fn read(mut section: Section<'_>) -> Self {
         let spool = Self {
             directory: section.optional("directory"),
+            messages: section.or("messages", "10000"),
+            bytes: section.or::<Size>("bytes", "\"1GiB\"").0,
+            memory: section.or::<Size>("memory", "\"64MiB\"").0,
+            keep: section.or::<Span>("keep", "\"0s\"").0,
         };
+        for (key, is_zero) in [
+            ("messages", spool.messages == 0),
+            ("bytes", spool.bytes == 0),
+            ("memory", spool.memory == 0),
+        ] {
+            if is_zero {
+                section.fault(
+                    key,
+                    "is 0, and nothing could be pulled; leave it out for the default",
+                );
+            }
+        }
         section.finish();
         spool
     }

@@ -2,6 +2,9 @@
 //!
 //! Hosts, paths and the form shape are those of Cisco's Smart Bonding and Support API pages.
 
+use serde::Deserialize as _;
+
+use super::rule::{Rule, Rules};
 use super::tree::{self, Origin, Table};
 
 const SMART_BONDING: &str = r#"
@@ -51,14 +54,45 @@ pub(super) const NAMES: [&str; 4] = [
 
 /// The values that a preset fills; nothing for a name that is none.
 pub(super) fn values(name: &str) -> Option<(&'static str, Table)> {
+    let (name, text) = text(name)?;
+    let (table, errors) = tree::parse(&text, &|_| Origin::Preset(name));
+    debug_assert!(errors.is_empty(), "a preset is TOML");
+    Some((name, table))
+}
+
+/// The rules of a preset: what is known of its requests, whatever else is let through.
+pub(super) fn rules(name: &str) -> Vec<Rule> {
+    let (_, text) = text(name).unwrap_or_default();
+    let mut table: toml::Table = text.parse().expect("a preset is TOML");
+    let rules = table.remove("rules").map(Rules::deserialize);
+    match rules {
+        Some(Ok(Rules::List(rules))) => rules,
+        _ => Vec::new(),
+    }
+}
+
+fn text(name: &str) -> Option<(&'static str, String)> {
     let at = NAMES.iter().position(|known| *known == name)?;
-    let text = [
+    let texts = [
         STAGE.to_owned() + SMART_BONDING,
         PROD.to_owned() + SMART_BONDING,
         SUPPORT.to_owned(),
         String::new(),
     ];
-    let (table, errors) = tree::parse(&text[at], &|_| Origin::Preset(NAMES[at]));
-    debug_assert!(errors.is_empty(), "a preset is TOML");
-    Some((NAMES[at], table))
+    NAMES.into_iter().zip(texts).nth(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_knows_which_of_its_requests_take_a_message() {
+        for name in ["smart-bonding-stage", "smart-bonding-prod"] {
+            let rules = rules(name);
+            assert!(rules.iter().any(|rule| rule.consuming), "{name}");
+        }
+        assert!(!rules("cisco-support").is_empty());
+        assert!(rules("none").is_empty());
+    }
 }

@@ -8,8 +8,9 @@ use super::section::Written;
 /// The requests that are let through to an upstream.
 #[derive(Clone, Debug)]
 pub enum Rules {
-    /// Every method but CONNECT and TRACE, every path.
-    Any,
+    /// Every method but CONNECT and TRACE, every path. The rules are what is known of some of them all
+    /// the same: which take a message off a queue.
+    Any(Vec<Rule>),
     /// What one of the rules names, and nothing else.
     List(Vec<Rule>),
 }
@@ -37,6 +38,15 @@ pub enum PathPattern {
     Exact(String),
     /// Each path that begins with this text, which ends in a slash.
     Below(String),
+}
+
+impl Rules {
+    /// Whether some request takes a message off a queue.
+    #[must_use]
+    pub fn consume(&self) -> bool {
+        let (Self::Any(rules) | Self::List(rules)) = self;
+        rules.iter().any(|rule| rule.consuming)
+    }
 }
 
 impl PathPattern {
@@ -73,11 +83,17 @@ impl TryFrom<RawRule> for Rule {
                 raw.path
             ));
         }
-        let methods = raw
+        let methods: Vec<_> = raw
             .methods
             .iter()
             .map(|name| method(name))
             .collect::<Result<_, _>>()?;
+        if raw.consuming && methods.contains(&Method::HEAD) {
+            return Err(format!(
+                "the rule for {:?} is consuming, and HEAD would take a message and show nothing of it; leave HEAD out",
+                raw.path
+            ));
+        }
         Ok(Self {
             methods,
             path: pattern(&raw.path)?,
@@ -101,7 +117,7 @@ impl<'de> Deserialize<'de> for Rules {
             List(Vec<toml::Value>),
         }
         match Raw::deserialize(deserializer)? {
-            Raw::Word(word) if word == "any" => Ok(Self::Any),
+            Raw::Word(word) if word == "any" => Ok(Self::Any(Vec::new())),
             Raw::List(list) if list.is_empty() => Err(serde::de::Error::custom(
                 "no rule lets nothing through; add one, or write rules = \"any\"",
             )),
@@ -158,7 +174,7 @@ mod tests {
 
     #[test]
     fn rules_are_any_or_a_list_of_methods_and_paths() {
-        assert!(matches!(read(r#""any""#), Ok(Rules::Any)));
+        assert!(matches!(read(r#""any""#), Ok(Rules::Any(_))));
         let Ok(Rules::List(rules)) = read(r#"[{ methods = ["GET"], path = "/a/*", consuming = true }]"#)
         else {
             panic!("a list of rules is taken");
@@ -175,6 +191,10 @@ mod tests {
             (r#"[{ methods = [], path = "/a" }]"#, "methods = [\"GET\"]"),
             (r#"[{ methods = ["get"], path = "/a" }]"#, "capitals"),
             (r#"[{ methods = ["TRACE"], path = "/a" }]"#, "never relayed"),
+            (
+                r#"[{ methods = ["GET", "HEAD"], path = "/a", consuming = true }]"#,
+                "leave HEAD out",
+            ),
             (r#"[{ methods = ["GET"], path = "a" }]"#, "is not a path"),
             (r#"[{ methods = ["GET"], path = "/a*" }]"#, "/prefix/*"),
             (

@@ -34,10 +34,7 @@ fn warn_of_browsers(section: &Section<'_>, upstreams: &[Upstream], listeners: &[
         let may_pull = upstreams
             .iter()
             .filter(|upstream| upstream.name == listener.upstream)
-            .any(|upstream| match &upstream.rules {
-                Rules::Any => true,
-                Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
-            });
+            .any(|upstream| matches!(upstream.rules, Rules::Any(_)) || upstream.rules.consume());
         if is_open && may_pull && !listener.address.is_local() {
             section.warn(
                 &format!("listener[{at}]"),
@@ -49,22 +46,18 @@ fn warn_of_browsers(section: &Section<'_>, upstreams: &[Upstream], listeners: &[
     }
 }
 
-/// Nothing is kept yet, and nobody should believe that it is.
+/// What is only in memory ends with the process.
 fn warn_of_pulls(section: &Section<'_>, upstreams: &[Upstream], spool: &Spool) {
-    let consumes = |upstream: &&Upstream| match &upstream.rules {
-        Rules::Any => false,
-        Rules::List(rules) => rules.iter().any(|rule| rule.consuming),
-    };
-    if let Some(upstream) = upstreams.iter().find(consumes) {
-        let unused = if spool.directory.is_some() {
-            "; spool.directory has no effect yet"
-        } else {
-            ""
-        };
+    let consumes = |upstream: &&Upstream| upstream.rules.consume();
+    if spool.directory.is_none()
+        && let Some(upstream) = upstreams.iter().find(consumes)
+    {
         section.warn(
-            &format!("upstream.{}.rules", upstream.name),
+            "spool.directory",
             &format!(
-                "a pulled message whose caller leaves before it has it is lost: there is no spool yet{unused}"
+                "is not set: messages pulled from {} that no caller took yet are held in memory, and are lost when \
+                 bondgate ends; set it to a directory that stays",
+                upstream.name
             ),
         );
     }

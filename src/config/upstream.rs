@@ -129,7 +129,10 @@ impl Upstream {
         let token_url: Option<Endpoint> = section.optional("token_url");
         let client_auth = section.or("client_auth", "\"form\"");
         let scope = section.or("scope", "\"\"");
-        let rules = section.optional("rules");
+        let mut rules = section.optional("rules");
+        if let (Some(Rules::Any(known)), Some(preset)) = (&mut rules, preset) {
+            *known = preset::rules(preset);
+        }
         let ca_file = section.optional("ca_file");
         let proxy = outbound_proxy(section);
         let timeout = Timeouts::read(section.section("timeout"));

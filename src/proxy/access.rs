@@ -43,6 +43,8 @@ pub(super) struct Caller {
 pub(super) struct Admitted {
     /// On a connection of its own.
     pub(super) is_fresh: bool,
+    /// By way of the spool: its answer takes a message off a queue.
+    pub(super) is_consuming: bool,
 }
 
 struct CallerKey {
@@ -215,7 +217,8 @@ impl AccessPolicy {
             .map_err(|error| Answer::new(StatusCode::BAD_REQUEST, "http_request_error", error.to_string()))?;
         match path.admit(request.method(), &self.rules) {
             Ok(rule) => Ok(Admitted {
-                is_fresh: rule.is_some_and(|rule| rule.fresh || rule.consuming),
+                is_fresh: rule.is_some_and(|rule| rule.fresh),
+                is_consuming: rule.is_some_and(|rule| rule.consuming),
             }),
             Err(_) if path.has_encoded_slash() => Err(ambiguous(PathError::EncodedSlash)),
             Err(methods) if methods.is_empty() => Err(forbidden(format!(

@@ -11,6 +11,7 @@ use http::StatusCode;
 
 use super::upstream::TimedOut;
 use crate::server::Answer;
+use crate::spool::SpoolError;
 use crate::token::Unavailable;
 
 /// A request that was not relayed to its end.
@@ -46,6 +47,21 @@ pub(super) enum ProxyError {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer")]
     Timeout,
+    /// There is no message, and none can be pulled.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The client that a message would be pulled for is not known.
+    #[error("the client's id cannot be read: {0}")]
+    NoClient(String),
+    /// A pull takes longer than its caller may wait.
+    #[error("the pull goes on without its caller")]
+    PullGoesOn,
+    /// Another caller's pull took as long as this one may wait.
+    #[error("another pull is under way")]
+    PullWaits,
+    /// The answer to a pull was not whole.
+    #[error("the answer to a pull broke off")]
+    PullBroken,
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
     Stopping,
@@ -64,6 +80,14 @@ impl From<Answer> for ProxyError {
 }
 
 impl ProxyError {
+    /// Whether the upstream has surely executed nothing.
+    pub(super) fn is_undone(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::NoToken(_) | Self::NotReplayable | Self::Connect(_)
+        )
+    }
+
     /// The answer that the caller gets; `upstream` is the upstream's name in it.
     pub(super) fn into_answer(self, upstream: &str) -> Answer {
         let bad_gateway = |error, what: &str| {
@@ -121,12 +145,56 @@ impl ProxyError {
                 "it read nothing of the request for timeout.idle",
             ),
             Self::Timeout => timeout("http_response_timeout", "it did not answer within timeout.head"),
+            Self::Spool(error) => spool_failure(upstream, &error),
+            Self::NoClient(why) => Answer::unavailable(
+                "proxy_internal_response",
+                format!("{upstream}: the client's id cannot be had: {why}; {UNDONE}"),
+                SOON,
+            ),
+            Self::PullGoesOn => Answer::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "http_response_timeout",
+                format!(
+                    "{upstream}: no message within timeout.head; the pull goes on, and what it brings answers the next one"
+                ),
+            ),
+            Self::PullWaits => Answer::unavailable(
+                "proxy_internal_response",
+                format!("{upstream}: another pull of this queue is under way; {UNDONE}"),
+                SOON,
+            ),
+            Self::PullBroken => Answer::new(
+                StatusCode::BAD_GATEWAY,
+                "http_response_incomplete",
+                format!(
+                    "{upstream}: the message broke off, and may be lost: it is reported in bondgate's log with its time"
+                ),
+            ),
             Self::Stopping => timeout(
                 "proxy_internal_response",
                 "bondgate is stopping and cannot wait any longer",
             ),
         }
     }
+}
+
+fn spool_failure(upstream: &str, error: &SpoolError) -> Answer {
+    let mend = match error {
+        SpoolError::Full { .. } => {
+            "nothing was pulled; let callers take what is held, or see `bondgate spool list`"
+        }
+        SpoolError::Unusable(_) => "nothing was pulled; see that there is room, and that it is writable",
+        SpoolError::Stopping => UNDONE,
+        SpoolError::Broken => {
+            let detail = format!("{upstream}: {error}; {UNKNOWN}");
+            return Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail);
+        }
+    };
+    Answer::unavailable(
+        "proxy_internal_response",
+        format!("{upstream}: {error}; {mend}"),
+        SOON,
+    )
 }
 
 /// A failure and each error below it, what `io::Error`s are wrapped around too: hyper-rustls wraps

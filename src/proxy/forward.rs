@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -93,6 +94,21 @@ impl Forwarder {
         // Where the caller broke off, what the upstream made of that is not the reason.
         let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
         Ok(self.inbound(response))
+    }
+
+    /// The upstream's answer to a request on a consuming route, as the upstream gives it.
+    pub(super) async fn ask(&self, mut parts: Parts, body: Bytes) -> Result<Response<Incoming>, ProxyError> {
+        headers::for_whole_message(&mut parts.headers);
+        if !body.is_empty() {
+            parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        }
+        let kept = KeptBody::of(body.clone());
+        let admitted = Admitted {
+            is_fresh: true,
+            is_consuming: true,
+        };
+        let upload = Upload::from_kept(Whole::from(body));
+        self.exchange(parts, upload, Some(kept), admitted).await
     }
 
     /// `timeout.head` begins when the request's body has ended.
@@ -195,7 +211,8 @@ impl Forwarder {
         }
     }
 
-    fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
+    /// The upstream's answer, made ready for the caller.
+    pub(super) fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);

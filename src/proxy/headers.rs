@@ -1,8 +1,10 @@
 //! Which header fields go through, both ways: strip first, inject last.
 
 use http::header::{
-    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST,
-    PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    PROXY_AUTHENTICATE, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -46,6 +48,26 @@ const CALLERS_OWN: [HeaderName; 12] = [
 
 /// Fields of the upstream that speak to a browser about the upstream's own name.
 const UPSTREAMS_OWN: [HeaderName; 4] = [ALT_SVC, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY];
+
+/// Fields of a request that make an answer part of a message, or none: what is kept for another caller
+/// has to be all of it, and as anybody reads it.
+const ASKS_FOR_PART: [HeaderName; 8] = [
+    ACCEPT_ENCODING,
+    RANGE,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    HeaderName::from_static("a-im"),
+];
+
+/// The fields of a request for a message, without those that ask for less than all of it.
+pub(super) fn for_whole_message(headers: &mut HeaderMap) {
+    for name in &ASKS_FOR_PART {
+        headers.remove(name);
+    }
+}
 
 /// The caller's fields, made ready to be sent upstream but for `Authorization`.
 pub(super) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap {

@@ -9,8 +9,10 @@ mod forward;
 pub mod fuzzed;
 mod headers;
 mod in_flight;
+mod message;
 mod observe;
 mod path;
+mod pull;
 mod replay;
 mod upstream;
 
@@ -26,8 +28,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::access::AccessPolicy;
 use self::forward::Forwarder;
 use self::observe::Observation;
+use self::pull::Puller;
 use crate::config::{self, OutboundError};
 use crate::server::{Answer, Stopping};
+use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 
@@ -62,6 +66,7 @@ struct Shared {
     tls: ClientConfig,
     tokens: TokenReader,
     budget: ReplayBudget,
+    spool: Spool,
     stop: Stopping,
 }
 
@@ -76,6 +81,8 @@ pub struct Parts {
     pub in_flight: InFlight,
     /// The budget over all requests.
     pub budget: ReplayBudget,
+    /// Where pulled messages are kept.
+    pub spool: Spool,
     /// Where requests are counted.
     pub metrics: Arc<Metrics>,
     /// Where a person finds the state of things.
@@ -102,6 +109,7 @@ impl Proxy {
                 tls: parts.tls,
                 tokens: parts.tokens,
                 budget: parts.budget,
+                spool: parts.spool,
                 stop: parts.stop,
             }),
         };
@@ -112,9 +120,17 @@ impl Proxy {
 
     /// The router of one worker, with a connection pool of its own.
     pub fn router(&self) -> Result<Router, ProxyConfigError> {
+        let shared = &self.shared;
+        let puller = Puller::new(
+            &shared.config,
+            self.forwarder()?,
+            shared.spool.clone(),
+            shared.stop.clone(),
+        );
         let worker = Worker {
-            shared: self.shared.clone(),
+            shared: shared.clone(),
             forwarder: Arc::new(self.forwarder()?),
+            puller,
         };
         Ok(Router::new()
             .fallback(move |request| {
@@ -141,6 +157,7 @@ impl Proxy {
 struct Worker {
     shared: Arc<Shared>,
     forwarder: Arc<Forwarder>,
+    puller: Puller,
 }
 
 impl Worker {
@@ -169,7 +186,11 @@ impl Worker {
         let address = caller.address;
         observation.caller(caller);
         observation.hold(self.shared.in_flight.enter(address)?);
-        let forwarded = self.forwarder.forward(request, admitted).await;
+        let forwarded = if admitted.is_consuming {
+            self.puller.take(request).await
+        } else {
+            self.forwarder.forward(request, admitted).await
+        };
         forwarded.map_err(|error| error.into_answer(&self.shared.upstream))
     }
 }

@@ -89,8 +89,11 @@ impl<'a> PlainPath<'a> {
     ) -> Result<Option<&'r Rule>, Vec<&'r http::Method>> {
         let rules = match rules {
             // Nobody has said that the upstream reads an encoded slash as part of a segment.
-            Rules::Any if self.has_encoded_slash => return Err(Vec::new()),
-            Rules::Any => return Ok(None),
+            Rules::Any(_) if self.has_encoded_slash => return Err(Vec::new()),
+            Rules::Any(known) => {
+                let mut matching = known.iter().filter(|rule| self.matches(rule));
+                return Ok(matching.find(|rule| rule.methods.contains(method)));
+            }
             Rules::List(rules) => rules,
         };
         let matching = || rules.iter().filter(|rule| self.matches(rule));
@@ -234,7 +237,7 @@ mod tests {
             let plain = PlainPath::parse(path).unwrap();
             assert!(plain.admit(&http::Method::GET, &rules(true)).is_ok());
             assert!(plain.admit(&http::Method::GET, &rules(false)).is_err());
-            assert!(plain.admit(&http::Method::GET, &Rules::Any).is_err());
+            assert!(plain.admit(&http::Method::GET, &Rules::Any(Vec::new())).is_err());
         }
     }
 

@@ -34,6 +34,12 @@ pub(super) struct Whole {
     _share: Option<Share>,
 }
 
+impl From<Bytes> for Whole {
+    fn from(body: Bytes) -> Self {
+        Self { body, _share: None }
+    }
+}
+
 /// A part of the budget, given back when dropped.
 struct Share {
     budget: ReplayBudget,
@@ -81,6 +87,11 @@ impl Kept {
 }
 
 impl KeptBody {
+    /// A body that is whole already.
+    pub(super) fn of(body: Bytes) -> Self {
+        Self(Arc::new(Mutex::new(Some(Whole::from(body)))))
+    }
+
     /// The whole body, if it passed to its end within the bounds.
     pub(super) fn take(&self) -> Option<Whole> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

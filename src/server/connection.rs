@@ -5,13 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,7 @@ use tower::Service as _;
 use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
+use super::receipt::WithReceipt;
 use super::worker::Shared;
 use super::{Phase, Stopping};
 
@@ -93,8 +95,15 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
             answer.detail
         );
     }
-    gate.close().await;
+    let hurry = async {
+        stop.reached(Phase::Draining).await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    gate.close(hurry).await;
 }
+
+/// How long a drain waits for a caller's sign that it has its answer.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What hyper calls: the router, with the peer known and the gate told when an answer has ended.
 struct Service {
@@ -119,12 +128,18 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             if let Some(fault) = exchange.body_fault() {
                 response = fault.into_response();
             }
+            let receipt = response.extensions_mut().remove::<WithReceipt>();
+            exchange.tell(receipt.and_then(|receipt| receipt.take()));
             if exchange.is_body_open() || stop.phase() >= Phase::LameDuck {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Taken { body, exchange }))
+            Ok(response.map(|body| Taken {
+                is_whole: body.is_end_stream(),
+                body,
+                exchange,
+            }))
         })
     }
 }
@@ -132,12 +147,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 /// An answer's body that tells the gate when hyper is done with it.
 struct Taken {
     body: Body,
+    is_whole: bool,
     exchange: Arc<Exchange>,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.exchange.answer_taken();
+        self.exchange.answer_taken(self.is_whole);
     }
 }
 
@@ -149,7 +165,13 @@ impl http_body::Body for Taken {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.is_whole = match &polled {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            _ => self.is_whole,
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -14,7 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::inherited;
+use super::{inherited, socket};
 use crate::config::ListenAddress;
 
 /// Sockets that listen, for one listener of the configuration.
@@ -210,6 +211,15 @@ fn group_id(name: &str) -> Result<u32, BindError> {
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close a reset, which no caller takes for a clean end.
     fn reset(&self);
+
+    /// Bytes that were written and that the caller's system has not acknowledged.
+    fn unacknowledged(&self) -> usize;
+
+    /// Bytes that have come and were not read.
+    fn unread(&self) -> u64;
+
+    /// Whether the caller's system broke the connection off.
+    fn is_reset(&self) -> bool;
 }
 
 /// A connection of any kind.
@@ -219,7 +229,29 @@ pub(super) enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
+impl Stream {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Wire for Stream {
+    fn unacknowledged(&self) -> usize {
+        socket::unacknowledged(self.descriptor())
+    }
+
+    fn unread(&self) -> u64 {
+        socket::unread(self.descriptor())
+    }
+
+    fn is_reset(&self) -> bool {
+        socket::is_reset(self.descriptor())
+    }
+
     fn reset(&self) {
         let socket = match self {
             Self::Tcp(stream) => SockRef::from(stream),

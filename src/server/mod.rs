@@ -8,6 +8,8 @@ mod gate;
 mod inherited;
 mod listener;
 mod peer;
+mod receipt;
+mod socket;
 mod worker;
 
 use tokio::sync::watch;
@@ -18,6 +20,7 @@ pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, UnixAccess};
 pub use self::peer::Peer;
+pub use self::receipt::{Receipt, WithReceipt};
 pub use self::worker::{MakeApp, Shared, serve, start};
 
 /// How far a stop has come.

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::spool::SpoolMetrics;
+
 /// Every number that the daemon keeps.
 pub struct Metrics {
     registry: Registry,
@@ -28,6 +30,8 @@ pub struct Metrics {
     token_expiry: Family<UpstreamLabel, Gauge<f64, AtomicU64>>,
     clock_skew: Family<UpstreamLabel, Gauge>,
     replays: Family<UpstreamLabel, Counter>,
+    /// What became of pulled messages.
+    pub spool: SpoolMetrics,
 }
 
 /// The numbers of one upstream.
@@ -102,6 +106,7 @@ impl Metrics {
             token_expiry: Family::default(),
             clock_skew: Family::default(),
             replays: Family::default(),
+            spool: SpoolMetrics::register(&mut registry),
             registry: Registry::default(),
         };
         let version = [("version".into(), env!("CARGO_PKG_VERSION").into())];

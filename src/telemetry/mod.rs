@@ -1,6 +1,7 @@
 //! What the daemon tells its operator: logs here, numbers in [`metrics`].
 
 pub mod metrics;
+mod spool;
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};

@@ -32,6 +32,7 @@ mod rotation;
 mod sandbox;
 mod secrets;
 mod shutdown;
+mod spool;
 mod tokens;
 mod transfers;
 mod wire;

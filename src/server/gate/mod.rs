@@ -8,16 +8,18 @@
 //! Between requests an idle connection is parked: hyper is told that input has ended, its state is
 //! dropped, and the gate alone waits for the next head.
 
+mod exchange;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
+mod handed;
 mod head;
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,19 +28,13 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+pub(super) use self::exchange::Exchange;
 use self::framing::{BodyError, Framing};
+use self::handed::Handed;
 use self::head::Examined;
 use super::answer::Answer;
 use super::listener::Wire;
 use crate::config::Limits;
-
-/// What the gate and the service above hyper tell each other of the exchange at hand.
-#[derive(Default)]
-pub(super) struct Exchange {
-    is_body_open: AtomicBool,
-    answered: AtomicBool,
-    fault: AtomicU8,
-}
 
 /// A caller's connection as hyper may see it.
 #[allow(clippy::struct_excessive_bools)] // Each is a fact of its own: the state that excludes is `phase`.
@@ -62,6 +58,9 @@ pub(super) struct Gate<S> {
     is_parked: bool,
     is_answer_flushed: bool,
     is_reader_waiting: bool,
+    /// Whether what comes next was sent before the last answer was out.
+    is_input_stale: bool,
+    handed: Handed,
 }
 
 enum Phase {
@@ -101,30 +100,6 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
 
-impl Exchange {
-    /// The answer's body is with hyper to its end.
-    pub(super) fn answer_taken(&self) {
-        self.answered.store(true, Ordering::Release);
-    }
-
-    /// Whether some of the request's body has not gone to hyper yet. An answer at that time is the
-    /// connection's last one, and says so.
-    pub(super) fn is_body_open(&self) -> bool {
-        self.is_body_open.load(Ordering::Acquire)
-    }
-
-    /// The answer for a request whose body turned out to be none.
-    pub(super) fn body_fault(&self) -> Option<Answer> {
-        match self.fault.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(head::malformed(
-                "the request's body is not chunked as HTTP/1.1 has it",
-            )),
-            _ => Some(head::body_too_long()),
-        }
-    }
-}
-
 impl<S: Wire> Gate<S> {
     pub(super) fn new(stream: S, limits: Limits, exchange: Arc<Exchange>) -> Self {
         Self {
@@ -143,6 +118,8 @@ impl<S: Wire> Gate<S> {
             is_parked: false,
             is_answer_flushed: false,
             is_reader_waiting: false,
+            is_input_stale: false,
+            handed: Handed::default(),
             limits,
         }
     }
@@ -173,7 +150,9 @@ impl<S: Wire> Gate<S> {
 
     /// Tells a refusal, if there is one, and ends the connection so that the caller can still read
     /// what was sent: closing over unread input would reset it away.
-    pub(super) async fn close(mut self) {
+    ///
+    /// Where the fate of an answer is open, the caller is heard out, until `hurry` resolves.
+    pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) {
         let is_unread =
             self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
         let told = async {
@@ -185,11 +164,38 @@ impl<S: Wire> Gate<S> {
         let Ok(Ok(())) = tokio::time::timeout(LINGER, told).await else {
             return;
         };
+        if !self.handed.is_empty() {
+            tokio::select! {
+                () = self.hear_out() => {}
+                () = hurry => {}
+            }
+            self.handed.end(&self.stream);
+        }
         if is_unread && !self.is_eof {
             let mut stream = self.stream.take(LINGER_BYTES as u64);
             let mut nowhere = tokio::io::sink();
             let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
         }
+    }
+
+    /// Resolves when it is known what became of every answer, as far as it can be.
+    async fn hear_out(&mut self) {
+        std::future::poll_fn(|cx| {
+            while !self.handed.is_empty() && !self.is_eof {
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(_)) => self.input.clear(),
+                    Poll::Ready(Err(_)) => self.is_eof = true,
+                    Poll::Pending => break,
+                }
+            }
+            self.handed.poll(cx, &self.stream);
+            if self.handed.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Ends a connection in the middle of an answer, so that the caller can tell: where only the
@@ -236,6 +242,7 @@ impl<S: Wire> Gate<S> {
                     return Poll::Ready(Next::End);
                 }
                 Poll::Pending => {
+                    self.handed.poll(cx, &self.stream);
                     ready!(self.timer.as_mut().poll(cx));
                     return Poll::Ready(self.time_is_up());
                 }
@@ -291,12 +298,26 @@ impl<S: Wire> Gate<S> {
         }
         let mut room = [const { MaybeUninit::uninit() }; 4096];
         let mut read = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+            // TLS without its last word is an end all the same, once every answer was whole.
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                self.handed.sign(&self.stream);
+            }
+            self.handed.fail();
+            return Poll::Ready(Err(error));
+        }
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
         self.input.extend_from_slice(read.filled());
         self.is_eof = read.filled().is_empty();
+        if !self.handed.is_empty() {
+            if self.is_input_stale {
+                self.is_input_stale = self.stream.unread() > 0;
+            } else {
+                self.handed.sign(&self.stream);
+            }
+        }
         Poll::Ready(Ok(read.filled().len()))
     }
 
@@ -349,9 +370,27 @@ impl<S: Wire> Gate<S> {
     /// for later, up to one head.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_eof && self.input.len() < self.limits.head {
-            ready!(self.poll_fill(cx))?;
+            match self.poll_fill(cx) {
+                Poll::Ready(filled) => filled?,
+                Poll::Pending => break,
+            };
         }
+        self.handed.poll(cx, &self.stream);
         Poll::Pending
+    }
+
+    /// Somebody may want to hear what becomes of the answer that is written now.
+    fn begin_answer(&mut self) {
+        if let Some(receipt) = self.exchange.take_receipt() {
+            self.handed.begin(receipt);
+        }
+    }
+
+    fn end_answer(&mut self) {
+        if !self.handed.is_empty() && self.exchange.is_whole.load(Ordering::Acquire) {
+            self.is_input_stale = !self.input.is_empty() || self.stream.unread() > 0;
+            self.handed.written(&self.stream);
+        }
     }
 
     fn take_turn(&mut self) {
@@ -392,6 +431,7 @@ impl<S: Wire> AsyncRead for Gate<S> {
 
 impl<S: Wire> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.begin_answer();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -400,6 +440,7 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begin_answer();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -412,6 +453,7 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if !self.is_answer_flushed && self.exchange.answered.load(Ordering::Acquire) {
             self.is_answer_flushed = true;
+            self.end_answer();
             if self.is_reader_waiting {
                 // hyper does not read again unasked after a read that was pending.
                 self.is_reader_waiting = false;

@@ -1,0 +1,298 @@
+//! Requests on consuming routes: their answer takes a message off a queue, so it comes by way of the
+//! spool, and never goes out before it is written down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::Instant;
+
+use super::body::{Download, Upload};
+use super::error::ProxyError;
+use super::forward::Forwarder;
+use super::headers;
+use super::message::{MessageBody, Resumed};
+use crate::config::{self, SecretSource, Timeouts};
+use crate::server::{Answer, Phase, Receipt, Stopping, WithReceipt};
+use crate::spool::{Claim, Head, Intake, Key, Pulled, Spool, SpoolError, Taken, TooLarge};
+
+/// Answers requests on the consuming routes of one upstream.
+#[derive(Clone)]
+pub(super) struct Puller {
+    forwarder: Arc<Forwarder>,
+    spool: Spool,
+    authority: String,
+    client_id: SecretSource,
+    timeout: Timeouts,
+    stop: Stopping,
+}
+
+/// When a message was first pulled, on one that was not pulled for the request at hand.
+const REDELIVERED: HeaderName = HeaderName::from_static("bondgate-redelivered");
+/// The most that a request for a message may hold.
+const LONGEST_REQUEST: usize = 1 << 20;
+/// A longer answer is never the word of an empty queue.
+const LONGEST_WORD: usize = 4 << 10;
+/// How long reading the client's id may take.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
+impl Puller {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        forwarder: Forwarder,
+        spool: Spool,
+        stop: Stopping,
+    ) -> Self {
+        Self {
+            forwarder: Arc::new(forwarder),
+            spool,
+            authority: upstream.url.authority().to_string(),
+            client_id: upstream.client_id.clone(),
+            timeout: upstream.timeout,
+            stop,
+        }
+    }
+
+    /// A message for a caller, or what the upstream says in place of one.
+    ///
+    /// `timeout.head` ends the caller's wait. A pull that has begun goes on without it, and its message
+    /// answers the next request.
+    pub(super) async fn take(&self, request: Request<Body>) -> Result<Response<Body>, ProxyError> {
+        let (parts, body) = request.into_parts();
+        let body = self.whole(body).await?;
+        let is_sent = Arc::new(AtomicBool::new(false));
+        let (mut stop, until) = (self.stop.clone(), self.stop.clone());
+        let taken = async {
+            let key = Key {
+                authority: self.authority.clone(),
+                client_id: self.client_id().await?,
+                route: parts.uri.path().to_owned(),
+            };
+            let method = parts.method.clone();
+            let may_pull = || until.phase() < Phase::Draining;
+            let (puller, is_sent) = (self.clone(), is_sent.clone());
+            let pull = move |intake| puller.pull(parts, body, intake, is_sent);
+            let taken = self.spool.take(key, &method, may_pull, pull).await;
+            match taken.map_err(ProxyError::Spool)? {
+                Taken::Message(claim) => deliver(*claim),
+                Taken::Other(answer) => answer,
+            }
+        };
+        let unanswered = |sent, unsent| {
+            if is_sent.load(Ordering::Acquire) {
+                sent
+            } else {
+                unsent
+            }
+        };
+        tokio::select! {
+            taken = taken => taken,
+            () = tokio::time::sleep(self.timeout.head) => {
+                Err(unanswered(ProxyError::PullGoesOn, ProxyError::PullWaits))
+            }
+            () = stop.reached(Phase::Deadline) => {
+                Err(unanswered(ProxyError::Stopping, ProxyError::Spool(SpoolError::Stopping)))
+            }
+        }
+    }
+
+    /// The whole body of a request: what is sent must not depend on the caller's staying.
+    async fn whole(&self, body: Body) -> Result<Bytes, ProxyError> {
+        let upload = Upload::from_caller(body, self.timeout.idle, None);
+        let progress = upload.progress();
+        match Limited::new(upload, LONGEST_REQUEST).collect().await {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(Answer::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http_request_error",
+                "the body of a request for a message may hold up to 1 MiB",
+            ))),
+            Err(_) => Err(progress.fault().unwrap_or(ProxyError::Body)),
+        }
+    }
+
+    async fn client_id(&self) -> Result<String, ProxyError> {
+        use secrecy::ExposeSecret as _;
+        let source = self.client_id.clone();
+        let read = tokio::task::spawn_blocking(move || source.load());
+        let read = tokio::time::timeout(LONGEST_READ, read).await;
+        match read {
+            Ok(Ok(Ok(id))) => Ok(id.expose_secret().to_owned()),
+            Ok(Ok(Err(error))) => Err(ProxyError::NoClient(error.to_string())),
+            _ => Err(ProxyError::NoClient("reading it does not return".to_owned())),
+        }
+    }
+
+    /// One pull, to its end.
+    async fn pull(
+        self,
+        parts: Parts,
+        body: Bytes,
+        intake: Intake,
+        is_sent: Arc<AtomicBool>,
+    ) -> Pulled<Result<Response<Body>, ProxyError>> {
+        let deadline = Instant::now() + self.timeout.pull;
+        is_sent.store(true, Ordering::Release);
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, body)).await;
+        let response = match asked.unwrap_or(Err(ProxyError::Timeout)) {
+            Ok(response) => response,
+            Err(error) => {
+                if error.is_undone() {
+                    is_sent.store(false, Ordering::Release);
+                    intake.discard().await;
+                } else {
+                    intake.lose(&error.to_string()).await;
+                }
+                return Pulled::Other(Err(error));
+            }
+        };
+        if !response.status().is_success() || response.body().is_end_stream() {
+            intake.discard().await;
+            return Pulled::Other(Ok(self.forwarder.inbound(response)));
+        }
+        let (mut parts, body) = response.into_parts();
+        parts.headers = headers::inbound(parts.headers);
+        parts.headers.remove(CONTENT_LENGTH);
+        let head = Head {
+            status: parts.status,
+            headers: parts.headers,
+        };
+        take_in(intake, head, Download::new(body, self.timeout.idle), deadline).await
+    }
+}
+
+/// Writes an answer down as it comes, and judges what it is once it is whole.
+async fn take_in(
+    mut intake: Intake,
+    head: Head,
+    mut body: Download,
+    deadline: Instant,
+) -> Pulled<Result<Response<Body>, ProxyError>> {
+    intake.head(head.clone());
+    loop {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                intake.lose(&error.to_string()).await;
+                return Pulled::Other(Err(ProxyError::PullBroken));
+            }
+            Err(_) => {
+                intake.lose("its answer was not whole within timeout.pull").await;
+                return Pulled::Other(Err(ProxyError::PullBroken));
+            }
+        };
+        let Ok(piece) = frame.into_data() else { continue };
+        if let Err(TooLarge { begun }) = intake.write(&piece).await {
+            intake.pass_through().await;
+            return Pulled::Other(Ok(answer(head, Body::new(Resumed::new(begun, body)))));
+        }
+    }
+    if let Some(word) = intake.body().filter(|body| is_empty_queue(body)) {
+        let word = Bytes::copy_from_slice(word);
+        intake.discard().await;
+        return Pulled::Other(Ok(answer(head, Body::from(word))));
+    }
+    match intake.finish().await {
+        Ok(claim) => Pulled::Message(Box::new(claim)),
+        Err(TooLarge { begun }) => Pulled::Other(Ok(answer(head, Body::from(begun)))),
+    }
+}
+
+/// The word of an empty queue, which takes nothing off it (Cisco's Smart Bonding API; formerly 204).
+fn is_empty_queue(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Word {
+        message: String,
+        #[serde(rename = "status")]
+        _status: Option<serde_json::Value>,
+    }
+    if body.len() > LONGEST_WORD {
+        return false;
+    }
+    body.trim_ascii().is_empty()
+        || serde_json::from_slice::<Word>(body).is_ok_and(|word| {
+            word.message
+                .to_ascii_lowercase()
+                .contains("no messages available")
+        })
+}
+
+fn answer(head: Head, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+fn deliver(mut claim: Claim) -> Result<Response<Body>, ProxyError> {
+    let body = MessageBody::open(claim.body().map_err(SpoolError::Unusable)?);
+    let mut response = answer(claim.head().clone(), Body::empty());
+    response.headers_mut().insert(CONTENT_LENGTH, body.left().into());
+    if let Some(pulled) = claim.redelivered() {
+        let pulled = httpdate::fmt_http_date(pulled.time());
+        let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
+        response.headers_mut().insert(REDELIVERED, pulled);
+    }
+    claim.begin();
+    response
+        .extensions_mut()
+        .insert(WithReceipt::new(Delivery(claim)));
+    Ok(response.map(|_| Body::new(body)))
+}
+
+/// Tells the spool what the connection hears.
+struct Delivery(Claim);
+
+impl Receipt for Delivery {
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_asked(cx)
+    }
+
+    fn is_there(&mut self) {
+        self.0.is_there();
+    }
+
+    fn provisional(&mut self) {
+        self.0.provisional();
+    }
+
+    fn delivered(self: Box<Self>) {
+        self.0.delivered();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_word_of_an_empty_queue_is_no_message() {
+        for word in [
+            "",
+            " \r\n",
+            r#"{"message":"No messages available to Send","status":"200"}"#,
+            r#"{"status":200,"message":"no messages available"}"#,
+        ] {
+            assert!(is_empty_queue(word.as_bytes()), "{word}");
+        }
+        for message in [
+            r#"{"Calls":{"Remarks":"No messages available to Send"}}"#,
+            r#"{"message":"No messages available to Send","Calls":{}}"#,
+            r#"{"message":"Send"}"#,
+            "No messages available to Send",
+            "[]",
+        ] {
+            assert!(!is_empty_queue(message.as_bytes()), "{message}");
+        }
+    }
+}

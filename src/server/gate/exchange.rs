@@ -1,0 +1,59 @@
+//! What the gate below hyper and the service above it tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::super::answer::Answer;
+use super::super::receipt::Receipt;
+use super::head;
+
+/// What the gate and the service above hyper tell each other of the exchange at hand.
+#[derive(Default)]
+pub(in super::super) struct Exchange {
+    pub(super) is_body_open: AtomicBool,
+    pub(super) answered: AtomicBool,
+    /// Whether the answer went to hyper to its last byte.
+    pub(super) is_whole: AtomicBool,
+    pub(super) fault: AtomicU8,
+    has_receipt: AtomicBool,
+    receipt: Mutex<Option<Box<dyn Receipt>>>,
+}
+
+impl Exchange {
+    /// hyper is done with the answer's body, and had it whole or not.
+    pub(in super::super) fn answer_taken(&self, is_whole: bool) {
+        self.is_whole.store(is_whole, Ordering::Release);
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// Whether some of the request's body has not gone to hyper yet. An answer at that time is the
+    /// connection's last one, and says so.
+    pub(in super::super) fn is_body_open(&self) -> bool {
+        self.is_body_open.load(Ordering::Acquire)
+    }
+
+    /// Who hears of the answer that is about to be written.
+    pub(in super::super) fn tell(&self, receipt: Option<Box<dyn Receipt>>) {
+        let has_receipt = receipt.is_some();
+        *self.receipt.lock().unwrap_or_else(PoisonError::into_inner) = receipt;
+        self.has_receipt.store(has_receipt, Ordering::Release);
+    }
+
+    pub(super) fn take_receipt(&self) -> Option<Box<dyn Receipt>> {
+        if !self.has_receipt.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.receipt.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The answer for a request whose body turned out to be none.
+    pub(in super::super) fn body_fault(&self) -> Option<Answer> {
+        match self.fault.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(head::malformed(
+                "the request's body is not chunked as HTTP/1.1 has it",
+            )),
+            _ => Some(head::body_too_long()),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The file of one message: its name, which tells its state, and its lock, which tells whose it is.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use super::record::{Intent, Record, Stamp};
+
+/// How far a message has come; a file's extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Asked for, and not here yet.
+    Pulling,
+    /// Here, and with no caller yet.
+    Held,
+    /// With a caller, as far as can be told without its next word.
+    Sent,
+    /// Delivered, and kept for a while.
+    Delivered,
+    /// Given up after failed deliveries, for a person to look at.
+    Aside,
+    /// Asked for and perhaps taken off the queue, but never here.
+    Lost,
+    /// Damaged, for a person to look at.
+    Corrupt,
+}
+
+/// The name of a message's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) stamp: Stamp,
+    /// Deliveries that failed.
+    pub(super) attempts: u32,
+    pub(super) state: State,
+}
+
+/// The file of a pull that is under way, and its lock.
+#[derive(Debug)]
+pub(super) struct Draft {
+    folder: PathBuf,
+    name: Name,
+    file: File,
+}
+
+/// A whole message, and the lock that makes it ours.
+pub(super) struct Held {
+    pub(super) folder: PathBuf,
+    pub(super) name: Name,
+    pub(super) file: File,
+    pub(super) record: Record,
+}
+
+/// Room that is taken before a pull is sent: most messages fit in it, so that a disk that fills up
+/// meanwhile takes none of them.
+const RESERVED: u64 = 1 << 20;
+/// Deliveries that fail before a message is set aside.
+pub(super) const ATTEMPTS: u32 = 5;
+
+const STATES: [(State, &str); 7] = [
+    (State::Pulling, "pull"),
+    (State::Held, "msg"),
+    (State::Sent, "sent"),
+    (State::Delivered, "done"),
+    (State::Aside, "aside"),
+    (State::Lost, "lost"),
+    (State::Corrupt, "bad"),
+];
+
+impl State {
+    fn extension(self) -> &'static str {
+        let found = STATES.iter().find(|(state, _)| *state == self);
+        found.map_or("", |(_, extension)| extension)
+    }
+}
+
+impl Name {
+    fn parse(name: &OsStr) -> Option<Self> {
+        let mut parts = name.to_str()?.split('.');
+        let (stamp, attempts, extension) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let (state, _) = STATES.iter().find(|(_, known)| *known == extension)?;
+        Some(Self {
+            stamp: Stamp::parse(stamp)?,
+            attempts: attempts.parse().ok()?,
+            state: *state,
+        })
+    }
+
+    pub(super) fn in_folder(self, folder: &Path) -> PathBuf {
+        let Self {
+            stamp,
+            attempts,
+            state,
+        } = self;
+        folder.join(format!("{}.{attempts}.{}", stamp.digits(), state.extension()))
+    }
+}
+
+impl Draft {
+    /// Writes down that a pull is about to be sent; when this returns, no crash forgets it.
+    pub(super) fn begin(folder: &Path, intent: &Intent) -> io::Result<Self> {
+        let name = Name {
+            stamp: intent.pulled,
+            attempts: 0,
+            state: State::Pulling,
+        };
+        let path = name.in_folder(folder);
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let written = (|| {
+            try_lock(&file)?;
+            let line = intent.line();
+            file.write_all_at(&line, 0)?;
+            match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED) {
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
+                Err(error) => return Err(error.into()),
+            }
+            file.sync_all()?;
+            sync(folder)
+        })();
+        if let Err(error) = written {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            name,
+            file,
+        })
+    }
+
+    /// The file, to write after the intent's line.
+    pub(super) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Makes a message of what was written, `length` bytes in all; when this returns, no crash loses it.
+    pub(super) fn finish(self, length: u64, record: Record) -> Result<Held, (Self, io::Error)> {
+        let finished = (|| {
+            // Gives back what was reserved and not used.
+            self.file.set_len(length)?;
+            self.file.sync_all()?;
+            rename(&self.folder, self.name, 0, State::Held)?;
+            sync(&self.folder)
+        })();
+        if let Err(error) = finished {
+            return Err((self, error));
+        }
+        let name = Name {
+            state: State::Held,
+            ..self.name
+        };
+        Ok(Held {
+            folder: self.folder,
+            name,
+            file: self.file,
+            record,
+        })
+    }
+
+    /// Gives everything back that the file holds beyond the intent.
+    pub(super) fn shrink(&self, to: u64) -> io::Result<()> {
+        self.file.set_len(to)
+    }
+
+    /// The pull brought no message.
+    pub(super) fn discard(&self) -> io::Result<()> {
+        match fs::remove_file(self.name.in_folder(&self.folder)) {
+            // Renamed, before what came after that failed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let name = Name {
+                    state: State::Held,
+                    ..self.name
+                };
+                fs::remove_file(name.in_folder(&self.folder))
+            }
+            removed => removed,
+        }
+    }
+
+    /// The pull may have taken a message that never came.
+    pub(super) fn lose(&self) -> io::Result<()> {
+        rename(&self.folder, self.name, 0, State::Lost).map(drop)
+    }
+}
+
+impl Held {
+    /// Counts a delivery that failed; the state that follows.
+    pub(super) fn fail(&mut self) -> io::Result<State> {
+        let attempts = self.name.attempts + 1;
+        let state = if attempts >= ATTEMPTS {
+            State::Aside
+        } else {
+            State::Held
+        };
+        self.become_(attempts, state)?;
+        Ok(state)
+    }
+
+    /// A caller has it, as far as can be told.
+    pub(super) fn sent(&mut self) -> io::Result<()> {
+        self.become_(self.name.attempts, State::Sent)
+    }
+
+    /// A caller has it.
+    pub(super) fn delivered(&mut self, is_kept: bool) -> io::Result<()> {
+        if is_kept {
+            self.become_(self.name.attempts, State::Delivered)
+        } else {
+            fs::remove_file(self.name.in_folder(&self.folder))
+        }
+    }
+
+    fn become_(&mut self, attempts: u32, state: State) -> io::Result<()> {
+        rename(&self.folder, self.name, attempts, state)?;
+        self.name = Name {
+            attempts,
+            state,
+            ..self.name
+        };
+        Ok(())
+    }
+}
+
+/// The messages of a folder, the oldest first; what has another name is none.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<Name>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(Name::parse(&entry?.file_name()));
+    }
+    names.sort_by_key(|name| (name.stamp, name.attempts));
+    Ok(names)
+}
+
+pub(super) fn rename(folder: &Path, name: Name, attempts: u32, state: State) -> io::Result<PathBuf> {
+    let to = Name {
+        attempts,
+        state,
+        ..name
+    }
+    .in_folder(folder);
+    fs::rename(name.in_folder(folder), &to)?;
+    Ok(to)
+}
+
+/// Whether we have a file's lock now.
+pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes names that were given or taken in a folder last.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,244 @@
+//! One queue at an upstream, as this process works on it: one pull at a time, the oldest message first.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::claim::{Claim, Content};
+use super::directory::Oldest;
+use super::file::Draft;
+use super::intake::Intake;
+use super::key::Key;
+use super::lease::Lease;
+use super::record::{Intent, Stamp};
+use super::{Shared, Spool};
+
+/// What this process is at work on in a queue.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Who has it may look for a message, and pull one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    leases: Mutex<Vec<Arc<Lease>>>,
+}
+
+/// What a request on a consuming route comes to.
+pub enum Taken<T> {
+    /// A message, held since an earlier pull or just pulled.
+    Message(Box<Claim>),
+    /// The pull brought something else.
+    Other(T),
+}
+
+/// How a pull ended, as its own code says it.
+pub enum Pulled<T> {
+    /// With a message.
+    Message(Box<Claim>),
+    /// With something that is passed on and not kept.
+    Other(T),
+}
+
+/// Why nothing was pulled, and no message was there.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It holds as much as it may.
+    #[error("the spool is full with {messages} messages of {bytes} bytes that no caller took")]
+    Full {
+        /// Messages that are held.
+        messages: usize,
+        /// Their size.
+        bytes: u64,
+    },
+    /// Its directory cannot be used.
+    #[error("the spool's directory cannot be used ({0})")]
+    Unusable(io::Error),
+    /// Nothing new is begun: the daemon stops.
+    #[error("bondgate is stopping")]
+    Stopping,
+    /// A bug of ours.
+    #[error("a bug in bondgate ended the pull")]
+    Broken,
+}
+
+/// How long a connection may take to say whether its caller is there.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long another process may be at work on an older message before ours goes on to a newer one: as
+/// long as an idle connection may leave open what became of it, and some more.
+const FOREIGN: Duration = Duration::from_secs(7);
+/// How often another process's lock is looked at while it is waited for: locks wake nobody.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Queue {
+    fn leases(&self) -> MutexGuard<'_, Vec<Arc<Lease>>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a lease.
+    pub(super) fn lease(&self, stamp: Stamp) -> Arc<Lease> {
+        let lease = Lease::new(stamp);
+        let mut leases = self.leases();
+        leases.retain(|lease| !lease.is_over());
+        leases.push(lease.clone());
+        lease
+    }
+
+    fn own(&self) -> Vec<Stamp> {
+        let leases = self.leases();
+        let open = leases.iter().filter(|lease| !lease.is_over());
+        open.map(|lease| lease.stamp).collect()
+    }
+
+    /// Waits until every message that is with a connection is there for certain, or back.
+    async fn settle(&self) {
+        let leases = self.leases().clone();
+        let asked = async {
+            for lease in leases {
+                lease.ask().await;
+            }
+        };
+        // A connection that does not get round to answering has its caller, as far as anybody knows.
+        let _ = tokio::time::timeout(ANSWER, asked).await;
+    }
+}
+
+impl Spool {
+    /// The message for one request: the oldest that no caller has, or what a new pull brings.
+    ///
+    /// `may_pull` is asked when there is none. `pull` then runs to its end whatever becomes of the
+    /// caller, and says itself whether it brought a message. Cancel safe: a message that nobody waits
+    /// for any more answers the next request.
+    pub async fn take<T, P, F>(
+        &self,
+        key: Key,
+        method: &http::Method,
+        may_pull: impl FnOnce() -> bool,
+        pull: P,
+    ) -> Result<Taken<T>, SpoolError>
+    where
+        T: Send + 'static,
+        P: FnOnce(Intake) -> F + Send + 'static,
+        F: Future<Output = Pulled<T>> + Send + 'static,
+    {
+        let shared = &self.shared;
+        let queue = shared.queue(&key);
+        let turn = queue.turn.clone().lock_owned().await;
+        let foreign = self.turn_among_processes(&key).await?;
+        if let Some(claim) = self.oldest(&queue, &key).await? {
+            return Ok(Taken::Message(claim));
+        }
+        if !may_pull() {
+            return Err(SpoolError::Stopping);
+        }
+        let (intent, draft) = self.begin(key, method).await?;
+        let intake = Intake::new(shared.clone(), queue.clone(), intent, draft);
+        let (give, given) = oneshot::channel();
+        shared.in_background(async move {
+            let pulled = pull(intake).await;
+            drop((foreign, turn));
+            // A caller that is gone leaves the claim to be dropped, and the message to the next one.
+            let _ = give.send(pulled);
+        });
+        match given.await {
+            Ok(Pulled::Message(claim)) => Ok(Taken::Message(claim)),
+            Ok(Pulled::Other(other)) => Ok(Taken::Other(other)),
+            Err(_) => Err(SpoolError::Broken),
+        }
+    }
+
+    /// Waits for the turn of this queue among processes on the same directory.
+    async fn turn_among_processes(&self, key: &Key) -> Result<Option<std::fs::File>, SpoolError> {
+        let Some(directory) = &self.shared.directory else {
+            return Ok(None);
+        };
+        loop {
+            let (directory, key) = (directory.clone(), key.clone());
+            let turn = self.shared.off_thread(move || directory.turn(&key)).await;
+            if let Some(turn) = turn.map_err(SpoolError::Unusable)? {
+                return Ok(Some(turn));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn oldest(&self, queue: &Arc<Queue>, key: &Key) -> Result<Option<Box<Claim>>, SpoolError> {
+        let shared = &self.shared;
+        queue.settle().await;
+        let began = Instant::now();
+        let in_memory = shared.memory.oldest(key);
+        while let Some(directory) = &shared.directory {
+            let mut own = queue.own();
+            own.extend(shared.memory.stamps(key));
+            let (directory, key) = (directory.clone(), key.clone());
+            let search = move || {
+                let mut incidents = Vec::new();
+                let is_own = |stamp| own.contains(&stamp);
+                let found = directory.oldest(&key, in_memory, is_own, &mut incidents);
+                found.map(|found| (found, incidents))
+            };
+            let (found, incidents) = shared.off_thread(search).await.map_err(SpoolError::Unusable)?;
+            shared.tell(incidents);
+            match found {
+                Oldest::Message(held) => return Ok(Some(shared.redelivery(queue, Content::File(held)))),
+                Oldest::Foreign if began.elapsed() < FOREIGN => tokio::time::sleep(LOOK).await,
+                Oldest::Foreign | Oldest::Nothing => break,
+            }
+        }
+        let message = in_memory.and_then(|stamp| shared.memory.lease(key, stamp));
+        Ok(message.map(|message| shared.redelivery(queue, Content::Memory(message))))
+    }
+
+    /// Writes down that a pull is about to be sent, where there is room for what it may bring.
+    async fn begin(&self, key: Key, method: &http::Method) -> Result<(Intent, Option<Draft>), SpoolError> {
+        let shared = &self.shared;
+        let (messages, bytes) = shared.memory.usage();
+        let full = |messages, bytes| SpoolError::Full { messages, bytes };
+        if messages >= shared.bounds.messages || shared.memory.is_full() {
+            return Err(full(messages, bytes));
+        }
+        let mut intent = Intent {
+            pulled: shared.stamp(None),
+            key,
+            method: method.to_string(),
+        };
+        let Some(directory) = &shared.directory else {
+            return Ok((intent, None));
+        };
+        let (directory, bounds, known) = (directory.clone(), shared.bounds, shared.clone());
+        let begun = shared
+            .off_thread(move || {
+                let (messages, bytes) = directory.usage()?;
+                known
+                    .metrics
+                    .spool
+                    .bytes
+                    .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                if messages >= bounds.messages || bytes >= bounds.bytes {
+                    return Ok(Err(full(messages, bytes)));
+                }
+                intent.pulled = known.stamp(directory.last(&intent.key)?);
+                let draft = directory.begin(&intent)?;
+                Ok(Ok((intent, Some(draft))))
+            })
+            .await;
+        begun.map_err(SpoolError::Unusable)?
+    }
+}
+
+impl Shared {
+    fn redelivery(self: &Arc<Self>, queue: &Queue, content: Content) -> Box<Claim> {
+        let claim = Box::new(Claim::new(self, queue, content, true));
+        self.metrics.spool.redeliveries.inc();
+        claim
+    }
+
+    /// A stamp that no message of this process has, and later than `last`.
+    fn stamp(&self, last: Option<Stamp>) -> Stamp {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = Stamp::now(last.max(*newest));
+        *newest = Some(stamp);
+        stamp
+    }
+}

@@ -1,0 +1,93 @@
+//! The spool's numbers.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What became of pulled messages.
+#[derive(Default)]
+pub struct SpoolMetrics {
+    /// Messages that came in.
+    pub pulled: Counter,
+    /// Messages that a caller has.
+    pub delivered: Counter,
+    /// Messages that answered another request than the one that they were pulled for.
+    pub redeliveries: Counter,
+    /// Times that a message did not reach its caller whole.
+    pub failed_deliveries: Counter,
+    /// Messages given up after failed deliveries.
+    pub set_aside: Counter,
+    /// Pulls that may have taken a message which never came.
+    pub perhaps_lost: Counter,
+    /// Damaged files.
+    pub corrupt: Counter,
+    /// Messages too large to be kept, which went to their caller alone.
+    pub passed_through: Counter,
+    /// Messages that no caller has.
+    pub messages: Gauge,
+    /// The size of what is on disk, when something was pulled last.
+    pub bytes: Gauge,
+}
+
+impl SpoolMetrics {
+    /// All numbers at zero, in a registry.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let numbers = Self::default();
+        let counters = [
+            (
+                "spool_pulled",
+                "Messages pulled and written down",
+                &numbers.pulled,
+            ),
+            (
+                "spool_delivered",
+                "Messages that a caller has",
+                &numbers.delivered,
+            ),
+            (
+                "spool_redeliveries",
+                "Messages that answered a later request than the one they were pulled for",
+                &numbers.redeliveries,
+            ),
+            (
+                "spool_failed_deliveries",
+                "Times that a message did not reach its caller whole",
+                &numbers.failed_deliveries,
+            ),
+            (
+                "spool_set_aside",
+                "Messages given up after failed deliveries; bondgate spool list names them",
+                &numbers.set_aside,
+            ),
+            (
+                "spool_perhaps_lost",
+                "Pulls that may have taken a message which never came; look for it at Cisco",
+                &numbers.perhaps_lost,
+            ),
+            (
+                "spool_corrupt",
+                "Damaged files in the spool's directory",
+                &numbers.corrupt,
+            ),
+            (
+                "spool_passed_through",
+                "Messages too large to be kept, which went to their caller alone",
+                &numbers.passed_through,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "spool_messages",
+            "Messages that no caller has yet",
+            numbers.messages.clone(),
+        );
+        registry.register(
+            "spool_bytes",
+            "Size of the spool's directory at the last pull",
+            numbers.bytes.clone(),
+        );
+        numbers
+    }
+}

@@ -1,0 +1,206 @@
+//! What the spool does not do: it takes no more than it may hold, gives nothing up in silence, and leaves
+//! what nobody can take for a person.
+
+use bondgate::simulator::{Fault, Kind, On, Options, Then};
+use serde_json::Value;
+
+use super::{ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_of};
+use crate::harness::{Daemon, Setup, bondgate, finished, seen_when, simulator};
+use crate::wire::Caller;
+
+/// Pulls, and leaves before the answer comes.
+async fn abandon(cisco: &bondgate::simulator::Handle, daemon: &mut Daemon, times: usize) {
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 200 }));
+    let before = pulls(cisco);
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    seen_when(cisco, |seen| {
+        seen.iter().filter(|seen| is_pull(seen)).count() > before
+    })
+    .await;
+    caller.reset();
+    daemon.logged_times("left before its answer", times).await;
+}
+
+async fn metric(daemon: &Daemon, name: &str) -> u64 {
+    let metrics = daemon.ask("/metrics").await;
+    let line = metrics
+        .body()
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in {metrics:?}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_message_that_fails_five_times_is_set_aside_and_the_next_goes_out() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    let poison = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
+    cisco.put_raw_message("demo", poison);
+    cisco.put_raw_message("demo", message(2));
+    for _ in 0..5 {
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say(request("GET")).await;
+        assert_eq!(caller.head().await.status(), 200);
+        caller.reset();
+    }
+    assert_eq!(pull(&daemon).await.text(), message(2));
+    daemon.logged("is set aside").await;
+    let aside = files(&spool_of(&daemon), "aside");
+    assert_eq!(aside.len(), 1);
+    assert_eq!(metric(&daemon, "bondgate_spool_set_aside_total").await, 1);
+
+    let config = daemon.directory.path().join("bondgate.toml");
+    let run = |arguments: &[&str]| {
+        let mut command = bondgate();
+        command.arg("spool").args(arguments).arg("--config").arg(&config);
+        finished(command)
+    };
+    let listed = run(&["list"]).await;
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    assert!(listed.stdout.contains("set aside after 5"), "{listed:?}");
+    let id = listed
+        .stdout
+        .split_whitespace()
+        .find(|word| word.contains('/'))
+        .unwrap()
+        .to_owned();
+    let shown = run(&["show", &id]).await;
+    assert!(shown.stdout.contains("xxxx"), "{}", shown.stderr);
+    let discarded = run(&["discard", &id]).await;
+    assert_eq!(discarded.code, Some(0), "{discarded:?}");
+    assert!(files(&spool_of(&daemon), "aside").is_empty());
+    let again = run(&["discard", &id]).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("bondgate spool list"), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_full_spool_pulls_nothing_more_and_says_why_until_a_caller_takes_what_is_held() {
+    for is_on_disk in [true, false] {
+        let cisco = simulator(Options::default()).await;
+        let setup = if is_on_disk {
+            on_disk(&cisco)
+        } else {
+            Setup::at(&cisco)
+        };
+        let mut daemon = setup.environment("BONDGATE__SPOOL__MESSAGES", "1").start().await;
+        for number in 1..=3 {
+            cisco.put_raw_message("demo", message(number));
+        }
+        let mut holder = Caller::to(daemon.address()).await;
+        assert_eq!(ask(&mut holder).await.text(), message(1));
+        let full = pull(&daemon).await;
+        full.is_ours(503, "the spool is full with 1 messages");
+        assert_eq!(full.field("retry-after"), Some("1"));
+        assert_eq!(pulls(&cisco), 1);
+        holder.finish().await;
+        daemon.logged("a pulled message was delivered").await;
+        assert_eq!(pull(&daemon).await.text(), message(2));
+    }
+}
+
+#[tokio::test]
+async fn a_message_larger_than_memory_may_hold_goes_through_and_is_counted() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .environment("BONDGATE__SPOOL__MEMORY", "64KiB")
+        .start()
+        .await;
+    let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(1 << 20));
+    cisco.put_raw_message("demo", large.clone());
+    assert!(pull(&daemon).await.body == large.as_bytes());
+    daemon.logged("too large to be held in memory").await;
+    assert_eq!(metric(&daemon, "bondgate_spool_passed_through_total").await, 1);
+    cisco.put_raw_message("demo", message(2));
+    assert_eq!(pull(&daemon).await.text(), message(2));
+}
+
+#[tokio::test]
+async fn messages_that_only_memory_had_are_told_at_the_end_and_the_exit_code_is_1() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    daemon
+        .logged("are held in memory, and are lost when bondgate ends")
+        .await;
+    cisco.put_raw_message("demo", message(1));
+    abandon(&cisco, &mut daemon, 1).await;
+    daemon.signal("TERM");
+    let ended = daemon.ended().await;
+    assert_eq!(ended.code(), Some(1));
+    daemon.logged("held in memory and are gone").await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_cuts_a_message_off_is_reported_with_time_and_route() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    cisco.script(Fault::on(On::Pull, Kind::Half { then: Then::Reset }));
+    pull(&daemon).await.is_ours(502, "may be lost");
+    daemon.logged("a message may be lost").await;
+    let log = daemon.log();
+    let line = log
+        .iter()
+        .find(|line| line.contains("may be lost: it was"))
+        .unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(
+        line["queue"]
+            .as_str()
+            .unwrap()
+            .contains("/rest/v1/pull/call for client demo"),
+        "{line}"
+    );
+    assert!(line["pulled"].as_str().unwrap().ends_with('Z'), "{line}");
+    assert_eq!(files(&spool_of(&daemon), "lost").len(), 1);
+    cisco.put_raw_message("demo", message(2));
+    let next = pull(&daemon).await;
+    assert_eq!((next.text(), is_redelivered(&next)), (message(2).as_str(), false));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_put_aside_and_the_next_message_goes_out() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    abandon(&cisco, &mut daemon, 1).await;
+    // The next pull would take it; its file is damaged before.
+    let spool = spool_of(&daemon);
+    let damaged = async {
+        while files(&spool, "msg").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, damaged)
+        .await
+        .unwrap();
+    let file = &files(&spool, "msg")[0];
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    cisco.put_raw_message("demo", message(2));
+    assert_eq!(pull(&daemon).await.text(), message(2));
+    daemon.logged("is damaged and is put aside").await;
+    assert_eq!(files(&spool, "bad").len(), 1);
+}
+
+#[tokio::test]
+async fn files_of_messages_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cisco = simulator(Options::default()).await;
+    let daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    let mut caller = Caller::to(daemon.address()).await;
+    ask(&mut caller).await;
+    let spool = spool_of(&daemon);
+    let file = files(&spool, "msg").remove(0);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(mode(file.parent().unwrap()), 0o700);
+    assert_eq!(mode(&spool), 0o700);
+}

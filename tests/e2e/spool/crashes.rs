@@ -1,0 +1,132 @@
+//! Ends of the daemon in the middle of things, and two daemons on one directory.
+
+use bondgate::simulator::{Fault, Kind, On, Options};
+
+use super::{ask, files, is_pull, is_redelivered, message, on_disk, pull, request};
+use crate::harness::{Daemon, Setup, seen_when, simulator};
+use crate::wire::Caller;
+
+/// Another daemon on the directory of one that was.
+async fn again(cisco: &bondgate::simulator::Handle, ended: &Daemon) -> Daemon {
+    let directory = ended.directory.path().join("spool");
+    Setup::at(cisco)
+        .and(&format!("[spool]\ndirectory = {directory:?}\n"))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn a_kill_before_a_caller_has_its_message_loses_nothing() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
+    cisco.put_raw_message("demo", large.clone());
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    assert_eq!(caller.head().await.status(), 200);
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let mut next = again(&cisco, &daemon).await;
+    next.logged("wait in the spool").await;
+    let got = pull(&next).await;
+    assert!(got.body == large.as_bytes() && is_redelivered(&got));
+}
+
+#[tokio::test]
+async fn a_kill_while_a_pull_is_at_cisco_is_reported_at_the_next_start() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    cisco.script(Fault::on(On::Pull, Kind::Hang).after_effect());
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let mut next = again(&cisco, &daemon).await;
+    next.logged("a message may be lost: it was asked for").await;
+    assert!(pull(&next).await.text().contains("No messages available"));
+    next.signal("TERM");
+    assert_eq!(next.ended().await.code(), Some(0));
+    // Told once.
+    let third = again(&cisco, &daemon).await;
+    assert!(
+        !third
+            .log()
+            .iter()
+            .any(|line| line.contains("may be lost: it was"))
+    );
+}
+
+#[tokio::test]
+async fn a_message_is_awaited_and_written_down_while_the_daemon_stops() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 500 }));
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
+    caller.reset();
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    let spool = daemon.directory.path().join("spool");
+    assert_eq!(files(&spool, "msg").len(), 1);
+    let next = again(&cisco, &daemon).await;
+    assert_eq!(pull(&next).await.text(), message(1));
+}
+
+#[tokio::test]
+async fn two_daemons_on_one_directory_never_give_one_message_twice_nor_pull_at_once() {
+    let cisco = simulator(Options::default()).await;
+    let one = on_disk(&cisco).start().await;
+    let two = again(&cisco, &one).await;
+    for number in 0..30 {
+        cisco.put_raw_message("demo", message(number));
+    }
+    let open = |seen: &[bondgate::simulator::Seen]| {
+        let pulls = seen.iter().filter(|seen| is_pull(seen));
+        pulls
+            .filter(|seen| seen.status.is_none() && !seen.abandoned)
+            .count()
+    };
+    let watched = cisco.clone();
+    let watch = tokio::spawn(async move { watched.wait_for(|seen| open(seen) > 1).await });
+    let mut callers = tokio::task::JoinSet::new();
+    for address in [one.address(), two.address(), one.address()] {
+        callers.spawn(async move {
+            let mut got = Vec::new();
+            for _ in 0..10 {
+                let mut caller = Caller::to(address).await;
+                got.push(ask(&mut caller).await.text().to_owned());
+                caller.finish().await;
+                caller.is_over().await;
+            }
+            got
+        });
+    }
+    let mut got = callers.join_all().await.concat();
+    got.sort();
+    assert_eq!(got, (0..30).map(message).collect::<Vec<_>>());
+    watch.abort();
+    assert!(
+        watch.await.unwrap_err().is_cancelled(),
+        "two pulls were at Cisco at once"
+    );
+}
+
+#[tokio::test]
+async fn what_one_daemon_could_not_deliver_the_other_on_its_directory_does() {
+    let cisco = simulator(Options::default()).await;
+    let mut one = on_disk(&cisco).start().await;
+    let two = again(&cisco, &one).await;
+    let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
+    cisco.put_raw_message("demo", large.clone());
+    let mut caller = Caller::to(one.address()).await;
+    caller.say(request("GET")).await;
+    caller.head().await;
+    caller.reset();
+    one.logged("did not reach its caller").await;
+    let got = pull(&two).await;
+    assert!(got.body == large.as_bytes() && is_redelivered(&got));
+}

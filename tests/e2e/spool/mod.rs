@@ -1,0 +1,81 @@
+//! What a pull takes off Cisco's queue reaches a caller, whatever breaks on the way.
+
+mod bounds;
+mod crashes;
+mod deliveries;
+
+use std::path::{Path, PathBuf};
+
+use bondgate::simulator::{Endpoint, Handle, Seen};
+use tokio::net::TcpStream;
+
+use crate::harness::{Daemon, PULL, Setup};
+use crate::wire::{Caller, Line, Message};
+
+/// A daemon whose spool is in a directory of its test.
+fn on_disk(cisco: &Handle) -> Setup {
+    let setup = Setup::at(cisco);
+    let directory = setup.directory.path().join("spool");
+    setup.and(&format!("[spool]\ndirectory = {directory:?}\n"))
+}
+
+fn message(number: usize) -> String {
+    format!("{{\"Calls\":{{\"CustCallID\":\"INC{number:07}\"}}}}")
+}
+
+fn request(method: &str) -> String {
+    format!("{method} {PULL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// Pulls on a connection of its own that ends in good order.
+async fn pull(daemon: &Daemon) -> Message {
+    let mut caller = Caller::to(daemon.address()).await;
+    ask(&mut caller).await
+}
+
+/// Pulls on a connection that stays.
+async fn ask(caller: &mut Line<TcpStream>) -> Message {
+    caller.say(request("GET")).await;
+    caller.message().await
+}
+
+fn is_redelivered(answer: &Message) -> bool {
+    let time = answer.field("bondgate-redelivered");
+    time.is_some_and(|time| {
+        assert!(httpdate_like(time), "{time}");
+        true
+    })
+}
+
+fn httpdate_like(time: &str) -> bool {
+    time.ends_with(" GMT") && time.len() == "Sun, 06 Nov 1994 08:49:37 GMT".len()
+}
+
+fn pulls(cisco: &Handle) -> usize {
+    let seen = cisco.seen();
+    seen.iter().filter(|seen| is_pull(seen)).count()
+}
+
+fn is_pull(seen: &Seen) -> bool {
+    seen.endpoint == Endpoint::Pull
+}
+
+/// The files of messages, by their extension.
+fn files(spool: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in std::fs::read_dir(spool).into_iter().flatten() {
+        let folder = folder.unwrap().path();
+        for file in std::fs::read_dir(folder).into_iter().flatten() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|found| found == extension) {
+                found.push(file);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn spool_of(daemon: &Daemon) -> PathBuf {
+    daemon.directory.path().join("spool")
+}
