@@ -44,7 +44,8 @@
 //! 5. Hop-by-hop fields and everything that says who the caller is are stripped, then exactly one
 //!    `Authorization` is set. Path and query go upstream byte for byte, behind scheme, host and port
 //!    from the configuration alone.
-//! 6. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
+//! 6. A kept connection is taken, or one is made; connecting is tried again for a while, since nothing was
+//!    sent. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
 //!    is reported, and a request whose body is still at hand goes out once more with the newer one.
 //! 7. When the answer's last byte is with hyper, the request is logged and counted; when it is flushed,
 //!    the gate lets the next request in.

@@ -2,8 +2,8 @@
 //! ever whole in memory.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::CaptureConnection;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
@@ -24,6 +25,7 @@ pub(super) struct Upload {
     progress: Arc<Progress>,
     idle: Idle,
     kept: Option<Kept>,
+    is_begun: bool,
 }
 
 enum Source {
@@ -45,6 +47,15 @@ pub(super) struct Progress {
     is_upstreams_turn: AtomicBool,
     state: AtomicU8,
     ended: Notify,
+    connection: Mutex<Option<CaptureConnection>>,
+    unread: Mutex<Option<Unread>>,
+}
+
+/// A body that nobody asked for.
+struct Unread {
+    source: Source,
+    idle: Duration,
+    kept: Option<Kept>,
 }
 
 const RUNNING: u8 = 0;
@@ -65,6 +76,7 @@ impl Upload {
             progress: Arc::default(),
             idle: Idle::new(idle),
             kept,
+            is_begun: false,
         };
         if upload.is_end_stream() {
             upload.end(ENDED);
@@ -79,6 +91,7 @@ impl Upload {
             progress: Arc::default(),
             idle: Idle::new(Duration::MAX),
             kept: None,
+            is_begun: false,
         };
         upload.end(ENDED);
         upload
@@ -141,10 +154,22 @@ impl Upload {
     }
 }
 
-/// Who drops a body unread has done with it: the wait for the answer begins.
+/// Who drops a body half read has done with it: the wait for the answer begins. One that was never asked for
+/// may go out on another connection.
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.progress.state.load(Ordering::Acquire) == RUNNING {
+        if !self.is_begun {
+            let unread = Unread {
+                source: std::mem::replace(&mut self.source, Source::Kept(Whole::default())),
+                idle: self.idle.limit,
+                kept: self.kept.take(),
+            };
+            *self
+                .progress
+                .unread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(unread);
+        } else if self.progress.state.load(Ordering::Acquire) == RUNNING {
             self.end(ENDED);
         }
     }
@@ -174,6 +199,34 @@ impl Progress {
         }
     }
 
+    /// Notes what will tell that there is a connection for the request.
+    pub(super) fn goes_out_on(&self, connection: CaptureConnection) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
+
+    /// The body once more, where nothing of it was asked for.
+    pub(super) fn unread(self: &Arc<Self>) -> Option<Upload> {
+        let unread = self
+            .unread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
+        Some(Upload {
+            source: unread.source,
+            progress: self.clone(),
+            idle: Idle::new(unread.idle),
+            kept: unread.kept,
+            is_begun: false,
+        })
+    }
+
+    /// Whether some of the request may have reached the upstream.
+    pub(super) fn is_sent(&self) -> bool {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let chosen = connection.as_ref().map(CaptureConnection::connection_metadata);
+        chosen.is_some_and(|chosen| chosen.is_some())
+    }
+
     /// The caller's part in a failure, if it had one.
     pub(super) fn fault(&self) -> Option<ProxyError> {
         match self.state.load(Ordering::Acquire) {
@@ -193,6 +246,7 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let upload = self.get_mut();
+        upload.is_begun = true;
         loop {
             let frame = match &mut upload.source {
                 Source::Kept(whole) => {
@@ -363,5 +417,37 @@ impl Idle {
             timer.as_mut().reset(Instant::now() + self.limit);
         }
         timer.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn upload(body: &'static str) -> Upload {
+        Upload::from_caller(Body::from(body), Duration::from_secs(60), None)
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_asked_for_comes_back_whole_and_once() {
+        let first = upload("hello");
+        let progress = first.progress();
+        drop(first);
+        let again = progress.unread().unwrap();
+        assert!(progress.unread().is_none());
+        assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
+        assert!(progress.unread().is_none());
+        progress.ended().await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_begun_never_comes_back() {
+        let mut begun = upload("hello");
+        let progress = begun.progress();
+        begun.frame().await.unwrap().unwrap();
+        drop(begun);
+        assert!(progress.unread().is_none());
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::upstream::TimedOut;
+use super::connect::TimedOut;
+use super::tunnel::TunnelError;
 use crate::server::Answer;
 use crate::spool::SpoolError;
 use crate::token::Unavailable;
@@ -44,9 +45,9 @@ pub(super) enum ProxyError {
     /// The upstream stopped reading the body.
     #[error("the upstream stopped reading")]
     UploadStalled,
-    /// The upstream did not answer in time.
+    /// The upstream did not answer in time, or there was no connection to it in time.
     #[error("the upstream did not answer")]
-    Timeout,
+    Timeout { is_sent: bool },
     /// There is no message, and none can be pulled.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -64,7 +65,7 @@ pub(super) enum ProxyError {
     PullBroken,
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
-    Stopping,
+    Stopping { is_sent: bool },
 }
 
 /// When a caller may try again after a failure that passes.
@@ -84,7 +85,12 @@ impl ProxyError {
     pub(super) fn is_undone(&self) -> bool {
         matches!(
             self,
-            Self::Refused(_) | Self::NoToken(_) | Self::NotReplayable | Self::Connect(_)
+            Self::Refused(_)
+                | Self::NoToken(_)
+                | Self::NotReplayable
+                | Self::Connect(_)
+                | Self::Timeout { is_sent: false }
+                | Self::Stopping { is_sent: false }
         )
     }
 
@@ -104,6 +110,8 @@ impl ProxyError {
                 format!("{upstream}: {what}; {UNKNOWN}"),
             )
         };
+        let undone =
+            |error, what: &str| Answer::unavailable(error, format!("{upstream}: {what}; {UNDONE}"), SOON);
         match self {
             Self::Refused(answer) => *answer,
             Self::NoToken(unavailable) => Answer::unavailable(
@@ -120,7 +128,7 @@ impl ProxyError {
             ),
             Self::Connect(error) => {
                 let (kind, what) = connect_failure(&error);
-                Answer::unavailable(kind, format!("{upstream}: {what}; {UNDONE}"), SOON)
+                undone(kind, &what)
             }
             Self::Exchange(error) => {
                 let (kind, what) = exchange_failure(&error);
@@ -144,7 +152,6 @@ impl ProxyError {
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
-            Self::Timeout => timeout("http_response_timeout", "it did not answer within timeout.head"),
             Self::Spool(error) => spool_failure(upstream, &error),
             Self::NoClient(why) => Answer::unavailable(
                 "proxy_internal_response",
@@ -170,10 +177,17 @@ impl ProxyError {
                     "{upstream}: the message broke off, and may be lost: it is reported in bondgate's log with its time"
                 ),
             ),
-            Self::Stopping => timeout(
+            Self::Timeout { is_sent: true } => {
+                timeout("http_response_timeout", "it did not answer within timeout.head")
+            }
+            Self::Timeout { is_sent: false } => {
+                undone("connection_timeout", "no connection within timeout.head")
+            }
+            Self::Stopping { is_sent: true } => timeout(
                 "proxy_internal_response",
                 "bondgate is stopping and cannot wait any longer",
             ),
+            Self::Stopping { is_sent: false } => undone("proxy_internal_response", "bondgate is stopping"),
         }
     }
 }
@@ -208,7 +222,7 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
     })
 }
 
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     chain(error).find_map(<dyn StdError>::downcast_ref)
 }
 
@@ -245,11 +259,8 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
             format!("its name cannot be resolved ({})", deepest(error)),
         );
     }
-    if chain(error).any(|link| link.to_string().starts_with("tunnel error")) {
-        return (
-            "connection_refused",
-            format!("the outbound proxy refuses ({})", deepest(error)),
-        );
+    if let Some(tunnel) = find::<TunnelError>(error) {
+        return tunnel_failure(tunnel);
     }
     let system = chain(error).filter_map(<dyn StdError>::downcast_ref::<io::Error>);
     match system.last().map(io::Error::kind) {
@@ -262,6 +273,25 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
             format!("cannot connect ({})", deepest(error)),
         ),
     }
+}
+
+fn tunnel_failure(error: &TunnelError) -> (&'static str, String) {
+    let told = match error {
+        TunnelError::Refused(407) => {
+            "the outbound proxy wants other credentials (407); they stand in proxy".to_owned()
+        }
+        TunnelError::Refused(status @ 400..500) => {
+            format!(
+                "the outbound proxy does not let this upstream through ({status}); its administrators can"
+            )
+        }
+        TunnelError::Refused(status) => format!("the outbound proxy cannot reach it ({status})"),
+        TunnelError::Closed | TunnelError::Garbled | TunnelError::Io(_) => {
+            let error: &(dyn StdError + 'static) = error;
+            return ("connection_terminated", format!("{error} ({})", deepest(error)));
+        }
+    };
+    ("connection_refused", told)
 }
 
 fn exchange_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {

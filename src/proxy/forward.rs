@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -87,9 +86,9 @@ impl Forwarder {
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             response = self.exchange(parts, upload, kept_body, admitted) => response,
-            () = self.out_of_time(&progress) => Err(ProxyError::Timeout),
+            () = self.out_of_time(&progress) => Err(ProxyError::Timeout { is_sent: progress.is_sent() }),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
-            () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping),
+            () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
         // Where the caller broke off, what the upstream made of that is not the reason.
         let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
@@ -97,17 +96,22 @@ impl Forwarder {
     }
 
     /// The upstream's answer to a request on a consuming route, as the upstream gives it.
-    pub(super) async fn ask(&self, mut parts: Parts, body: Bytes) -> Result<Response<Incoming>, ProxyError> {
+    pub(super) async fn ask(
+        &self,
+        mut parts: Parts,
+        upload: Upload,
+        kept: KeptBody,
+    ) -> Result<Response<Incoming>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
-        if !body.is_empty() {
-            parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        if !upload.is_end_stream() {
+            parts
+                .headers
+                .insert(CONTENT_LENGTH, upload.size_hint().lower().into());
         }
-        let kept = KeptBody::of(body.clone());
         let admitted = Admitted {
             is_fresh: true,
             is_consuming: true,
         };
-        let upload = Upload::from_kept(Whole::from(body));
         self.exchange(parts, upload, Some(kept), admitted).await
     }
 
@@ -185,24 +189,20 @@ impl Forwarder {
         admitted: Admitted,
     ) -> Result<Response<Incoming>, ProxyError> {
         let has_unknown_length = !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
-        let mut request = Request::new(upload);
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = head.uri.clone();
-        *request.headers_mut() = head.headers.clone();
-        let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, token.authorization().clone());
-        if has_unknown_length {
-            // Unasked, hyper takes the body of a GET for none.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let response = self.upstream.send(request, admitted.is_fresh).await;
-        let response = response.map_err(|error| {
-            if error.is_connect() {
-                ProxyError::Connect(error)
-            } else {
-                ProxyError::Exchange(error)
+        let request = |upload| {
+            let mut request = Request::new(upload);
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = head.uri.clone();
+            *request.headers_mut() = head.headers.clone();
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, token.authorization().clone());
+            if has_unknown_length {
+                // Unasked, hyper takes the body of a GET for none.
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-        })?;
+            request
+        };
+        let response = self.upstream.send(request, upload, admitted.is_fresh).await?;
         // Nobody asked for an upgrade: what follows would not be HTTP.
         if response.status().is_informational() {
             Err(ProxyError::Upgraded)

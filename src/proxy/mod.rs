@@ -3,6 +3,7 @@
 
 mod access;
 mod body;
+mod connect;
 mod error;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -14,6 +15,7 @@ mod observe;
 mod path;
 mod pull;
 mod replay;
+mod tunnel;
 mod upstream;
 
 use std::any::Any;

@@ -2,7 +2,6 @@
 //! spool, and never goes out before it is written down.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::error::ProxyError;
 use super::forward::Forwarder;
 use super::headers;
 use super::message::{MessageBody, Resumed};
+use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
 use crate::server::{Answer, Phase, Receipt, Stopping, WithReceipt};
 use crate::spool::{Claim, Head, Intake, Key, Pulled, Spool, SpoolError, Taken, TooLarge};
@@ -68,7 +68,9 @@ impl Puller {
     pub(super) async fn take(&self, request: Request<Body>) -> Result<Response<Body>, ProxyError> {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
-        let is_sent = Arc::new(AtomicBool::new(false));
+        let kept = KeptBody::of(body.clone());
+        let upload = Upload::from_kept(Whole::from(body));
+        let progress = upload.progress();
         let (mut stop, until) = (self.stop.clone(), self.stop.clone());
         let taken = async {
             let key = Key {
@@ -78,8 +80,8 @@ impl Puller {
             };
             let method = parts.method.clone();
             let may_pull = || until.phase() < Phase::Draining;
-            let (puller, is_sent) = (self.clone(), is_sent.clone());
-            let pull = move |intake| puller.pull(parts, body, intake, is_sent);
+            let puller = self.clone();
+            let pull = move |intake| puller.pull(parts, upload, kept, intake);
             let taken = self.spool.take(key, &method, may_pull, pull).await;
             match taken.map_err(ProxyError::Spool)? {
                 Taken::Message(claim) => deliver(*claim),
@@ -87,11 +89,7 @@ impl Puller {
             }
         };
         let unanswered = |sent, unsent| {
-            if is_sent.load(Ordering::Acquire) {
-                sent
-            } else {
-                unsent
-            }
+            if progress.is_sent() { sent } else { unsent }
         };
         tokio::select! {
             taken = taken => taken,
@@ -99,7 +97,7 @@ impl Puller {
                 Err(unanswered(ProxyError::PullGoesOn, ProxyError::PullWaits))
             }
             () = stop.reached(Phase::Deadline) => {
-                Err(unanswered(ProxyError::Stopping, ProxyError::Spool(SpoolError::Stopping)))
+                Err(unanswered(ProxyError::Stopping { is_sent: true }, ProxyError::Spool(SpoolError::Stopping)))
             }
         }
     }
@@ -135,18 +133,22 @@ impl Puller {
     async fn pull(
         self,
         parts: Parts,
-        body: Bytes,
+        upload: Upload,
+        kept: KeptBody,
         intake: Intake,
-        is_sent: Arc<AtomicBool>,
     ) -> Pulled<Result<Response<Body>, ProxyError>> {
         let deadline = Instant::now() + self.timeout.pull;
-        is_sent.store(true, Ordering::Release);
-        let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, body)).await;
-        let response = match asked.unwrap_or(Err(ProxyError::Timeout)) {
+        let progress = upload.progress();
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, upload, kept)).await;
+        let too_late = |_| {
+            Err(ProxyError::Timeout {
+                is_sent: progress.is_sent(),
+            })
+        };
+        let response = match asked.unwrap_or_else(too_late) {
             Ok(response) => response,
             Err(error) => {
                 if error.is_undone() {
-                    is_sent.store(false, Ordering::Release);
                     intake.discard().await;
                 } else {
                     intake.lose(&error.to_string()).await;

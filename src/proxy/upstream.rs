@@ -1,28 +1,20 @@
 //! The way to one upstream: connections over TLS, directly or through the outbound proxy, kept in a
 //! pool of each worker.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tower::Service;
 
 use super::body::Upload;
+use super::connect::Connector;
+use super::error::{ProxyError, find};
 use crate::config::{self, OutboundError};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// One upstream as a worker reaches it.
 pub(super) struct Upstream {
@@ -87,100 +79,50 @@ impl Upstream {
             .build()
     }
 
-    /// Sends a request, on a connection of its own where `is_fresh`.
+    /// Sends what `request` makes of a body, on a connection of its own where `is_fresh`. A request that was
+    /// never begun, since its connection ended just then, goes out anew.
     pub(super) async fn send(
         &self,
-        request: Request<Upload>,
+        request: impl Fn(Upload) -> Request<Upload>,
+        mut upload: Upload,
         is_fresh: bool,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Incoming>, ProxyError> {
         let client = if is_fresh { &self.fresh } else { &self.pooled };
-        client.request(request).await
-    }
-}
-
-/// TCP (or a tunnel), then TLS, all within `timeout.connect`.
-#[derive(Clone)]
-struct Connector {
-    https: HttpsConnector<Dial>,
-    limit: Duration,
-}
-
-/// No connection within `timeout.connect`.
-#[derive(Debug, thiserror::Error)]
-#[error("timed out")]
-pub(super) struct TimedOut;
-
-impl Connector {
-    fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let dial = match upstream.proxy.route(&upstream.url)? {
-            None => Dial::Direct(tcp),
-            Some(route) => {
-                let tunnel = Tunnel::new(route.uri, tcp);
-                Dial::Tunnel(match route.authorization {
-                    None => tunnel,
-                    Some(authorization) => tunnel.with_auth(authorization),
-                })
+        let progress = upload.progress();
+        for pause in PAUSES {
+            let mut request = request(upload);
+            progress.goes_out_on(capture_connection(&mut request));
+            let error = match client.request(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            if !is_unsent(&error) {
+                return Err(ProxyError::Exchange(error));
             }
-        };
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(dial);
-        Ok(Self {
-            https,
-            limit: upstream.timeout.connect,
-        })
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.limit, self.https.call(uri));
-        Box::pin(async move { connecting.await.map_err(|_| TimedOut)? })
-    }
-}
-
-#[derive(Clone)]
-enum Dial {
-    Direct(HttpConnector),
-    Tunnel(Tunnel<HttpConnector>),
-}
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match self {
-            Self::Direct(tcp) => tcp.poll_ready(cx).map_err(Into::into),
-            Self::Tunnel(tunnel) => tunnel.poll_ready(cx).map_err(Into::into),
+            upload = match (pause, progress.unread()) {
+                // Connecting was tried again and again already.
+                (Some(pause), Some(unread)) if !error.is_connect() => {
+                    tokio::time::sleep(pause).await;
+                    unread
+                }
+                _ => return Err(ProxyError::Connect(error)),
+            };
         }
+        unreachable!("there is no pause after the last attempt")
     }
+}
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        match self {
-            Self::Direct(tcp) => {
-                let connecting = tcp.call(uri);
-                Box::pin(async move { Ok(connecting.await?) })
-            }
-            Self::Tunnel(tunnel) => {
-                let connecting = tunnel.call(uri);
-                Box::pin(async move { Ok(connecting.await?) })
-            }
-        }
-    }
+/// What follows each attempt at a request that was not begun.
+const PAUSES: [Option<Duration>; 3] = [
+    Some(Duration::from_millis(20)),
+    Some(Duration::from_millis(200)),
+    None,
+];
+
+/// Whether a request failed before any of it was written: there was no connection for it, or the one there
+/// was ended before hyper began with the request.
+fn is_unsent(error: &Error) -> bool {
+    error.is_connect()
+        || error.connect_info().is_none()
+        || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
 }

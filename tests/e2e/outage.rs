@@ -1,15 +1,13 @@
 //! An identity service that fails in any way: callers notice nothing while the token lives, are answered at
 //! once when it is over, and are well again with the first attempt.
 
-use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bondgate::simulator::{Fault, Handle, Kind, On};
 use http::{HeaderMap, StatusCode};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::door::Door;
 use crate::harness::Setup;
 use crate::inside::{Inside, fast_simulator};
 
@@ -97,55 +95,10 @@ async fn an_identity_service_that_dies_is_unnoticed_while_the_token_lives() {
     let door = Door::to(cisco.address());
     let token_url = cisco
         .token_url()
-        .replace(&cisco.address().port().to_string(), &door.port.to_string());
+        .replace(&cisco.address().port().to_string(), &door.port().to_string());
     let setup = setup(&cisco).environment("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", &token_url);
     let daemon = Inside::start(setup, 30);
     assert_unnoticed("dies", &cisco, &daemon, || door.close(), || door.open()).await;
-}
-
-/// A port that leads to another, or refuses connections.
-struct Door {
-    port: u16,
-    to: SocketAddr,
-    open: Mutex<JoinSet<()>>,
-}
-
-impl Door {
-    fn to(to: SocketAddr) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let door = Self {
-            port,
-            to,
-            open: Mutex::default(),
-        };
-        door.open();
-        door
-    }
-
-    fn open(&self) {
-        let listener = TcpSocket::new_v4().unwrap();
-        listener.set_reuseaddr(true).unwrap();
-        listener.bind(([127, 0, 0, 1], self.port).into()).unwrap();
-        let (listener, to) = (listener.listen(64).unwrap(), self.to);
-        self.open.lock().unwrap().spawn(async move {
-            let mut passing = JoinSet::new();
-            loop {
-                let (mut caller, _) = listener.accept().await.unwrap();
-                passing.spawn(async move {
-                    let mut inside = TcpStream::connect(to).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut caller, &mut inside).await;
-                });
-            }
-        });
-    }
-
-    fn close(&self) {
-        *self.open.lock().unwrap() = JoinSet::new();
-    }
 }
 
 /// A daemon with a good token whose identity service fails from one moment to another.

@@ -98,6 +98,12 @@ impl Line<TcpStream> {
         }
     }
 
+    /// The bare connection; nothing that came is left over.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.input.is_empty());
+        self.stream
+    }
+
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
