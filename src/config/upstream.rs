@@ -41,6 +41,8 @@ pub struct Upstream {
     pub proxy: OutboundProxy,
     /// Bounds on each step of a request.
     pub timeout: Timeouts,
+    /// How long an idle connection is kept for the next request; not at all where zero.
+    pub keep_alive: Duration,
     /// How long a request may wait for a token, at start or while a first fetch runs; shorter than
     /// [`head`](Timeouts::head).
     pub wait: Duration,
@@ -136,6 +138,7 @@ impl Upstream {
         let ca_file = section.optional("ca_file");
         let proxy = outbound_proxy(section);
         let timeout = Timeouts::read(section.section("timeout"));
+        let keep_alive = section.or::<Span>("keep_alive", "\"20s\"").0;
         let wait = section.or::<Span>("wait", "\"2s\"").0;
         // Ended by timeout.head, a request would be told as one that may have been executed.
         let wait = wait.min(timeout.head * 9 / 10);
@@ -165,6 +168,7 @@ impl Upstream {
             ca_file,
             proxy,
             timeout,
+            keep_alive,
             wait,
             replay,
         })

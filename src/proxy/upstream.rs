@@ -26,16 +26,14 @@ pub(super) struct Upstream {
     fresh: Client<Connector, Upload>,
 }
 
-/// Kept connections are given up before any usual server does.
-const POOL_IDLE: Duration = Duration::from_secs(30);
-
 impl Upstream {
     pub(super) fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
         let connector = Connector::new(upstream, tls)?;
         let client = |idle| {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(POOL_IDLE)
+                // Shorter than the upstream's, or it closes a connection while we take it.
+                .pool_idle_timeout(upstream.keep_alive)
                 .pool_max_idle_per_host(idle)
                 // Only requests that were never begun go out again: hyper hands back no other.
                 .retry_canceled_requests(true)
@@ -53,7 +51,11 @@ impl Upstream {
             authority: url.authority().clone(),
             base: url.path().trim_end_matches('/').to_owned(),
             host,
-            pooled: client(usize::MAX),
+            pooled: client(if upstream.keep_alive.is_zero() {
+                0
+            } else {
+                usize::MAX
+            }),
             fresh: client(0),
         })
     }

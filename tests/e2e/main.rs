@@ -31,6 +31,7 @@ mod outage;
 mod raw_upstream;
 mod refusals;
 mod restarts;
+mod reuse;
 mod rotation;
 mod sandbox;
 mod secrets;

@@ -98,12 +98,6 @@ impl Line<TcpStream> {
         }
     }
 
-    /// The bare connection; nothing that came is left over.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        assert!(self.input.is_empty());
-        self.stream
-    }
-
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
@@ -123,6 +117,14 @@ impl Line<TcpStream> {
             search: self.search,
         };
         (line, writer)
+    }
+}
+
+impl<S> Line<S> {
+    /// The bare connection; nothing that came is left over.
+    pub(crate) fn into_stream(self) -> S {
+        assert!(self.input.is_empty());
+        self.stream
     }
 }
 

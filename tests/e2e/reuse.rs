@@ -1,0 +1,164 @@
+//! Kept connections: one that the upstream has closed costs no request, and none is kept too long.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bondgate::simulator::Options;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::harness::{Daemon, PATIENCE, Setup, simulator};
+use crate::raw_upstream::RawUpstream;
+use crate::wire::Caller;
+
+const POST: &str = "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+async fn before(upstream: &RawUpstream, more: &str) -> Daemon {
+    let cisco = simulator(Options::default()).await;
+    Setup::apart(&cisco, &upstream.url(), &upstream.ca_pem, more)
+        .start()
+        .await
+}
+
+async fn heard<T>(events: &mut mpsc::UnboundedReceiver<T>) -> T {
+    let event = tokio::time::timeout(PATIENCE, events.recv()).await;
+    event.expect("the upstream does its part").unwrap()
+}
+
+/// Whether the system still takes a connection for open both ways at its end of this address: with much to
+/// do, it delivers a FIN later than what was sent after it on another connection.
+fn is_established(at: SocketAddr) -> bool {
+    let SocketAddr::V4(at) = at else {
+        panic!("{at} is bound as IPv4")
+    };
+    let address = format!("{:08X}:{:04X}", u32::from(*at.ip()).swap_bytes(), at.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        (words.next(), words.nth(1)) == (Some(&*address), Some("01"))
+    })
+}
+
+/// Answers one request on each connection, and closes it after a while without having said so.
+async fn closing(
+    upstream: RawUpstream,
+    after: Duration,
+    is_reset: bool,
+    closed: mpsc::UnboundedSender<usize>,
+) {
+    for number in 1.. {
+        let mut line = upstream.accept().await;
+        let closed = closed.clone();
+        tokio::spawn(async move {
+            let message = line.message().await;
+            assert_eq!(message.body, b"hello");
+            line.say(ANSWER).await;
+            tokio::time::sleep(after).await;
+            let stream = line.into_stream();
+            let tcp = stream.get_ref().0;
+            let daemon = tcp.peer_addr().unwrap();
+            if is_reset {
+                tcp.set_zero_linger().unwrap();
+            }
+            drop(stream);
+            while is_established(daemon) {
+                tokio::task::yield_now().await;
+            }
+            let _ = closed.send(number);
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_upstream_closed_meanwhile_costs_no_request() {
+    // A reset right behind the answer could take the answer with it.
+    for (after, is_reset) in [(0, false), (50, false), (50, true)] {
+        let upstream = RawUpstream::bind().await;
+        let daemon = before(&upstream, "").await;
+        let (sender, mut closed) = mpsc::unbounded_channel();
+        let after = Duration::from_millis(after);
+        let serving = tokio::spawn(closing(upstream, after, is_reset, sender));
+
+        let mut caller = Caller::to(daemon.address()).await;
+        for number in 1..=30 {
+            caller.say(POST).await;
+            assert_eq!(
+                caller.message().await.status(),
+                200,
+                "{number}, {after:?} {is_reset}"
+            );
+            assert_eq!(heard(&mut closed).await, number);
+        }
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_pool_full_of_closed_connections_costs_no_request() {
+    const CALLERS: usize = 24;
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "").await;
+
+    for _ in 0..5 {
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let address = daemon.address();
+            callers.spawn(async move {
+                let mut caller = Caller::to(address).await;
+                caller.say(POST).await;
+                assert_eq!(caller.message().await.status(), 200);
+            });
+        }
+        // All of them are under way before one is answered, so each has a connection of its own.
+        let mut lines = Vec::new();
+        for _ in 0..CALLERS {
+            let mut line = upstream.accept().await;
+            line.message().await;
+            lines.push(line);
+        }
+        for line in &mut lines {
+            line.say(ANSWER).await;
+        }
+        while let Some(called) = callers.join_next().await {
+            called.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_keep_alive_and_then_closed_by_us() {
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "keep_alive = \"300ms\"").await;
+    let mut caller = Caller::to(daemon.address()).await;
+
+    caller.say(POST).await;
+    let mut line = upstream.accept().await;
+    for _ in 0..3 {
+        line.message().await;
+        line.say(ANSWER).await;
+        assert_eq!(caller.message().await.status(), 200);
+        caller.say(POST).await;
+    }
+    line.message().await;
+    line.say(ANSWER).await;
+    assert_eq!(caller.message().await.status(), 200);
+
+    line.is_over().await;
+    drop(daemon);
+}
+
+#[tokio::test]
+async fn with_keep_alive_0_each_request_has_a_connection_of_its_own() {
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "keep_alive = \"0s\"").await;
+    let mut caller = Caller::to(daemon.address()).await;
+    for _ in 0..3 {
+        caller.say(POST).await;
+        let mut line = upstream.accept().await;
+        line.message().await;
+        line.say(ANSWER).await;
+        assert_eq!(caller.message().await.status(), 200);
+        line.is_over().await;
+    }
+}
