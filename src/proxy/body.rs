@@ -47,6 +47,8 @@ pub(super) struct Progress {
     is_upstreams_turn: AtomicBool,
     state: AtomicU8,
     ended: Notify,
+    interim_answers: AtomicU64,
+    flooded: Notify,
     connection: Mutex<Option<CaptureConnection>>,
     unread: Mutex<Option<Unread>>,
 }
@@ -57,6 +59,9 @@ struct Unread {
     idle: Duration,
     kept: Option<Kept>,
 }
+
+/// `100 Continue`, early hints, and progress of something slow.
+const INTERIM_ANSWERS: u64 = 100;
 
 const RUNNING: u8 = 0;
 const ENDED: u8 = 1;
@@ -225,6 +230,18 @@ impl Progress {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let chosen = connection.as_ref().map(CaptureConnection::connection_metadata);
         chosen.is_some_and(|chosen| chosen.is_some())
+    }
+
+    /// Counts an answer that is none yet (1xx).
+    pub(super) fn interim_answer(&self) {
+        if self.interim_answers.fetch_add(1, Ordering::Relaxed) == INTERIM_ANSWERS {
+            self.flooded.notify_one();
+        }
+    }
+
+    /// Resolves when there were more interim answers than any server has a reason for.
+    pub(super) async fn flooded(&self) {
+        self.flooded.notified().await;
     }
 
     /// The caller's part in a failure, if it had one.

@@ -36,6 +36,12 @@ pub(super) enum ProxyError {
     /// The upstream switched protocols unasked.
     #[error("the upstream switched protocols")]
     Upgraded,
+    /// The upstream sent one interim answer (1xx) after the other.
+    #[error("the upstream floods with interim answers")]
+    Flood,
+    /// The upstream coded its answer as nobody asked for.
+    #[error("the upstream's answer has a transfer coding other than chunked")]
+    Coding,
     /// The caller's body broke off.
     #[error("the request's body broke off")]
     Body,
@@ -137,6 +143,14 @@ impl ProxyError {
             Self::Upgraded => bad_gateway(
                 "http_upgrade_failed",
                 "it switched protocols, which nobody asked for",
+            ),
+            Self::Flood => bad_gateway(
+                "http_protocol_error",
+                "it sent one interim answer (1xx) after the other, and no answer",
+            ),
+            Self::Coding => bad_gateway(
+                "http_response_transfer_coding",
+                "its answer has a transfer coding that nobody asked for",
             ),
             Self::Body => Answer::new(
                 StatusCode::BAD_REQUEST,

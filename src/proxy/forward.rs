@@ -87,6 +87,7 @@ impl Forwarder {
         let response = tokio::select! {
             response = self.exchange(parts, upload, kept_body, admitted) => response,
             () = self.out_of_time(&progress) => Err(ProxyError::Timeout { is_sent: progress.is_sent() }),
+            () = progress.flooded() => Err(ProxyError::Flood),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -94,8 +95,10 @@ impl Upstream {
         for pause in PAUSES {
             let mut request = request(upload);
             progress.goes_out_on(capture_connection(&mut request));
+            let counted = progress.clone();
+            hyper::ext::on_informational(&mut request, move |_| counted.interim_answer());
             let error = match client.request(request).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => return judged(response),
                 Err(error) => error,
             };
             if !is_unsent(&error) {
@@ -120,6 +123,21 @@ const PAUSES: [Option<Duration>; 3] = [
     Some(Duration::from_millis(200)),
     None,
 ];
+
+/// Refuses an answer whose body would reach the caller as something else than what was sent.
+fn judged(mut response: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
+    let headers = response.headers_mut();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            // RFC 9112 §6.3: chunked coding overrides it.
+            headers.remove(CONTENT_LENGTH);
+        }
+        _ => return Err(ProxyError::Coding),
+    }
+    Ok(response)
+}
 
 /// Whether a request failed before any of it was written: there was no connection for it, or the one there
 /// was ended before hyper began with the request.

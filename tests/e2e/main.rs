@@ -39,4 +39,5 @@ mod shutdown;
 mod spool;
 mod tokens;
 mod transfers;
+mod upstream_faults;
 mod wire;

@@ -205,6 +205,24 @@ impl<S: AsyncRead + Unpin> Line<S> {
         (std::mem::take(&mut self.input), end)
     }
 
+    /// What follows a head whose length nobody told: up to the end, or the last chunk.
+    pub(crate) async fn rest_or_last_chunk(&mut self, head: &Answer) -> (Vec<u8>, End) {
+        if head.field("transfer-encoding").is_none() {
+            return self.rest().await;
+        }
+        let end = loop {
+            if self.input.ends_with(b"0\r\n\r\n") {
+                break End::Closed;
+            }
+            match self.more().await {
+                Ok(0) => break End::Closed,
+                Ok(_) => {}
+                Err(_) => break End::Reset,
+            }
+        };
+        (std::mem::take(&mut self.input), end)
+    }
+
     /// Asserts that the other end closed in good order and said nothing more.
     pub(crate) async fn is_over(&mut self) {
         let (rest, end) = self.rest().await;
