@@ -10,9 +10,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::connect::TimedOut;
+use super::pull_error::PullError;
 use super::tunnel::TunnelError;
 use crate::server::Answer;
-use crate::spool::SpoolError;
 use crate::token::Unavailable;
 
 /// A request that was not relayed to its end.
@@ -54,31 +54,19 @@ pub(super) enum ProxyError {
     /// The upstream did not answer in time, or there was no connection to it in time.
     #[error("the upstream did not answer")]
     Timeout { is_sent: bool },
-    /// There is no message, and none can be pulled.
+    /// There is no message to answer with.
     #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The client that a message would be pulled for is not known.
-    #[error("the client's id cannot be read: {0}")]
-    NoClient(String),
-    /// A pull takes longer than its caller may wait.
-    #[error("the pull goes on without its caller")]
-    PullGoesOn,
-    /// Another caller's pull took as long as this one may wait.
-    #[error("another pull is under way")]
-    PullWaits,
-    /// The answer to a pull was not whole.
-    #[error("the answer to a pull broke off")]
-    PullBroken,
+    Pull(#[from] PullError),
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
     Stopping { is_sent: bool },
 }
 
 /// When a caller may try again after a failure that passes.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
-const UNDONE: &str = "nothing was sent, and it is safe to send it again";
-const UNKNOWN: &str = "the upstream may have executed it";
+pub(super) const UNDONE: &str = "nothing was sent, and it is safe to send it again";
+pub(super) const UNKNOWN: &str = "the upstream may have executed it";
 
 impl From<Answer> for ProxyError {
     fn from(answer: Answer) -> Self {
@@ -166,31 +154,7 @@ impl ProxyError {
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
-            Self::Spool(error) => spool_failure(upstream, &error),
-            Self::NoClient(why) => Answer::unavailable(
-                "proxy_internal_response",
-                format!("{upstream}: the client's id cannot be had: {why}; {UNDONE}"),
-                SOON,
-            ),
-            Self::PullGoesOn => Answer::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "http_response_timeout",
-                format!(
-                    "{upstream}: no message within timeout.head; the pull goes on, and what it brings answers the next one"
-                ),
-            ),
-            Self::PullWaits => Answer::unavailable(
-                "proxy_internal_response",
-                format!("{upstream}: another pull of this queue is under way; {UNDONE}"),
-                SOON,
-            ),
-            Self::PullBroken => Answer::new(
-                StatusCode::BAD_GATEWAY,
-                "http_response_incomplete",
-                format!(
-                    "{upstream}: the message broke off, and may be lost: it is reported in bondgate's log with its time"
-                ),
-            ),
+            Self::Pull(error) => error.into_answer(upstream),
             Self::Timeout { is_sent: true } => {
                 timeout("http_response_timeout", "it did not answer within timeout.head")
             }
@@ -204,25 +168,6 @@ impl ProxyError {
             Self::Stopping { is_sent: false } => undone("proxy_internal_response", "bondgate is stopping"),
         }
     }
-}
-
-fn spool_failure(upstream: &str, error: &SpoolError) -> Answer {
-    let mend = match error {
-        SpoolError::Full { .. } => {
-            "nothing was pulled; let callers take what is held, or see `bondgate spool list`"
-        }
-        SpoolError::Unusable(_) => "nothing was pulled; see that there is room, and that it is writable",
-        SpoolError::Stopping => UNDONE,
-        SpoolError::Broken => {
-            let detail = format!("{upstream}: {error}; {UNKNOWN}");
-            return Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail);
-        }
-    };
-    Answer::unavailable(
-        "proxy_internal_response",
-        format!("{upstream}: {error}; {mend}"),
-        SOON,
-    )
 }
 
 /// A failure and each error below it, what `io::Error`s are wrapped around too: hyper-rustls wraps

@@ -14,6 +14,7 @@ mod message;
 mod observe;
 mod path;
 mod pull;
+mod pull_error;
 mod replay;
 mod tunnel;
 mod upstream;

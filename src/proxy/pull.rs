@@ -19,6 +19,7 @@ use super::error::ProxyError;
 use super::forward::Forwarder;
 use super::headers;
 use super::message::{MessageBody, Resumed};
+use super::pull_error::PullError;
 use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
 use crate::server::{Answer, Phase, Receipt, Stopping, WithReceipt};
@@ -83,7 +84,7 @@ impl Puller {
             let puller = self.clone();
             let pull = move |intake| puller.pull(parts, upload, kept, intake);
             let taken = self.spool.take(key, &method, may_pull, pull).await;
-            match taken.map_err(ProxyError::Spool)? {
+            match taken.map_err(PullError::Spool)? {
                 Taken::Message(claim) => deliver(*claim),
                 Taken::Other(answer) => answer,
             }
@@ -94,10 +95,10 @@ impl Puller {
         tokio::select! {
             taken = taken => taken,
             () = tokio::time::sleep(self.timeout.head) => {
-                Err(unanswered(ProxyError::PullGoesOn, ProxyError::PullWaits))
+                Err(unanswered(PullError::GoesOn.into(), PullError::Waits.into()))
             }
             () = stop.reached(Phase::Deadline) => {
-                Err(unanswered(ProxyError::Stopping { is_sent: true }, ProxyError::Spool(SpoolError::Stopping)))
+                Err(unanswered(ProxyError::Stopping { is_sent: true }, PullError::Spool(SpoolError::Stopping).into()))
             }
         }
     }
@@ -124,8 +125,8 @@ impl Puller {
         let read = tokio::time::timeout(LONGEST_READ, read).await;
         match read {
             Ok(Ok(Ok(id))) => Ok(id.expose_secret().to_owned()),
-            Ok(Ok(Err(error))) => Err(ProxyError::NoClient(error.to_string())),
-            _ => Err(ProxyError::NoClient("reading it does not return".to_owned())),
+            Ok(Ok(Err(error))) => Err(PullError::NoClient(error.to_string()).into()),
+            _ => Err(PullError::NoClient("reading it does not return".to_owned()).into()),
         }
     }
 
@@ -185,11 +186,11 @@ async fn take_in(
             Ok(None) => break,
             Ok(Some(Err(error))) => {
                 intake.lose(&error.to_string()).await;
-                return Pulled::Other(Err(ProxyError::PullBroken));
+                return Pulled::Other(Err(PullError::Broken.into()));
             }
             Err(_) => {
                 intake.lose("its answer was not whole within timeout.pull").await;
-                return Pulled::Other(Err(ProxyError::PullBroken));
+                return Pulled::Other(Err(PullError::Broken.into()));
             }
         };
         let Ok(piece) = frame.into_data() else { continue };
@@ -237,7 +238,12 @@ fn answer(head: Head, body: Body) -> Response<Body> {
 }
 
 fn deliver(mut claim: Claim) -> Result<Response<Body>, ProxyError> {
-    let body = MessageBody::open(claim.body().map_err(SpoolError::Unusable)?);
+    let body = MessageBody::open(
+        claim
+            .body()
+            .map_err(SpoolError::Unusable)
+            .map_err(PullError::Spool)?,
+    );
     let mut response = answer(claim.head().clone(), Body::empty());
     response.headers_mut().insert(CONTENT_LENGTH, body.left().into());
     if let Some(pulled) = claim.redelivered() {
