@@ -3,6 +3,7 @@
 mod bounds;
 mod crashes;
 mod deliveries;
+mod storm;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,320 @@
+//! Thousands of messages while callers and daemons are killed at every point of a pull, by a seeded
+//! choice of what happens: each reaches the caller, in order, or is reported.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use bondgate::simulator::{Handle, Options};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::request;
+use crate::harness::{Daemon, PATIENCE, Setup, simulator};
+
+/// What a caller makes of one pull.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Plan {
+    /// Reads its answer and closes in good order.
+    Whole,
+    /// Reads its answer and pulls again on the same connection.
+    Stay,
+    /// Resets the connection this long after its request.
+    LeaveAfter(Duration),
+    /// Resets the connection when so many bytes of the answer have come.
+    LeaveAt(usize),
+    /// Reads its answer, and resets the connection.
+    ResetAtEnd,
+    /// Reads on, while the daemon is killed this long after the request.
+    Kill(Duration),
+    /// Reads so many bytes of the answer; then the daemon is killed.
+    KillAt(usize),
+}
+
+/// What came of a pull, as far as the caller saw it.
+#[derive(Debug)]
+enum Got {
+    Message {
+        number: usize,
+        is_redelivered: bool,
+    },
+    Empty,
+    /// An answer of bondgate's own.
+    Refused(u16),
+    /// Not all of an answer.
+    Nothing,
+}
+
+struct Storm {
+    cisco: Handle,
+    messages: usize,
+    daemons: Vec<Daemon>,
+    random: fastrand::Rng,
+    /// The numbers that were read to their end, in the order in which they were.
+    read: Vec<usize>,
+    /// The numbers that were with Cisco's last answer when a daemon was killed.
+    at_a_kill: BTreeSet<usize>,
+    kills: usize,
+    reported: usize,
+    open: Option<(usize, TcpStream)>,
+}
+
+fn body(number: usize) -> String {
+    let size = if number % 16 == 7 {
+        700_000
+    } else {
+        number * 37 % 2000
+    };
+    format!(
+        "{{\"Calls\":{{\"CustCallID\":\"{number:07}\"}},\"x\":\"{}\"}}",
+        "x".repeat(size)
+    )
+}
+
+fn daemon(cisco: &Handle, spool: &Path) -> Setup {
+    Setup::at(cisco)
+        .and(&format!("[spool]\ndirectory = {spool:?}\n"))
+        .environment("BONDGATE_LOG", "bondgate=info")
+}
+
+impl Storm {
+    async fn new(messages: usize, daemons: usize, spool: &Path, seed: u64) -> Self {
+        println!("seed {seed}");
+        let cisco = simulator(Options::default()).await;
+        let mut storm = Self {
+            messages,
+            daemons: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            read: Vec::new(),
+            at_a_kill: BTreeSet::new(),
+            kills: 0,
+            reported: 0,
+            open: None,
+            cisco,
+        };
+        for _ in 0..daemons {
+            storm.daemons.push(daemon(&storm.cisco, spool).start().await);
+        }
+        for number in 0..messages {
+            storm.cisco.put_raw_message("demo", body(number));
+        }
+        storm
+    }
+
+    fn plan(&mut self) -> Plan {
+        let moment = Duration::from_micros(self.random.u64(0..15_000));
+        let bytes = self.random.usize(1..2500);
+        match self.random.u32(0..100) {
+            0..40 => Plan::Whole,
+            40..65 => Plan::Stay,
+            65..75 => Plan::LeaveAfter(moment),
+            75..85 => Plan::LeaveAt(bytes),
+            85..90 => Plan::ResetAtEnd,
+            90..97 => Plan::Kill(moment),
+            _ => Plan::KillAt(bytes),
+        }
+    }
+
+    /// Pulls until Cisco's queue and the spool are empty.
+    async fn run(&mut self, spool: &Path) {
+        let mut failures = 0;
+        loop {
+            let plan = self.plan();
+            let at = self.random.usize(0..self.daemons.len());
+            match self.pull(plan, at, spool).await {
+                Got::Message {
+                    number,
+                    is_redelivered,
+                } => {
+                    failures = 0;
+                    let last = self.read.last().copied();
+                    assert!(
+                        last.is_none_or(|last| number >= last),
+                        "{number} came after {last:?} ({plan:?})"
+                    );
+                    let is_again = last == Some(number);
+                    assert!(
+                        is_redelivered || !is_again,
+                        "{number} came twice and did not say so"
+                    );
+                    self.read.push(number);
+                }
+                Got::Empty if self.cisco.queue_len() == 0 => break,
+                Got::Empty => panic!("empty, with {} at Cisco", self.cisco.queue_len()),
+                Got::Refused(status) => {
+                    assert_eq!(status, 503, "{plan:?}");
+                    failures += 1;
+                    assert!(failures < 50, "the queue stands still");
+                }
+                Got::Nothing => {}
+            }
+        }
+        for daemon in &self.daemons {
+            self.reported += reports(daemon);
+        }
+        let read: BTreeSet<usize> = self.read.iter().copied().collect();
+        let missing: BTreeSet<usize> = (0..self.messages)
+            .filter(|number| !read.contains(number))
+            .collect();
+        println!(
+            "{} messages, {} daemons killed, {} messages read again, {} perhaps lost as reported, {} missing",
+            self.messages,
+            self.kills,
+            self.read.len() - read.len(),
+            self.reported,
+            missing.len(),
+        );
+        assert!(
+            missing.is_subset(&self.at_a_kill),
+            "{missing:?} were lost without a kill"
+        );
+        assert!(
+            missing.len() <= self.reported,
+            "{missing:?} are lost, and only {} reported",
+            self.reported
+        );
+    }
+
+    async fn pull(&mut self, plan: Plan, at: usize, spool: &Path) -> Got {
+        let mut stream = match self.open.take() {
+            Some((daemon, stream)) if daemon == at => stream,
+            _ => {
+                let stream = TcpStream::connect(self.daemons[at].address()).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                stream
+            }
+        };
+        if stream.write_all(request("GET").as_bytes()).await.is_err() {
+            return Got::Nothing;
+        }
+        let mut answer = Vec::new();
+        match plan {
+            Plan::LeaveAfter(moment) => {
+                tokio::time::sleep(moment).await;
+                stream.set_zero_linger().unwrap();
+                return Got::Nothing;
+            }
+            Plan::LeaveAt(bytes) => {
+                some(&mut stream, &mut answer, bytes).await;
+                stream.set_zero_linger().unwrap();
+                return Got::Nothing;
+            }
+            Plan::Kill(moment) => {
+                tokio::time::sleep(moment).await;
+                self.kill(at, spool).await;
+            }
+            Plan::KillAt(bytes) => {
+                some(&mut stream, &mut answer, bytes).await;
+                self.kill(at, spool).await;
+            }
+            Plan::Whole | Plan::Stay | Plan::ResetAtEnd => {}
+        }
+        let is_whole = tokio::time::timeout(PATIENCE, whole(&mut stream, &mut answer)).await;
+        if !is_whole.expect("an answer comes, or the end") {
+            return Got::Nothing;
+        }
+        match plan {
+            Plan::Stay => self.open = Some((at, stream)),
+            Plan::ResetAtEnd => stream.set_zero_linger().unwrap(),
+            _ => {}
+        }
+        judge(&answer)
+    }
+
+    async fn kill(&mut self, at: usize, spool: &Path) {
+        let mut killed = self.daemons.remove(at);
+        killed.signal("KILL");
+        killed.ended().await;
+        self.open = None;
+        self.kills += 1;
+        self.reported += reports(&killed);
+        let handed = self.messages - self.cisco.queue_len();
+        self.at_a_kill.extend(handed.checked_sub(1));
+        let next = daemon(&self.cisco, spool).start().await;
+        self.daemons.insert(at, next);
+    }
+}
+
+/// Reads until so many bytes are there, or the end.
+async fn some(stream: &mut TcpStream, answer: &mut Vec<u8>, bytes: usize) {
+    let mut room = vec![0; bytes];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut room)).await;
+    let count = read.expect("an answer comes, or the end").unwrap_or(0);
+    answer.extend_from_slice(&room[..count]);
+}
+
+/// Reads an answer to its end; whether there was one.
+async fn whole(stream: &mut TcpStream, answer: &mut Vec<u8>) -> bool {
+    let mut room = vec![0; 64 << 10];
+    while length(answer).is_none_or(|length| answer.len() < length) {
+        match stream.read(&mut room).await {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => answer.extend_from_slice(&room[..count]),
+        }
+    }
+    true
+}
+
+/// How long an answer is in all, once its head is there.
+fn length(answer: &[u8]) -> Option<usize> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let (_, length) = head.split_once("content-length: ")?;
+    let length: usize = length.split("\r\n").next()?.parse().ok()?;
+    Some(end + length)
+}
+
+fn judge(answer: &[u8]) -> Got {
+    let text = String::from_utf8_lossy(answer);
+    let (head, text) = text.split_once("\r\n\r\n").unwrap();
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if status != 200 {
+        return Got::Refused(status);
+    }
+    if text.contains("No messages available") {
+        return Got::Empty;
+    }
+    let (_, number) = text.split_once("CustCallID\":\"").unwrap();
+    let number = number[..7].parse().unwrap();
+    assert_eq!(text, body(number), "the message is as Cisco sent it");
+    let is_redelivered = head.to_ascii_lowercase().contains("\r\nbondgate-redelivered: ");
+    Got::Message {
+        number,
+        is_redelivered,
+    }
+}
+
+fn reports(daemon: &Daemon) -> usize {
+    let log = daemon.log();
+    log.iter()
+        .filter(|line| line.contains("may be lost: it was asked for"))
+        .count()
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("BONDGATE_TEST_SEED").ok();
+    given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
+}
+
+#[tokio::test]
+async fn each_message_reaches_its_caller_in_order_whoever_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = directory.path().join("spool");
+    Storm::new(150, 1, &spool, seed()).await.run(&spool).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; run by .ci/run"]
+async fn each_of_thousands_of_messages_reaches_its_caller_in_order_whoever_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = directory.path().join("spool");
+    Storm::new(3000, 1, &spool, seed()).await.run(&spool).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; run by .ci/run"]
+async fn each_of_thousands_of_messages_reaches_its_caller_with_two_daemons_on_one_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = directory.path().join("spool");
+    Storm::new(1000, 2, &spool, seed()).await.run(&spool).await;
+}
