@@ -117,6 +117,10 @@ fn node(source: &Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Origin) -> Node 
         ),
         DeValue::String(text) => Node::Value(toml::Value::String(text.to_string())),
         DeValue::Boolean(value) => Node::Value(toml::Value::Boolean(*value)),
+        // What a syntax error leaves behind: no date, which would not even print.
+        DeValue::Datetime(value) if value.date.is_none() && value.time.is_none() => {
+            Node::Value(toml::Value::String(String::new()))
+        }
         DeValue::Datetime(value) => Node::Value(toml::Value::Datetime(*value)),
         DeValue::Integer(digits) => {
             Node::Value(i64::from_str_radix(digits.as_str(), digits.radix()).map_or_else(
