@@ -379,16 +379,20 @@ impl<S: Wire> Gate<S> {
         Poll::Pending
     }
 
-    /// Somebody may want to hear what becomes of the answer that is written now.
-    fn begin_answer(&mut self) {
+    /// Somebody may want to hear what becomes of the answer that is about to be written. What has come
+    /// before its last piece goes out is no sign that the caller has it; afterwards is too late to look,
+    /// since a quick caller's next request may be here.
+    fn before_write(&mut self) {
         if let Some(receipt) = self.exchange.take_receipt() {
             self.handed.begin(receipt);
+        }
+        if !self.handed.is_empty() {
+            self.is_input_stale = !self.input.is_empty() || self.stream.unread() > 0;
         }
     }
 
     fn end_answer(&mut self) {
         if !self.handed.is_empty() && self.exchange.is_whole.load(Ordering::Acquire) {
-            self.is_input_stale = !self.input.is_empty() || self.stream.unread() > 0;
             self.handed.written(&self.stream);
         }
     }
@@ -431,7 +435,7 @@ impl<S: Wire> AsyncRead for Gate<S> {
 
 impl<S: Wire> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.begin_answer();
+        self.before_write();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -440,7 +444,7 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.begin_answer();
+        self.before_write();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
