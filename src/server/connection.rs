@@ -22,6 +22,7 @@ use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
 use super::receipt::WithReceipt;
+use super::unread::{Received, Unread};
 use super::worker::Shared;
 use super::{Phase, Stopping};
 
@@ -39,6 +40,7 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
         app,
         peer: peer.clone(),
         exchange,
+        unread: Arc::default(),
         stop: stop.clone(),
     };
     let mut builder = http1::Builder::new();
@@ -110,6 +112,7 @@ struct Service {
     app: Router,
     peer: Peer,
     exchange: Arc<Exchange>,
+    unread: Arc<Unread>,
     stop: Stopping,
 }
 
@@ -120,17 +123,22 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
+        let unread = self.unread.clone();
+        let request = request.map(|body| Received::new(body, unread.clone()));
         let answer = self.app.clone().call(request);
         let exchange = self.exchange.clone();
         let stop = self.stop.clone();
         Box::pin(async move {
             let Ok(mut response) = answer.await;
+            // What is still to come may be long, or never come: it is not waited for.
+            let is_at_hand = !exchange.is_body_open();
+            let is_read = unread.settle(is_at_hand).await;
             if let Some(fault) = exchange.body_fault() {
                 response = fault.into_response();
             }
             let receipt = response.extensions_mut().remove::<WithReceipt>();
             exchange.tell(receipt.and_then(|receipt| receipt.take()));
-            if exchange.is_body_open() || stop.phase() >= Phase::LameDuck {
+            if !is_read || exchange.is_body_open() || stop.phase() >= Phase::LameDuck {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -10,6 +10,7 @@ mod listener;
 mod peer;
 mod receipt;
 mod socket;
+mod unread;
 mod worker;
 
 use tokio::sync::watch;

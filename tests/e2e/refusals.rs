@@ -326,3 +326,30 @@ async fn a_refusal_is_readable_while_a_megabyte_of_body_is_being_sent() {
 
     assert!(relayed(&cisco).is_empty());
 }
+
+#[tokio::test]
+async fn a_refused_request_whose_body_is_at_hand_costs_no_connection() {
+    let cisco = simulator(Options::default()).await;
+    let refused = Setup::at(&cisco).start().await;
+    // Here the refusal comes after a part of the body was read, since nobody listens upstream.
+    let unreachable = Setup::apart(&cisco, "https://localhost:1", "", "").start().await;
+
+    for (daemon, status) in [(&refused, 403), (&unreachable, 503)] {
+        for body in [
+            "Content-Length: 5\r\n\r\nhello",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nX-A: 1\r\n\r\n",
+        ] {
+            let mut caller = Caller::to(daemon.address()).await;
+            for _ in 0..2 {
+                caller
+                    .say(format!("POST /a HTTP/1.1\r\nHost: localhost\r\n{body}"))
+                    .await;
+                let answer = caller.message().await;
+                answer.is_ours(status, body);
+                assert_eq!(answer.field("connection"), None, "{body}");
+            }
+        }
+    }
+}

@@ -257,11 +257,26 @@ fn callers() -> Vec<Case> {
         (&[508], "Via: 1.1 bondgate"),
         (&[508], "Via: 1.0 fred, 1.1 bondgate (x)"),
     ];
-    refused
-        .into_iter()
-        .map(|(statuses, field)| case(statuses, Then::Open, head(&[field.as_bytes(), b"\r\n"])))
-        .collect()
+    let mut cases = Vec::new();
+    for (statuses, field) in refused {
+        cases.push(case(statuses, Then::Open, head(&[field.as_bytes(), b"\r\n"])));
+        for body in UNREAD {
+            let text = format!("POST /bad HTTP/1.1\r\nHost: localhost\r\n{field}\r\n{body}");
+            cases.push(case(statuses, Then::Either, text));
+        }
+    }
+    cases
 }
+
+/// The rest of requests whose body nobody reads: how much of it is there when the answer comes, by how it
+/// is sent, says whether the connection goes on.
+const UNREAD: [&str; 5] = [
+    "Content-Length: 5\r\n\r\nhello",
+    "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nX-A: 1\r\n\r\n",
+];
 
 fn limits() -> Vec<Case> {
     let long = |count| "a".repeat(count);
