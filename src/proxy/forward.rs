@@ -203,7 +203,8 @@ impl Forwarder {
             }
             request
         };
-        let response = self.upstream.send(request, upload, admitted.is_fresh).await?;
+        let mut response = self.upstream.send(request, upload, admitted.is_fresh).await?;
+        super::headers::conceal(response.headers_mut(), token.authorization());
         // Nobody asked for an upgrade: what follows would not be HTTP.
         if response.status().is_informational() {
             Err(ProxyError::Upgraded)

@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
-    FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN,
     PROXY_AUTHENTICATE, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
@@ -31,13 +31,18 @@ const PROTECTED: [HeaderName; 4] = [HOST, AUTHORIZATION, CONTENT_LENGTH, CONTENT
 
 /// Fields of the caller that say who it is or where it goes; that is ours to say. The last ones make
 /// some servers act on another method or path than the one that was judged.
-const CALLERS_OWN: [HeaderName; 12] = [
+const CALLERS_OWN: [HeaderName; 17] = [
     AUTHORIZATION,
     CALLER_KEY,
     COOKIE,
     EXPECT,
     FORWARDED,
+    ORIGIN,
+    HeaderName::from_static("x-forwarded"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("true-client-ip"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
@@ -46,8 +51,31 @@ const CALLERS_OWN: [HeaderName; 12] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
-/// Fields of the upstream that speak to a browser about the upstream's own name.
-const UPSTREAMS_OWN: [HeaderName; 4] = [ALT_SVC, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY];
+/// What the names of further fields of the caller begin with.
+const CALLERS_OWN_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
+
+/// Fields of the upstream that speak to a browser about the upstream's own name: a browser would heed them
+/// for ours.
+const UPSTREAMS_OWN: [HeaderName; 15] = [
+    ALT_SVC,
+    PROXY_AUTHENTICATE,
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("expect-ct"),
+    HeaderName::from_static("nel"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("public-key-pins"),
+    HeaderName::from_static("public-key-pins-report-only"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("reporting-endpoints"),
+    HeaderName::from_static("service-worker-allowed"),
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("timing-allow-origin"),
+];
+
+/// What the names of further fields of the upstream begin with.
+const UPSTREAMS_OWN_BEGINNINGS: [&str; 1] = ["access-control-"];
 
 /// Fields of a request that make an answer part of a message, or none: what is kept for another caller
 /// has to be all of it, and as anybody reads it.
@@ -77,7 +105,7 @@ pub(super) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap 
     }
     strip_where(&mut headers, |name| {
         // `Authorization_` reaches some servers as `Authorization` (CVE-2025-64484).
-        name.starts_with("proxy-") || name.starts_with("x-forwarded-") || name.contains('_')
+        begins_with(name, &CALLERS_OWN_BEGINNINGS) || name.contains('_')
     });
     headers.insert(HOST, host.clone());
     headers.append(VIA, VIA_BONDGATE);
@@ -90,19 +118,47 @@ pub(super) fn inbound(mut headers: HeaderMap) -> HeaderMap {
     for name in &UPSTREAMS_OWN {
         headers.remove(name);
     }
-    strip_where(&mut headers, |name| name.starts_with("access-control-"));
+    strip_where(&mut headers, |name| begins_with(name, &UPSTREAMS_OWN_BEGINNINGS));
     headers.append(VIA, VIA_BONDGATE);
     headers
 }
 
-/// Whether a request has been through here before.
+/// Takes fields out of an upstream's answer that repeat the token that it was sent, since no caller gets to
+/// see one. A value that is shorter than a token costs nothing.
+pub(super) fn conceal(headers: &mut HeaderMap, authorization: &HeaderValue) {
+    let token = authorization.as_bytes();
+    let token = token.strip_prefix(b"Bearer ").unwrap_or(token);
+    let repeats = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.len() >= token.len() && value.windows(token.len()).any(|window| window == token)
+    };
+    if headers.values().any(repeats) {
+        let names: Vec<HeaderName> = headers
+            .iter()
+            .filter(|(_, value)| repeats(value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            tracing::warn!(
+                field = name.as_str(),
+                "the upstream's answer repeats the access token; the field is dropped"
+            );
+            headers.remove(name);
+        }
+    }
+}
+
+/// Whether a request has been through here before. Proxies on the way may have changed how the name is
+/// written.
 pub(super) fn is_loop(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(VIA)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|hop| hop.split_ascii_whitespace().nth(1) == Some("bondgate"))
+    let is_ours = |hop: &[u8]| {
+        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words
+            .nth(1)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"bondgate"))
+    };
+    let mut lines = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
+    lines.any(|line| line.split(|byte| *byte == b',').any(is_ours))
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -121,6 +177,10 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+fn begins_with(name: &str, beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|beginning| name.starts_with(beginning))
 }
 
 fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
@@ -203,12 +263,54 @@ mod tests {
     }
 
     #[test]
-    fn our_own_via_is_a_loop() {
-        assert!(is_loop(&headers(&[("via", "1.0 fred, 1.1 bondgate (x)")])));
-        assert!(!is_loop(&headers(&[
-            ("via", "1.1 bondgate2"),
-            ("via", "bondgate")
-        ])));
+    fn our_own_via_is_a_loop_however_it_is_written() {
+        for via in [
+            "1.1 bondgate",
+            "1.0 fred, 1.1 bondgate (x)",
+            "1.0 fred,1.1 BondGate",
+            "HTTP/1.1 bondgate",
+            "1.1\tBONDGATE\t, 2 bob",
+            "1.1   bondgate , 1.1 bob",
+        ] {
+            assert!(is_loop(&headers(&[("via", via)])), "{via}");
+            assert!(is_loop(&headers(&[("via", "1.1 a"), ("via", via)])), "{via}");
+        }
+        let mut latin = HeaderMap::new();
+        latin.append(
+            VIA,
+            HeaderValue::from_bytes(b"1.1 caf\xe9, 1.1 bondgate").unwrap(),
+        );
+        assert!(is_loop(&latin));
+        for via in [
+            "1.1 bondgate2",
+            "bondgate",
+            "1.1 a.bondgate",
+            "1.1 x bondgate",
+            "",
+        ] {
+            assert!(!is_loop(&headers(&[("via", via)])), "{via}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_repeats_the_token_does_not_come_back() {
+        let authorization = HeaderValue::from_static("Bearer a.token");
+        let mut got = headers(&[
+            (
+                "www-authenticate",
+                "Bearer error=\"invalid_token\", token=\"a.token\"",
+            ),
+            ("location", "https://elsewhere.example/?access_token=a.token&x"),
+            ("x-echo", "a.token"),
+            ("x-many", "other"),
+            ("x-many", "Bearer a.token"),
+            ("x-part", "a.toke"),
+            ("server", "gateway a.toke n"),
+        ]);
+        conceal(&mut got, &authorization);
+        let mut names: Vec<&str> = got.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["server", "x-part"]);
     }
 
     #[test]

@@ -68,18 +68,24 @@ impl Upstream {
 
     /// The URI for a caller's path and query: scheme, host and port are the configuration's, the
     /// rest is the caller's, byte for byte, behind the base path.
-    pub(super) fn uri(&self, from: &Uri) -> Result<Uri, http::Error> {
+    pub(super) fn uri(&self, from: &Uri) -> Result<Uri, TargetError> {
         let asked = from.path_and_query().map_or("/", PathAndQuery::as_str);
         let path = if self.base.is_empty() {
-            PathAndQuery::try_from(asked)?
+            PathAndQuery::try_from(asked).map_err(http::Error::from)?
         } else {
-            PathAndQuery::try_from(format!("{}{asked}", self.base))?
+            PathAndQuery::try_from(format!("{}{asked}", self.base)).map_err(http::Error::from)?
         };
-        Uri::builder()
+        let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
             .path_and_query(path)
-            .build()
+            .build()?;
+        // Nothing is known that gets here; the token goes nowhere else all the same.
+        if uri.scheme() == Some(&self.scheme) && uri.authority() == Some(&self.authority) {
+            Ok(uri)
+        } else {
+            Err(TargetError::Elsewhere)
+        }
     }
 
     /// Sends what `request` makes of a body, on a connection of its own where `is_fresh`. A request that was
@@ -117,6 +123,17 @@ impl Upstream {
     }
 }
 
+/// A caller's target that cannot be asked for at the upstream.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TargetError {
+    /// It is no path.
+    #[error(transparent)]
+    Form(#[from] http::Error),
+    /// It leads to another place.
+    #[error("it names another place than the upstream")]
+    Elsewhere,
+}
+
 /// What follows each attempt at a request that was not begun.
 const PAUSES: [Option<Duration>; 3] = [
     Some(Duration::from_millis(20)),
@@ -145,4 +162,38 @@ fn is_unsent(error: &Error) -> bool {
     error.is_connect()
         || error.connect_info().is_none()
         || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn upstream(url: &str) -> Upstream {
+        let text = format!(
+            "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = {{ file = \"/s\" }}\nurl = \"{url}\"\n"
+        );
+        let config = Config::parse(&text, "f", []).unwrap();
+        Upstream::new(&config.upstreams[0], crate::tls::client(None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn wherever_a_target_points_the_request_goes_to_the_configured_place() {
+        let upstreams = [
+            ("", upstream("https://sb.example:8443")),
+            ("/base", upstream("https://sb.example/base/")),
+        ];
+        proptest!(|(target in "(https?://[a-z@.:0-9]{1,12})?/([a-z@:/.?\\\\%#;]|//evil\\.example|%2f){0,10}")| {
+            let Ok(from) = target.parse::<Uri>() else { return Ok(()) };
+            let asked = from.path_and_query().unwrap().as_str();
+            for (base, upstream) in &upstreams {
+                let Ok(uri) = upstream.uri(&from) else { continue };
+                prop_assert_eq!(uri.scheme_str(), Some("https"));
+                prop_assert_eq!(uri.authority(), Some(&upstream.authority));
+                prop_assert_eq!(uri.path_and_query().unwrap().as_str(), format!("{base}{asked}"));
+            }
+        });
+    }
 }

@@ -132,7 +132,8 @@ async fn what_the_upstream_says_of_its_connection_or_of_its_name_does_not_come_b
         &cisco,
         b"HTTP/1.1 200 OK\r\nConnection: close, X-A\r\nConnection: x-b\r\nX-A: 1\r\nX-B: 1\r\nX-C: 1\r\n\
           Keep-Alive: timeout=5\r\nUpgrade: h2\r\nProxy-Connection: close\r\nProxy-Authenticate: Basic\r\n\
-          Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nStrict-Transport-Security: max-age=1\r\nAlt-Svc: h3=\":443\"\r\n\
+          Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nSet-Cookie2: e=f\r\nClear-Site-Data: \"*\"\r\nNEL: {}\r\nReport-To: {}\r\n\
+          Public-Key-Pins: x\r\nExpect-CT: x\r\nStrict-Transport-Security: max-age=1\r\nAlt-Svc: h3=\":443\"\r\n\
           Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nServer: gateway\r\n\
           Content-Length: 2\r\n\r\nok",
     )
@@ -148,6 +149,63 @@ async fn what_the_upstream_says_of_its_connection_or_of_its_name_does_not_come_b
     names.sort_unstable();
     assert_eq!(names, ["content-length", "date", "server", "via", "x-c"]);
     assert_eq!(answer.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_field_that_repeats_our_token_does_not_come_back_and_is_told_in_the_log() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::open(&cisco, "").start().await;
+    let seen = sent(&daemon, &cisco, "Host: localhost").await;
+    let token = seen.header("authorization")[0]
+        .trim_start_matches("Bearer ")
+        .to_owned();
+
+    for status in ["200 OK", "302 Found", "403 Forbidden"] {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nX-Echo: {token}\r\nLocation: https://elsewhere.example/?access_token={token}&a\r\n\
+             WWW-Authenticate: Bearer realm=\"a\"\r\nWWW-Authenticate: Bearer token=\"{token}\"\r\nServer: gateway\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        cisco.script(Fault::on(On::Any, Kind::Raw { bytes: answer.into() }));
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say("GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        // Every answer is searched for tokens as it is read.
+        let answer = caller.message().await;
+        assert_eq!(answer.status(), status[..3].parse::<u16>().unwrap());
+        for name in ["x-echo", "location", "www-authenticate"] {
+            assert_eq!(answer.field(name), None, "{status}");
+        }
+        assert_eq!(answer.field("server"), Some("gateway"));
+    }
+    daemon.logged_times("repeats the access token", 9).await;
+}
+
+#[tokio::test]
+async fn what_is_sent_again_after_a_401_has_exactly_one_authorization_too() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::open(&cisco, "").start().await;
+    cisco.revoke_all();
+
+    let request = "POST /simulator/echo HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer forged\r\n\
+                   Connection: authorization, content-type\r\nContent-Type: a/b\r\nContent-Length: 2\r\n\r\nhi";
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request).await;
+    assert_eq!(caller.message().await.status(), 200);
+
+    let seen = relayed(&cisco);
+    assert_eq!(
+        seen.iter().map(|seen| seen.status).collect::<Vec<_>>(),
+        [Some(401), Some(200)]
+    );
+    let tokens: Vec<_> = seen.iter().map(|seen| seen.header("authorization")).collect();
+    assert!(
+        tokens
+            .iter()
+            .all(|lines| lines.len() == 1 && !lines[0].contains("forged")),
+        "{tokens:?}"
+    );
+    assert_ne!(tokens[0], tokens[1]);
+    assert!(seen.iter().all(|seen| seen.header("content-type") == ["a/b"]));
 }
 
 #[tokio::test]
