@@ -1,5 +1,7 @@
 //! The application: binds everything, runs the parts as named tasks, and stops them in order.
 
+mod judge;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Facts};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, Fault, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
 use crate::server::{self, Listener, Phase, Shared, UnixAccess};
 use crate::spool::{self, Spool};
@@ -16,6 +18,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
 
+pub use self::judge::faults;
 pub use crate::admin::Readiness;
 pub use crate::server::BindError;
 
@@ -35,6 +38,9 @@ pub struct Daemon {
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What [`faults`] finds; at least one.
+    #[error("{}", told(.0))]
+    Unusable(Vec<Fault>),
     /// What the configuration names cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -53,6 +59,36 @@ pub enum StartError {
          tls.client_ca_file, or let systemd listen on 127.0.0.1"
     )]
     Exposed(ListenAddress),
+    /// An inherited socket is a unix socket, and its callers were to be judged by what they have not.
+    #[error(
+        "{0} was handed over as a unix socket, where allow, trusted_proxies and tls have no effect; leave them out, or \
+         let systemd listen on TCP"
+    )]
+    NotTcp(ListenAddress),
+    /// An upstream leads to where we turn out to listen.
+    #[error(
+        "upstream.{upstream}.{key}: leads back to bondgate itself, which listens on {address}; write the API's own address"
+    )]
+    Loop {
+        /// The upstream's name.
+        upstream: String,
+        /// Its key.
+        key: &'static str,
+        /// Our address.
+        address: ListenAddress,
+    },
+}
+
+fn told(faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    match &lines[..] {
+        [one] => one.clone(),
+        lines => format!(
+            "{} faults in what the configuration names:\n{}",
+            lines.len(),
+            lines.join("\n")
+        ),
+    }
 }
 
 /// How a daemon ended.
@@ -79,7 +115,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Binds every listener and judges what the configuration names; tokens live by `clock`.
-    pub fn bind(config: Config, clock: &Clock) -> Result<Self, StartError> {
+    pub fn bind(mut config: Config, clock: &Clock) -> Result<Self, StartError> {
+        let faults = faults(&config);
+        if !faults.is_empty() {
+            return Err(StartError::Unusable(faults));
+        }
         let metrics = Metrics::new();
         let (stop, stopping) = server::stopping();
         let in_flight = InFlight::new(&config.limits);
@@ -113,9 +153,11 @@ impl Daemon {
             tls,
         )?;
         judge_exposure(&admin, &config.admin.address, config.admin.is_gated())?;
+        judge_loop(&admin, &config)?;
         let mut listeners = Vec::new();
         let mut proxies = Vec::new();
-        for listener in &config.listeners {
+        let mut warnings = Vec::new();
+        for (number, listener) in config.listeners.iter().enumerate() {
             let at = config
                 .upstreams
                 .iter()
@@ -128,7 +170,7 @@ impl Daemon {
                 budget: budget.clone(),
                 spool: spool.clone(),
                 metrics: metrics.clone(),
-                admin: format!("http://{}/", admin.name()),
+                admin: admin.url(),
                 stop: stopping.clone(),
             };
             proxies.push(Proxy::new(listener, &config.upstreams[at], parts)?);
@@ -139,6 +181,14 @@ impl Daemon {
             };
             let bound = Listener::bind(&listener.address, &unix, tls)?;
             judge_exposure(&bound, &listener.address, listener.access.is_gated())?;
+            if bound.is_unix() && listener.access.is_of_tcp() {
+                return Err(StartError::NotTcp(listener.address.clone()));
+            }
+            judge_loop(&bound, &config)?;
+            let is_inherited = matches!(listener.address, ListenAddress::Systemd(_));
+            if is_inherited && !bound.is_local() && listener.lets_pages_pull(&config.upstreams[at]) {
+                warnings.push(format!("listener[{number}].allow: {PAGES_MAY_PULL}"));
+            }
             listeners.push(bound);
         }
         let shared = Shared {
@@ -150,6 +200,7 @@ impl Daemon {
             stop: stopping.clone(),
         };
         let readiness = Readiness::new(readers, stopping);
+        config.warnings.append(&mut warnings);
         Ok(Self {
             config,
             listeners,
@@ -229,10 +280,7 @@ impl Daemon {
             ..self.shared.clone()
         };
         let admin_listener = self.admin;
-        tracing::info!(
-            "status, health and metrics are at http://{}/",
-            admin_listener.name()
-        );
+        tracing::info!("status, health and metrics are at {}", admin_listener.url());
         parts.spawn(async move {
             if let Err(error) = server::serve(&admin_listener, admin_app, admin_shared).await {
                 tracing::error!(%error, "the admin listener failed");
@@ -242,12 +290,7 @@ impl Daemon {
 
         let mut workers = start_workers(&self.config, &self.listeners, &self.proxies, &self.shared)?;
         for (listener, config) in self.listeners.iter().zip(&self.config.listeners) {
-            let scheme = if listener.tls().is_some() { "https" } else { "http" };
-            let address = match &config.address {
-                ListenAddress::Unix(_) => listener.name(),
-                _ => format!("{scheme}://{}", listener.name()),
-            };
-            tracing::info!(upstream = config.upstream, "listening on {address}");
+            tracing::info!(upstream = config.upstream, "listening on {}", listener.url());
         }
         // Only the workers' own sockets are left: they close when the workers stop to accept.
         drop(self.listeners);
@@ -278,15 +321,30 @@ impl Daemon {
 
 /// An inherited socket is judged by the address that it turns out to have.
 fn judge_exposure(bound: &Listener, address: &ListenAddress, is_gated: bool) -> Result<(), StartError> {
-    let is_local = bound
-        .addresses()
-        .iter()
-        .all(|address| address.ip().to_canonical().is_loopback());
-    if is_local || is_gated {
+    if bound.is_local() || is_gated {
         Ok(())
     } else {
         Err(StartError::Exposed(address.clone()))
     }
+}
+
+/// Which port it is, and what was inherited, is known only now.
+fn judge_loop(bound: &Listener, config: &Config) -> Result<(), StartError> {
+    for address in bound.addresses().into_iter().map(ListenAddress::Socket) {
+        for upstream in &config.upstreams {
+            for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
+                if address.is_reached_by(endpoint) {
+                    let upstream = upstream.name.clone();
+                    return Err(StartError::Loop {
+                        upstream,
+                        key,
+                        address,
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Enough for every prober, too few to take what callers need.

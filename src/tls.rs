@@ -15,7 +15,7 @@ use crate::config::ServerTls;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file is not there, or holds no PEM of the kind needed.
-    #[error("{}: cannot read {what}: {source}", path.display())]
+    #[error("cannot read {what} from {}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum TlsError {
         source: rustls::pki_types::pem::Error,
     },
     /// The file holds no certificate.
-    #[error("{}: there is no certificate in this file; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
+    #[error("there is no certificate in {}; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
     Empty(PathBuf),
     /// No certificate to trust at all.
     #[error(
@@ -33,7 +33,7 @@ pub enum TlsError {
     )]
     NoRoots,
     /// rustls refuses what was read.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be used", path.display())]
     Refused {
         /// The file.
         path: PathBuf,

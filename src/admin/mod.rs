@@ -8,11 +8,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use http::{StatusCode, Uri};
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode, Uri};
 
 use crate::config;
 use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
@@ -49,6 +49,8 @@ pub fn router(admin: &config::Admin, readiness: Readiness, facts: Facts, metrics
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(ready))
         .merge(judged)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(judge_page))
         .layer(from_fn_with_state(state.clone(), judge_place))
         .with_state(state)
 }
@@ -59,8 +61,8 @@ async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Ne
         && !allow.iter().any(|network| network.contains(address.ip()))
     {
         return forbidden(format!(
-            "{} is in none of the networks that [admin] allows",
-            address.ip()
+            "{} is in none of the networks that [admin] allows; add it to allow in [admin] if it should be",
+            address.ip().to_canonical()
         ));
     }
     next.run(request).await
@@ -72,11 +74,25 @@ async fn judge_host(State(admin): State<Arc<Admin>>, request: Request, next: Nex
             "the request's Host is not one of the admin listener's names; add it to hosts in [admin]";
         return Answer::new(StatusCode::MISDIRECTED_REQUEST, "http_request_denied", detail).into_response();
     }
-    // A person may look at the page; another page may not.
+    next.run(request).await
+}
+
+/// A person may look at the page; another page may not.
+async fn judge_page(request: Request, next: Next) -> Response {
     if web_page(request.headers(), &[]) == Some(WebPage::Request) {
-        return forbidden("this came from a web page of another origin");
+        return forbidden("this came from a web page of another origin; open the address itself");
     }
     next.run(request).await
+}
+
+async fn wrong_method() -> Response<Body> {
+    let detail = "the admin listener is read only; ask by GET";
+    let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "http_request_denied", detail);
+    let mut response = answer.into_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 fn forbidden(detail: impl Into<String>) -> Response {

@@ -6,7 +6,8 @@ use clap::Args;
 use reqwest::redirect::Policy;
 
 use super::{ConfigArgs, Exit, load, runtime};
-use crate::config::{Config, Endpoint, SecretSource, Upstream};
+use crate::config::{Config, Endpoint, Upstream};
+use crate::daemon;
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
 
@@ -64,40 +65,19 @@ fn print_settings(config: &Config) {
     }
 }
 
-/// What the configuration names and this machine does not have (yet): the daemon waits for secrets,
-/// a check does not.
+/// What the configuration names and cannot be had or used: what a start would refuse, and the secrets,
+/// which the daemon waits for and a check does not.
 fn missing(config: &Config) -> Vec<String> {
-    let mut faults = Vec::new();
+    let mut faults: Vec<String> = daemon::faults(config).iter().map(ToString::to_string).collect();
     for upstream in &config.upstreams {
         for (key, source) in [
             ("client_id", &upstream.client_id),
             ("client_secret", &upstream.client_secret),
         ] {
             if let Err(error) = source.load() {
-                faults.push(format!(
-                    "upstream.{}.{key}: {:#}",
-                    upstream.name,
-                    anyhow::Error::new(error)
-                ));
+                let error = anyhow::Error::new(error);
+                faults.push(format!("upstream.{}.{key}: {error:#}", upstream.name));
             }
-        }
-        if let Err(error) = tls::client(upstream.ca_file.as_deref()) {
-            faults.push(format!("upstream.{}.ca_file: {error}", upstream.name));
-        }
-        if let Err(error) = upstream.proxy.route(&upstream.url) {
-            faults.push(format!(
-                "upstream.{}.proxy: {:#}",
-                upstream.name,
-                anyhow::Error::new(error)
-            ));
-        }
-    }
-    for (at, listener) in config.listeners.iter().enumerate() {
-        if let Some(Err(error)) = listener.access.keys.as_ref().map(SecretSource::load) {
-            faults.push(format!("listener[{at}].keys: {:#}", anyhow::Error::new(error)));
-        }
-        if let Some(Err(error)) = listener.access.tls.as_ref().map(tls::server) {
-            faults.push(format!("listener[{at}].tls: {error}"));
         }
     }
     faults
@@ -117,7 +97,8 @@ async fn live(config: &Config) -> anyhow::Result<Exit> {
 }
 
 async fn walk(upstream: &Upstream) -> Result<(), String> {
-    let tls = tls::client(upstream.ca_file.as_deref()).map_err(|error| error.to_string())?;
+    let tls = tls::client(upstream.ca_file.as_deref());
+    let tls = tls.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
     for endpoint in [&upstream.token_url, &upstream.url] {
         resolve(upstream, endpoint).await?;
     }

@@ -1,13 +1,13 @@
 //! Addresses as an operator writes them: where to listen, and which URL to go to.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::Uri;
 use http::uri::Authority;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::section::Written;
@@ -52,12 +52,20 @@ impl ListenAddress {
     #[must_use]
     pub fn is_reached_by(&self, endpoint: &Endpoint) -> bool {
         match self {
-            Self::Localhost(port) => *port == endpoint.port() && endpoint.is_loopback(),
+            Self::Localhost(port) => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+                .iter()
+                .any(|ip| Self::Socket(SocketAddr::new(*ip, *port)).is_reached_by(endpoint)),
             Self::Socket(address) => {
                 let ip = address.ip().to_canonical();
+                let is_here = ip.is_loopback() || ip.is_unspecified();
                 let is_host = match endpoint.host().parse::<IpAddr>() {
-                    Ok(host) => host.to_canonical() == ip || (ip.is_unspecified() && host.is_loopback()),
-                    Err(_) => endpoint.is_loopback() && (ip.is_loopback() || ip.is_unspecified()),
+                    // A call to an unspecified address goes to this machine.
+                    Ok(host) if host.to_canonical().is_unspecified() => is_here,
+                    Ok(host) => {
+                        let host = host.to_canonical();
+                        host == ip || (ip.is_unspecified() && host.is_loopback())
+                    }
+                    Err(_) => endpoint.is_loopback() && is_here,
                 };
                 address.port() == endpoint.port() && is_host
             }
@@ -185,9 +193,9 @@ impl Endpoint {
     /// Whether the host is this machine, by name or address.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.host() == "localhost"
-            || self
-                .host()
+        let host = self.host();
+        host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+            || host
                 .parse::<IpAddr>()
                 .is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
@@ -215,7 +223,8 @@ impl FromStr for Endpoint {
             // The text may hold a password: it is not repeated.
             return Err("a URL with user information (user@host) is not taken; leave it out".to_owned());
         }
-        if authority.host().is_empty() || authority.as_str().ends_with(':') {
+        let has_port = authority.as_str().len() > authority.host().len();
+        if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
             return wrong("names no host or port; write it like \"https://host.example:443\"");
         }
         Ok(Self { uri })
@@ -261,11 +270,22 @@ impl FromStr for Network {
             .parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match network {
-            Ok(network) => Ok(Self(network.trunc())),
+            Ok(network) => Ok(Self(unmapped(network.trunc()))),
             Err(_) => Err(format!(
                 "{text:?} is no network; write it like \"10.20.0.0/16\", \"2001:db8::/32\" or \"10.0.0.5\""
             )),
         }
+    }
+}
+
+/// IPv4 written as IPv6 is IPv4: callers' addresses are judged so.
+fn unmapped(network: IpNet) -> IpNet {
+    let mapped = network.network().to_canonical();
+    match (mapped, network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(length)) if network.network().is_ipv6() => {
+            Ipv4Net::new(address, length).map_or(network, IpNet::V4)
+        }
+        _ => network,
     }
 }
 
@@ -336,6 +356,8 @@ mod tests {
             "https://user:pw@host",
             "https://host/#x",
             "https://host:",
+            "https://host:port",
+            "https://host:99999",
             "https://ho st",
         ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
@@ -361,5 +383,16 @@ mod tests {
                 .contains("10.0.0.5".parse().unwrap())
         );
         assert!("10.0.0".parse::<Network>().is_err());
+        for mapped in ["::ffff:10.20.0.0/112", "::ffff:10.20.0.1"] {
+            let network: Network = mapped.parse().unwrap();
+            assert!(network.contains("10.20.0.1".parse().unwrap()), "{mapped}");
+            assert!(!network.contains("10.21.0.1".parse().unwrap()), "{mapped}");
+        }
+        assert!(
+            !"::/0"
+                .parse::<Network>()
+                .unwrap()
+                .contains("10.0.0.1".parse().unwrap())
+        );
     }
 }

@@ -106,6 +106,18 @@ fn set_state_directory(root: &mut Table, name: &str, value: &str) {
     }
 }
 
+/// The variable that would send calls through a proxy if it were heeded.
+pub(super) fn outbound_proxy(variables: &[(String, String)]) -> Option<String> {
+    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .find(|name| {
+            variables
+                .iter()
+                .any(|(other, value)| other == *name && !value.is_empty())
+        })
+        .map(|name| (*name).to_owned())
+}
+
 impl Overlay {
     fn fault(&mut self, name: &str, what: &str) {
         let origin = Origin::Environment(name.to_owned());

@@ -1,14 +1,15 @@
 //! One listener as the file says it: where callers come in, and which of them.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use http::HeaderName;
-use serde::Deserialize;
 
 use super::address::{ListenAddress, Network};
+use super::name::{HostPattern, WebOrigin, is_plain_path};
+use super::rule::Rules;
 use super::secret::SecretSource;
-use super::section::{Section, Written};
+use super::section::Section;
+use super::upstream::Upstream;
 
 /// A place where callers come in.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ pub struct Access {
     /// Names answered beside loopback names, IP literals and the upstream's name.
     pub hosts: Vec<HostPattern>,
     /// Browser origins let in.
-    pub origins: Vec<String>,
+    pub origins: Vec<WebOrigin>,
     /// A field that must be there, with any value.
     pub require_header: Option<HeaderName>,
     /// Caller keys: `name:key` lines.
@@ -70,48 +71,6 @@ pub struct ServerTls {
     pub key_file: PathBuf,
     /// Callers need a certificate from one of these.
     pub client_ca_file: Option<PathBuf>,
-}
-
-/// A host name, or every name below one: `*.svc.cluster.local`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct HostPattern(String);
-
-impl HostPattern {
-    /// Whether a host name, without port, is meant.
-    #[must_use]
-    pub fn matches(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        match self.0.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == self.0,
-        }
-    }
-}
-
-impl Written for HostPattern {
-    const FORM: &'static str = "a host name in quotes, like \"bondgate.internal\"";
-}
-
-impl TryFrom<String> for HostPattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let name = text.strip_prefix("*.").unwrap_or(&text);
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if name.is_empty() || !name.bytes().all(plain) {
-            return Err(format!(
-                "{text:?} is not a host name; write it like \"bondgate.internal\" or \"*.internal\", without port"
-            ));
-        }
-        Ok(Self(text.to_ascii_lowercase()))
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 impl Listener {
@@ -140,8 +99,8 @@ impl Listener {
         }
         let access = Access::read(&mut section, &address);
         let health = section.optional::<String>("health");
-        if health.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            section.fault("health", "is not a path; write it like \"/healthz\"");
+        if health.as_ref().is_some_and(|path| !is_plain_path(path)) {
+            section.fault("health", "is not a plain path; write it like \"/healthz\"");
         }
         let mode = section.or::<String>("mode", "\"0660\"");
         let mode = u32::from_str_radix(&mode, 8).unwrap_or_else(|_| {
@@ -152,6 +111,7 @@ impl Listener {
             0
         });
         let group = section.optional("group");
+        judge_unix(&section, &address, &access.of_tcp());
         let is_tcp = matches!(address, ListenAddress::Localhost(_) | ListenAddress::Socket(_));
         if is_tcp && !access.users.is_empty() {
             section.fault(
@@ -168,6 +128,17 @@ impl Listener {
             mode,
             group,
         })
+    }
+}
+
+impl Listener {
+    /// Whether a page that asks for something in a network could pull a message. Over plain HTTP to an address or
+    /// name there a browser says neither where a GET comes from nor that it is a browser.
+    #[must_use]
+    pub fn lets_pages_pull(&self, upstream: &Upstream) -> bool {
+        let access = &self.access;
+        let is_open = access.tls.is_none() && access.keys.is_none() && access.require_header.is_none();
+        is_open && (matches!(upstream.rules, Rules::Any(_)) || upstream.rules.consume())
     }
 }
 
@@ -195,6 +166,8 @@ impl Admin {
             admin.is_gated(),
             "allow = [\"10.0.0.0/8\"]",
         );
+        let of_tcp = [("allow", admin.allow.is_some()), ("tls", admin.tls.is_some())];
+        judge_unix(&section, &admin.address, &of_tcp);
         section.finish();
         admin
     }
@@ -205,6 +178,20 @@ impl Access {
     #[must_use]
     pub fn is_gated(&self) -> bool {
         self.allow.is_some() || self.keys.is_some() || wants_certificate(self.tls.as_ref())
+    }
+
+    /// Whether callers are judged by something that only TCP has.
+    #[must_use]
+    pub fn is_of_tcp(&self) -> bool {
+        self.of_tcp().iter().any(|(_, is_set)| *is_set)
+    }
+
+    fn of_tcp(&self) -> [(&'static str, bool); 3] {
+        [
+            ("allow", self.allow.is_some()),
+            ("trusted_proxies", !self.trusted_proxies.is_empty()),
+            ("tls", self.tls.is_some()),
+        ]
     }
 
     fn read(section: &mut Section<'_>, address: &ListenAddress) -> Self {
@@ -240,6 +227,17 @@ fn wants_certificate(tls: Option<&ServerTls>) -> bool {
     tls.is_some_and(|tls| tls.client_ca_file.is_some())
 }
 
+/// What would have no effect is refused: somebody may believe that it keeps callers out.
+fn judge_unix(section: &Section<'_>, address: &ListenAddress, of_tcp: &[(&str, bool)]) {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    for (key, _) in of_tcp.iter().filter(|(_, is_set)| is_unix && *is_set) {
+        section.fault(
+            key,
+            "is for TCP: at a unix socket its mode, group and users say who gets in; leave it out",
+        );
+    }
+}
+
 /// Loopback needs no gate beside the Host and browser checks; everything else does.
 fn judge_exposure(section: &Section<'_>, address: &ListenAddress, is_gated: bool, gates: &str) {
     if !address.is_local() && !is_gated {
@@ -270,22 +268,5 @@ impl ServerTls {
             key_file: key_file?,
             client_ca_file,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_at_least_one_label() {
-        let pattern = |text: &str| HostPattern::try_from(text.to_owned()).unwrap();
-        assert!(pattern("Bondgate.Internal").matches("bondgate.INTERNAL"));
-        assert!(pattern("*.local").matches("a.local") && pattern("*.local").matches("a.b.local"));
-        assert!(!pattern("*.local").matches("local") && !pattern("*.local").matches(".local"));
-        assert!(!pattern("*.local").matches("evil-local"));
-        for wrong in ["", "*", "*.", "a:80", "http://a", "a*b"] {
-            assert!(HostPattern::try_from(wrong.to_owned()).is_err(), "{wrong}");
-        }
     }
 }

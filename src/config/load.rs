@@ -92,7 +92,9 @@ impl Config {
                 key: String::new(),
                 what: error.message,
             }));
-        let overlay = environment::overlay(&mut root, environment);
+        let variables: Vec<_> = environment.into_iter().collect();
+        let unheeded = environment::outbound_proxy(&variables);
+        let overlay = environment::overlay(&mut root, variables);
         report.faults.borrow_mut().extend(overlay.faults);
         report.warnings.borrow_mut().extend(overlay.warnings);
 
@@ -106,6 +108,9 @@ impl Config {
         } else {
             build(&root, &report)
         };
+        if let (Some(config), Some(name)) = (&config, unheeded) {
+            together::warn_of_proxy(&config.upstreams, &name, &report);
+        }
         let mut faults = report.faults.into_inner();
         faults.sort_by_key(|fault| match &fault.origin {
             Origin::File { line, .. } => *line,
@@ -277,48 +282,32 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_listener_for_other_machines_with_nothing_but_networks_is_warned_about() {
-        let warned = |listener: &str| {
-            let text = format!("{LEAST}[[listener]]\nallow = [\"10.0.0.0/8\"]\n{listener}\n");
-            let warnings = read(&text).unwrap().warnings;
-            warnings.iter().any(|warning| warning.contains("require_header"))
-        };
-        assert!(warned("address = \"10.0.0.1:8080\""));
-        for listener in [
-            "address = \"localhost:8080\"",
-            "address = \"10.0.0.1:8080\"\nrequire_header = \"X-Bondgate\"",
-            "address = \"10.0.0.1:8080\"\nkeys = { file = \"/k\" }",
+    fn a_gate_that_a_unix_socket_has_not_is_a_fault() {
+        let unix = |more: &str| read(&format!("{LEAST}[[listener]]\naddress = \"unix:/x\"\n{more}\n"));
+        assert!(unix("users = [0]").is_ok());
+        for more in [
+            "allow = [\"10.0.0.0/8\"]",
+            "trusted_proxies = [\"10.0.0.0/8\"]",
+            "tls = { certificate_file = \"/c\", key_file = \"/k\" }",
         ] {
-            assert!(!warned(listener), "{listener}");
+            let told = unix(more).unwrap_err().to_string();
+            assert!(told.contains("is for TCP"), "{told}");
         }
     }
 
     #[test]
-    fn an_upstream_that_is_a_listener_of_ours_is_a_loop() {
-        let with = |url: &str, listen: &str| {
-            read(&format!(
-                "{LEAST}url = \"{url}\"\n[[listener]]\naddress = \"{listen}\"\nallow = [\"10.0.0.0/8\"]\n"
-            ))
-        };
-        for (url, listen) in [
-            ("https://localhost:8443", "localhost:8443"),
-            ("https://127.0.0.1:8443/base", "localhost:8443"),
-            ("https://[::1]:8443", "[::1]:8443"),
-            ("https://localhost", "127.0.0.1:443"),
-            ("https://127.0.0.1:8443", "0.0.0.0:8443"),
-            ("https://10.0.0.1:8443", "10.0.0.1:8443"),
-            ("https://[::ffff:10.0.0.1]:8443", "10.0.0.1:8443"),
-            ("https://127.0.0.1:9180", "localhost:8443"),
+    fn a_warning_says_where_its_key_is() {
+        let text = format!("{LEAST}[[listener]]\naddress = \"10.0.0.1:1\"\nallow = [\"10.0.0.0/8\"]\n");
+        let warnings = read(&text.replace("{ file = \"/s\" }", "\"s\""))
+            .unwrap()
+            .warnings
+            .join("\n");
+        for place in [
+            "bondgate.toml:4: upstream.cisco.client_secret: ",
+            "bondgate.toml:7: listener[0].allow: ",
+            "bondgate.toml:1: upstream.cisco.rules: ",
         ] {
-            let told = with(url, listen).unwrap_err().to_string();
-            assert!(told.contains("cisco.url leads back to bondgate itself"), "{told}");
-        }
-        for (url, listen) in [
-            ("https://localhost:8444", "localhost:8443"),
-            ("https://10.0.0.2:8443", "10.0.0.1:8443"),
-            ("https://stage.sbnprd.xylem.cisco.com:8443", "localhost:8443"),
-        ] {
-            assert!(with(url, listen).is_ok(), "{url} {listen}");
+            assert!(warnings.contains(place), "{place}:\n{warnings}");
         }
     }
 

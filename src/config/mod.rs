@@ -4,12 +4,14 @@
 //! defaults; each remembers where it was found.
 
 mod address;
+mod callers;
 mod environment;
 mod exposure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod listener;
 mod load;
+mod name;
 mod outbound;
 mod preset;
 mod rule;
@@ -26,12 +28,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::address::{Endpoint, ListenAddress, Network};
-pub use self::listener::{Access, Admin, HostPattern, Listener, ServerTls};
+pub use self::callers::{CallerKey, CallerKeys, KeysError};
+pub use self::listener::{Access, Admin, Listener, ServerTls};
 pub use self::load::{ConfigError, find_file};
+pub use self::name::{HostPattern, WebOrigin};
 pub use self::outbound::{OutboundError, OutboundProxy, ProxyRoute};
 pub use self::rule::{PathPattern, Rule, Rules};
 pub use self::secret::{SecretError, SecretSource};
 pub use self::section::{Fault, Setting};
+pub use self::together::PAGES_MAY_PULL;
 pub use self::tree::Origin;
 pub use self::upstream::{ClientAuth, Timeouts, Upstream};
 
@@ -183,8 +188,14 @@ impl Limits {
                 );
             }
         }
-        if limits.fields > MAX_FIELDS {
-            section.fault("fields", format!("is over {MAX_FIELDS}, the most there can be"));
+        for (key, value, most) in [
+            ("fields", limits.fields, MAX_FIELDS),
+            ("target", limits.target, MAX_TARGET),
+            ("head", limits.head, MAX_HEAD),
+        ] {
+            if value > most {
+                section.fault(key, format!("is over {most}, the most there can be"));
+            }
         }
         section.finish();
         limits
@@ -193,6 +204,11 @@ impl Limits {
 
 /// The largest `limits.fields`: heads are parsed into a table of this size.
 pub const MAX_FIELDS: usize = 256;
+
+/// The largest `limits.target`: what the HTTP library reads.
+const MAX_TARGET: usize = 65_534;
+/// The largest `limits.head`: each connection may hold that much.
+const MAX_HEAD: usize = 16 << 20;
 
 impl Log {
     fn read(mut section: Section<'_>) -> Self {

@@ -44,8 +44,14 @@ impl Rules {
     /// Whether some request takes a message off a queue.
     #[must_use]
     pub fn consume(&self) -> bool {
+        self.named().iter().any(|rule| rule.consuming)
+    }
+
+    /// The rules of which something is known.
+    #[must_use]
+    pub fn named(&self) -> &[Rule] {
         let (Self::Any(rules) | Self::List(rules)) = self;
-        rules.iter().any(|rule| rule.consuming)
+        rules
     }
 }
 

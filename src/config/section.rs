@@ -267,20 +267,16 @@ impl<'a> Section<'a> {
             .any(|table| table.contains_key(key))
     }
 
-    /// Tells a fault of a key of this section; of the section itself where `key` is empty.
+    /// Tells a fault of a key of this section or below it; of the section itself where `key` is empty.
     pub(super) fn fault(&self, key: &str, what: impl Into<String>) {
-        let origin = self
-            .table
-            .and_then(|table| table.get(key))
-            .map_or_else(|| self.origin.clone(), |entry| entry.origin.clone());
-        let key = if key.is_empty() {
+        let key_in_full = if key.is_empty() {
             self.path.clone()
         } else {
             self.full(key)
         };
         self.report.faults.borrow_mut().push(Fault {
-            origin,
-            key,
+            origin: self.origin(key),
+            key: key_in_full,
             what: what.into(),
         });
     }
@@ -300,10 +296,49 @@ impl<'a> Section<'a> {
 
     /// Something that works and should be known.
     pub(super) fn warn(&self, key: &str, what: &str) {
-        self.report
-            .warnings
-            .borrow_mut()
-            .push(format!("{}: {what}", self.full(key)));
+        let warning = Fault {
+            origin: self.origin(key),
+            key: self.full(key),
+            what: what.to_owned(),
+        };
+        self.report.warnings.borrow_mut().push(warning.to_string());
+    }
+
+    /// Where a key is written (`listener[0].address` is one of the root's), or else the line of the nearest table
+    /// around it.
+    fn origin(&self, key: &str) -> Origin {
+        let in_file = |origin: &Origin| match origin {
+            Origin::File { .. } => origin.clone(),
+            // A table that variables made has no place of its own.
+            Origin::Default | Origin::Preset(_) | Origin::Environment(_) => Origin::Default,
+        };
+        let Some(mut table) = self.table.filter(|_| !key.is_empty()) else {
+            return self.origin.clone();
+        };
+        if let Some(entry) = table.get(key) {
+            return entry.origin.clone();
+        }
+        let mut origin = &self.origin;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            let (name, at) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
+                Some((name, at)) => (name, at.parse::<usize>().ok()),
+                None => (part, None),
+            };
+            let Some(mut entry) = table.get(name) else {
+                return in_file(origin);
+            };
+            if let (Node::List(list), Some(at)) = (&entry.node, at) {
+                entry = list.get(at).unwrap_or(entry);
+            }
+            origin = &entry.origin;
+            match &entry.node {
+                _ if parts.peek().is_none() => return origin.clone(),
+                Node::Table(below) => table = below,
+                _ => break,
+            }
+        }
+        in_file(origin)
     }
 
     /// Names the keys that nobody asked for.
@@ -379,7 +414,10 @@ fn decode<T: Written>(entry: &Entry) -> Result<T, String> {
         .split(',')
         .map(|item| Value::String(item.trim().to_owned()))
         .collect();
-    T::deserialize(Value::Array(list)).map_err(|_| first)
+    T::deserialize(Value::Array(list)).map_err(|error| match error.message() {
+        said if said.starts_with("invalid type") => first,
+        _ => told::<T>(&error),
+    })
 }
 
 /// serde's own words name a Rust type where the kind of value is wrong; how it is written helps more.

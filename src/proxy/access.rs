@@ -3,16 +3,13 @@
 
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use http::header::AUTHORIZATION;
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, Request, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
 
-use super::headers::{self, CALLER_KEY};
+use super::caller::{self, Caller};
+use super::headers;
 use super::path::{PathError, PlainPath};
-use crate::config::{self, Network, Rules, SecretError};
+use crate::config::{self, CallerKeys, KeysError, Network, Rules, WebOrigin};
 use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
 
 /// What one listener asks of its callers.
@@ -22,20 +19,12 @@ pub(super) struct AccessPolicy {
     trusted_proxies: Vec<Network>,
     users: Vec<u32>,
     hosts: HostNames,
-    origins: Vec<String>,
+    origins: Vec<WebOrigin>,
     require_header: Option<HeaderName>,
-    keys: Option<Vec<CallerKey>>,
+    scheme: &'static str,
+    keys: Option<CallerKeys>,
     rules: Rules,
     admin: String,
-}
-
-/// A caller that was let in, as logs call it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Caller {
-    /// The name that goes with its key.
-    pub(super) name: Option<String>,
-    /// Its address, behind trusted proxies the one that they name.
-    pub(super) address: Option<IpAddr>,
 }
 
 /// How the rule that let a request through wants it sent.
@@ -45,25 +34,6 @@ pub(super) struct Admitted {
     pub(super) is_fresh: bool,
     /// By way of the spool: its answer takes a message off a queue.
     pub(super) is_consuming: bool,
-}
-
-struct CallerKey {
-    name: String,
-    key: SecretString,
-}
-
-/// Caller keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The place cannot be read.
-    #[error("the caller keys cannot be had")]
-    Secret(#[from] SecretError),
-    /// A line is no `name:key`.
-    #[error("line {0} of the caller keys is not \"name:key\"")]
-    Line(usize),
-    /// There is none.
-    #[error("the caller keys hold no line \"name:key\": nobody could come in")]
-    None,
 }
 
 impl AccessPolicy {
@@ -81,11 +51,8 @@ impl AccessPolicy {
             hosts: HostNames::new(access.hosts.clone(), Some(upstream.url.host())),
             origins: access.origins.clone(),
             require_header: access.require_header.clone(),
-            keys: access
-                .keys
-                .as_ref()
-                .map(|source| caller_keys(&source.load()?))
-                .transpose()?,
+            scheme: if access.tls.is_some() { "https" } else { "http" },
+            keys: access.keys.as_ref().map(CallerKeys::load).transpose()?,
             rules: upstream.rules.clone(),
             admin: admin.to_owned(),
         })
@@ -95,7 +62,7 @@ impl AccessPolicy {
     pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<(Caller, Admitted), Answer> {
         let headers = request.headers();
         let peer = request.extensions().get::<Peer>();
-        let address = peer.and_then(|peer| self.address(peer, headers));
+        let address = peer.and_then(|peer| caller::address(peer, headers, &self.trusted_proxies));
         self.judge_place(peer, address)?;
         self.judge_page(request)?;
         let name = self.judge_key(headers)?;
@@ -111,52 +78,26 @@ impl AccessPolicy {
         Ok((Caller { name, address }, admitted))
     }
 
-    /// The caller's address: the socket's, or the last one in `X-Forwarded-For` that no trusted
-    /// proxy has.
-    fn address(&self, peer: &Peer, headers: &HeaderMap) -> Option<IpAddr> {
-        let direct = peer.address?.ip().to_canonical();
-        let is_trusted = |address: &IpAddr| {
-            self.trusted_proxies
-                .iter()
-                .any(|network| network.contains(*address))
-        };
-        if !is_trusted(&direct) {
-            return Some(direct);
-        }
-        let lines: Vec<&str> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        let named = lines
-            .iter()
-            .rev()
-            .flat_map(|line| line.rsplit(','))
-            .map(|hop| hop.trim().parse::<IpAddr>());
-        // A hop that is no address ends the chain that can be believed.
-        let mut last = direct;
-        for hop in named {
-            let Ok(hop) = hop else { break };
-            last = hop.to_canonical();
-            if !is_trusted(&last) {
-                break;
+    fn judge_place(&self, peer: Option<&Peer>, address: Option<IpAddr>) -> Result<(), Answer> {
+        if let Some(allow) = &self.allow {
+            let Some(address) = address else {
+                return Err(forbidden(
+                    "the caller has no address that the listener's allow could name: X-Forwarded-For of the trusted \
+                     proxy has none",
+                ));
+            };
+            if !allow.iter().any(|network| network.contains(address)) {
+                return Err(forbidden(format!(
+                    "{address} is in none of the networks that the listener allows; add it to the listener's allow if \
+                     it should be"
+                )));
             }
         }
-        Some(last)
-    }
-
-    fn judge_place(&self, peer: Option<&Peer>, address: Option<IpAddr>) -> Result<(), Answer> {
-        if let (Some(allow), Some(address)) = (&self.allow, address)
-            && !allow.iter().any(|network| network.contains(address))
-        {
-            return Err(forbidden(format!(
-                "{address} is in none of the networks that the listener allows"
-            )));
-        }
-        let is_unix = peer.is_some_and(|peer| peer.address.is_none());
         let user = peer.and_then(|peer| peer.user);
-        if is_unix && !self.users.is_empty() && !user.is_some_and(|user| self.users.contains(&user)) {
-            return Err(forbidden("the caller's user id is none of the listener's users"));
+        if !self.users.is_empty() && !user.is_some_and(|user| self.users.contains(&user)) {
+            return Err(forbidden(
+                "the caller's user id is none of the listener's users; add it there if it should be",
+            ));
         }
         Ok(())
     }
@@ -179,22 +120,20 @@ impl AccessPolicy {
                 ));
             }
             Some(WebPage::Navigation) => {
+                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
                 return Err(forbidden(format!(
                     "this address is for programs, not for browsers: a click here could take a message off a queue. \
-                     Try `curl -i http://{}{}`; the state of things is at {}",
-                    request
-                        .headers()
-                        .get(http::header::HOST)
-                        .and_then(|host| host.to_str().ok())
-                        .unwrap_or("localhost:8080"),
-                    request.uri().path(),
+                     Try `curl -i {}://{}{}`; the state of things is at {}",
+                    self.scheme,
+                    host.unwrap_or("localhost:8080"),
+                    for_a_shell(request.uri().path()),
                     self.admin,
                 )));
             }
         }
         match &self.require_header {
             Some(name) if !headers.contains_key(name) => Err(forbidden(format!(
-                "this listener wants the header field {name}, with any value"
+                "this listener wants the header field {name}, with any value; let the caller send it"
             ))),
             _ => Ok(()),
         }
@@ -202,8 +141,8 @@ impl AccessPolicy {
 
     fn judge_key(&self, headers: &HeaderMap) -> Result<Option<String>, Answer> {
         let Some(keys) = &self.keys else { return Ok(None) };
-        match find_key(keys, headers) {
-            Some(key) => Ok(Some(key.name.clone())),
+        match caller::find_key(keys, headers) {
+            Some(key) => Ok(Some(key.name().to_owned())),
             None => Err(Answer::new(
                 StatusCode::UNAUTHORIZED,
                 "http_request_denied",
@@ -246,55 +185,19 @@ fn forbidden(detail: impl Into<String>) -> Answer {
     Answer::new(StatusCode::FORBIDDEN, "http_request_denied", detail)
 }
 
-fn caller_keys(text: &SecretString) -> Result<Vec<CallerKey>, KeysError> {
-    let mut keys = Vec::new();
-    for (at, line) in text.expose_secret().lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match line.split_once(':') {
-            Some((name, key)) if !name.is_empty() && !key.is_empty() => {
-                keys.push(CallerKey {
-                    name: name.to_owned(),
-                    key: SecretString::from(key.to_owned()),
-                });
-            }
-            _ => return Err(KeysError::Line(at + 1)),
-        }
-    }
-    if keys.is_empty() {
-        Err(KeysError::None)
-    } else {
-        Ok(keys)
-    }
-}
-
-/// Looks at every key, and at each to its end, so that time tells nothing.
-fn find_key<'a>(keys: &'a [CallerKey], headers: &HeaderMap) -> Option<&'a CallerKey> {
-    let basic = headers.get(AUTHORIZATION).and_then(|value| {
-        let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("basic").then_some(())?;
-        BASE64_STANDARD.decode(encoded.trim()).ok()
-    });
-    let bare = headers.get(CALLER_KEY).map(http::HeaderValue::as_bytes);
-    let mut found = None;
-    for key in keys {
-        let pair = format!("{}:{}", key.name, key.key.expose_secret());
-        let is_pair = basic
-            .as_ref()
-            .is_some_and(|given| given.ct_eq(pair.as_bytes()).into());
-        let is_key = bare.is_some_and(|given| given.ct_eq(key.key.expose_secret().as_bytes()).into());
-        if is_pair | is_key {
-            found = Some(key);
-        }
-    }
-    found
+/// The path for a line that a person may paste into a shell; nothing of one that a shell could read as
+/// more than a path.
+fn for_a_shell(path: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%=,:@+".contains(&byte);
+    if path.bytes().all(is_plain) { path } else { "/" }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use std::net::SocketAddr;
+
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
 
     use super::*;
     use crate::config::Config;
@@ -317,7 +220,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let address = Some(format!("{from}:1").parse().unwrap());
+        let address = Some(SocketAddr::new(from.parse().unwrap(), 1));
         let peer = Peer {
             address,
             user: None,
@@ -363,7 +266,7 @@ mod tests {
 
     #[test]
     fn only_allowed_networks_get_through_and_a_trusted_proxy_names_its_caller() {
-        let policy = policy("allow = [\"10.1.0.0/16\"]\ntrusted_proxies = [\"10.9.0.0/16\"]");
+        let policy = policy("allow = [\"10.1.0.0/16\", \"10.9.0.1\"]\ntrusted_proxies = [\"10.9.0.0/16\"]");
         let ask = |from, forwarded| {
             status(
                 &policy,
@@ -378,7 +281,9 @@ mod tests {
         assert_eq!(ask("10.9.0.1", "10.1.2.3"), 200);
         assert_eq!(ask("10.9.0.1", "10.1.2.3, 10.9.0.7"), 200);
         assert_eq!(ask("10.9.0.1", "10.1.2.3, 1.1.1.1"), 403);
-        assert_eq!(ask("10.9.0.1", "10.1.2.3, junk"), 403);
+        // Taken for the proxy, it would come in by the proxy's own network.
+        assert_eq!(ask("10.9.0.1", "unknown"), 403);
+        assert_eq!(ask("::ffff:10.9.0.1", "::ffff:10.1.2.3"), 200);
     }
 
     #[test]
@@ -420,18 +325,6 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_lets_nobody_in_is_an_error_without_its_text() {
-        let keys = |text: &str| {
-            caller_keys(&SecretString::from(text.to_owned()))
-                .err()
-                .map(|error| error.to_string())
-        };
-        assert!(keys("").unwrap().contains("nobody"));
-        assert!(keys("a:b\nhunter2\n").unwrap().contains("line 2"));
-        assert!(!keys("hunter2").unwrap().contains("hunter2"));
-    }
-
-    #[test]
     fn a_required_header_may_have_any_value() {
         let policy = policy("require_header = \"X-Bondgate\"");
         let ask = |fields: &[_]| status(&policy, "127.0.0.1", "GET", PULL, fields);
@@ -440,9 +333,33 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_text_is_no_key() {
-        let headers = HeaderMap::from_iter([(CALLER_KEY, HeaderValue::from_bytes(b"\xff").unwrap())]);
-        let keys = caller_keys(&SecretString::from("a:b".to_owned())).unwrap();
-        assert!(find_key(&keys, &headers).is_none());
+    fn a_navigation_is_answered_with_a_line_that_a_shell_reads_as_one_command() {
+        let told = |listener: &str, path: &str| {
+            let request = Request::get(path)
+                .header("host", "localhost:8443")
+                .header("sec-fetch-mode", "navigate");
+            let answer = policy(listener).judge(&request.body(()).unwrap());
+            answer.err().unwrap().detail
+        };
+        let line = |told: &str| told.split('`').nth(1).unwrap().to_owned();
+        assert_eq!(
+            line(&told("", PULL)),
+            format!("curl -i http://localhost:8443{PULL}")
+        );
+        assert!(told("", PULL).ends_with("the state of things is at http://localhost:9180/"));
+        let tls = "tls = { certificate_file = \"/c\", key_file = \"/k\" }";
+        assert!(line(&told(tls, "/a,b=c%20d")).ends_with("https://localhost:8443/a,b=c%20d"));
+        for path in [
+            "/a;id", "/$(id)", "/a&id", "/a|id", "/'id'", "/a`id`", "/a>b", "/*", "/a\\b",
+        ] {
+            let Ok(uri) = path.parse::<http::Uri>() else {
+                continue;
+            };
+            assert_eq!(
+                line(&told("", &uri.to_string())),
+                "curl -i http://localhost:8443/",
+                "{path}"
+            );
+        }
     }
 }

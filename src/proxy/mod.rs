@@ -3,6 +3,7 @@
 
 mod access;
 mod body;
+mod caller;
 mod connect;
 mod error;
 mod forward;
@@ -31,14 +32,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::access::AccessPolicy;
 use self::forward::Forwarder;
 use self::observe::Observation;
+use self::path::{PathError, PlainPath};
 use self::pull::Puller;
-use crate::config::{self, OutboundError};
+use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
 use crate::server::{Answer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 
-pub use self::access::KeysError;
 pub use self::in_flight::InFlight;
 pub use self::replay::ReplayBudget;
 
@@ -51,6 +52,34 @@ pub enum ProxyConfigError {
     /// Its upstream's way out.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
+}
+
+/// Whether each rule's path is one that a request can have: it is judged as requests are.
+pub fn judge_rules(rules: &Rules) -> Result<(), RuleError> {
+    let Rules::List(rules) = rules else { return Ok(()) };
+    for rule in rules {
+        let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
+        let judged = PlainPath::parse(path).and_then(|plain| {
+            if plain.has_encoded_slash() {
+                Err(PathError::EncodedSlash)
+            } else {
+                Ok(())
+            }
+        });
+        judged.map_err(|source| RuleError {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A rule for a path that no request gets through with.
+#[derive(Debug, thiserror::Error)]
+#[error("the rule for {path:?} lets nothing through")]
+pub struct RuleError {
+    path: String,
+    source: PathError,
 }
 
 /// One listener's requests on their way to its upstream: what all workers share.

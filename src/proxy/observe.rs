@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::access::Caller;
+use super::caller::Caller;
 use super::in_flight::Place;
 use crate::telemetry::metrics::UpstreamMetrics;
 

@@ -3,16 +3,14 @@
 
 use std::net::IpAddr;
 
-use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, UPGRADE_INSECURE_REQUESTS};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use crate::config::HostPattern;
+use crate::config::{HostPattern, WebOrigin};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// Chrome's preflight for requests into private networks.
-const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 
 /// The names that a listener answers to. A page whose own name was rebound to this machine sends
 /// that name: this is the check that works where a browser says nothing else of itself.
@@ -78,41 +76,39 @@ pub enum WebPage {
     Request,
 }
 
-/// Whether a browser sent this for a page; `origins` are let in.
+/// Whether a browser sent this for a page; `origins` are let in. A field that is there more than once is
+/// judged by each of its lines.
 #[must_use]
-pub fn web_page(headers: &HeaderMap, origins: &[String]) -> Option<WebPage> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(origin) = headers.get(ORIGIN) {
-        let host = text(HOST).unwrap_or_default();
-        let is_own = origin.to_str().is_ok_and(|origin| {
-            origin
-                .split_once("://")
-                .is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
-        });
-        let is_listed = origins
-            .iter()
-            .any(|listed| origin.as_bytes() == listed.as_bytes());
-        if is_listed {
-            return None;
-        }
-        if !is_own {
-            return Some(WebPage::Request);
-        }
+pub fn web_page(headers: &HeaderMap, origins: &[WebOrigin]) -> Option<WebPage> {
+    let is_listed = |origin: &HeaderValue| origins.iter().any(|listed| listed.is(origin.as_bytes()));
+    let mut sent = headers.get_all(ORIGIN).iter();
+    if sent.any(|origin| !is_listed(origin) && !is_own(origin, headers)) {
+        return Some(WebPage::Request);
     }
-    if text(SEC_FETCH_MODE) == Some("navigate") {
+    // No answer would tell a browser that it may: whoever lists an origin lets it send, and not read.
+    let is_preflight = |name: &HeaderName| name.as_str().starts_with("access-control-request-");
+    if headers.keys().any(is_preflight) {
+        return Some(WebPage::Request);
+    }
+    let mut modes = headers.get_all(SEC_FETCH_MODE).iter();
+    // To an address in a network a browser says no more of a navigation than the second.
+    if modes.any(|mode| mode == "navigate") || headers.contains_key(UPGRADE_INSECURE_REQUESTS) {
         return Some(WebPage::Navigation);
     }
-    let is_cross_site = headers
-        .get(SEC_FETCH_SITE)
-        .is_some_and(|site| site != "none" && site != "same-origin");
-    let is_preflight = [
-        ACCESS_CONTROL_REQUEST_METHOD,
-        ACCESS_CONTROL_REQUEST_HEADERS,
-        PRIVATE_NETWORK,
-    ]
-    .iter()
-    .any(|name| headers.contains_key(name));
-    (is_cross_site || is_preflight).then_some(WebPage::Request)
+    let is_from_listed = headers.get(ORIGIN).is_some_and(is_listed);
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let is_foreign = !is_from_listed && sites.any(|site| site != "none" && site != "same-origin");
+    is_foreign.then_some(WebPage::Request)
+}
+
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
+    let (Some(origin), Some(host)) = (text(origin), headers.get(HOST).and_then(text)) else {
+        return false;
+    };
+    origin
+        .split_once("://")
+        .is_some_and(|(_, name)| !name.is_empty() && name == host)
 }
 
 #[cfg(test)]
@@ -120,10 +116,11 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
     }
 
     #[test]
@@ -165,32 +162,62 @@ mod tests {
 
     #[test]
     fn a_page_is_told_by_what_its_browser_adds() {
-        let page = |pairs: &[_]| web_page(&headers(pairs), &["https://itsm.example".to_owned()]);
-        assert_eq!(page(&[]), None);
-        assert_eq!(page(&[("sec-fetch-site", "none")]), None);
-        assert_eq!(
-            page(&[
+        let listed = WebOrigin::try_from("https://itsm.example".to_owned()).unwrap();
+        let page = |pairs: &[_]| web_page(&headers(pairs), std::slice::from_ref(&listed));
+        for pairs in [
+            &[][..],
+            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors")],
+            &[
                 ("origin", "https://itsm.example"),
-                ("sec-fetch-site", "cross-site")
-            ]),
-            None
-        );
-        assert_eq!(
-            page(&[("origin", "http://localhost:1"), ("host", "localhost:1")]),
-            None
-        );
+                ("sec-fetch-site", "cross-site"),
+            ],
+            &[("origin", "http://localhost:1"), ("host", "localhost:1")],
+            &[("origin", "https://LOCALHOST"), ("host", "localhost")],
+        ] {
+            assert_eq!(page(pairs), None, "{pairs:?}");
+        }
         for pairs in [
             &[("origin", "https://evil.example")][..],
+            &[("origin", "https://itsm.example.evil.example")],
+            &[("origin", "http://itsm.example")],
+            &[("origin", "https://itsm.example:444")],
             &[("origin", "null")],
+            &[("origin", "")],
+            &[("origin", "http://")],
+            &[("origin", "http://"), ("host", "")],
+            &[("origin", "http://localhost:1"), ("host", "localhost:2")],
+            &[("origin", "http://localhost"), ("host", "127.0.0.1")],
+            &[
+                ("origin", "https://itsm.example"),
+                ("origin", "https://evil.example"),
+            ],
+            &[
+                ("origin", "https://evil.example"),
+                ("origin", "https://itsm.example"),
+            ],
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "")],
             &[("access-control-request-method", "GET")],
+            &[("access-control-request-headers", "x")],
+            &[("access-control-request-private-network", "true")],
+            &[("access-control-request-local-network", "true")],
+            &[
+                ("origin", "https://itsm.example"),
+                ("access-control-request-method", "PUT"),
+            ],
         ] {
             assert_eq!(page(pairs), Some(WebPage::Request), "{pairs:?}");
         }
-        assert_eq!(
-            page(&[("sec-fetch-mode", "navigate"), ("sec-fetch-site", "none")]),
-            Some(WebPage::Navigation)
-        );
+        for pairs in [
+            &[("sec-fetch-mode", "navigate"), ("sec-fetch-site", "none")][..],
+            &[("sec-fetch-mode", "navigate"), ("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-mode", "cors"), ("sec-fetch-mode", "navigate")],
+            &[("upgrade-insecure-requests", "1")],
+        ] {
+            assert_eq!(page(pairs), Some(WebPage::Navigation), "{pairs:?}");
+        }
     }
 }

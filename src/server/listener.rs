@@ -3,13 +3,15 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::fs::Mode;
+use rustix::process::umask;
 use rustls::ServerConfig;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -55,7 +57,7 @@ pub enum BindError {
     #[error("systemd handed no socket named {0:?} over; set FileDescriptorName={0} in the .socket unit")]
     NotInherited(String),
     /// The group of a unix socket is not there.
-    #[error("there is no group {0:?} on this machine")]
+    #[error("there is no group {0:?} on this machine; write one of /etc/group, or its number")]
     NoGroup(String),
 }
 
@@ -66,6 +68,13 @@ pub struct UnixAccess {
     pub mode: u32,
     /// The group, where it is another than the process's own.
     pub group: Option<String>,
+}
+
+impl UnixAccess {
+    /// The id of the group, looked up.
+    pub fn group_id(&self) -> Result<Option<u32>, BindError> {
+        self.group.as_ref().map(|name| group_id(name)).transpose()
+    }
 }
 
 const BACKLOG: i32 = 4096;
@@ -90,7 +99,7 @@ impl Listener {
             ListenAddress::Socket(socket) => vec![Listening::Tcp(tcp(*socket).map_err(told)?)],
             ListenAddress::Localhost(port) => localhost(*port).map_err(told)?,
             ListenAddress::Unix(path) => {
-                let group = unix.group.as_ref().map(|name| group_id(name)).transpose()?;
+                let group = unix.group_id()?;
                 vec![Listening::Unix(
                     unix_socket(path, unix.mode, group).map_err(told)?,
                 )]
@@ -128,6 +137,33 @@ impl Listener {
             (ListenAddress::Socket(_) | ListenAddress::Systemd(_), Some(address)) => address.to_string(),
             (address, _) => address.to_string(),
         }
+    }
+
+    /// The same as a URL, for whoever is to go there.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.address {
+            ListenAddress::Unix(_) => self.name(),
+            _ if self.tls.is_some() => format!("https://{}", self.name()),
+            _ => format!("http://{}", self.name()),
+        }
+    }
+
+    /// Whether only this machine's own processes can reach it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let addresses = self.addresses();
+        addresses
+            .iter()
+            .all(|address| address.ip().to_canonical().is_loopback())
+    }
+
+    /// Whether callers come in by a unix socket, where they have a user id and no address.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.sockets
+            .iter()
+            .any(|socket| matches!(socket, Listening::Unix(_)))
     }
 
     /// The TLS settings, where it speaks TLS.
@@ -177,7 +213,11 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn unix_socket(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
-    if path.exists() {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let what = "there is something that is no socket; move it, or choose another path";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
         // A socket file that nobody listens on was left by a crash.
         match UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
@@ -185,7 +225,11 @@ fn unix_socket(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixLis
             Err(error) => return Err(error),
         }
     }
-    let listener = UnixListener::bind(path)?;
+    // Whoever connects before the mode is set would be served: until then nobody may.
+    let before = umask(Mode::all());
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound?;
     if group.is_some() {
         chown(path, None, group)?;
     }

@@ -9,10 +9,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+use super::answer::Answer;
 use super::connection;
 use super::listener::{Listener, Listening, Stream};
 use super::peer::Peer;
@@ -193,8 +195,16 @@ impl Accept {
         async move {
             let _permit = permit;
             let _counted = Counted::new(&shared.metrics);
-            if let Some((stream, peer)) = open(accepted, tls).await {
-                connection::serve(stream, app, peer, shared).await;
+            match open(accepted, tls).await {
+                Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
+                Err(Unopened::Plain(stream, peer)) => {
+                    let app = Router::new().fallback(async || plain_http().into_response());
+                    connection::serve(stream, app, peer, shared).await;
+                }
+                Err(Unopened::Refused) => {
+                    shared.metrics.refused.inc();
+                }
+                Err(Unopened::Gone) => {}
             }
         }
     }
@@ -216,50 +226,75 @@ impl Drop for Counted {
     }
 }
 
-async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Option<(Stream, Peer)> {
-    match accepted {
+/// Why nothing can be served on a connection that should be TLS.
+enum Unopened {
+    /// The caller speaks plain HTTP, and can be told so.
+    Plain(Stream, Peer),
+    /// It came to no agreement.
+    Refused,
+    /// It said nothing, as a load balancer does that only looks whether somebody listens.
+    Gone,
+}
+
+async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Result<(Stream, Peer), Unopened> {
+    let (stream, from) = match accepted {
         Accepted::Unix(stream) => {
             let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
-            Some((
-                Stream::Unix(stream),
-                Peer {
-                    address: None,
-                    user,
-                    has_certificate: false,
-                },
-            ))
-        }
-        Accepted::Tcp(stream, from) => {
-            let _ = stream.set_nodelay(true);
-            let Some(tls) = tls else {
-                let peer = Peer {
-                    address: Some(from),
-                    user: None,
-                    has_certificate: false,
-                };
-                return Some((Stream::Tcp(stream), peer));
+            let peer = Peer {
+                address: None,
+                user,
+                has_certificate: false,
             };
-            match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-                    let peer = Peer {
-                        address: Some(from),
-                        user: None,
-                        has_certificate,
-                    };
-                    Some((Stream::Tls(Box::new(stream)), peer))
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%from, %error, "a TLS handshake failed");
-                    None
-                }
-                Err(_) => {
-                    tracing::debug!(%from, "a TLS handshake took too long");
-                    None
-                }
+            return Ok((Stream::Unix(stream), peer));
+        }
+        Accepted::Tcp(stream, from) => (stream, from),
+    };
+    let _ = stream.set_nodelay(true);
+    let peer = Peer {
+        address: Some(from),
+        user: None,
+        has_certificate: false,
+    };
+    let Some(tls) = tls else {
+        return Ok((Stream::Tcp(stream), peer));
+    };
+    let shaken = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await.is_ok() && first[0].is_ascii_alphabetic() {
+            return Err(Unopened::Plain(Stream::Tcp(stream), peer));
+        }
+        match tls.accept(stream).await {
+            Ok(stream) => {
+                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                let peer = Peer {
+                    has_certificate,
+                    ..peer
+                };
+                Ok((Stream::Tls(Box::new(stream)), peer))
+            }
+            Err(error) if is_gone(&error) => Err(Unopened::Gone),
+            Err(error) => {
+                tracing::info!(address = %from, "refused at the door: the TLS handshake failed: {error}");
+                Err(Unopened::Refused)
             }
         }
-    }
+    };
+    tokio::time::timeout(HANDSHAKE, shaken).await.unwrap_or_else(|_| {
+        tracing::debug!(address = %from, "a TLS handshake took too long");
+        Err(Unopened::Gone)
+    })
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn plain_http() -> Answer {
+    let detail = "this listener speaks TLS; use an https:// URL";
+    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
 }
 
 /// Errors of `accept` that concern the connection and not the socket (accept(2)).

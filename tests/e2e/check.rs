@@ -117,9 +117,9 @@ async fn print_shows_every_value_and_its_origin_and_redacts_secrets() {
     assert!(line("listener[0].address = ").contains("localhost:8080"));
     assert!(line("limits.target = ").ends_with("# default"));
     assert!(
-        ended
-            .stderr
-            .contains("warning: upstream.cisco.client_secret: stands in the configuration itself"),
+        ended.stderr.contains(
+            "warning: gate.toml:4: upstream.cisco.client_secret: stands in the configuration itself"
+        ),
         "an inline secret works and is warned about: {}",
         ended.stderr
     );
@@ -174,7 +174,7 @@ async fn a_start_that_is_refused_is_one_line_with_the_mend_and_exit_code_3() {
             "url = \"https://localhost:8443\"\n[[listener]]\naddress = \"localhost:8443\"",
             0o600,
             0o600,
-            "cisco.url leads back to bondgate itself",
+            "cisco.url: leads back to bondgate itself",
             "write the API's own address",
         ),
         (

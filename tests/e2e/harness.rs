@@ -137,10 +137,23 @@ impl Setup {
         self
     }
 
+    /// Lets an upstream trust the certificates of these, too.
+    pub(crate) fn and_trust(self, upstream: &str, simulators: &[&Handle]) -> Self {
+        let pem: String = simulators.iter().map(|simulator| simulator.ca_pem()).collect();
+        self.file(&format!("{upstream}-ca.pem"), &pem);
+        self
+    }
+
     /// Adds a listener; `more` is further TOML of its table.
     pub(crate) fn listener(mut self, address: &str, more: &str) -> Self {
         self.listeners += &format!("[[listener]]\naddress = \"{address}\"\n{more}\n");
         self
+    }
+
+    /// Has one listener alone, at this address.
+    pub(crate) fn relisten(mut self, address: &str) -> Self {
+        self.listeners.clear();
+        self.listener(address, "")
     }
 
     /// Adds TOML at the end of the file.

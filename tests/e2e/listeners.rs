@@ -1,8 +1,7 @@
-//! Where callers come in: TCP, unix sockets, TLS, sockets that systemd hands over.
+//! Where callers come in: TCP, TLS, sockets that systemd hands over.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::confidential;
@@ -21,16 +20,16 @@ use crate::harness::{
     Answer, DEMO_SECRET, Daemon, PATIENCE, PULL, Setup, bondgate, finished, send, simulator,
 };
 
-fn pull() -> String {
+pub(crate) fn pull() -> String {
     format!("GET {PULL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-fn setup(cisco: &Handle) -> Setup {
+pub(crate) fn setup(cisco: &Handle) -> Setup {
     Setup::new().upstream("cisco", cisco, "demo", DEMO_SECRET, "")
 }
 
 /// A pull over any connection.
-async fn pulled(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<Answer> {
+pub(crate) async fn pulled(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<Answer> {
     stream.write_all(pull().as_bytes()).await?;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
@@ -40,7 +39,7 @@ async fn pulled(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Res
 }
 
 /// A start that fails, to its end.
-async fn start_fails(setup: Setup, environment: &[(&str, &str)]) -> crate::harness::Ended {
+pub(crate) async fn start_fails(setup: Setup, environment: &[(&str, &str)]) -> crate::harness::Ended {
     let mut command = bondgate();
     command.args(["run", "--config"]).arg(setup.config_file());
     command.envs(environment.iter().copied());
@@ -73,40 +72,31 @@ async fn an_ipv6_address_is_listened_on_where_the_machine_has_it() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_has_its_mode_and_one_left_by_a_crash_is_replaced() {
+async fn on_a_dual_stack_address_ipv4_callers_are_judged_as_ipv4() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
     let cisco = simulator(Options::default()).await;
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("http.sock");
-    let address = format!("unix:{}", path.display());
-    let start = || setup(&cisco).listener(&address, "mode = \"0600\"").start();
-    let mut daemon = start().await;
-    let file = std::fs::metadata(&path).unwrap();
-    assert!(file.file_type().is_socket());
-    assert_eq!(file.permissions().mode() & 0o777, 0o600);
-    let answer = pulled(UnixStream::connect(&path).await.unwrap()).await;
-    assert_eq!(answer.unwrap().status(), 200);
-
-    daemon.signal("KILL");
-    daemon.ended().await;
-    assert!(path.exists(), "a crash leaves it");
-
-    let _again = start().await;
-    let answer = pulled(UnixStream::connect(&path).await.unwrap()).await;
-    assert_eq!(answer.unwrap().status(), 200);
-}
-
-#[tokio::test]
-async fn a_unix_socket_that_somebody_listens_on_is_not_taken_away() {
-    let cisco = simulator(Options::default()).await;
-    let setup = setup(&cisco);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("http.sock");
-    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-
-    let ended = start_fails(setup.listener(&format!("unix:{}", path.display()), ""), &[]).await;
-
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("is taken by another program"), "{ended:?}");
+    for (allow, v4, v6) in [
+        ("\"127.0.0.0/8\"", 200, 403),
+        ("\"::1\"", 403, 200),
+        ("\"::/0\"", 403, 200),
+        ("\"::ffff:127.0.0.0/104\"", 200, 403),
+        ("\"10.0.0.0/8\"", 403, 403),
+    ] {
+        let gate = format!("allow = [{allow}]");
+        let daemon = setup(&cisco).listener("[::]:0", &gate).start().await;
+        let port = daemon.address().port();
+        let by_v4 = send(SocketAddr::from(([127, 0, 0, 1], port)), pull()).await;
+        let by_v6 = send(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), pull()).await;
+        assert_eq!((by_v4.status(), by_v6.status()), (v4, v6), "{allow}");
+    }
+    // A proxy that comes in by IPv4 is trusted by its IPv4 address.
+    let gate = "allow = [\"10.20.0.0/16\"]\ntrusted_proxies = [\"127.0.0.1\"]";
+    let daemon = setup(&cisco).listener("[::]:0", gate).start().await;
+    let forwarded = pull().replace("\r\n\r\n", "\r\nX-Forwarded-For: ::ffff:10.20.0.1\r\n\r\n");
+    let address = SocketAddr::from(([127, 0, 0, 1], daemon.address().port()));
+    assert_eq!(send(address, forwarded).await.status(), 200);
 }
 
 #[tokio::test]
@@ -243,6 +233,47 @@ async fn a_tls_listener_speaks_http_1_1_and_says_so() {
 }
 
 #[tokio::test]
+async fn tls_1_1_is_refused() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let mut daemon = certificates.daemon(&cisco, false).await;
+    // A ClientHello of TLS 1.1, otherwise one that would be answered: version, random, no session, suites,
+    // no compression, signature algorithms and groups.
+    let suites = [0xc0, 0x13, 0xc0, 0x14, 0x00, 0x2f, 0x00, 0x35];
+    let extensions = [0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 4, 0, 2, 0, 23];
+    let hello = [
+        &[3, 2][..],
+        &[7; 32],
+        &[0, 0, 8],
+        &suites,
+        &[1, 0, 0, 16],
+        &extensions,
+    ]
+    .concat();
+    let message = [&[1, 0, 0, u8::try_from(hello.len()).unwrap()][..], &hello].concat();
+    let record = [&[22, 3, 1, 0, u8::try_from(message.len()).unwrap()][..], &message].concat();
+
+    let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+    stream.write_all(&record).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    read.unwrap().unwrap();
+
+    // A fatal alert, protocol_version (RFC 5246 §7.2.2), and nothing else.
+    assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "{answer:?}");
+    daemon.logged("the TLS handshake failed").await;
+}
+
+#[tokio::test]
+async fn who_speaks_plain_http_to_a_tls_listener_is_told_so() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let daemon = certificates.daemon(&cisco, true).await;
+    let answer = send(daemon.address(), pull()).await;
+    assert_eq!(answer.status(), 400, "{answer:?}");
+    assert!(answer.body().contains("use an https:// URL"), "{answer:?}");
+    assert!(crate::harness::relayed(&cisco).is_empty());
+}
+
+#[tokio::test]
 async fn with_client_ca_file_only_callers_with_a_certificate_get_in() {
     let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
     let daemon = certificates.daemon(&cisco, true).await;
@@ -259,7 +290,7 @@ async fn with_client_ca_file_only_callers_with_a_certificate_get_in() {
 }
 
 /// The daemon as systemd starts it: the socket as descriptor 3, named in the environment.
-fn activated(setup: Setup, socket: TcpListener, name: &str) -> Daemon {
+pub(crate) fn activated(setup: Setup, socket: impl Into<OwnedFd>, name: &str) -> Daemon {
     let file = setup.config_file();
     let mut command = Command::new("sh");
     command
@@ -272,7 +303,7 @@ fn activated(setup: Setup, socket: TcpListener, name: &str) -> Daemon {
         .env_clear()
         .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", name)])
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .stdin(Stdio::from(OwnedFd::from(socket)));
+        .stdin(Stdio::from(socket.into()));
     Daemon::spawn(command, setup.into_file())
 }
 
@@ -304,5 +335,50 @@ async fn a_socket_of_another_name_is_not_taken_and_the_mend_is_told() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut daemon = activated(setup(&cisco).listener("systemd:http", ""), socket, "other");
     daemon.logged("FileDescriptorName=http").await;
+    assert_eq!(daemon.ended().await.code(), Some(3));
+}
+
+#[tokio::test]
+async fn what_systemd_hands_over_is_judged_by_the_address_that_it_has() {
+    let cisco = simulator(Options::default()).await;
+    let inherited = |more: &str| setup(&cisco).listener("systemd:http", more);
+    let exposed = || TcpListener::bind("0.0.0.0:0").unwrap();
+
+    let mut daemon = activated(inherited(""), exposed(), "http");
+    daemon
+        .logged("was handed over on an address that other machines can reach")
+        .await;
+    assert_eq!(daemon.ended().await.code(), Some(3));
+
+    let mut daemon = activated(
+        inherited("users = [0]"),
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+        "http",
+    );
+    daemon.logged("there is a token").await;
+    assert_eq!(daemon.get(PULL).await.status(), 403, "nobody is a user over TCP");
+
+    let gate = "allow = [\"127.0.0.0/8\"]";
+    for (more, is_warned) in [
+        (gate, true),
+        (&format!("{gate}\nrequire_header = \"X-A\""), false),
+    ] {
+        let mut daemon = activated(inherited(more), exposed(), "http");
+        daemon.logged("there is a token").await;
+        let warned = daemon
+            .log()
+            .iter()
+            .any(|line| line.contains("listener[0].allow: is the only gate"));
+        assert_eq!(warned, is_warned, "{more}");
+    }
+
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let itself = format!("https://localhost:{}", socket.local_addr().unwrap().port());
+    let looped = Setup::apart(&cisco, &itself, "", "");
+    let looped = looped.relisten("systemd:http");
+    let mut daemon = activated(looped, socket, "http");
+    daemon
+        .logged("upstream.cisco.url: leads back to bondgate itself")
+        .await;
     assert_eq!(daemon.ended().await.code(), Some(3));
 }

@@ -353,3 +353,48 @@ async fn a_refused_request_whose_body_is_at_hand_costs_no_connection() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_just_within_a_limit_is_served_and_one_more_is_refused() {
+    let cisco = simulator(Options::default()).await;
+    let limits = "[limits]\nhead = \"4KiB\"\nfields = 20\ntarget = \"1KiB\"\n";
+    let daemon = Setup::open(&cisco, "").and(limits).start().await;
+    let target = |length: usize| {
+        format!(
+            "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "a".repeat(length - 1)
+        )
+    };
+    let query = |length: usize| {
+        format!(
+            "GET /?{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "a".repeat(length - 2)
+        )
+    };
+    let fields = |count: usize| {
+        let more = "X: y\r\n".repeat(count - 1);
+        format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
+    };
+    let head = |length: usize| {
+        let start = "GET /a HTTP/1.1\r\nHost: localhost\r\nX: ";
+        format!("{start}{}\r\n\r\n", "a".repeat(length - start.len() - 4))
+    };
+    for (status, within, over) in [
+        (414, target(1024), target(1025)),
+        (414, query(1024), query(1025)),
+        (431, fields(20), fields(21)),
+        (431, head(4096), head(4097)),
+    ] {
+        let mut caller = Caller::to(daemon.address()).await;
+        // Behind another request, and with another behind it: only the head counts.
+        caller.say(format!("{within}{within}{over}")).await;
+        for _ in 0..2 {
+            let answer = caller.message().await;
+            assert_eq!(answer.field("proxy-status"), None, "{status}: {answer:?}");
+        }
+        is_refused(&caller.message().await, status, &over);
+        caller.is_over().await;
+        assert_eq!(relayed(&cisco).len(), 2, "{status}");
+        cisco.forget_seen();
+    }
+}

@@ -1,0 +1,71 @@
+//! What would keep a daemon from starting as configured, all of it at once and but for what only binding
+//! shows: for the start itself, and for `bondgate check`.
+
+use std::error::Error;
+
+use crate::config::{CallerKeys, Config, Fault, Origin, ServerTls, Upstream};
+use crate::proxy;
+use crate::server::UnixAccess;
+use crate::{telemetry, tls};
+
+/// Files, rules and names that the configuration is right about and that cannot be used.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<Fault> {
+    let mut found = Found::default();
+    if let Err(error) = telemetry::judge(&config.log) {
+        // It names its key itself.
+        found.tell("", error);
+    }
+    for upstream in &config.upstreams {
+        found.judge_upstream(upstream);
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let key = |name: &str| format!("listener[{at}].{name}");
+        if let Some(Err(error)) = listener.access.keys.as_ref().map(CallerKeys::load) {
+            found.tell(&key("keys"), error);
+        }
+        found.judge_tls(&key("tls"), listener.access.tls.as_ref());
+        let unix = UnixAccess {
+            mode: listener.mode,
+            group: listener.group.clone(),
+        };
+        if let Err(error) = unix.group_id() {
+            found.tell(&key("group"), error);
+        }
+    }
+    found.judge_tls("admin.tls", config.admin.tls.as_ref());
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<Fault>);
+
+impl Found {
+    fn judge_upstream(&mut self, upstream: &Upstream) {
+        let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
+        if let Err(error) = tls::client(upstream.ca_file.as_deref()) {
+            self.tell(&key("ca_file"), error);
+        }
+        let routes = [&upstream.url, &upstream.token_url].map(|to| upstream.proxy.route(to));
+        if let Some(error) = routes.into_iter().find_map(Result::err) {
+            self.tell(&key("proxy"), error);
+        }
+        if let Err(error) = proxy::judge_rules(&upstream.rules) {
+            self.tell(&key("rules"), error);
+        }
+    }
+
+    fn judge_tls(&mut self, key: &str, tls: Option<&ServerTls>) {
+        if let Some(Err(error)) = tls.map(tls::server) {
+            self.tell(key, error);
+        }
+    }
+
+    fn tell(&mut self, key: &str, error: impl Error + Send + Sync + 'static) {
+        self.0.push(Fault {
+            origin: Origin::Default,
+            key: key.to_owned(),
+            what: format!("{:#}", anyhow::Error::new(error)),
+        });
+    }
+}
