@@ -1,6 +1,7 @@
 //! `bondgate demo`: the simulator and the daemon in one process, for a first look.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use clap::Args;
 
 use super::run::{Signals, exit, refused};
 use super::{Exit, runtime};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness, StartError};
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
@@ -21,19 +22,38 @@ pub(super) struct DemoArgs {
     /// Where to listen for callers
     #[arg(long, value_name = "ADDRESS", default_value = "localhost:8080")]
     listen: ListenAddress,
+
+    /// Networks of callers beside this machine, where it listens for others too (in a container, say)
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    allow: Vec<String>,
 }
 
 /// The daemon's configuration, but for the places that are known only at the start.
 const CONFIG: &str = include_str!("../../config/demo.toml");
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
+    if !args.listen.is_local() && args.allow.is_empty() {
+        eprintln!(
+            "bondgate: {} can be reached from other machines, and nothing says which may call; add --allow NETWORK, \
+             for example --allow 172.16.0.0/12, or leave --listen out",
+            args.listen
+        );
+        return Ok(Exit::Configuration);
+    }
     let runtime = runtime()?;
     let simulator = runtime
         .block_on(Simulator::bind(Options::default()))
         .context("the simulator cannot start")?;
     let handle = simulator.handle();
     let ca_file = ca_file(&handle)?;
-    let config = config(&args.listen, &handle, &ca_file)?;
+    let config = match config(args, &handle, &ca_file) {
+        Ok(config) => config,
+        Err(error) => {
+            let _ = std::fs::remove_file(ca_file);
+            eprintln!("bondgate: {error}");
+            return Ok(Exit::Configuration);
+        }
+    };
     telemetry::init(&config.log)?;
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
@@ -68,15 +88,22 @@ fn bind(config: Config) -> Result<Daemon, StartError> {
     Daemon::bind(config, &clock).or_else(|_| Daemon::bind(elsewhere, &clock))
 }
 
-fn config(listen: &ListenAddress, handle: &Handle, ca_file: &std::path::Path) -> anyhow::Result<Config> {
+fn config(args: &DemoArgs, handle: &Handle, ca_file: &Path) -> Result<Config, ConfigError> {
     let ca_file = ca_file.display().to_string();
-    let places = [
-        ("BONDGATE_LISTEN", listen.to_string()),
+    let mut places = vec![
+        ("BONDGATE_LISTEN", args.listen.to_string()),
         ("BONDGATE_CA_FILE", ca_file),
         ("BONDGATE__UPSTREAM__CISCO__URL", handle.url()),
         ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", handle.token_url()),
     ];
-    let places = places.map(|(name, value)| (name.to_owned(), value));
+    if !args.allow.is_empty() {
+        // Who tries it on this machine is meant too.
+        places.push((
+            "BONDGATE_ALLOW",
+            format!("127.0.0.0/8,::1,{}", args.allow.join(",")),
+        ));
+    }
+    let places = places.into_iter().map(|(name, value)| (name.to_owned(), value));
     let mut config = Config::parse(CONFIG, "demo.toml", places)?;
     // Nobody is served elsewhere, and the secret in it is no secret.
     config.server.lame_duck = Duration::ZERO;
@@ -104,6 +131,11 @@ async fn greet(mut readiness: Readiness, banner: String) {
 
 fn banner(daemon: &Daemon, handle: &Handle) -> String {
     let address = daemon.addresses().first().cloned().unwrap_or_default();
+    // An unspecified address is none to call.
+    let address = match address.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]", port)) => format!("localhost:{port}"),
+        _ => address,
+    };
     let curl = match address.strip_prefix("unix:") {
         Some(path) => format!("curl -i --unix-socket {path} http://localhost"),
         None => format!("curl -i http://{address}"),
