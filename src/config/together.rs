@@ -4,7 +4,7 @@ use super::listener::{Admin, Listener};
 use super::outbound::OutboundProxy;
 use super::section::{Report, Section};
 use super::upstream::Upstream;
-use super::{Config, Rules, Spool};
+use super::{Config, Spool};
 
 /// Tells the faults and warnings that no part of the configuration has alone. A part with faults of its
 /// own is missing here.

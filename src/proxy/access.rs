@@ -58,14 +58,19 @@ impl AccessPolicy {
         })
     }
 
-    /// Lets a request in, or says why not.
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<(Caller, Admitted), Answer> {
-        let headers = request.headers();
+    /// Who sends a request, as far as its connection and trusted proxies say.
+    pub(super) fn caller<B>(&self, request: &Request<B>) -> Caller {
         let peer = request.extensions().get::<Peer>();
-        let address = peer.and_then(|peer| caller::address(peer, headers, &self.trusted_proxies));
-        self.judge_place(peer, address)?;
+        let address = peer.and_then(|peer| caller::address(peer, request.headers(), &self.trusted_proxies));
+        Caller { name: None, address }
+    }
+
+    /// Lets a caller's request in, and names the caller by its key; or says why not.
+    pub(super) fn judge<B>(&self, caller: &mut Caller, request: &Request<B>) -> Result<Admitted, Answer> {
+        let headers = request.headers();
+        self.judge_place(request.extensions().get::<Peer>(), caller.address)?;
         self.judge_page(request)?;
-        let name = self.judge_key(headers)?;
+        caller.name = self.judge_key(headers)?;
         if headers::is_loop(headers) {
             let detail = "the request has been through bondgate before: an upstream's url leads back here";
             return Err(Answer::new(
@@ -74,8 +79,7 @@ impl AccessPolicy {
                 detail,
             ));
         }
-        let admitted = self.judge_request(request)?;
-        Ok((Caller { name, address }, admitted))
+        self.judge_request(request)
     }
 
     fn judge_place(&self, peer: Option<&Peer>, address: Option<IpAddr>) -> Result<(), Answer> {
@@ -146,14 +150,13 @@ impl AccessPolicy {
             None => Err(Answer::new(
                 StatusCode::UNAUTHORIZED,
                 "http_request_denied",
-                "this listener wants a caller's name and key, by HTTP Basic or X-Bondgate-Key",
+                "this listener wants a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key",
             )),
         }
     }
 
     fn judge_request<B>(&self, request: &Request<B>) -> Result<Admitted, Answer> {
-        let path = PlainPath::parse(request.uri().path())
-            .map_err(|error| Answer::new(StatusCode::BAD_REQUEST, "http_request_error", error.to_string()))?;
+        let path = PlainPath::parse(request.uri().path()).map_err(ambiguous)?;
         match path.admit(request.method(), &self.rules) {
             Ok(rule) => Ok(Admitted {
                 is_fresh: rule.is_some_and(|rule| rule.fresh),
@@ -161,7 +164,7 @@ impl AccessPolicy {
             }),
             Err(_) if path.has_encoded_slash() => Err(ambiguous(PathError::EncodedSlash)),
             Err(methods) if methods.is_empty() => Err(forbidden(format!(
-                "no rule of upstream {} lets this path through",
+                "no rule of upstream {} lets this path through; add one to its rules if it should be",
                 self.upstream
             ))),
             Err(methods) => {
@@ -228,7 +231,7 @@ mod tests {
         };
         let request = request.extension(peer).body(()).unwrap();
         policy
-            .judge(&request)
+            .judge(&mut policy.caller(&request), &request)
             .map_or_else(|answer| answer.status.as_u16(), |_| 200)
     }
 
@@ -338,7 +341,7 @@ mod tests {
             let request = Request::get(path)
                 .header("host", "localhost:8443")
                 .header("sec-fetch-mode", "navigate");
-            let answer = policy(listener).judge(&request.body(()).unwrap());
+            let answer = policy(listener).judge(&mut Caller::default(), &request.body(()).unwrap());
             answer.err().unwrap().detail
         };
         let line = |told: &str| told.split('`').nth(1).unwrap().to_owned();

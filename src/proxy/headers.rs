@@ -328,4 +328,71 @@ mod tests {
         let names: Vec<&str> = got.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "x-transaction-id", "via"]);
     }
+
+    /// The rows of a table in the README: the names in the first cell, and what the second says of them.
+    fn told(table: &str) -> Vec<(String, String)> {
+        let readme = include_str!("../../README.md");
+        let text = readme.split(table).nth(1).unwrap();
+        let rows = text
+            .trim_start()
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        rows.flat_map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let names = cells[1].split('`').skip(1).step_by(2);
+            names
+                .map(|name| (name.replace('*', "x").to_lowercase(), cells[2].to_owned()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    fn assert_told(
+        told: &[(String, String)],
+        dropped: &[HeaderName],
+        beginnings: &[&str],
+        after: impl Fn(HeaderMap) -> HeaderMap,
+    ) {
+        for (name, said) in told {
+            let name = HeaderName::try_from(name).unwrap();
+            let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("sent"))]);
+            let left = after(sent);
+            let is_there = left.get_all(&name).iter().any(|value| value == "sent");
+            match said.split([' ', ':']).next().unwrap() {
+                "dropped" => assert!(!is_there, "{name} is said to be dropped"),
+                "passed" => assert!(is_there, "{name} is said to be passed"),
+                "set" => assert!(
+                    left.contains_key(&name) || name == AUTHORIZATION,
+                    "{name} is said to be set"
+                ),
+                other => panic!("{other}"),
+            }
+        }
+        let is_told = |wanted: &str| told.iter().any(|(name, _)| name.starts_with(wanted));
+        let names = dropped
+            .iter()
+            .map(HeaderName::as_str)
+            .chain(beginnings.iter().copied());
+        let untold: Vec<_> = names.filter(|name| !is_told(name)).collect();
+        assert!(untold.is_empty(), "the README does not tell of {untold:?}");
+    }
+
+    #[test]
+    fn the_readme_tells_of_every_field_what_becomes_of_it() {
+        let up = told("Fields of the request, on the way to Cisco:");
+        let dropped = [&HOP_BY_HOP[..], &CALLERS_OWN].concat();
+        assert_told(&up, &dropped, &CALLERS_OWN_BEGINNINGS, |headers| {
+            outbound(headers, &HeaderValue::from_static("sb.xylem.cisco.com"))
+        });
+        let back = told("Fields of the answer, on the way back:");
+        let unsent = ["http2-settings"];
+        let dropped: Vec<_> = HOP_BY_HOP
+            .into_iter()
+            .chain(UPSTREAMS_OWN)
+            .filter(|name| !unsent.contains(&name.as_str()))
+            .collect();
+        assert_told(&back, &dropped, &UPSTREAMS_OWN_BEGINNINGS, inbound);
+        assert!(up.len() > 30 && back.len() > 25, "{} {}", up.len(), back.len());
+    }
 }

@@ -202,7 +202,7 @@ impl Worker {
         let response = match self.admit(request, &mut observation).await {
             Ok(response) => response,
             Err(answer) => {
-                observation.own_answer(answer.error);
+                observation.own_answer(answer.error, answer.detail.clone());
                 answer.into_response()
             }
         };
@@ -214,9 +214,11 @@ impl Worker {
         request: Request<Body>,
         observation: &mut Observation,
     ) -> Result<Response<Body>, Answer> {
-        let (caller, admitted) = self.shared.policy.judge(&request)?;
+        let mut caller = self.shared.policy.caller(&request);
         let address = caller.address;
+        let judged = self.shared.policy.judge(&mut caller, &request);
         observation.caller(caller);
+        let admitted = judged?;
         observation.hold(self.shared.in_flight.enter(address)?);
         let forwarded = if admitted.is_consuming {
             self.puller.take(request).await

@@ -27,6 +27,7 @@ pub(super) struct Observation {
     caller: Caller,
     status: u16,
     error: Option<&'static str>,
+    reason: Option<String>,
     bytes: u64,
     is_whole: bool,
     place: Option<Place>,
@@ -50,6 +51,7 @@ impl Observation {
             caller: Caller::default(),
             status: 0,
             error: None,
+            reason: None,
             bytes: 0,
             is_whole: false,
             place: None,
@@ -67,8 +69,9 @@ impl Observation {
     }
 
     /// Notes that the answer is ours, and why.
-    pub(super) fn own_answer(&mut self, error: &'static str) {
+    pub(super) fn own_answer(&mut self, error: &'static str, reason: String) {
         self.error = Some(error);
+        self.reason = Some(reason);
         self.metrics.own_answer(error);
     }
 
@@ -99,6 +102,7 @@ impl Drop for Observation {
             path = self.path,
             status = self.status,
             error = self.error,
+            reason = self.reason,
             bytes = self.bytes,
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             correlation_id = self.correlation,

@@ -203,6 +203,76 @@ async fn a_start_that_is_refused_is_one_line_with_the_mend_and_exit_code_3() {
 }
 
 #[tokio::test]
+async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_once() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::new();
+    let keys = setup.file("keys", &format!("name:{SECRET}\n{SECRET}\n"));
+    let tls = "{ certificate_file = \"/nowhere/c.pem\", key_file = \"/nowhere/k.pem\" }";
+    let rules =
+        "rules = [{ methods = [\"GET\"], path = \"/a/../b\" }]\nproxy = { file = \"/nowhere/proxy\" }";
+    let listener = format!("keys = {{ file = {keys:?} }}\ngroup = \"no-such-group\"\ntls = {tls}");
+    let file = setup
+        .upstream("cisco", &cisco, "demo", DEMO_SECRET, rules)
+        .listener("127.0.0.1:0", &listener)
+        .environment("BONDGATE__ADMIN__TLS__CERTIFICATE_FILE", "/nowhere/c.pem")
+        .environment("BONDGATE__ADMIN__TLS__KEY_FILE", "/nowhere/k.pem");
+    let environment = file.environment.clone();
+    let path = file.config_file();
+    for subcommand in ["check", "run"] {
+        let mut command = bondgate();
+        command.args([subcommand, "--config"]).arg(&path);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let ended = finished(command).await;
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        for told in [
+            "upstream.cisco.rules: the rule for \"/a/../b\" lets nothing through: the path has a dot segment",
+            "upstream.cisco.proxy: the outbound proxy's URL cannot be had: cannot read /nowhere/proxy: No such file",
+            "listener[0].keys: line 2 of the caller keys is not \"name:key\"",
+            "listener[0].group: there is no group \"no-such-group\"",
+            "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
+            "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
+        ] {
+            assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
+        }
+        for line in ended.stderr.lines() {
+            assert!(line.matches("No such file").count() <= 1, "{line}");
+        }
+        assert_no_secret(&ended, SECRET);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_is_refused_by_check_and_run_alike() {
+    let cisco = simulator(Options::default()).await;
+    for (key, value, told) in [
+        ("LEVEL", "loud", "log.level: \"loud\" is not a level"),
+        (
+            "FILE",
+            "/nowhere/bondgate.log",
+            "log.file: cannot open /nowhere/bondgate.log: ",
+        ),
+        ("FILE", "/", "log.file: cannot open /: "),
+    ] {
+        for subcommand in ["check", "run"] {
+            let setup = Setup::at(&cisco);
+            let mut command = bondgate();
+            command.args([subcommand, "--config"]).arg(setup.config_file());
+            command.env(format!("BONDGATE__LOG__{key}"), value);
+            let ended = finished(command).await;
+            assert_eq!(ended.code, Some(3), "{subcommand}: {ended:?}");
+            assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");
+        }
+    }
+    let setup = Setup::at(&cisco);
+    let log = setup.directory.path().join("bondgate.log");
+    let mut command = bondgate();
+    command.args(["check", "--config"]).arg(setup.config_file());
+    command.env("BONDGATE__LOG__FILE", &log);
+    assert_eq!(finished(command).await.code, Some(0));
+    assert!(!log.exists(), "a check makes no file");
+}
+
+#[tokio::test]
 async fn a_secret_that_others_may_read_is_warned_about_with_the_mend() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco);

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use bondgate::simulator::Options;
 
-use crate::harness::{DEMO_SECRET, Daemon, Ended, PULL, Setup, bondgate, finished, simulator};
+use crate::harness::{DEMO_SECRET, Daemon, Ended, PULL, Setup, bondgate, finished, send, simulator};
 
 /// Runs the program in an empty directory.
 async fn run(arguments: &[&str]) -> Ended {
@@ -210,6 +210,39 @@ async fn a_demo_whose_port_is_taken_says_so_names_listen_and_leaves_nothing_behi
     assert!(ended.stderr.contains(&told), "{}", ended.stderr);
     assert!(ended.stderr.contains("--listen"), "{}", ended.stderr);
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_demo_for_other_machines_needs_to_be_told_which() {
+    let exposed = run(&["demo", "--listen", "0.0.0.0:0"]).await;
+    assert_eq!(exposed.code, Some(3), "{exposed:?}");
+    assert!(exposed.stderr.contains("add --allow NETWORK"), "{exposed:?}");
+    assert_eq!(exposed.stderr.lines().count(), 1, "{exposed:?}");
+
+    let wrong = run(&["demo", "--listen", "0.0.0.0:0", "--allow", "here"]).await;
+    assert_eq!(wrong.code, Some(3), "{wrong:?}");
+    assert!(wrong.stderr.contains("\"here\" is no network"), "{wrong:?}");
+
+    let mut command = bondgate();
+    command.args([
+        "demo",
+        "--listen",
+        "0.0.0.0:0",
+        "--allow",
+        "10.1.0.0/16,10.2.0.0/16",
+    ]);
+    let mut demo = Daemon::spawn(command, tempfile::tempdir().unwrap());
+    demo.logged("Ctrl-C ends it").await;
+    let log = demo.log();
+    let line = log
+        .iter()
+        .find(|line| line.trim_start().starts_with("curl"))
+        .unwrap();
+    let (_, rest) = line.split_once("http://localhost:").unwrap();
+    let port: u16 = rest.split('/').next().unwrap().parse().unwrap();
+    let request = format!("GET {PULL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let answer = send(([127, 0, 0, 1], port).into(), request).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
 }
 
 #[tokio::test]

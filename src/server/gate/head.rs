@@ -133,7 +133,8 @@ fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answe
         .iter()
         .any(|never| method.eq_ignore_ascii_case(never))
     {
-        let detail = format!("{method} is not relayed");
+        let detail =
+            format!("{method} is not relayed; point the tool at bondgate as its server, not as its proxy");
         return Err(Answer::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "http_request_denied",
@@ -157,7 +158,9 @@ fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answe
             .is_some_and(|start| start.eq_ignore_ascii_case(name))
     };
     if !target.starts_with('/') && !scheme("http://") && !scheme("https://") {
-        return Err(malformed("the request's target must begin with a slash"));
+        return Err(malformed(
+            "the request's target must begin with a slash, like /path",
+        ));
     }
     // Where hyper cannot read the target, its own answer has no body.
     match Uri::try_from(target) {
@@ -179,26 +182,29 @@ fn judge_fields(
     for field in fields {
         if field.name.eq_ignore_ascii_case("content-length") {
             if length.is_some() {
-                return Err(malformed("Content-Length is there twice"));
+                return Err(malformed("Content-Length is there twice; send it once"));
             }
-            length = Some(
-                content_length(field.value)
-                    .ok_or_else(|| malformed("Content-Length is not a plain number"))?,
-            );
+            length = Some(content_length(field.value).ok_or_else(|| {
+                malformed("Content-Length is not a plain number; send the count of the body's bytes")
+            })?);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             if is_chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
-                return Err(malformed("Transfer-Encoding is anything but one \"chunked\""));
+                return Err(malformed(
+                    "Transfer-Encoding is not one \"chunked\"; send that, or Content-Length",
+                ));
             }
             is_chunked = true;
         } else if field.name.eq_ignore_ascii_case("host") {
             hosts += 1;
             if !is_host(field.value) {
-                return Err(malformed("Host is not a host name with an optional port"));
+                return Err(malformed(
+                    "Host is not a host name with an optional port; send it like \"localhost:8080\"",
+                ));
             }
         } else if field.name.eq_ignore_ascii_case("expect")
             && !field.value.eq_ignore_ascii_case(b"100-continue")
         {
-            let detail = "Expect is anything but \"100-continue\"";
+            let detail = "Expect is not \"100-continue\"; leave it out";
             return Err(Answer::new(
                 StatusCode::EXPECTATION_FAILED,
                 "http_request_error",
@@ -207,16 +213,22 @@ fn judge_fields(
         }
     }
     if hosts > 1 {
-        return Err(malformed("Host is there twice"));
+        return Err(malformed("Host is there twice; send it once"));
     }
     if hosts == 0 && !is_http_10 {
-        return Err(malformed("Host is missing"));
+        return Err(malformed(
+            "Host is missing; HTTP/1.1 needs it, like \"Host: localhost:8080\"",
+        ));
     }
     if is_chunked && is_http_10 {
-        return Err(malformed("HTTP/1.0 has no Transfer-Encoding"));
+        return Err(malformed(
+            "HTTP/1.0 has no Transfer-Encoding; send Content-Length",
+        ));
     }
     if is_chunked && length.is_some() {
-        return Err(malformed("Content-Length stands beside Transfer-Encoding"));
+        return Err(malformed(
+            "Content-Length stands beside Transfer-Encoding; send one of them",
+        ));
     }
     match length {
         _ if is_chunked => Ok(Framing::chunked(limits.body)),
@@ -260,7 +272,7 @@ pub(super) fn malformed(detail: &str) -> Answer {
 
 /// 413.
 pub(super) fn body_too_long() -> Answer {
-    let detail = "the request's body is over limits.body";
+    let detail = "the request's body is over limits.body; send less, or raise it";
     Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "http_request_error", detail)
 }
 

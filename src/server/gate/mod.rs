@@ -254,7 +254,9 @@ impl<S: Wire> Gate<S> {
         match self.wait {
             Wait::Head => {
                 let limit = humantime::format_duration(self.limits.first_byte);
-                let detail = format!("the request's head took longer than {limit}");
+                let detail = format!(
+                    "the request's head took longer than {limit} (limits.first_byte); send it at once"
+                );
                 self.refuse(Answer::new(
                     StatusCode::REQUEST_TIMEOUT,
                     "http_request_error",
