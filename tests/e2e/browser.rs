@@ -101,6 +101,8 @@ async fn a_person_who_opens_a_callers_address_is_told_what_to_do_and_takes_no_me
     for (host, told) in [
         ("127.0.0.1", "this address is for programs, not for browsers"),
         ("localhost", "this address is for programs, not for browsers"),
+        // No secure context: a browser says less there, and of a navigation enough.
+        ("10.1.2.3", "this address is for programs, not for browsers"),
         ("rebound.example", "not one of this listener's names"),
         ("0.0.0.0", "not one of this listener's names"),
     ] {
