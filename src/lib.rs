@@ -18,7 +18,7 @@
 //! | [`admin`] | health, readiness, status, metrics |
 //! | [`process`] | what the process gives up before it does anything |
 //! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
-//! | [`daemon`] | binds everything, runs the parts, stops them in order |
+//! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, stops them in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
@@ -47,6 +47,8 @@
 //! 6. A kept connection is taken, or one is made; connecting is tried again for a while, since nothing was
 //!    sent. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
 //!    is reported, and a request whose body is still at hand goes out once more with the newer one.
+//!    Whatever of a request's body nobody has read by the answer is read away if it is there; else the answer
+//!    says that it is the connection's last.
 //! 7. When the answer's last byte is with hyper, the request is logged and counted; when it is flushed,
 //!    the gate lets the next request in.
 //!

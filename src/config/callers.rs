@@ -23,6 +23,9 @@ pub enum KeysError {
     /// A line is no `name:key`.
     #[error("line {0} of the caller keys is not \"name:key\"")]
     Line(usize),
+    /// Two callers have one key: logs could not say who of them came.
+    #[error("line {0} of the caller keys has the key of another caller; give each caller its own")]
+    Shared(usize),
     /// There is none.
     #[error("the caller keys hold no line \"name:key\": nobody could come in")]
     None,
@@ -36,19 +39,26 @@ impl CallerKeys {
 
     /// Reads lines `name:key`; empty ones and those that begin with `#` are passed over.
     pub fn parse(text: &SecretString) -> Result<Self, KeysError> {
-        let mut keys = Vec::new();
+        let mut keys: Vec<CallerKey> = Vec::new();
         for (at, line) in text.expose_secret().lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match line.split_once(':') {
-                Some((name, key)) if !name.is_empty() && !key.is_empty() => keys.push(CallerKey {
-                    name: name.to_owned(),
-                    pair: SecretString::from(line.to_owned()),
-                }),
-                _ => return Err(KeysError::Line(at + 1)),
+            let pair = line.split_once(':');
+            let Some((name, key)) = pair.filter(|(name, key)| !name.is_empty() && !key.is_empty()) else {
+                return Err(KeysError::Line(at + 1));
+            };
+            if keys
+                .iter()
+                .any(|other| other.name != name && other.key() == key.as_bytes())
+            {
+                return Err(KeysError::Shared(at + 1));
             }
+            keys.push(CallerKey {
+                name: name.to_owned(),
+                pair: SecretString::from(line.to_owned()),
+            });
         }
         if keys.is_empty() {
             Err(KeysError::None)
@@ -96,6 +106,15 @@ mod tests {
         let keys = parse("# callers\nsnow:k1\n\n mid:k:2 \r\n").unwrap();
         let keys: Vec<_> = keys.iter().map(|key| (key.name(), key.key())).collect();
         assert_eq!(keys, [("snow", &b"k1"[..]), ("mid", b"k:2")]);
+    }
+
+    #[test]
+    fn a_caller_may_have_two_keys_and_no_key_two_callers() {
+        assert!(parse("snow:old\nsnow:new\n").is_ok());
+        assert!(matches!(
+            parse("snow:k1\nmid:k2\nnew:k1\n"),
+            Err(KeysError::Shared(3))
+        ));
     }
 
     #[test]

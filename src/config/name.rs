@@ -32,14 +32,15 @@ impl TryFrom<String> for HostPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let name = text.strip_prefix("*.").unwrap_or(&text);
+        let name = text.strip_prefix("*.").unwrap_or(&text).trim_end_matches('.');
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(format!(
                 "{text:?} is not a host name; write it like \"bondgate.internal\" or \"*.internal\", without port"
             ));
         }
-        Ok(Self(text.to_ascii_lowercase()))
+        // The root's dot is part of no name that is compared.
+        Ok(Self(text.trim_end_matches('.').to_ascii_lowercase()))
     }
 }
 
@@ -176,6 +177,7 @@ mod tests {
         assert!(pattern("*.local").matches("a.local") && pattern("*.local").matches("a.b.local"));
         assert!(!pattern("*.local").matches("local") && !pattern("*.local").matches(".local"));
         assert!(!pattern("*.local").matches("evil-local"));
+        assert!(pattern("a.local.").matches("a.local") && pattern("*.local.").matches("a.local"));
         for wrong in ["", "*", "*.", "a:80", "http://a", "a*b"] {
             assert!(HostPattern::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }

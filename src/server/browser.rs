@@ -26,7 +26,7 @@ impl HostNames {
     pub fn new(patterns: Vec<HostPattern>, upstream: Option<&str>) -> Self {
         Self {
             patterns,
-            upstream: upstream.map(str::to_ascii_lowercase),
+            upstream: upstream.map(|name| name.trim_end_matches('.').to_ascii_lowercase()),
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_host_is_ours_by_name_or_is_an_address() {
         let pattern = HostPattern::try_from("*.internal".to_owned()).unwrap();
-        let names = HostNames::new(vec![pattern], Some("sb.xylem.cisco.com"));
+        let names = HostNames::new(vec![pattern], Some("SB.xylem.cisco.com."));
         let allow = |host| names.allow(&Uri::from_static("/"), &headers(&[("host", host)]));
         for host in [
             "localhost",
