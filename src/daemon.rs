@@ -18,7 +18,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
 
-pub use self::judge::faults;
+pub use self::judge::{faults, missing_credentials};
 pub use crate::admin::Readiness;
 pub use crate::server::BindError;
 

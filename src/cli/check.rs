@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::redirect::Policy;
 
 use super::{ConfigArgs, Exit, load, runtime};
-use crate::config::{Config, Endpoint, Upstream};
+use crate::config::{Config, Endpoint, Fault, Upstream};
 use crate::daemon;
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
@@ -67,19 +67,9 @@ fn print_settings(config: &Config) {
 
 /// What the configuration names and cannot be had or used: what a start would refuse, and the secrets,
 /// which the daemon waits for and a check does not.
-fn missing(config: &Config) -> Vec<String> {
-    let mut faults: Vec<String> = daemon::faults(config).iter().map(ToString::to_string).collect();
-    for upstream in &config.upstreams {
-        for (key, source) in [
-            ("client_id", &upstream.client_id),
-            ("client_secret", &upstream.client_secret),
-        ] {
-            if let Err(error) = source.load() {
-                let error = anyhow::Error::new(error);
-                faults.push(format!("upstream.{}.{key}: {error:#}", upstream.name));
-            }
-        }
-    }
+fn missing(config: &Config) -> Vec<Fault> {
+    let mut faults = daemon::faults(config);
+    faults.extend(daemon::missing_credentials(config));
     faults
 }
 

@@ -47,7 +47,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     if let Err(error) = telemetry::init(&config.log) {
-        eprintln!("bondgate: {:#}", anyhow::Error::new(error));
+        eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
         return Ok(Exit::Configuration);
     }
     let daemon = match Daemon::bind(config.clone(), &Clock::default()) {

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use crate::config::{CallerKeys, Config, Fault, Origin, ServerTls, Upstream};
+use crate::config::{CallerKeys, Config, Fault, Origin, ServerTls, Setting, Upstream};
 use crate::proxy;
 use crate::server::UnixAccess;
 use crate::{telemetry, tls};
@@ -11,10 +11,9 @@ use crate::{telemetry, tls};
 /// Files, rules and names that the configuration is right about and that cannot be used.
 #[must_use]
 pub fn faults(config: &Config) -> Vec<Fault> {
-    let mut found = Found::default();
+    let mut found = Found::new(config);
     if let Err(error) = telemetry::judge(&config.log) {
-        // It names its key itself.
-        found.tell("", error);
+        found.tell(error.key(), error);
     }
     for upstream in &config.upstreams {
         found.judge_upstream(upstream);
@@ -34,13 +33,48 @@ pub fn faults(config: &Config) -> Vec<Fault> {
         }
     }
     found.judge_tls("admin.tls", config.admin.tls.as_ref());
-    found.0
+    found.in_order()
 }
 
-#[derive(Default)]
-struct Found(Vec<Fault>);
+/// Credentials that cannot be read: a daemon waits for them.
+#[must_use]
+pub fn missing_credentials(config: &Config) -> Vec<Fault> {
+    let mut found = Found::new(config);
+    for upstream in &config.upstreams {
+        for (key, source) in [
+            ("client_id", &upstream.client_id),
+            ("client_secret", &upstream.client_secret),
+        ] {
+            if let Err(error) = source.load() {
+                found.tell(&format!("upstream.{}.{key}", upstream.name), error);
+            }
+        }
+    }
+    found.in_order()
+}
 
-impl Found {
+struct Found<'a> {
+    settings: &'a [Setting],
+    faults: Vec<Fault>,
+}
+
+impl<'a> Found<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self {
+            settings: &config.settings,
+            faults: Vec::new(),
+        }
+    }
+
+    /// What was found, in the order of the file.
+    fn in_order(mut self) -> Vec<Fault> {
+        self.faults.sort_by_key(|fault| match &fault.origin {
+            Origin::File { line, .. } => *line,
+            _ => usize::MAX,
+        });
+        self.faults
+    }
+
     fn judge_upstream(&mut self, upstream: &Upstream) {
         let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
         if let Err(error) = tls::client(upstream.ca_file.as_deref()) {
@@ -62,8 +96,13 @@ impl Found {
     }
 
     fn tell(&mut self, key: &str, error: impl Error + Send + Sync + 'static) {
-        self.0.push(Fault {
-            origin: Origin::Default,
+        let is_of_key = |setting: &&Setting| {
+            let rest = setting.key.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let setting = self.settings.iter().find(is_of_key);
+        self.faults.push(Fault {
+            origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
             key: key.to_owned(),
             what: format!("{:#}", anyhow::Error::new(error)),
         });

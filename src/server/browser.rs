@@ -154,6 +154,20 @@ mod tests {
             assert!(!allow(host), "{host}");
         }
         assert!(names.allow(&Uri::from_static("/"), &HeaderMap::new()));
+        for own in [
+            "http://sb.xylem.cisco.com/",
+            "http://gate.internal:1/",
+            "http://127.0.0.1/",
+        ] {
+            assert!(
+                names.allow(&Uri::from_static(own), &headers(&[("host", "localhost")])),
+                "{own}"
+            );
+        }
+        assert!(!names.allow(
+            &Uri::from_static("http://localhost/"),
+            &headers(&[("host", "evil.example")])
+        ));
         assert!(!names.allow(
             &Uri::from_static("http://evil.example/"),
             &headers(&[("host", "localhost")])

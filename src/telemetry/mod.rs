@@ -18,16 +18,27 @@ use crate::config::{Log, LogFormat};
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is neither one of the five nor a filter.
-    #[error("log.level: {0:?} is not a level; write error, warn, info, debug or trace")]
+    #[error("{0:?} is not a level; write error, warn, info, debug or trace")]
     Level(String),
     /// The log file cannot be opened.
-    #[error("log.file: cannot open {path}")]
+    #[error("cannot open {path}")]
     File {
         /// The file.
         path: String,
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl LogError {
+    /// The key that cannot be obeyed.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Level(_) => "log.level",
+            Self::File { .. } => "log.file",
+        }
+    }
 }
 
 /// Sends the process's log lines where the configuration wants them. Called once, before any other

@@ -92,8 +92,8 @@ async fn a_secret_that_is_missing_is_a_fault_that_names_its_place() {
                 client_secret = { file = \"/nowhere/secret\" }\n";
     let ended = check(text, &[]).await;
     assert_eq!(ended.code, Some(3));
-    assert!(ended.stderr.contains("upstream.cisco.client_secret"), "{ended:?}");
-    assert!(ended.stderr.contains("/nowhere/secret"), "{ended:?}");
+    let told = "gate.toml:4: upstream.cisco.client_secret: cannot read /nowhere/secret: No such file";
+    assert!(ended.stderr.contains(told), "{ended:?}");
 }
 
 #[tokio::test]
@@ -234,6 +234,14 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
         }
+        let faults = ended.stderr.lines().filter(|line| !line.starts_with("warning: "));
+        let of_file = faults.filter(|line| line.contains("/bondgate.toml:")).count();
+        assert_eq!(of_file, 5, "each with its line: {ended:?}");
+        assert!(
+            ended
+                .stderr
+                .contains("environment BONDGATE__ADMIN__TLS__CERTIFICATE_FILE: admin.tls")
+        );
         for line in ended.stderr.lines() {
             assert!(line.matches("No such file").count() <= 1, "{line}");
         }
