@@ -98,6 +98,10 @@ impl Handed {
             let mut index = 0;
             while let Some(answer) = self.answers.get_mut(index) {
                 while answer.receipt.poll_asked(cx).is_ready() {
+                    // Looked at after the question was heard: who asks knows of a reset before it.
+                    if wire.is_reset() {
+                        return self.fail();
+                    }
                     answer.receipt.is_there();
                 }
                 answer.look(wire);
