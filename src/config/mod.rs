@@ -94,6 +94,8 @@ pub struct Limits {
     pub first_byte: Duration,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
+    /// How long a caller may take nothing of its answer, or the rest of a body go nowhere behind one.
+    pub stall: Duration,
     /// Connections at once; more wait in the listener's backlog.
     pub connections: usize,
     /// Requests at once: 503 beyond.
@@ -170,6 +172,7 @@ impl Limits {
             body: section.or::<Size>("body", "\"0\"").0,
             first_byte: section.or::<Span>("first_byte", "\"10s\"").0,
             keep_alive: section.or::<Span>("keep_alive", "\"75s\"").0,
+            stall: section.or::<Span>("stall", "\"60s\"").0,
             connections: section.or("connections", "8192"),
             in_flight: section.or("in_flight", "2048"),
             per_caller: section.or("per_caller", "0"),
@@ -180,6 +183,7 @@ impl Limits {
             ("target", limits.target),
             ("connections", limits.connections),
             ("in_flight", limits.in_flight),
+            ("stall", usize::from(!limits.stall.is_zero())),
         ] {
             if value == 0 {
                 section.fault(

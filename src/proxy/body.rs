@@ -13,17 +13,17 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::CaptureConnection;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
 
 use super::error::ProxyError;
 use super::replay::{Kept, Whole};
+use crate::server::Stall;
 
 /// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is
 /// kept for a replay is noted as it passes.
 pub(super) struct Upload {
     source: Source,
     progress: Arc<Progress>,
-    idle: Idle,
+    idle: Stall,
     kept: Option<Kept>,
     is_begun: bool,
 }
@@ -79,7 +79,7 @@ impl Upload {
         let upload = Self {
             source: Source::Caller { body, first: None },
             progress: Arc::default(),
-            idle: Idle::new(idle),
+            idle: Stall::new(idle),
             kept,
             is_begun: false,
         };
@@ -94,7 +94,7 @@ impl Upload {
         let upload = Self {
             source: Source::Kept(whole),
             progress: Arc::default(),
-            idle: Idle::new(Duration::MAX),
+            idle: Stall::new(Duration::MAX),
             kept: None,
             is_begun: false,
         };
@@ -166,7 +166,7 @@ impl Drop for Upload {
         if !self.is_begun {
             let unread = Unread {
                 source: std::mem::replace(&mut self.source, Source::Kept(Whole::default())),
-                idle: self.idle.limit,
+                idle: self.idle.limit(),
                 kept: self.kept.take(),
             };
             *self
@@ -219,7 +219,7 @@ impl Progress {
         Some(Upload {
             source: unread.source,
             progress: self.clone(),
-            idle: Idle::new(unread.idle),
+            idle: Stall::new(unread.idle),
             kept: unread.kept,
             is_begun: false,
         })
@@ -332,7 +332,7 @@ impl http_body::Body for Upload {
 /// back until the head is out, since a caller that gets nothing at all sends its request again.
 pub(super) struct Download {
     body: Incoming,
-    idle: Idle,
+    idle: Stall,
     is_begun: bool,
     held: Option<DownloadError>,
 }
@@ -352,7 +352,7 @@ impl Download {
     pub(super) fn new(body: Incoming, idle: Duration) -> Self {
         Self {
             body,
-            idle: Idle::new(idle),
+            idle: Stall::new(idle),
             is_begun: false,
             held: None,
         }
@@ -403,38 +403,6 @@ impl http_body::Body for Download {
 
     // No size hint: the head tells the length, or nobody knows it. Out of a hint axum would make a
     // length for an answer to HEAD too, where the body says nothing of it.
-}
-
-/// Measures how long nothing has come; costs nothing while something does.
-struct Idle {
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    is_running: bool,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            timer: None,
-            is_running: false,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.is_running = false;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::ZERO)));
-        if !self.is_running {
-            self.is_running = true;
-            timer.as_mut().reset(Instant::now() + self.limit);
-        }
-        timer.as_mut().poll(cx)
-    }
 }
 
 #[cfg(test)]

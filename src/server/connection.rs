@@ -22,6 +22,7 @@ use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
 use super::receipt::WithReceipt;
+use super::stall::{Stall, is_stalled};
 use super::unread::{Received, Unread};
 use super::worker::Shared;
 use super::{Phase, Stopping};
@@ -39,7 +40,7 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
     let mut service = Service {
         app,
         peer: peer.clone(),
-        exchange,
+        exchange: exchange.clone(),
         unread: Arc::default(),
         stop: stop.clone(),
     };
@@ -63,25 +64,49 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
         let mut connection = builder.serve_connection(TokioIo::new(gate), service);
         let mut draining = Box::pin(stop.clone().into_reached(Phase::Draining));
         let mut is_told = false;
+        let mut left_over = LeftOver::new(limits.stall);
         let result = std::future::poll_fn(|cx| {
             // Polled before it is told to end: the head at the gate is in before that.
             let polled = connection.poll_without_shutdown(cx);
             if polled.is_pending() && !is_told && draining.as_mut().poll(cx).is_ready() {
                 is_told = true;
                 Pin::new(&mut connection).graceful_shutdown();
-                return connection.poll_without_shutdown(cx);
+                return connection.poll_without_shutdown(cx).map(Some);
             }
-            polled
+            if polled.is_pending() && left_over.poll(&exchange, cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            polled.map(Some)
         })
         .await;
         let parts = connection.into_parts();
         (gate, service) = (parts.io.into_inner(), parts.service);
-        if let Err(error) = result {
-            tracing::debug!(%error, "a connection ended early");
-            if gate.is_mid_answer() {
-                return gate.cut();
+        let address = peer.address.map(tracing::field::display);
+        match result {
+            Some(Ok(())) => {}
+            Some(Err(error)) if is_stalled(&error) => {
+                metrics.stalled.inc();
+                tracing::info!(
+                    address,
+                    "a caller took nothing of its answer for limits.stall; reset"
+                );
+                return gate.reset();
             }
-            break;
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a connection ended early");
+                if gate.is_mid_answer() {
+                    return gate.cut();
+                }
+                break;
+            }
+            None => {
+                metrics.stalled.inc();
+                tracing::info!(
+                    address,
+                    "the rest of a request's body went nowhere for limits.stall, behind its answer; closed"
+                );
+                break;
+            }
         }
         if !gate.is_parked() {
             break;
@@ -106,6 +131,36 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
 
 /// How long a drain waits for a caller's sign that it has its answer.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// The wait for the rest of a request's body, once the answer is out.
+struct LeftOver {
+    stall: Stall,
+    pieces: u64,
+}
+
+impl LeftOver {
+    fn new(limit: Duration) -> Self {
+        Self {
+            stall: Stall::new(limit),
+            pieces: 0,
+        }
+    }
+
+    fn poll(&mut self, exchange: &Exchange, cx: &mut Context<'_>) -> Poll<()> {
+        match exchange.left_over() {
+            Some(pieces) if pieces == self.pieces => self.stall.poll(cx),
+            Some(pieces) => {
+                self.pieces = pieces;
+                self.stall.reset();
+                self.stall.poll(cx)
+            }
+            None => {
+                self.stall.reset();
+                Poll::Pending
+            }
+        }
+    }
+}
 
 /// What hyper calls: the router, with the peer known and the gate told when an answer has ended.
 struct Service {

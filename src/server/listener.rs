@@ -17,6 +17,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use super::stall::Watched;
 use super::{inherited, socket};
 use crate::config::ListenAddress;
 
@@ -268,9 +269,9 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 /// A connection of any kind.
 pub(super) enum Stream {
-    Tcp(tokio::net::TcpStream),
-    Tls(Box<TlsStream<tokio::net::TcpStream>>),
-    Unix(tokio::net::UnixStream),
+    Tcp(Watched<tokio::net::TcpStream>),
+    Tls(Box<TlsStream<Watched<tokio::net::TcpStream>>>),
+    Unix(Watched<tokio::net::UnixStream>),
 }
 
 impl Stream {

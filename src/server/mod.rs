@@ -10,6 +10,7 @@ mod listener;
 mod peer;
 mod receipt;
 mod socket;
+mod stall;
 mod unread;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, UnixAccess};
 pub use self::peer::Peer;
 pub use self::receipt::{Receipt, WithReceipt};
+pub use self::stall::Stall;
 pub use self::worker::{MakeApp, Shared, serve, start};
 
 /// How far a stop has come.

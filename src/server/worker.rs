@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::connection;
 use super::listener::{Listener, Listening, Stream};
 use super::peer::Peer;
+use super::stall::Watched;
 use super::{Phase, Stopping};
 use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
@@ -195,7 +196,7 @@ impl Accept {
         async move {
             let _permit = permit;
             let _counted = Counted::new(&shared.metrics);
-            match open(accepted, tls).await {
+            match open(accepted, tls, shared.limits.stall).await {
                 Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
                 Err(Unopened::Plain(stream, peer)) => {
                     let app = Router::new().fallback(async || plain_http().into_response());
@@ -236,7 +237,11 @@ enum Unopened {
     Gone,
 }
 
-async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Result<(Stream, Peer), Unopened> {
+async fn open(
+    accepted: Accepted,
+    tls: Option<TlsAcceptor>,
+    stall: Duration,
+) -> Result<(Stream, Peer), Unopened> {
     let (stream, from) = match accepted {
         Accepted::Unix(stream) => {
             let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
@@ -245,7 +250,7 @@ async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Result<(Stream, P
                 user,
                 has_certificate: false,
             };
-            return Ok((Stream::Unix(stream), peer));
+            return Ok((Stream::Unix(Watched::new(stream, stall)), peer));
         }
         Accepted::Tcp(stream, from) => (stream, from),
     };
@@ -256,14 +261,14 @@ async fn open(accepted: Accepted, tls: Option<TlsAcceptor>) -> Result<(Stream, P
         has_certificate: false,
     };
     let Some(tls) = tls else {
-        return Ok((Stream::Tcp(stream), peer));
+        return Ok((Stream::Tcp(Watched::new(stream, stall)), peer));
     };
     let shaken = async {
         let mut first = [0];
         if stream.peek(&mut first).await.is_ok() && first[0].is_ascii_alphabetic() {
-            return Err(Unopened::Plain(Stream::Tcp(stream), peer));
+            return Err(Unopened::Plain(Stream::Tcp(Watched::new(stream, stall)), peer));
         }
-        match tls.accept(stream).await {
+        match tls.accept(Watched::new(stream, stall)).await {
             Ok(stream) => {
                 let has_certificate = stream.get_ref().1.peer_certificates().is_some();
                 let peer = Peer {

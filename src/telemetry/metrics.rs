@@ -21,6 +21,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Requests refused at the door, before they were one.
     pub refused: Counter,
+    /// Connections that were ended since nothing moved on them.
+    pub stalled: Counter,
     requests: Family<RequestLabels, Counter>,
     own_answers: Family<OwnLabels, Counter>,
     duration: Family<UpstreamLabel, Histogram>,
@@ -97,6 +99,7 @@ impl Metrics {
         let metrics = Self {
             connections: Gauge::default(),
             refused: Counter::default(),
+            stalled: Counter::default(),
             requests: Family::default(),
             own_answers: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
@@ -124,6 +127,11 @@ impl Metrics {
             "refused_heads",
             "Requests refused before they were relayed anywhere",
             metrics.refused.clone(),
+        );
+        registry.register(
+            "stalled_connections",
+            "Connections ended since their callers took nothing for limits.stall",
+            metrics.stalled.clone(),
         );
         registry.register("requests", "Answers sent, by status", metrics.requests.clone());
         registry.register(

@@ -37,6 +37,7 @@ mod rotation;
 mod sandbox;
 mod secrets;
 mod shutdown;
+mod slow;
 mod spool;
 mod tokens;
 mod transfers;

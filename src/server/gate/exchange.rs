@@ -1,6 +1,6 @@
 //! What the gate below hyper and the service above it tell each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::super::answer::Answer;
@@ -15,6 +15,8 @@ pub(in super::super) struct Exchange {
     /// Whether the answer went to hyper to its last byte.
     pub(super) is_whole: AtomicBool,
     pub(super) fault: AtomicU8,
+    /// Counts what comes of a request's body.
+    pub(super) pieces: AtomicU64,
     has_receipt: AtomicBool,
     receipt: Mutex<Option<Box<dyn Receipt>>>,
 }
@@ -44,6 +46,12 @@ impl Exchange {
             return None;
         }
         self.receipt.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How much has come of a body that nobody waits for any more, since the answer is with hyper to its end.
+    pub(in super::super) fn left_over(&self) -> Option<u64> {
+        let is_left_over = self.answered.load(Ordering::Acquire) && self.is_body_open();
+        is_left_over.then(|| self.pieces.load(Ordering::Relaxed))
     }
 
     /// The answer for a request whose body turned out to be none.

@@ -206,6 +206,11 @@ impl<S: Wire> Gate<S> {
         }
     }
 
+    /// Ends a connection at once, with what is not written yet.
+    pub(super) fn reset(self) {
+        self.stream.reset();
+    }
+
     fn arm(&mut self, wait: Wait, after: Duration) {
         self.wait = wait;
         self.timer.as_mut().reset(Instant::now() + after);
@@ -354,6 +359,7 @@ impl<S: Wire> Gate<S> {
             }
             followed
         };
+        self.exchange.pieces.fetch_add(1, Ordering::Relaxed);
         match followed {
             Ok(_) if framing.is_done() => {
                 self.phase = Phase::Answering;
