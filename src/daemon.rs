@@ -3,16 +3,15 @@
 mod judge;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Facts};
 use crate::config::{Config, Fault, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
-use crate::server::{self, Listener, Phase, Shared, UnixAccess};
+use crate::server::{self, Crowd, Listener, Phase, Shared, UnixAccess};
 use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
@@ -193,9 +192,7 @@ impl Daemon {
         }
         let shared = Shared {
             limits: config.limits,
-            connections: Arc::new(Semaphore::new(
-                config.limits.connections.min(Semaphore::MAX_PERMITS),
-            )),
+            connections: Crowd::new(config.limits.connections, config.limits.refusals),
             metrics,
             stop: stopping.clone(),
         };
@@ -276,7 +273,7 @@ impl Daemon {
         );
         let admin_shared = Shared {
             stop: admin_stopping,
-            connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            connections: Crowd::new(self.config.admin.connections, self.config.limits.refusals),
             ..self.shared.clone()
         };
         let admin_listener = self.admin;
@@ -346,9 +343,6 @@ fn judge_loop(bound: &Listener, config: &Config) -> Result<(), StartError> {
     }
     Ok(())
 }
-
-/// Enough for every prober, too few to take what callers need.
-const ADMIN_CONNECTIONS: usize = 64;
 
 type Workers = JoinSet<()>;
 

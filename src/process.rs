@@ -1,6 +1,7 @@
-//! What this process gives up before it does anything: nobody gets its memory, which holds secrets.
+//! What this process gives up and takes before it does anything: nobody gets its memory, which holds secrets,
+//! and it has all the file descriptors that it may.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Lets no core dump be written, and no other process of this user read our memory. Called first of
 /// all, before a secret is read.
@@ -19,9 +20,26 @@ pub fn harden() {
     }
 }
 
+/// Takes as many file descriptors as the system gives this process, and says how many that are. The lower limit
+/// that a process starts with is for programs that know no more.
+#[must_use]
+pub fn raise_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // None is no limit.
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use rustix::process::{DumpableBehavior, dumpable_behavior, getrlimit};
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
 
     use super::*;
 
@@ -30,5 +48,17 @@ mod tests {
         harden();
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+    }
+    #[test]
+    fn descriptors_are_raised_to_the_hard_limit() {
+        let raised = raise_descriptors();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(
+            raised,
+            limit
+                .current
+                .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap())
+        );
     }
 }

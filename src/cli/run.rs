@@ -4,6 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArgs, Exit, load, runtime};
 use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
+use crate::process;
 use crate::sandbox::Sandbox;
 use crate::telemetry;
 use crate::token::Clock;
@@ -42,10 +43,11 @@ impl StopSignals for Signals {
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let file = args.file();
-    let config = match load(file.as_deref()) {
+    let mut config = match load(file.as_deref()) {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
+    config.fit(process::raise_descriptors());
     if let Err(error) = telemetry::init(&config.log) {
         eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
         return Ok(Exit::Configuration);

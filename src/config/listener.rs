@@ -39,6 +39,8 @@ pub struct Admin {
     pub hosts: Vec<HostPattern>,
     /// Certificates, where it speaks TLS.
     pub tls: Option<ServerTls>,
+    /// Connections at once; no key, it goes by the descriptors that there are.
+    pub connections: usize,
 }
 
 /// What a listener asks of its callers.
@@ -159,6 +161,7 @@ impl Admin {
             allow,
             hosts,
             tls,
+            connections: 64,
         };
         judge_exposure(
             &section,

@@ -5,6 +5,7 @@
 
 mod address;
 mod callers;
+mod descriptors;
 mod environment;
 mod exposure;
 #[cfg(any(test, fuzzing))]
@@ -96,11 +97,13 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a caller may take nothing of its answer, or the rest of a body go nowhere behind one.
     pub stall: Duration,
-    /// Connections at once; more wait in the listener's backlog.
+    /// Connections at once: 503 beyond.
     pub connections: usize,
+    /// Connections beside them that are told so; no key, it goes by the descriptors that there are.
+    pub refusals: usize,
     /// Requests at once: 503 beyond.
     pub in_flight: usize,
-    /// Requests at once from one caller address, 0 for no bound: 503 beyond.
+    /// Requests at once from one caller, 0 for no fixed bound: 503 beyond.
     pub per_caller: usize,
 }
 
@@ -174,6 +177,7 @@ impl Limits {
             keep_alive: section.or::<Span>("keep_alive", "\"75s\"").0,
             stall: section.or::<Span>("stall", "\"60s\"").0,
             connections: section.or("connections", "8192"),
+            refusals: 64,
             in_flight: section.or("in_flight", "2048"),
             per_caller: section.or("per_caller", "0"),
         };

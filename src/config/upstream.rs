@@ -43,6 +43,8 @@ pub struct Upstream {
     pub timeout: Timeouts,
     /// How long an idle connection is kept for the next request; not at all where zero.
     pub keep_alive: Duration,
+    /// How many idle connections one worker keeps; no key, it goes by the descriptors that there are.
+    pub pooled: usize,
     /// How long a request may wait for a token, at start or while a first fetch runs; shorter than
     /// [`head`](Timeouts::head).
     pub wait: Duration,
@@ -169,6 +171,7 @@ impl Upstream {
             proxy,
             timeout,
             keep_alive,
+            pooled: usize::MAX,
             wait,
             replay,
         })

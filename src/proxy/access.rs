@@ -62,7 +62,11 @@ impl AccessPolicy {
     pub(super) fn caller<B>(&self, request: &Request<B>) -> Caller {
         let peer = request.extensions().get::<Peer>();
         let address = peer.and_then(|peer| caller::address(peer, request.headers(), &self.trusted_proxies));
-        Caller { name: None, address }
+        Caller {
+            name: None,
+            address,
+            user: peer.and_then(|peer| peer.user),
+        }
     }
 
     /// Lets a caller's request in, and names the caller by its key; or says why not.

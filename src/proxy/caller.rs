@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::headers::CALLER_KEY;
 use crate::config::{CallerKey, CallerKeys, Network};
-use crate::server::Peer;
+use crate::server::{CallerId, Peer};
 
 /// A caller that was let in, as logs call it.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,17 @@ pub(super) struct Caller {
     pub(super) name: Option<String>,
     /// Its address, behind trusted proxies the one that they name.
     pub(super) address: Option<IpAddr>,
+    /// Its user id, at a unix socket.
+    pub(super) user: Option<u32>,
+}
+
+impl Caller {
+    /// Whom its requests are counted for: whoever has a key is known by its name wherever it is.
+    pub(super) fn id(&self) -> Option<CallerId> {
+        let name = self.name.as_deref().map(|name| CallerId::Name(name.into()));
+        name.or(self.address.map(CallerId::at))
+            .or(self.user.map(CallerId::User))
+    }
 }
 
 /// The caller's address: the socket's, or the last one in `X-Forwarded-For` that no trusted proxy has.

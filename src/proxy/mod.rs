@@ -215,11 +215,11 @@ impl Worker {
         observation: &mut Observation,
     ) -> Result<Response<Body>, Answer> {
         let mut caller = self.shared.policy.caller(&request);
-        let address = caller.address;
         let judged = self.shared.policy.judge(&mut caller, &request);
+        let id = caller.id();
         observation.caller(caller);
         let admitted = judged?;
-        observation.hold(self.shared.in_flight.enter(address)?);
+        observation.hold(self.shared.in_flight.enter(id)?);
         let forwarded = if admitted.is_consuming {
             self.puller.take(request).await
         } else {

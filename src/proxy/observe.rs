@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::caller::Caller;
-use super::in_flight::Place;
+use crate::server::Place;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// What is noted of a request while it is under way.

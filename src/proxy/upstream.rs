@@ -55,7 +55,7 @@ impl Upstream {
             pooled: client(if upstream.keep_alive.is_zero() {
                 0
             } else {
-                usize::MAX
+                upstream.pooled
             }),
             fresh: client(0),
         })

@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tower::Service as _;
 
+use super::answer::Answer;
 use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
@@ -26,6 +27,7 @@ use super::stall::{Stall, is_stalled};
 use super::unread::{Received, Unread};
 use super::worker::Shared;
 use super::{Phase, Stopping};
+use crate::config::Limits;
 
 /// Serves a connection to its end, or to the end of a drain.
 pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: Shared) {
@@ -131,6 +133,19 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
 
 /// How long a drain waits for a caller's sign that it has its answer.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Answers a connection's first request with a refusal, and ends it.
+pub(super) async fn refuse<S: Wire>(stream: S, limits: Limits, answer: Answer) {
+    let mut gate = Gate::new(stream, limits, Arc::default());
+    // One that is silent is left without a word.
+    if let Ok(Next::Request) = tokio::time::timeout(SHORTLY, gate.next()).await {
+        gate.refuse(answer);
+    }
+    gate.close(std::future::pending()).await;
+}
+
+/// How long a caller for whom there is no place may take for its request's head.
+const SHORTLY: Duration = Duration::from_secs(1);
 
 /// The wait for the rest of a request's body, once the answer is out.
 struct LeftOver {

@@ -4,10 +4,12 @@
 mod answer;
 mod browser;
 mod connection;
+mod crowd;
 mod gate;
 mod inherited;
 mod listener;
 mod peer;
+mod places;
 mod receipt;
 mod socket;
 mod stall;
@@ -18,10 +20,12 @@ use tokio::sync::watch;
 
 pub use self::answer::{Answer, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
+pub use self::crowd::Crowd;
 #[cfg(any(test, fuzzing))]
 pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, UnixAccess};
 pub use self::peer::Peer;
+pub use self::places::{CallerId, Full, Place, Places};
 pub use self::receipt::{Receipt, WithReceipt};
 pub use self::stall::Stall;
 pub use self::worker::{MakeApp, Shared, serve, start};

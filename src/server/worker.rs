@@ -1,7 +1,6 @@
 //! Worker threads: each a runtime of its own that accepts from the shared sockets and serves what it
 //! accepted to the end.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
 use super::connection;
+use super::crowd::{Admission, Crowd};
 use super::listener::{Listener, Listening, Stream};
 use super::peer::Peer;
 use super::stall::Watched;
@@ -33,7 +32,7 @@ pub struct Shared {
     /// Bounds on callers.
     pub limits: Limits,
     /// The cap on connections, over all workers.
-    pub connections: Arc<Semaphore>,
+    pub connections: Crowd,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// When to end.
@@ -165,9 +164,6 @@ impl Accept {
     async fn run(self) {
         let mut stop = self.shared.stop.clone();
         loop {
-            let Ok(permit) = self.shared.connections.clone().acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
                 // What waits in the backlog when the stop comes is still served.
                 biased;
@@ -175,37 +171,53 @@ impl Accept {
                 () = stop.reached(Phase::Draining) => return,
             };
             match accepted {
-                Ok(accepted) => {
-                    self.tasks.spawn(self.serve(accepted, permit));
-                }
+                Ok(accepted) => self.take(accepted),
                 Err(error) if is_of_one_caller(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections for a moment");
-                    tokio::time::sleep(EXHAUSTED).await;
+                    self.shared.connections.told.exhausted(&error);
+                    // What cannot be accepted now must not keep a stop from being seen.
+                    tokio::select! {
+                        () = tokio::time::sleep(EXHAUSTED) => {}
+                        () = stop.reached(Phase::Draining) => return,
+                    }
                 }
             }
         }
     }
 
-    fn serve(
-        &self,
-        accepted: Accepted,
-        permit: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + Send + use<> {
+    fn take(&self, accepted: Accepted) {
+        let peer = accepted.peer();
         let (shared, app, tls) = (self.shared.clone(), self.app.clone(), self.tls.clone());
-        async move {
-            let _permit = permit;
-            let _counted = Counted::new(&shared.metrics);
-            match open(accepted, tls, shared.limits.stall).await {
-                Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
-                Err(Unopened::Plain(stream, peer)) => {
-                    let app = Router::new().fallback(async || plain_http().into_response());
-                    connection::serve(stream, app, peer, shared).await;
-                }
-                Err(Unopened::Refused) => {
-                    shared.metrics.refused.inc();
-                }
-                Err(Unopened::Gone) => {}
+        match shared.connections.admit(peer.id()) {
+            Admission::Place(place) => {
+                self.tasks.spawn(async move {
+                    let _place = place;
+                    let _counted = Counted::new(&shared.metrics);
+                    match open(accepted, peer, tls, shared.limits.stall).await {
+                        Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
+                        Err(Unopened::Plain(stream, peer)) => {
+                            let app = Router::new().fallback(async || plain_http().into_response());
+                            connection::serve(stream, app, peer, shared).await;
+                        }
+                        Err(Unopened::Refused) => {
+                            shared.metrics.refused.inc();
+                        }
+                        Err(Unopened::Gone) => {}
+                    }
+                });
+            }
+            Admission::Refusal(answer, permit) => {
+                shared.metrics.crowded_out.inc();
+                self.tasks.spawn(async move {
+                    let _permit = permit;
+                    let opened = open(accepted, peer, tls, shared.limits.stall).await;
+                    if let Ok((stream, _)) | Err(Unopened::Plain(stream, _)) = opened {
+                        connection::refuse(stream, shared.limits, *answer).await;
+                    }
+                });
+            }
+            Admission::Close => {
+                shared.metrics.crowded_out.inc();
             }
         }
     }
@@ -227,6 +239,20 @@ impl Drop for Counted {
     }
 }
 
+impl Accepted {
+    fn peer(&self) -> Peer {
+        let (address, user) = match self {
+            Self::Tcp(_, from) => (Some(*from), None),
+            Self::Unix(stream) => (None, stream.peer_cred().ok().map(|credentials| credentials.uid())),
+        };
+        Peer {
+            address,
+            user,
+            has_certificate: false,
+        }
+    }
+}
+
 /// Why nothing can be served on a connection that should be TLS.
 enum Unopened {
     /// The caller speaks plain HTTP, and can be told so.
@@ -237,29 +263,18 @@ enum Unopened {
     Gone,
 }
 
+/// The connection as callers speak on it, behind the TLS handshake where there is one.
 async fn open(
     accepted: Accepted,
+    peer: Peer,
     tls: Option<TlsAcceptor>,
     stall: Duration,
 ) -> Result<(Stream, Peer), Unopened> {
     let (stream, from) = match accepted {
-        Accepted::Unix(stream) => {
-            let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
-            let peer = Peer {
-                address: None,
-                user,
-                has_certificate: false,
-            };
-            return Ok((Stream::Unix(Watched::new(stream, stall)), peer));
-        }
+        Accepted::Unix(stream) => return Ok((Stream::Unix(Watched::new(stream, stall)), peer)),
         Accepted::Tcp(stream, from) => (stream, from),
     };
     let _ = stream.set_nodelay(true);
-    let peer = Peer {
-        address: Some(from),
-        user: None,
-        has_certificate: false,
-    };
     let Some(tls) = tls else {
         return Ok((Stream::Tcp(Watched::new(stream, stall)), peer));
     };

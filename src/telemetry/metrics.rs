@@ -21,6 +21,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Requests refused at the door, before they were one.
     pub refused: Counter,
+    /// Connections beyond the cap.
+    pub crowded_out: Counter,
     /// Connections that were ended since nothing moved on them.
     pub stalled: Counter,
     requests: Family<RequestLabels, Counter>,
@@ -99,6 +101,7 @@ impl Metrics {
         let metrics = Self {
             connections: Gauge::default(),
             refused: Counter::default(),
+            crowded_out: Counter::default(),
             stalled: Counter::default(),
             requests: Family::default(),
             own_answers: Family::default(),
@@ -127,6 +130,11 @@ impl Metrics {
             "refused_heads",
             "Requests refused before they were relayed anywhere",
             metrics.refused.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections beyond limits.connections or a caller's share of them",
+            metrics.crowded_out.clone(),
         );
         registry.register(
             "stalled_connections",

@@ -29,6 +29,7 @@ mod listeners;
 mod malformed;
 mod outage;
 mod outbound;
+mod overload;
 mod raw_upstream;
 mod refusals;
 mod restarts;

@@ -90,12 +90,27 @@ impl Message {
 impl Line<TcpStream> {
     /// Calls.
     pub(crate) async fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Calls over a connection that there is.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             search: Some(Search::default()),
             ..Self::new(stream)
         }
+    }
+
+    /// The answer to a request, unless the other end closes without one.
+    pub(crate) async fn try_asked(&mut self, request: &str) -> Option<Message> {
+        self.stream.write_all(request.as_bytes()).await.ok()?;
+        while !self.input.windows(4).any(|window| window == b"\r\n\r\n") {
+            if !matches!(self.more().await, Ok(1..)) {
+                return None;
+            }
+        }
+        Some(self.message().await)
     }
 
     /// Leaves with a reset.

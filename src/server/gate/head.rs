@@ -307,6 +307,7 @@ mod tests {
     pub(crate) fn limits() -> Limits {
         Limits {
             stall: Duration::from_secs(60),
+            refusals: 1,
             head: 65536,
             fields: 100,
             target: 8192,

@@ -292,7 +292,8 @@ impl<S: Wire> Gate<S> {
         };
     }
 
-    fn refuse(&mut self, answer: Answer) -> Next {
+    /// Has [`close`](Self::close) tell a refusal of the request whose head is here.
+    pub(super) fn refuse(&mut self, answer: Answer) -> Next {
         self.is_to_head = self.input.starts_with(b"HEAD ");
         self.refusal = Some(Box::new(answer));
         Next::End
