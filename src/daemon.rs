@@ -3,6 +3,7 @@
 mod judge;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::config::{Config, Fault, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
 use crate::server::{self, Crowd, Listener, Phase, Shared, UnixAccess};
 use crate::spool::{self, Spool};
+use crate::supervisor::{Pulse, Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
@@ -32,6 +34,7 @@ pub struct Daemon {
     spool: Spool,
     shared: Shared,
     stop: watch::Sender<Phase>,
+    supervisor: Arc<Supervisor>,
 }
 
 /// Why a daemon does not start.
@@ -208,6 +211,7 @@ impl Daemon {
             spool,
             shared,
             stop,
+            supervisor: Arc::default(),
         })
     }
 
@@ -221,6 +225,13 @@ impl Daemon {
     #[must_use]
     pub fn admin_address(&self) -> String {
         self.admin.name()
+    }
+
+    /// Has somebody told how it is.
+    #[must_use]
+    pub fn supervised(mut self, supervisor: Supervisor) -> Self {
+        self.supervisor = Arc::new(supervisor);
+        self
     }
 
     /// Whether callers should be sent here, for whoever runs the daemon in its own process.
@@ -285,18 +296,27 @@ impl Daemon {
             "admin listener"
         });
 
-        let mut workers = start_workers(&self.config, &self.listeners, &self.proxies, &self.shared)?;
+        let mut pulses = Pulses::default();
+        let every = self.supervisor.every();
+        let mut workers = start_workers(&self.config, &self.listeners, &self.proxies, &self.shared, || {
+            every.map(|every| (pulses.add(), every / 2))
+        })?;
+        if let Some(every) = every {
+            parts.spawn(watchdog(self.supervisor.clone(), pulses, every));
+        }
         for (listener, config) in self.listeners.iter().zip(&self.config.listeners) {
             tracing::info!(upstream = config.upstream, "listening on {}", listener.url());
         }
         // Only the workers' own sockets are left: they close when the workers stop to accept.
         drop(self.listeners);
+        self.supervisor.ready();
 
         tokio::select! {
             () = signals.next() => {}
             Some(ended) = parts.join_next() => return Ok(failed(ended.unwrap_or("a part"))),
             Some(_) = workers.join_next() => return Ok(failed("worker")),
         }
+        self.supervisor.stopping();
         let outcome = drain(&self.config, &self.stop, &mut workers, &self.spool, &mut signals).await;
         let _ = admin_stop.send(Phase::Deadline);
         if outcome == Outcome::Drained {
@@ -344,6 +364,18 @@ fn judge_loop(bound: &Listener, config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Says that the daemon lives, from the control thread, for as long as every worker gives a sign of it.
+async fn watchdog(supervisor: Arc<Supervisor>, mut pulses: Pulses, every: Duration) -> &'static str {
+    loop {
+        tokio::time::sleep(every).await;
+        if pulses.are_all_there() {
+            supervisor.alive();
+        } else {
+            tracing::error!("a worker stands still, and the watchdog is not told that all is well");
+        }
+    }
+}
+
 type Workers = JoinSet<()>;
 
 fn start_workers(
@@ -351,6 +383,7 @@ fn start_workers(
     listeners: &[Listener],
     proxies: &[Proxy],
     shared: &Shared,
+    mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
 ) -> std::io::Result<Workers> {
     let cores = || {
         std::thread::available_parallelism()
@@ -364,8 +397,11 @@ fn start_workers(
     };
     let mut workers = JoinSet::new();
     for number in 0..count {
-        let proxies = proxies.to_vec();
+        let (proxies, pulse) = (proxies.to_vec(), pulse());
         let make_app: server::MakeApp = Box::new(move || {
+            if let Some((pulse, every)) = pulse {
+                tokio::spawn(pulse.beat(every));
+            }
             proxies
                 .iter()
                 .map(|proxy| proxy.router().map_err(std::io::Error::other))

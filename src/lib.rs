@@ -16,8 +16,9 @@
 //! | [`spool`] | pulled messages, until a caller has them |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
-//! | [`process`] | what the process gives up before it does anything |
+//! | [`process`] | what the process gives up and takes before it does anything |
 //! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
+//! | [`supervisor`] | what systemd is told: ready, stopping, alive |
 //! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, stops them in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
@@ -82,6 +83,7 @@ pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod spool;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

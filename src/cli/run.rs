@@ -6,6 +6,7 @@ use super::{ConfigArgs, Exit, load, runtime};
 use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
 use crate::process;
 use crate::sandbox::Sandbox;
+use crate::supervisor::Supervisor;
 use crate::telemetry;
 use crate::token::Clock;
 
@@ -52,8 +53,9 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
         return Ok(Exit::Configuration);
     }
+    let supervisor = Supervisor::of(|name| std::env::var_os(name));
     let daemon = match Daemon::bind(config.clone(), &Clock::default()) {
-        Ok(daemon) => daemon,
+        Ok(daemon) => daemon.supervised(supervisor),
         Err(error) => {
             return Ok(refused(
                 error,

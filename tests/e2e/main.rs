@@ -40,6 +40,7 @@ mod secrets;
 mod shutdown;
 mod slow;
 mod spool;
+mod supervised;
 mod tokens;
 mod transfers;
 mod unix;

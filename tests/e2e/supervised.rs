@@ -1,0 +1,89 @@
+//! What systemd is told: that it is ready, that it lives, that it stops.
+
+use bondgate::simulator::{Endpoint, Fault, Kind, On, Options};
+use tokio::net::UnixDatagram;
+
+use crate::harness::{PATIENCE, PUSH, Setup, seen_when, simulator};
+use crate::wire::Caller;
+
+/// systemd's end of the conversation.
+struct Systemd {
+    socket: UnixDatagram,
+    directory: tempfile::TempDir,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        Self { socket, directory }
+    }
+
+    fn starts(&self, setup: Setup) -> Setup {
+        let path = self.directory.path().join("notify");
+        setup.environment("NOTIFY_SOCKET", path.to_str().unwrap())
+    }
+
+    async fn heard(&self) -> String {
+        let mut room = [0; 256];
+        let length = tokio::time::timeout(PATIENCE, self.socket.recv(&mut room)).await;
+        let length = length.expect("something is told").unwrap();
+        String::from_utf8(room[..length].to_vec()).unwrap()
+    }
+
+    /// Waits for a state, past signs of life.
+    async fn heard_but_alive(&self) -> String {
+        loop {
+            let told = self.heard().await;
+            if told != "WATCHDOG=1" {
+                return told;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn systemd_is_told_ready_alive_and_stopping_in_this_order() {
+    let cisco = simulator(Options::default()).await;
+    let systemd = Systemd::new();
+    let setup = systemd
+        .starts(Setup::at(&cisco))
+        .environment("WATCHDOG_USEC", "200000");
+    let mut daemon = setup.start().await;
+    assert!(systemd.heard_but_alive().await.starts_with("READY=1\n"));
+    for _ in 0..5 {
+        assert_eq!(systemd.heard().await, "WATCHDOG=1");
+    }
+
+    // A stop that takes a while is no death.
+    cisco.script(Fault::on(On::Push, Kind::Slow { ms: 1000 }));
+    let mut caller = Caller::to(daemon.address()).await;
+    let request = format!("POST {PUSH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    caller.say(request).await;
+    seen_when(&cisco, |seen| {
+        seen.iter().any(|seen| seen.endpoint == Endpoint::Push)
+    })
+    .await;
+    daemon.signal("TERM");
+    assert!(systemd.heard_but_alive().await.starts_with("STOPPING=1\n"));
+    for _ in 0..3 {
+        assert_eq!(systemd.heard().await, "WATCHDOG=1");
+    }
+    caller.message().await;
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn ready_is_told_though_there_is_no_token_yet_and_alive_only_where_it_is_wanted() {
+    let cisco = simulator(Options::default()).await;
+    cisco.script(Fault::on(On::Token, Kind::Hang).forever());
+    let systemd = Systemd::new();
+    let mut daemon = systemd.starts(Setup::at(&cisco)).start_without_token().await;
+    assert!(systemd.heard().await.starts_with("READY=1\n"));
+    daemon.signal("TERM");
+    assert!(
+        systemd.heard().await.starts_with("STOPPING=1\n"),
+        "nothing between them"
+    );
+    daemon.ended().await;
+}
