@@ -16,7 +16,7 @@ impl Config {
     pub fn fit(&mut self, descriptors: usize) {
         let rest = descriptors.saturating_sub(BASE.min(descriptors / 2));
         // Each may need one upstream, and an eighth is left for everything else.
-        let most = (rest * 7 / 16).max(1);
+        let most = (rest / 16 * 7).max(1);
         let asked = self.limits.connections;
         if asked > most {
             self.limits.connections = most;
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn callers_leave_as_many_descriptors_as_they_take() {
-        for descriptors in [64, 128, 256, 1024, 4096, 20_000, 65_536, 1 << 20] {
+        for descriptors in [64, 128, 256, 1024, 4096, 20_000, 65_536, 1 << 20, usize::MAX] {
             let config = fitted("", descriptors);
             let limits = config.limits;
             assert!(limits.connections < descriptors / 2, "{descriptors}");

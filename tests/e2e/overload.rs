@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use bondgate::simulator::{Endpoint, Handle, Options};
+use bondgate::simulator::{Endpoint, Fault, Handle, Kind, On, Options, Seen};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::harness::{Daemon, PATIENCE, Setup, bondgate, relayed, send, simulator};
+use crate::harness::{Daemon, PATIENCE, Setup, bondgate, relayed, seen_when, send, simulator};
 use crate::wire::{Caller, Message};
 
 const GET: &str = "GET /simulator/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -137,6 +137,45 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
         .filter(|line| line.contains("too many connections:"))
         .count();
     assert!(warned <= 3, "an episode is told once: {warned}");
+}
+
+#[tokio::test]
+async fn one_caller_cannot_take_every_request_in_flight() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::open(&cisco, "")
+        .and("[limits]\nin_flight = 8\n")
+        .start()
+        .await;
+    let slow = "/simulator/sink";
+    cisco.script(Fault::on(On::Path(slow.to_owned()), Kind::Hang).forever());
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut caller = Caller::to(daemon.address()).await;
+        caller
+            .say(format!(
+                "POST {slow} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+        held.push(caller);
+    }
+    seen_when(&cisco, |seen| {
+        seen.iter().filter(|seen| seen.target == slow).count() == 6
+    })
+    .await;
+
+    let mut greedy = Caller::to(daemon.address()).await;
+    let told = asked(&mut greedy).await;
+    told.is_ours(503, "greedy");
+    assert!(told.text().contains("limits.in_flight") && told.text().contains("safe to send it again"));
+    let mut other = caller_from([127, 0, 0, 2], daemon.address()).await;
+    assert_eq!(asked(&mut other).await.status(), 200);
+
+    for caller in held {
+        caller.reset();
+    }
+    let left = |seen: &[Seen]| seen.iter().filter(|seen| seen.abandoned).count() == 6;
+    seen_when(&cisco, left).await;
+    assert_eq!(asked(&mut greedy).await.status(), 200, "on the same connection");
 }
 
 #[tokio::test]
