@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::ServerTls;
 
@@ -42,34 +43,67 @@ pub enum TlsError {
     },
 }
 
+/// The certificates that calls out trust: the system's roots, and those of a `ca_file` beside them.
+pub struct Trusted {
+    roots: RootCertStore,
+    digest: Digest,
+}
+
+/// Tells what was read from anything else.
+pub type Digest = [u8; 32];
+
+impl Trusted {
+    /// Reads them as they are now.
+    pub fn load(ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let mut digest = Sha256::new();
+        let native = rustls_native_certs::load_native_certs();
+        for certificate in &native.certs {
+            digest.update(certificate);
+        }
+        let (system, _) = roots.add_parsable_certificates(native.certs);
+        if let Some(path) = ca_file {
+            for certificate in certificates(path)? {
+                digest.update(&certificate);
+                roots.add(certificate).map_err(|source| TlsError::Refused {
+                    path: path.to_owned(),
+                    source,
+                })?;
+            }
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        tracing::debug!(
+            system,
+            own = roots.len() - system,
+            ssl_cert_file = std::env::var("SSL_CERT_FILE").ok(),
+            "trusted certificates are loaded"
+        );
+        let digest = digest.finalize().into();
+        Ok(Self { roots, digest })
+    }
+
+    /// Tells whether it is the same as at another time.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The configuration of calls out that trust these.
+    #[must_use]
+    pub fn client(self) -> ClientConfig {
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc-rs has suites for every default version")
+            .with_root_certificates(self.roots)
+            .with_no_client_auth()
+    }
+}
+
 /// The configuration of every call out: the system's roots, and those of `ca_file` beside them.
 pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    let (system, _) = roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|source| TlsError::Refused {
-                path: path.to_owned(),
-                source,
-            })?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(TlsError::NoRoots);
-    }
-    tracing::debug!(
-        system,
-        own = roots.len() - system,
-        ssl_cert_file = std::env::var("SSL_CERT_FILE").ok(),
-        "trusted certificates are loaded"
-    );
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs has suites for every default version")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    Ok(Trusted::load(ca_file)?.client())
 }
 
 /// The configuration of a TLS listener: HTTP/1.1 alone is offered.

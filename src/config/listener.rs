@@ -65,7 +65,7 @@ pub struct Access {
 }
 
 /// What a TLS listener shows and asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// The certificate chain, PEM.
     pub certificate_file: PathBuf,

@@ -8,6 +8,7 @@ mod callers;
 mod descriptors;
 mod environment;
 mod exposure;
+mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod listener;
@@ -30,6 +31,7 @@ use serde::Deserialize;
 
 pub use self::address::{Endpoint, ListenAddress, Network};
 pub use self::callers::{CallerKey, CallerKeys, KeysError};
+pub use self::files::NamedFile;
 pub use self::listener::{Access, Admin, Listener, ServerTls};
 pub use self::load::{ConfigError, find_file};
 pub use self::name::{HostPattern, WebOrigin};
@@ -76,6 +78,8 @@ pub struct Server {
     pub drain: Duration,
     /// The part of it at the start in which callers are told and still served.
     pub lame_duck: Duration,
+    /// Whether a configuration file that changed is read again by itself.
+    pub watch: bool,
     /// Whether the daemon gives up what it has no use for, where the system can do that.
     pub sandbox: bool,
 }
@@ -153,6 +157,7 @@ impl Server {
             workers: section.or("workers", "0"),
             drain: section.or::<Span>("drain", "\"25s\"").0,
             lame_duck: section.or::<Span>("lame_duck", "\"2s\"").0,
+            watch: section.or("watch", "false"),
             sandbox: section.or("sandbox", "true"),
         };
         if server.lame_duck > server.drain {

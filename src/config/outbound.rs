@@ -12,7 +12,7 @@ use super::address::Endpoint;
 use super::secret::{SecretError, SecretSource};
 
 /// The HTTP proxy between this machine and the outside, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboundProxy {
     /// None, whatever the environment says.
     Direct,
@@ -23,7 +23,7 @@ pub enum OutboundProxy {
 }
 
 /// How one endpoint is reached through a proxy.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProxyRoute {
     /// The proxy itself, without credentials.
     pub uri: Uri,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::section::Written;
 
 /// The requests that are let through to an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rules {
     /// Every method but CONNECT and TRACE, every path. The rules are what is known of some of them all
     /// the same: which take a message off a queue.
@@ -16,7 +16,7 @@ pub enum Rules {
 }
 
 /// One kind of request that is let through, and how it is treated.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "RawRule")]
 pub struct Rule {
     /// The methods, in capitals.

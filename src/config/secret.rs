@@ -123,6 +123,21 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
+/// Whether it is the same place, or the same secret where it is inline.
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inline(one), Self::Inline(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Environment(one), Self::Environment(other))
+            | (Self::Credential(one), Self::Credential(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SecretSource {}
+
 /// Names the place; never shows a value.
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

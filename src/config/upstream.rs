@@ -15,7 +15,7 @@ use super::tree::Table;
 use super::unit::{Size, Span};
 
 /// A pair of an API and the credentials for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Its name in the file, for logs, metrics and listeners.
     pub name: String,
@@ -71,7 +71,7 @@ impl Written for ClientAuth {
 }
 
 /// Bounds on each step of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP, proxy and TLS handshakes together.
     pub connect: Duration,
@@ -87,6 +87,27 @@ const CREDENTIAL: &str =
     "write it as { file = \"/path\" }, or set BONDGATE_CLIENT_ID and BONDGATE_CLIENT_SECRET_FILE";
 
 impl Upstream {
+    /// Whether a token of the one is good for the other: the same client of the same API, by the same
+    /// identity service.
+    #[must_use]
+    pub fn shares_tokens_with(&self, other: &Self) -> bool {
+        let origin = |upstream: &Self| (upstream.url.is_https(), upstream.url.authority().clone());
+        origin(self) == origin(other)
+            && self.token_url == other.token_url
+            && self.client_id == other.client_id
+            && self.scope == other.scope
+    }
+
+    /// Whether the one's token is asked for as the other's is, too.
+    #[must_use]
+    pub fn fetches_like(&self, other: &Self) -> bool {
+        self.shares_tokens_with(other)
+            && self.client_secret == other.client_secret
+            && self.client_auth == other.client_auth
+            && self.proxy == other.proxy
+            && self.timeout.connect == other.timeout.connect
+    }
+
     pub(super) fn read<'a>(
         name: String,
         mut section: Section<'a>,

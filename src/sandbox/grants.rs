@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{Config, SecretSource, ServerTls};
+use crate::config::{Config, Endpoint, Upstream};
 
 /// What stays open. Directories are meant with all that is beneath them.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +70,8 @@ impl Grants {
         if let Some(file) = file {
             grants.read_file("the configuration", file);
         }
-        for (what, path) in files(config) {
-            grants.read_file(&what, &path);
+        for file in config.files() {
+            grants.read_file(&file.key, &file.path);
         }
         let spool = config.spool.directory.as_deref();
         grants
@@ -184,57 +184,20 @@ fn first_link(path: &Path) -> Result<(PathBuf, PathBuf), PathBuf> {
     Err(plain)
 }
 
-/// Every file that is read while a daemon of this configuration runs, with the key that names it.
-fn files(config: &Config) -> Vec<(String, PathBuf)> {
-    let mut files = Vec::new();
-    for upstream in &config.upstreams {
-        let of = |key: &str| format!("upstream.{}.{key}", upstream.name);
-        let id = upstream.client_id.path().map(|path| (of("client_id"), path));
-        let secret = upstream.client_secret.path();
-        let proxy = upstream.proxy.path().map(|path| (of("proxy"), path));
-        let ca_file = upstream.ca_file.clone().map(|path| (of("ca_file"), path));
-        files.extend(
-            id.into_iter()
-                .chain(secret.map(|path| (of("client_secret"), path))),
-        );
-        files.extend(proxy.into_iter().chain(ca_file));
-    }
-    for (at, listener) in config.listeners.iter().enumerate() {
-        let keys = listener.access.keys.as_ref().and_then(SecretSource::path);
-        files.extend(keys.map(|path| (format!("listener[{at}].keys"), path)));
-        files.extend(tls_files(
-            &format!("listener[{at}]"),
-            listener.access.tls.as_ref(),
-        ));
-    }
-    files.extend(tls_files("admin", config.admin.tls.as_ref()));
-    files
-}
-
-fn tls_files(of: &str, tls: Option<&ServerTls>) -> Vec<(String, PathBuf)> {
-    let Some(tls) = tls else { return Vec::new() };
-    let name = |key: &str, path: &Path| (format!("{of}.tls.{key}"), path.to_owned());
-    let mut files = vec![
-        name("certificate_file", &tls.certificate_file),
-        name("key_file", &tls.key_file),
-    ];
-    files.extend(tls.client_ca_file.iter().map(|path| name("client_ca_file", path)));
-    files
-}
-
 /// Every port that calls go out to; nothing where one is not known.
 fn ports(config: &Config) -> Option<Vec<u16>> {
     let mut ports = vec![DNS];
     for upstream in &config.upstreams {
-        for endpoint in [&upstream.url, &upstream.token_url] {
-            let port = match upstream.proxy.route(endpoint).ok()? {
-                None => endpoint.port(),
-                Some(route) => route.uri.port_u16().unwrap_or(80),
-            };
-            if !ports.contains(&port) {
-                ports.push(port);
-            }
-        }
+        ports.extend(ports_of(upstream)?);
     }
     Some(ports)
+}
+
+/// The ports that calls for one upstream go out to; nothing where one is not known.
+pub(super) fn ports_of(upstream: &Upstream) -> Option<[u16; 2]> {
+    let port = |endpoint: &Endpoint| {
+        let route = upstream.proxy.route(endpoint).ok()?;
+        Some(route.map_or(endpoint.port(), |route| route.uri.port_u16().unwrap_or(80)))
+    };
+    Some([port(&upstream.url)?, port(&upstream.token_url)?])
 }

@@ -47,17 +47,34 @@ impl Sandbox {
         }
     }
 
-    /// Whether a file may be read, and what replaces it too; a file that is not there yet is judged by
-    /// its place.
+    /// What a configuration needs and this does not let it have, a line each: it takes a restart.
     #[must_use]
-    pub fn covers(&self, file: &Path) -> bool {
-        self.grants.as_ref().is_none_or(|grants| grants.cover(file))
-    }
-
-    /// Whether connections to a TCP port may be opened.
-    #[must_use]
-    pub fn reaches(&self, port: u16) -> bool {
-        self.grants.as_ref().is_none_or(|grants| grants.reach(port))
+    pub fn withholds(&self, config: &Config) -> Vec<String> {
+        let Some(grants) = &self.grants else {
+            return Vec::new();
+        };
+        let mut withheld = Vec::new();
+        for file in config.files() {
+            if !grants.cover(&file.path) {
+                withheld.push(format!(
+                    "{}: {} is out of the sandbox, which holds to the directories of the start: needs a restart",
+                    file.key,
+                    file.path.display()
+                ));
+            }
+        }
+        for upstream in &config.upstreams {
+            let ports = grants::ports_of(upstream).into_iter().flatten();
+            for port in ports.filter(|port| !grants.reach(*port)) {
+                withheld.push(format!(
+                    "upstream.{}: port {port} is out of the sandbox, which holds to the ports of the start: needs a \
+                     restart",
+                    upstream.name
+                ));
+            }
+        }
+        withheld.dedup();
+        withheld
     }
 }
 

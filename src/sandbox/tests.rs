@@ -85,7 +85,13 @@ fn only_files_beside_those_that_the_configuration_names_are_read() {
         assert_eq!(kind(fs::write(written, "")), ErrorKind::PermissionDenied);
         assert_eq!(kind(fs::remove_file(&secret)), ErrorKind::PermissionDenied);
         assert_eq!(kind(fs::rename(&secret, renamed)), ErrorKind::PermissionDenied);
-        assert!(sandbox.covers(&secret) && !sandbox.covers(&denied));
+        assert!(sandbox.withholds(&config(&secret, "")).is_empty());
+        let withheld = sandbox.withholds(&config(&denied, ""));
+        assert!(
+            withheld[0].starts_with("upstream.cisco.client_secret: "),
+            "{withheld:?}"
+        );
+        assert!(withheld[0].ends_with("needs a restart"), "{withheld:?}");
     });
     assert_eq!(
         fs::read_to_string(outside).unwrap(),
@@ -129,7 +135,7 @@ fn a_secret_behind_a_swapped_link_is_read() {
     };
     let path = link.clone();
     let read = inside_after(config(&link, ""), replace, move |sandbox| {
-        assert!(sandbox.covers(&path));
+        assert!(sandbox.withholds(&config(&path, "")).is_empty());
         fs::read_to_string(path).unwrap()
     });
     assert_eq!(read, "second");
@@ -176,14 +182,21 @@ fn no_port_is_listened_on_and_only_the_known_ones_are_connected_to() {
         .each_ref()
         .map(|listener| listener.local_addr().unwrap());
     let more = format!("url = \"https://127.0.0.1:{}\"", known.port());
+    let path = secret.clone();
     inside(config(&secret, &more), move |sandbox| {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         assert_eq!(kind(TcpListener::bind(any)), ErrorKind::PermissionDenied);
         TcpStream::connect(known).unwrap();
         assert_eq!(kind(TcpStream::connect(other)), ErrorKind::PermissionDenied);
-        assert!(sandbox.reaches(known.port()) && !sandbox.reaches(other.port()));
-        // The preset's token endpoint.
-        assert!(sandbox.reaches(443));
+        let at = |port: u16| config(&path, &format!("url = \"https://127.0.0.1:{port}\""));
+        assert!(sandbox.withholds(&at(known.port())).is_empty());
+        // The preset's token endpoint has it.
+        assert!(sandbox.withholds(&at(443)).is_empty());
+        let withheld = sandbox.withholds(&at(other.port()));
+        assert!(
+            withheld[0].contains(&format!("port {}", other.port())),
+            "{withheld:?}"
+        );
     });
 }
 
@@ -228,7 +241,7 @@ fn a_directory_that_is_not_there_yet_opens_its_nearest_ancestor_and_the_operator
         "{told}"
     );
     inside(config(&secret, ""), move |sandbox| {
-        assert!(sandbox.covers(&secret));
+        assert!(sandbox.withholds(&config(&secret, "")).is_empty());
         assert_eq!(kind(fs::read(&secret)), ErrorKind::NotFound);
     });
 
@@ -245,8 +258,8 @@ fn a_directory_that_is_not_there_yet_opens_its_nearest_ancestor_and_the_operator
 #[test]
 fn without_a_sandbox_everything_is_covered() {
     let (_own, secret) = directory();
-    let config = config(&secret, "[server]\nsandbox = false");
-    let open = Sandbox::enter(&config, None);
-    assert!(open.covers(Path::new("/root/anything")) && open.reaches(1));
+    let open = Sandbox::enter(&config(&secret, "[server]\nsandbox = false"), None);
+    let other = config(Path::new("/root/anything"), "url = \"https://127.0.0.1:1\"");
+    assert!(open.withholds(&other).is_empty());
     assert!(fs::read("/proc/1/status").is_ok(), "and nothing is restricted");
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use rustls::ServerConfig;
@@ -25,8 +26,11 @@ use crate::config::ListenAddress;
 pub struct Listener {
     address: ListenAddress,
     sockets: Vec<Listening>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<SharedTls>,
 }
+
+/// The TLS settings of a listener, for each handshake to come: they may be replaced at any time.
+pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
 
 /// One listening socket.
 #[derive(Debug)]
@@ -116,7 +120,7 @@ impl Listener {
         Ok(Self {
             address: address.clone(),
             sockets,
-            tls: tls.map(Arc::new),
+            tls: tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls))),
         })
     }
 
@@ -169,7 +173,7 @@ impl Listener {
 
     /// The TLS settings, where it speaks TLS.
     #[must_use]
-    pub fn tls(&self) -> Option<&Arc<ServerConfig>> {
+    pub fn tls(&self) -> Option<&SharedTls> {
         self.tls.as_ref()
     }
 

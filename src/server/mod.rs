@@ -23,7 +23,7 @@ pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
 #[cfg(any(test, fuzzing))]
 pub use self::gate::fuzzed;
-pub use self::listener::{BindError, Listener, Listening, UnixAccess};
+pub use self::listener::{BindError, Listener, Listening, SharedTls, UnixAccess};
 pub use self::peer::Peer;
 pub use self::places::{CallerId, Full, Place, Places};
 pub use self::receipt::{Receipt, WithReceipt};

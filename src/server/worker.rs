@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::Answer;
 use super::connection;
 use super::crowd::{Admission, Crowd};
-use super::listener::{Listener, Listening, Stream};
+use super::listener::{Listener, Listening, SharedTls, Stream};
 use super::peer::Peer;
 use super::stall::Watched;
 use super::{Phase, Stopping};
@@ -76,15 +76,14 @@ pub async fn serve(listener: &Listener, app: Router, shared: Shared) -> io::Resu
 /// One listener's sockets, to be accepted from by one thread.
 struct Sockets {
     sockets: Vec<Listening>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<SharedTls>,
 }
 
 impl Sockets {
     fn of(listener: &Listener) -> io::Result<Self> {
-        let tls = listener.tls().map(|tls| TlsAcceptor::from(tls.clone()));
         Ok(Self {
             sockets: listener.sockets()?,
-            tls,
+            tls: listener.tls().cloned(),
         })
     }
 }
@@ -125,7 +124,7 @@ async fn after_deadline(mut stop: Stopping) {
 
 struct Accept {
     socket: Socket,
-    tls: Option<TlsAcceptor>,
+    tls: Option<SharedTls>,
     app: Router,
     shared: Shared,
     tasks: TaskTracker,
@@ -187,7 +186,8 @@ impl Accept {
 
     fn take(&self, accepted: Accepted) {
         let peer = accepted.peer();
-        let (shared, app, tls) = (self.shared.clone(), self.app.clone(), self.tls.clone());
+        let (shared, app) = (self.shared.clone(), self.app.clone());
+        let tls = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.load_full()));
         match shared.connections.admit(peer.id()) {
             Admission::Place(place) => {
                 self.tasks.spawn(async move {

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub crowded_out: Counter,
     /// Connections that were ended since nothing moved on them.
     pub stalled: Counter,
+    config_reloads: Family<ReloadLabels, Counter>,
+    config_loaded: Gauge<f64, AtomicU64>,
     requests: Family<RequestLabels, Counter>,
     own_answers: Family<OwnLabels, Counter>,
     duration: Family<UpstreamLabel, Histogram>,
@@ -71,6 +73,11 @@ struct OwnLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FetchLabels {
     upstream: Name,
     outcome: &'static str,
@@ -103,6 +110,8 @@ impl Metrics {
             refused: Counter::default(),
             crowded_out: Counter::default(),
             stalled: Counter::default(),
+            config_reloads: Family::default(),
+            config_loaded: Gauge::default(),
             requests: Family::default(),
             own_answers: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
@@ -140,6 +149,16 @@ impl Metrics {
             "stalled_connections",
             "Connections ended since their callers took nothing for limits.stall",
             metrics.stalled.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Attempts to put a changed configuration in force, by result",
+            metrics.config_reloads.clone(),
+        );
+        registry.register(
+            "config_last_success_timestamp_seconds",
+            "When the configuration in force was put in force, seconds since 1970",
+            metrics.config_loaded.clone(),
         );
         registry.register("requests", "Answers sent, by status", metrics.requests.clone());
         registry.register(
@@ -184,6 +203,17 @@ impl Metrics {
             metrics.replays.clone(),
         );
         Arc::new(Self { registry, ..metrics })
+    }
+
+    /// Counts an attempt to put a changed configuration in force.
+    pub fn reloaded(&self, is_applied: bool) {
+        let result = if is_applied { "applied" } else { "refused" };
+        self.config_reloads.get_or_create(&ReloadLabels { result }).inc();
+    }
+
+    /// Notes when the configuration was put in force, in seconds since 1970.
+    pub fn config_loaded(&self, seconds: f64) {
+        self.config_loaded.set(seconds);
     }
 
     /// The numbers of one upstream, ready to be counted into.

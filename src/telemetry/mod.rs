@@ -6,7 +6,7 @@ mod spool;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::Access;
 use tracing_subscriber::EnvFilter;
@@ -41,9 +41,29 @@ impl LogError {
     }
 }
 
+/// Changes how much is logged while the process runs; cheap to clone.
+#[derive(Clone)]
+pub struct LogLevel(Option<Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>>);
+
+impl LogLevel {
+    /// Takes a level as [`Log::level`] has it.
+    pub fn set(&self, level: &str) -> Result<(), LogError> {
+        let filter = filter(level)?;
+        if let Some(set) = &self.0 {
+            set(filter);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a level is one.
+pub fn judge_level(level: &str) -> Result<(), LogError> {
+    filter(level).map(drop)
+}
+
 /// Sends the process's log lines where the configuration wants them. Called once, before any other
 /// thread runs.
-pub fn init(log: &Log) -> Result<(), LogError> {
+pub fn init(log: &Log) -> Result<LogLevel, LogError> {
     let filter = filter(&log.level)?;
     let writer = match &log.file {
         None => BoxMakeWriter::new(io::stderr),
@@ -65,12 +85,24 @@ pub fn init(log: &Log) -> Result<(), LogError> {
         .with_writer(writer)
         .with_ansi(colours)
         .with_target(false);
-    // An error means that a subscriber is there already: a test's own, which stays.
-    let _ = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let (level, begun) = match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (level(move |filter| handle.reload(filter)), builder.try_init())
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (level(move |filter| handle.reload(filter)), builder.try_init())
+        }
     };
-    Ok(())
+    // An error means that a subscriber is there already: a test's own, which stays.
+    Ok(if begun.is_ok() { level } else { LogLevel(None) })
+}
+
+fn level<E>(set: impl Fn(EnvFilter) -> Result<(), E> + Send + Sync + 'static) -> LogLevel {
+    LogLevel(Some(Arc::new(move |filter| set(filter).is_ok())))
 }
 
 /// Whether [`init`] would do what is asked, without doing it: a log file is not made.

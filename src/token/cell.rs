@@ -88,6 +88,11 @@ impl TokenWriter {
         self.shared.token.store(Some(Arc::new(token)));
     }
 
+    /// Puts in force what another place holds, until there is something newer.
+    pub fn adopt(&self, from: &TokenReader) {
+        self.shared.token.store(from.shared.token.load_full());
+    }
+
     /// The token in force, expired or not.
     #[must_use]
     pub fn newest(&self) -> Option<Arc<AccessToken>> {

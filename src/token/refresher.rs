@@ -55,10 +55,11 @@ impl<S: TokenSource> Refresher<S> {
     ) -> Self {
         Self {
             source,
-            writer,
             schedule,
             reporter: Reporter::new(upstream, metrics),
-            serial: 0,
+            // One that was adopted is older than what comes.
+            serial: writer.newest().map_or(0, |adopted| adopted.serial()),
+            writer,
             failures: 0,
             useless: 0,
             changes: 0,
