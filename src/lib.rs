@@ -19,7 +19,7 @@
 //! | [`process`] | what the process gives up and takes before it does anything |
 //! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
 //! | [`supervisor`] | what systemd is told: ready, stopping, alive |
-//! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, stops them in order |
+//! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, reloads, stops in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
@@ -57,6 +57,15 @@
 //! caller has, or pulls one in a task of the control thread, which writes the answer down to its end before
 //! the caller gets any of it. The gate hears what becomes of it: acknowledged and followed by another request
 //! or an end, it is delivered; else the next request gets it.
+//!
+//! # Life of a configuration
+//!
+//! 1. File and environment are read into types, or every fault of them is told.
+//! 2. Sockets are bound, files opened, and the process shuts itself into what this configuration needs.
+//! 3. What each listener does with requests hangs on one pointer. A reload makes everything new beside
+//!    what is in force, and only when all of it is there, the pointers are swapped; upstreams that are
+//!    what they were keep their token, their engine and their connections.
+//! 4. What is read once, at the start, is compared with the start, and named where it differs.
 //!
 //! # Life of a token
 //!

@@ -5,6 +5,7 @@ mod status;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -21,21 +22,37 @@ use crate::telemetry::metrics::Metrics;
 pub use self::readiness::Readiness;
 pub use self::status::Facts;
 
-struct Admin {
+/// Who is let in and what there is to tell, as one configuration has it; may be replaced between two
+/// requests.
+pub struct Settings {
     allow: Option<Vec<config::Network>>,
     hosts: HostNames,
-    readiness: Readiness,
     facts: Facts,
+}
+
+impl Settings {
+    /// What the configuration of the admin listener says, and what there is to tell.
+    #[must_use]
+    pub fn new(admin: &config::Admin, facts: Facts) -> Self {
+        Self {
+            allow: admin.allow.clone(),
+            hosts: HostNames::new(admin.hosts.clone(), None),
+            facts,
+        }
+    }
+}
+
+struct Admin {
+    settings: Arc<ArcSwap<Settings>>,
+    readiness: Readiness,
     metrics: Arc<Metrics>,
 }
 
 /// The admin listener's router.
-pub fn router(admin: &config::Admin, readiness: Readiness, facts: Facts, metrics: Arc<Metrics>) -> Router {
+pub fn router(settings: Arc<ArcSwap<Settings>>, readiness: Readiness, metrics: Arc<Metrics>) -> Router {
     let state = Arc::new(Admin {
-        allow: admin.allow.clone(),
-        hosts: HostNames::new(admin.hosts.clone(), None),
+        settings,
         readiness,
-        facts,
         metrics,
     });
     let judged = Router::new()
@@ -57,7 +74,7 @@ pub fn router(admin: &config::Admin, readiness: Readiness, facts: Facts, metrics
 
 async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let (Some(allow), Some(address)) = (&admin.allow, address)
+    if let (Some(allow), Some(address)) = (&admin.settings.load().allow, address)
         && !allow.iter().any(|network| network.contains(address.ip()))
     {
         return forbidden(format!(
@@ -69,7 +86,12 @@ async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Ne
 }
 
 async fn judge_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    if !admin.hosts.allow(request.uri(), request.headers()) {
+    if !admin
+        .settings
+        .load()
+        .hosts
+        .allow(request.uri(), request.headers())
+    {
         let detail =
             "the request's Host is not one of the admin listener's names; add it to hosts in [admin]";
         return Answer::new(StatusCode::MISDIRECTED_REQUEST, "http_request_denied", detail).into_response();
@@ -115,7 +137,7 @@ async fn ready(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
 async fn document(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "application/json")],
-        status::document(&admin.facts, &admin.readiness),
+        status::document(&admin.settings.load().facts, &admin.readiness),
     )
 }
 

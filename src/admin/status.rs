@@ -8,11 +8,13 @@ use super::readiness::Readiness;
 use crate::server::Phase;
 use crate::token::TokenReader;
 
-/// What does not change while the daemon runs.
+/// What does not change while a configuration is in force.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// When it started.
+    /// When the daemon started.
     pub started: SystemTime,
+    /// When the configuration was put in force.
+    pub configured: SystemTime,
     /// Where callers come in, and which upstream each listener serves.
     pub listeners: Vec<(String, String)>,
     /// Where each upstream is, by name.
@@ -23,6 +25,7 @@ pub struct Facts {
 struct Status<'a> {
     version: &'static str,
     started: String,
+    configured: String,
     phase: &'static str,
     ready: bool,
     listeners: Vec<Listener<'a>>,
@@ -68,9 +71,11 @@ pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
             .find(|(known, _)| known == name)
             .map_or("", |(_, url)| url)
     };
+    let upstreams = readiness.upstreams();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         started: time(facts.started),
+        configured: time(facts.configured),
         phase: match readiness.phase() {
             Phase::Serving => "serving",
             Phase::LameDuck | Phase::Draining | Phase::Deadline => "stopping",
@@ -81,8 +86,7 @@ pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
             .iter()
             .map(|(address, upstream)| Listener { address, upstream })
             .collect(),
-        upstreams: readiness
-            .upstreams()
+        upstreams: upstreams
             .iter()
             .map(|(name, tokens)| Upstream {
                 name,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::run::{Signals, exit, refused};
+use super::run::{UnixSignals, exit, refused};
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness, StartError};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     };
     handle.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = Signals::new()?;
+        let signals = UnixSignals::new()?;
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &handle)));
         let outcome = daemon.run(signals).await;

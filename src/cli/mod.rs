@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, find_file};
+use crate::config::{Config, ConfigError, find_file};
 use crate::process;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: callers speak plain HTTP to \
@@ -97,17 +97,21 @@ impl ConfigArgs {
 
 /// Reads the configuration, or tells every fault of it.
 fn load(file: Option<&Path>) -> Result<Config, Exit> {
-    let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // What is no UTF-8 is none of ours, but for a name that is.
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    });
-    Config::load(file, variables).map_err(|error| {
+    read(file).map_err(|error| {
         match error.faults.len() {
             1 => eprintln!("bondgate: {error}"),
             count => eprintln!("bondgate: {count} faults in the configuration:\n{error}"),
         }
         Exit::Configuration
     })
+}
+
+fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        // What is no UTF-8 is none of ours, but for a name that is.
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    Config::load(file, variables)
 }
 
 /// One thread that does everything but the workers' own work.

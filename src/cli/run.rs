@@ -2,22 +2,22 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArgs, Exit, load, runtime};
-use crate::daemon::{BindError, Daemon, Outcome, StartError, StopSignals};
+use super::{ConfigArgs, Exit, load, read, runtime};
+use crate::daemon::{self, BindError, Daemon, Outcome, Source, StartError};
 use crate::process;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
 use crate::telemetry;
 use crate::token::Clock;
 
-/// SIGTERM and SIGINT. SIGHUP is taken too, so that it does not end the daemon.
-pub(super) struct Signals {
+/// SIGTERM and SIGINT stop, SIGHUP reloads.
+pub(super) struct UnixSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl UnixSignals {
     /// Begins to listen; within a runtime.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
@@ -28,16 +28,12 @@ impl Signals {
     }
 }
 
-impl StopSignals for Signals {
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("a changed configuration needs a restart: SIGHUP does nothing yet");
-                }
-            }
+impl daemon::Signals for UnixSignals {
+    async fn next(&mut self) -> daemon::Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => daemon::Signal::Stop,
+            _ = self.interrupt.recv() => daemon::Signal::Stop,
+            _ = self.hangup.recv() => daemon::Signal::Reload,
         }
     }
 }
@@ -49,12 +45,15 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     config.fit(process::raise_descriptors());
-    if let Err(error) = telemetry::init(&config.log) {
-        eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
-        return Ok(Exit::Configuration);
-    }
+    let level = match telemetry::init(&config.log) {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
+            return Ok(Exit::Configuration);
+        }
+    };
     let supervisor = Supervisor::of(|name| std::env::var_os(name));
-    let daemon = match Daemon::bind(config.clone(), &Clock::default()) {
+    let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon.supervised(supervisor),
         Err(error) => {
             return Ok(refused(
@@ -64,9 +63,16 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         }
     };
     // Every socket is bound, and no other thread runs yet: not even the runtime's.
-    let _sandbox = Sandbox::enter(&config, file.as_deref());
+    let sandbox = Sandbox::enter(&config, file.as_deref());
+    let again = file.clone();
+    daemon.read_again_from(Source {
+        load: Box::new(move || read(again.as_deref())),
+        file,
+        sandbox,
+        level,
+    });
     let runtime = runtime()?;
-    let outcome = runtime.block_on(async { daemon.run(Signals::new()?).await })?;
+    let outcome = runtime.block_on(async { daemon.run(UnixSignals::new()?).await })?;
     // A worker that was cut short is not waited for.
     runtime.shutdown_background();
     Ok(exit(outcome))

@@ -15,24 +15,17 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     if let Err(error) = telemetry::judge(&config.log) {
         found.tell(error.key(), error);
     }
-    for upstream in &config.upstreams {
-        found.judge_upstream(upstream);
+    found.judge_parts(config);
+    found.in_order()
+}
+
+/// The same of what a running daemon can put in force: its log stays where it is.
+pub(super) fn faults_of_change(config: &Config) -> Vec<Fault> {
+    let mut found = Found::new(config);
+    if let Err(error) = telemetry::judge_level(&config.log.level) {
+        found.tell(error.key(), error);
     }
-    for (at, listener) in config.listeners.iter().enumerate() {
-        let key = |name: &str| format!("listener[{at}].{name}");
-        if let Some(Err(error)) = listener.access.keys.as_ref().map(CallerKeys::load) {
-            found.tell(&key("keys"), error);
-        }
-        found.judge_tls(&key("tls"), listener.access.tls.as_ref());
-        let unix = UnixAccess {
-            mode: listener.mode,
-            group: listener.group.clone(),
-        };
-        if let Err(error) = unix.group_id() {
-            found.tell(&key("group"), error);
-        }
-    }
-    found.judge_tls("admin.tls", config.admin.tls.as_ref());
+    found.judge_parts(config);
     found.in_order()
 }
 
@@ -73,6 +66,27 @@ impl<'a> Found<'a> {
             _ => usize::MAX,
         });
         self.faults
+    }
+
+    fn judge_parts(&mut self, config: &Config) {
+        for upstream in &config.upstreams {
+            self.judge_upstream(upstream);
+        }
+        for (at, listener) in config.listeners.iter().enumerate() {
+            let key = |name: &str| format!("listener[{at}].{name}");
+            if let Some(Err(error)) = listener.access.keys.as_ref().map(CallerKeys::load) {
+                self.tell(&key("keys"), error);
+            }
+            self.judge_tls(&key("tls"), listener.access.tls.as_ref());
+            let unix = UnixAccess {
+                mode: listener.mode,
+                group: listener.group.clone(),
+            };
+            if let Err(error) = unix.group_id() {
+                self.tell(&key("group"), error);
+            }
+        }
+        self.judge_tls("admin.tls", config.admin.tls.as_ref());
     }
 
     fn judge_upstream(&mut self, upstream: &Upstream) {

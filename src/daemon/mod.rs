@@ -1,4 +1,12 @@
-//! The application: binds everything, runs the parts as named tasks, and stops them in order.
+//! The application: binds everything, runs the parts as named tasks, puts changed configurations in force,
+//! and stops the parts in order.
+
+mod bound;
+mod contents;
+mod difference;
+mod in_force;
+mod reload;
+mod upstream;
 
 mod judge;
 
@@ -6,35 +14,56 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use self::bound::{judge_exposure, judge_loop};
+use self::contents::Contents;
+use self::in_force::{AdminPlace, InForce, Place};
+use self::reload::Reloader;
+use self::upstream::{Engine, Upstream};
 use crate::admin::{self, Facts};
-use crate::config::{Config, Fault, ListenAddress, PAGES_MAY_PULL};
-use crate::proxy::{InFlight, Parts, Proxy, ProxyConfigError, ReplayBudget};
-use crate::server::{self, Crowd, Listener, Phase, Shared, UnixAccess};
+use crate::config::{Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
+use crate::proxy::{InFlight, ProxyConfigError, ReplayBudget, Service};
+use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
 use crate::supervisor::{Pulse, Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
-use crate::token::{self, Clock, Refresher, Schedule, TokenEndpoint};
+use crate::token::Clock;
 
 pub use self::judge::{faults, missing_credentials};
+pub use self::reload::Source;
 pub use crate::admin::Readiness;
 pub use crate::server::BindError;
 
 /// A daemon with its sockets bound and nothing running.
 pub struct Daemon {
-    config: Config,
+    in_force: InForce,
+    engines: Vec<Engine>,
     listeners: Vec<Listener>,
     admin: Listener,
-    proxies: Vec<Proxy>,
-    refreshers: Vec<Refresher<TokenEndpoint>>,
+    means: Means,
     readiness: Readiness,
     spool: Spool,
     shared: Shared,
     stop: watch::Sender<Phase>,
     supervisor: Arc<Supervisor>,
+    source: Option<Source>,
+    started: SystemTime,
+}
+
+/// What every configuration in force shares.
+struct Means {
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    in_flight: InFlight,
+    budget: ReplayBudget,
+    spool: Spool,
+    stop: Stopping,
+    /// Where a person finds the state of things.
+    admin: String,
 }
 
 /// Why a daemon does not start.
@@ -49,6 +78,9 @@ pub enum StartError {
     /// What a listener is told cannot be done.
     #[error(transparent)]
     Proxy(#[from] ProxyConfigError),
+    /// The keys of a listener's callers cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A listener cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -106,10 +138,19 @@ pub enum Outcome {
     Failed,
 }
 
-/// A stop is asked for once, and a second time to have it now.
-pub trait StopSignals {
-    /// Resolves at the next signal.
-    fn next(&mut self) -> impl Future<Output = ()> + Send;
+/// What the operator wants of a running daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// An orderly stop; the second time at once.
+    Stop,
+    /// That the configuration is read again.
+    Reload,
+}
+
+/// Where signals come from.
+pub trait Signals {
+    /// Resolves at the next signal. Cancel safe.
+    fn next(&mut self) -> impl Future<Output = Signal> + Send;
 }
 
 /// How long own answers at the deadline may take to be written.
@@ -122,60 +163,43 @@ impl Daemon {
         if !faults.is_empty() {
             return Err(StartError::Unusable(faults));
         }
-        let metrics = Metrics::new();
         let (stop, stopping) = server::stopping();
-        let in_flight = InFlight::new(&config.limits);
-        let budget = ReplayBudget::default();
-        let spool = Spool::open(&config.spool, metrics.clone())?;
-        let mut refreshers = Vec::new();
-        let mut readers = Vec::new();
-        let mut clients = Vec::new();
-        for upstream in &config.upstreams {
-            let client = tls::client(upstream.ca_file.as_deref())?;
-            let (writer, reader) = token::cell(clock.clone());
-            let endpoint = TokenEndpoint::new(upstream.clone(), client.clone(), clock.clone());
-            let counted = metrics.upstream(&upstream.name);
-            refreshers.push(Refresher::new(
-                &upstream.name,
-                endpoint,
-                writer,
-                Schedule::default(),
-                counted,
-            ));
-            readers.push((upstream.name.clone(), reader));
-            clients.push(client);
-        }
+        let started = SystemTime::now();
+        let contents = Contents::read(&config, None);
         let tls = config.admin.tls.as_ref().map(tls::server).transpose()?;
-        let admin = Listener::bind(
-            &config.admin.address,
-            &UnixAccess {
-                mode: 0o660,
-                group: None,
-            },
-            tls,
-        )?;
+        let unix = UnixAccess {
+            mode: 0o660,
+            group: None,
+        };
+        let admin = Listener::bind(&config.admin.address, &unix, tls)?;
         judge_exposure(&admin, &config.admin.address, config.admin.is_gated())?;
-        judge_loop(&admin, &config)?;
-        let mut listeners = Vec::new();
-        let mut proxies = Vec::new();
+        judge_loop(&admin.addresses(), &config.upstreams)?;
+        let metrics = Metrics::new();
+        let spool = Spool::open(&config.spool, metrics.clone())?;
+        let means = Means {
+            clock: clock.clone(),
+            metrics,
+            in_flight: InFlight::new(&config.limits),
+            budget: ReplayBudget::default(),
+            spool: spool.clone(),
+            stop: stopping.clone(),
+            admin: admin.url(),
+        };
+        let (mut upstreams, mut engines) = (Vec::new(), Vec::new());
+        for upstream in &config.upstreams {
+            let (upstream, engine) = Upstream::new(upstream, None, &means)?;
+            upstreams.push(upstream);
+            engines.extend(engine);
+        }
+        let (mut listeners, mut places) = (Vec::new(), Vec::new());
         let mut warnings = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
-            let at = config
-                .upstreams
+            let upstream = upstreams
                 .iter()
-                .position(|upstream| upstream.name == listener.upstream);
-            let at = at.expect("the configuration was read with this upstream");
-            let parts = Parts {
-                tls: clients[at].clone(),
-                tokens: readers[at].1.clone(),
-                in_flight: in_flight.clone(),
-                budget: budget.clone(),
-                spool: spool.clone(),
-                metrics: metrics.clone(),
-                admin: admin.url(),
-                stop: stopping.clone(),
-            };
-            proxies.push(Proxy::new(listener, &config.upstreams[at], parts)?);
+                .find(|upstream| upstream.config.name == listener.upstream)
+                .expect("the configuration was read with this upstream");
+            let (outbound, in_flight) = (upstream.outbound.clone(), means.in_flight.clone());
+            let service = Service::new(listener, &upstream.config, outbound, in_flight, &means.admin)?;
             let tls = listener.access.tls.as_ref().map(tls::server).transpose()?;
             let unix = UnixAccess {
                 mode: listener.mode,
@@ -186,33 +210,47 @@ impl Daemon {
             if bound.is_unix() && listener.access.is_of_tcp() {
                 return Err(StartError::NotTcp(listener.address.clone()));
             }
-            judge_loop(&bound, &config)?;
+            judge_loop(&bound.addresses(), &config.upstreams)?;
             let is_inherited = matches!(listener.address, ListenAddress::Systemd(_));
-            if is_inherited && !bound.is_local() && listener.lets_pages_pull(&config.upstreams[at]) {
+            if is_inherited && !bound.is_local() && listener.lets_pages_pull(&upstream.config) {
                 warnings.push(format!("listener[{number}].allow: {PAGES_MAY_PULL}"));
             }
+            places.push(Place::new(listener, &bound, service));
             listeners.push(bound);
         }
         let shared = Shared {
             limits: config.limits,
             connections: Crowd::new(config.limits.connections, config.limits.refusals),
-            metrics,
+            metrics: means.metrics.clone(),
             stop: stopping.clone(),
         };
-        let readiness = Readiness::new(readers, stopping);
+        let readers = upstreams
+            .iter()
+            .map(|upstream| (upstream.config.name.clone(), upstream.tokens.clone()));
+        let readiness = Readiness::new(readers.collect(), stopping);
+        let facts = facts(&upstreams, &places, started, started);
+        means.metrics.config_loaded(reload::seconds(started));
+        let admin_place = AdminPlace::new(&config.admin, &admin, admin::Settings::new(&config.admin, facts));
         config.warnings.append(&mut warnings);
         Ok(Self {
-            config,
+            in_force: InForce::new(config, contents, upstreams, places, admin_place),
+            engines,
             listeners,
             admin,
-            proxies,
-            refreshers,
+            means,
             readiness,
             spool,
             shared,
             stop,
             supervisor: Arc::default(),
+            source: None,
+            started,
         })
+    }
+
+    /// Tells where the configuration is found again: without that a reload finds nothing.
+    pub fn read_again_from(&mut self, source: Source) {
+        self.source = Some(source);
     }
 
     /// Where callers come in, as told to people.
@@ -242,53 +280,29 @@ impl Daemon {
 
     /// Runs until a stop is asked for and has drained. Runs on the control thread: its runtime
     /// refreshes tokens and answers the admin listener, whatever load the workers have.
-    pub async fn run(self, mut signals: impl StopSignals) -> std::io::Result<Outcome> {
-        for warning in &self.config.warnings {
+    pub async fn run(self, mut signals: impl Signals) -> std::io::Result<Outcome> {
+        for warning in &self.in_force.config.warnings {
             tracing::warn!("{warning}");
         }
         self.spool.start(tokio::runtime::Handle::current());
-        let mut parts = JoinSet::new();
-        for refresher in self.refreshers {
-            parts.spawn(async move {
-                refresher.run().await;
-                "token refresher"
-            });
-        }
-        let facts = Facts {
-            started: SystemTime::now(),
-            listeners: self
-                .listeners
-                .iter()
-                .map(Listener::name)
-                .zip(
-                    self.config
-                        .listeners
-                        .iter()
-                        .map(|listener| listener.upstream.clone()),
-                )
-                .collect(),
-            upstreams: self
-                .config
-                .upstreams
-                .iter()
-                .map(|upstream| (upstream.name.clone(), upstream.url.to_string()))
-                .collect(),
-        };
         // Health is answered to the end: the admin listener has a stop of its own.
         let (admin_stop, admin_stopping) = server::stopping();
         let admin_app = admin::router(
-            &self.config.admin,
+            self.in_force.admin.settings.clone(),
             self.readiness.clone(),
-            facts,
             self.shared.metrics.clone(),
         );
         let admin_shared = Shared {
             stop: admin_stopping,
-            connections: Crowd::new(self.config.admin.connections, self.config.limits.refusals),
+            connections: Crowd::new(
+                self.in_force.config.admin.connections,
+                self.in_force.config.limits.refusals,
+            ),
             ..self.shared.clone()
         };
         let admin_listener = self.admin;
         tracing::info!("status, health and metrics are at {}", admin_listener.url());
+        let mut parts = JoinSet::new();
         parts.spawn(async move {
             if let Err(error) = server::serve(&admin_listener, admin_app, admin_shared).await {
                 tracing::error!(%error, "the admin listener failed");
@@ -298,26 +312,49 @@ impl Daemon {
 
         let mut pulses = Pulses::default();
         let every = self.supervisor.every();
-        let mut workers = start_workers(&self.config, &self.listeners, &self.proxies, &self.shared, || {
+        let mut workers = start_workers(&self.in_force, &self.listeners, &self.shared, || {
             every.map(|every| (pulses.add(), every / 2))
         })?;
         if let Some(every) = every {
             parts.spawn(watchdog(self.supervisor.clone(), pulses, every));
         }
-        for (listener, config) in self.listeners.iter().zip(&self.config.listeners) {
-            tracing::info!(upstream = config.upstream, "listening on {}", listener.url());
+        for (listener, place) in self.listeners.iter().zip(&self.in_force.places) {
+            tracing::info!(
+                upstream = place.config.upstream,
+                "listening on {}",
+                listener.url()
+            );
         }
         // Only the workers' own sockets are left: they close when the workers stop to accept.
         drop(self.listeners);
         self.supervisor.ready();
 
-        tokio::select! {
-            () = signals.next() => {}
-            Some(ended) = parts.join_next() => return Ok(failed(ended.unwrap_or("a part"))),
-            Some(_) = workers.join_next() => return Ok(failed("worker")),
+        let in_force = Arc::new(ArcSwap::from_pointee(self.in_force));
+        let asked = Arc::new(Notify::new());
+        let reloader = Reloader {
+            means: Arc::new(self.means),
+            in_force: in_force.clone(),
+            source: self.source.map(Arc::new),
+            readiness: self.readiness,
+            started: self.started,
+            engines: self.engines,
+            supervisor: self.supervisor.clone(),
+            asked: asked.clone(),
+        };
+        parts.spawn(reloader.run());
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => break,
+                    Signal::Reload => asked.notify_one(),
+                },
+                Some(ended) = parts.join_next() => return Ok(failed(ended.unwrap_or("a part"))),
+                Some(_) = workers.join_next() => return Ok(failed("worker")),
+            }
         }
         self.supervisor.stopping();
-        let outcome = drain(&self.config, &self.stop, &mut workers, &self.spool, &mut signals).await;
+        let config = in_force.load().config.clone();
+        let outcome = drain(&config, &self.stop, &mut workers, &self.spool, &mut signals).await;
         let _ = admin_stop.send(Phase::Deadline);
         if outcome == Outcome::Drained {
             tracing::info!("drained, nothing was cut short");
@@ -336,32 +373,19 @@ impl Daemon {
     }
 }
 
-/// An inherited socket is judged by the address that it turns out to have.
-fn judge_exposure(bound: &Listener, address: &ListenAddress, is_gated: bool) -> Result<(), StartError> {
-    if bound.is_local() || is_gated {
-        Ok(())
-    } else {
-        Err(StartError::Exposed(address.clone()))
+fn facts(upstreams: &[Upstream], places: &[Place], started: SystemTime, configured: SystemTime) -> Facts {
+    Facts {
+        started,
+        configured,
+        listeners: places
+            .iter()
+            .map(|place| (place.name.clone(), place.config.upstream.clone()))
+            .collect(),
+        upstreams: upstreams
+            .iter()
+            .map(|upstream| (upstream.config.name.clone(), upstream.config.url.to_string()))
+            .collect(),
     }
-}
-
-/// Which port it is, and what was inherited, is known only now.
-fn judge_loop(bound: &Listener, config: &Config) -> Result<(), StartError> {
-    for address in bound.addresses().into_iter().map(ListenAddress::Socket) {
-        for upstream in &config.upstreams {
-            for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
-                if address.is_reached_by(endpoint) {
-                    let upstream = upstream.name.clone();
-                    return Err(StartError::Loop {
-                        upstream,
-                        key,
-                        address,
-                    });
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Says that the daemon lives, from the control thread, for as long as every worker gives a sign of it.
@@ -379,9 +403,8 @@ async fn watchdog(supervisor: Arc<Supervisor>, mut pulses: Pulses, every: Durati
 type Workers = JoinSet<()>;
 
 fn start_workers(
-    config: &Config,
+    in_force: &InForce,
     listeners: &[Listener],
-    proxies: &[Proxy],
     shared: &Shared,
     mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
 ) -> std::io::Result<Workers> {
@@ -390,14 +413,14 @@ fn start_workers(
             .map_or(1, std::num::NonZero::get)
             .min(4)
     };
-    let count = if config.server.workers == 0 {
-        cores()
-    } else {
-        config.server.workers
+    let count = match in_force.config.server.workers {
+        0 => cores(),
+        count => count,
     };
     let mut workers = JoinSet::new();
     for number in 0..count {
-        let (proxies, pulse) = (proxies.to_vec(), pulse());
+        let pulse = pulse();
+        let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
         let make_app: server::MakeApp = Box::new(move || {
             if let Some((pulse, every)) = pulse {
                 tokio::spawn(pulse.beat(every));
@@ -417,6 +440,11 @@ fn start_workers(
     Ok(workers)
 }
 
+/// A stop has begun: there is nothing to reload any more.
+async fn stop_asked(signals: &mut impl Signals) {
+    while signals.next().await != Signal::Stop {}
+}
+
 fn failed(part: &str) -> Outcome {
     tracing::error!("the {part} ended, which it never should; stopping");
     Outcome::Failed
@@ -428,7 +456,7 @@ async fn drain(
     stop: &watch::Sender<Phase>,
     workers: &mut Workers,
     spool: &Spool,
-    signals: &mut impl StopSignals,
+    signals: &mut impl Signals,
 ) -> Outcome {
     let (drain, lame_duck) = (config.server.drain, config.server.lame_duck);
     tracing::info!(
@@ -444,7 +472,7 @@ async fn drain(
     };
     let is_drained = tokio::select! {
         done = tokio::time::timeout(drain, finished) => done.is_ok(),
-        () = signals.next() => false,
+        () = stop_asked(signals) => false,
     };
     if is_drained {
         return Outcome::Drained;

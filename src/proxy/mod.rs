@@ -22,7 +22,9 @@ mod upstream;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
@@ -82,16 +84,24 @@ pub struct RuleError {
     source: PathError,
 }
 
-/// One listener's requests on their way to its upstream: what all workers share.
+/// One listener's requests on their way to its upstream: what all workers share. What it does may be
+/// replaced between two requests, on kept connections too.
 #[derive(Clone)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    service: Arc<ArcSwap<Service>>,
 }
 
-struct Shared {
-    policy: AccessPolicy,
+/// What a listener does with requests, as one configuration has it.
+pub struct Service {
+    policy: Arc<AccessPolicy>,
     health: Option<String>,
     in_flight: InFlight,
+    outbound: Arc<Outbound>,
+}
+
+/// The way to an upstream, as one configuration has it. Workers keep their connections for as long as it
+/// is the same one.
+pub struct Outbound {
     upstream: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
     config: config::Upstream,
@@ -102,67 +112,104 @@ struct Shared {
     stop: Stopping,
 }
 
-/// What a listener's proxy is made of, beside its configuration.
+/// What the way to an upstream is made of, beside its configuration.
 #[derive(Clone)]
 pub struct Parts {
     /// TLS for the call out.
     pub tls: ClientConfig,
     /// The upstream's token.
     pub tokens: TokenReader,
-    /// The caps over all listeners.
-    pub in_flight: InFlight,
     /// The budget over all requests.
     pub budget: ReplayBudget,
     /// Where pulled messages are kept.
     pub spool: Spool,
     /// Where requests are counted.
     pub metrics: Arc<Metrics>,
-    /// Where a person finds the state of things.
-    pub admin: String,
     /// When to give up waiting.
     pub stop: Stopping,
 }
 
-impl Proxy {
-    /// The proxy of one listener.
+impl Outbound {
+    /// The way to an upstream.
+    pub fn new(upstream: &config::Upstream, parts: Parts) -> Result<Self, OutboundError> {
+        let outbound = Self {
+            upstream: upstream.name.as_str().into(),
+            metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
+            config: upstream.clone(),
+            tls: parts.tls,
+            tokens: parts.tokens,
+            budget: parts.budget,
+            spool: parts.spool,
+            stop: parts.stop,
+        };
+        // What a worker would find out later is found out now.
+        outbound.forwarder()?;
+        Ok(outbound)
+    }
+
+    fn forwarder(&self) -> Result<Forwarder, OutboundError> {
+        Forwarder::new(
+            &self.config,
+            self.tls.clone(),
+            self.tokens.clone(),
+            self.budget.clone(),
+            self.metrics.clone(),
+            self.stop.clone(),
+        )
+    }
+}
+
+impl Service {
+    /// What a listener does for an upstream whose way out is `outbound`; `in_flight` are the caps over
+    /// all listeners, `admin` is where a person finds the state of things.
     pub fn new(
         listener: &config::Listener,
         upstream: &config::Upstream,
-        parts: Parts,
-    ) -> Result<Self, ProxyConfigError> {
-        let proxy = Self {
-            shared: Arc::new(Shared {
-                policy: AccessPolicy::new(listener, upstream, &parts.admin)?,
-                health: listener.health.clone(),
-                in_flight: parts.in_flight,
-                upstream: upstream.name.as_str().into(),
-                metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
-                config: upstream.clone(),
-                tls: parts.tls,
-                tokens: parts.tokens,
-                budget: parts.budget,
-                spool: parts.spool,
-                stop: parts.stop,
-            }),
-        };
-        // What a worker would find out later is found out now.
-        proxy.forwarder()?;
-        Ok(proxy)
+        outbound: Arc<Outbound>,
+        in_flight: InFlight,
+        admin: &str,
+    ) -> Result<Self, KeysError> {
+        Ok(Self {
+            policy: Arc::new(AccessPolicy::new(listener, upstream, admin)?),
+            health: listener.health.clone(),
+            in_flight,
+            outbound,
+        })
+    }
+}
+
+impl Proxy {
+    /// The proxy of one listener.
+    #[must_use]
+    pub fn new(service: Service) -> Self {
+        Self {
+            service: Arc::new(ArcSwap::from_pointee(service)),
+        }
+    }
+
+    /// Does something else from the next request on.
+    pub fn replace(&self, service: Service) {
+        self.service.store(Arc::new(service));
+    }
+
+    /// What it does now, by another way out.
+    #[must_use]
+    pub fn service_by(&self, outbound: Arc<Outbound>) -> Service {
+        let service = self.service.load();
+        Service {
+            policy: service.policy.clone(),
+            health: service.health.clone(),
+            in_flight: service.in_flight.clone(),
+            outbound,
+        }
     }
 
     /// The router of one worker, with a connection pool of its own.
     pub fn router(&self) -> Result<Router, ProxyConfigError> {
-        let shared = &self.shared;
-        let puller = Puller::new(
-            &shared.config,
-            self.forwarder()?,
-            shared.spool.clone(),
-            shared.stop.clone(),
-        );
+        let way = Way::open(self.service.load().outbound.clone())?;
         let worker = Worker {
-            shared: shared.clone(),
-            forwarder: Arc::new(self.forwarder()?),
-            puller,
+            service: self.service.clone(),
+            way: Arc::new(ArcSwap::from_pointee(way)),
         };
         Ok(Router::new()
             .fallback(move |request| {
@@ -171,35 +218,47 @@ impl Proxy {
             })
             .layer(CatchPanicLayer::custom(panicked)))
     }
-
-    fn forwarder(&self) -> Result<Forwarder, OutboundError> {
-        let shared = &self.shared;
-        Forwarder::new(
-            &shared.config,
-            shared.tls.clone(),
-            shared.tokens.clone(),
-            shared.budget.clone(),
-            shared.metrics.clone(),
-            shared.stop.clone(),
-        )
-    }
 }
 
 #[derive(Clone)]
 struct Worker {
-    shared: Arc<Shared>,
-    forwarder: Arc<Forwarder>,
+    service: Arc<ArcSwap<Service>>,
+    way: Arc<ArcSwap<Way>>,
+}
+
+/// A worker's own connections, and the way out that they were opened for.
+struct Way {
+    outbound: Arc<Outbound>,
+    forwarder: Forwarder,
     puller: Puller,
+}
+
+impl Way {
+    fn open(outbound: Arc<Outbound>) -> Result<Self, OutboundError> {
+        let forwarder = outbound.forwarder()?;
+        let puller = Puller::new(
+            &outbound.config,
+            outbound.forwarder()?,
+            outbound.spool.clone(),
+            outbound.stop.clone(),
+        );
+        Ok(Self {
+            outbound,
+            forwarder,
+            puller,
+        })
+    }
 }
 
 impl Worker {
     async fn relay(&self, request: Request<Body>) -> Response<Body> {
-        let shared = &*self.shared;
-        if shared.health.as_deref() == Some(request.uri().path()) {
+        let service = &*self.service.load_full();
+        if service.health.as_deref() == Some(request.uri().path()) {
             return Response::new(Body::from("ok\n"));
         }
-        let mut observation = Observation::begin(&request, &shared.upstream, &shared.metrics);
-        let response = match self.admit(request, &mut observation).await {
+        let outbound = &service.outbound;
+        let mut observation = Observation::begin(&request, &outbound.upstream, &outbound.metrics);
+        let response = match self.admit(request, service, &mut observation).await {
             Ok(response) => response,
             Err(answer) => {
                 observation.own_answer(answer.error, answer.detail.clone());
@@ -212,22 +271,45 @@ impl Worker {
     async fn admit(
         &self,
         request: Request<Body>,
+        service: &Service,
         observation: &mut Observation,
     ) -> Result<Response<Body>, Answer> {
-        let mut caller = self.shared.policy.caller(&request);
-        let judged = self.shared.policy.judge(&mut caller, &request);
+        let mut caller = service.policy.caller(&request);
+        let judged = service.policy.judge(&mut caller, &request);
         let id = caller.id();
         observation.caller(caller);
         let admitted = judged?;
-        observation.hold(self.shared.in_flight.enter(id)?);
+        observation.hold(service.in_flight.enter(id)?);
+        let way = self.way(&service.outbound)?;
         let forwarded = if admitted.is_consuming {
-            self.puller.take(request).await
+            way.puller.take(request).await
         } else {
-            self.forwarder.forward(request, admitted).await
+            way.forwarder.forward(request, admitted).await
         };
-        forwarded.map_err(|error| error.into_answer(&self.shared.upstream))
+        forwarded.map_err(|error| error.into_answer(&service.outbound.upstream))
+    }
+
+    /// The worker's own way out, opened anew where another one is in force.
+    fn way(&self, outbound: &Arc<Outbound>) -> Result<Arc<Way>, Answer> {
+        let way = self.way.load_full();
+        if Arc::ptr_eq(&way.outbound, outbound) {
+            return Ok(way);
+        }
+        let opened = Way::open(outbound.clone()).map_err(|error| {
+            let detail = format!(
+                "{}: {error}; nothing was sent, and it is safe to send it again",
+                outbound.upstream
+            );
+            Answer::unavailable("proxy_configuration_error", detail, SOON)
+        })?;
+        let opened = Arc::new(opened);
+        self.way.store(opened.clone());
+        Ok(opened)
     }
 }
+
+/// When a caller may try again after a change that was put in force badly.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A bug of ours ends one request and not the daemon.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {

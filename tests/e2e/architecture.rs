@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
             "config",
             "proxy",
+            "sandbox",
             "server",
             "spool",
             "supervisor",

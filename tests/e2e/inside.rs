@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bondgate::config::Config;
-use bondgate::daemon::{Daemon, Outcome, StopSignals};
+use bondgate::daemon::{Daemon, Outcome, Signal, Signals};
 use bondgate::simulator::{Handle, Options};
 use bondgate::token::Clock;
 use serde_json::Value;
@@ -97,12 +97,13 @@ pub(crate) fn get(path: &str) -> String {
 /// A stop that is asked for once.
 struct Once(Option<oneshot::Receiver<()>>);
 
-impl StopSignals for Once {
-    async fn next(&mut self) {
+impl Signals for Once {
+    async fn next(&mut self) -> Signal {
         match self.0.take() {
             Some(stopped) => drop(stopped.await),
             None => std::future::pending().await,
         }
+        Signal::Stop
     }
 }
 

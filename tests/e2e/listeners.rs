@@ -145,14 +145,14 @@ async fn off_loopback_a_listener_without_a_gate_is_refused() {
 }
 
 /// A certificate authority's PEM, and below it a server's and a client's certificate and key.
-struct Certificates {
-    ca: String,
-    server: (String, String),
-    client: (String, String),
+pub(crate) struct Certificates {
+    pub(crate) ca: String,
+    pub(crate) server: (String, String),
+    pub(crate) client: (String, String),
 }
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -171,7 +171,7 @@ impl Certificates {
     }
 
     /// A daemon with a TLS listener that shows the server's certificate.
-    async fn daemon(&self, cisco: &Handle, wants_client: bool) -> Daemon {
+    pub(crate) async fn daemon(&self, cisco: &Handle, wants_client: bool) -> Daemon {
         let setup = setup(cisco);
         let certificate = setup.file("server.pem", &self.server.0);
         let key = setup.file("server-key.pem", &self.server.1);
@@ -186,7 +186,7 @@ impl Certificates {
     }
 
     /// A pull over TLS by a client that offers these protocols.
-    async fn pulled(
+    pub(crate) async fn pulled(
         &self,
         daemon: &Daemon,
         protocols: &[&str],

@@ -32,6 +32,7 @@ mod outbound;
 mod overload;
 mod raw_upstream;
 mod refusals;
+mod reload;
 mod restarts;
 mod reuse;
 mod rotation;

@@ -23,14 +23,14 @@ const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnect
 const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone";
 
 /// Callers that send GET and POST without a pause, each on a connection of its own, until they are stopped.
-struct Load {
+pub(crate) struct Load {
     callers: JoinSet<()>,
     stopping: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn start(address: SocketAddr, callers: usize) -> Self {
+    pub(crate) fn start(address: SocketAddr, callers: usize) -> Self {
         let (stopping, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut running = JoinSet::new();
         for number in 0..callers {
@@ -58,7 +58,7 @@ impl Load {
     }
 
     /// Ends the load; how many requests there were, each answered with 200.
-    async fn stop(self) -> usize {
+    pub(crate) async fn stop(self) -> usize {
         self.stopping.store(1, Ordering::Relaxed);
         self.callers.join_all().await;
         self.answered.load(Ordering::Relaxed)

@@ -161,11 +161,3 @@ async fn in_the_lame_duck_moment_callers_are_served_and_told_to_go() {
         "a second signal does not wait"
     );
 }
-
-#[tokio::test]
-async fn a_hangup_does_not_end_the_daemon() {
-    let (_cisco, mut daemon) = daemon_with(&[]).await;
-    daemon.signal("HUP");
-    daemon.logged("SIGHUP").await;
-    assert_eq!(daemon.get(PULL).await.status(), 200);
-}

@@ -1,0 +1,78 @@
+//! Files that the configuration names, and the configuration itself where it is watched: read again by
+//! themselves when they change.
+
+use bondgate::simulator::Options;
+
+use super::{CHANGED, REFUSED, reload, replace, rewrite, status};
+use crate::harness::{PULL, Setup, simulator};
+use crate::listeners::Certificates;
+
+#[tokio::test]
+async fn certificates_that_are_replaced_are_shown_and_trusted_without_a_word_from_anybody() {
+    let cisco = simulator(Options::default()).await;
+    let (first, second) = (Certificates::new(), Certificates::new());
+    let mut daemon = first.daemon(&cisco, true).await;
+    assert_eq!(first.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
+
+    // Certificate and key do not fit while only one of them is there.
+    replace(&daemon, "server.pem", &second.server.0);
+    daemon.logged(REFUSED).await;
+    assert_eq!(first.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
+    replace(&daemon, "client-ca.pem", &second.ca);
+    replace(&daemon, "server-key.pem", &second.server.1);
+    daemon.logged(CHANGED).await;
+
+    assert_eq!(second.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
+    assert!(first.pulled(&daemon, &[], true).await.is_err());
+    let stranger = Certificates {
+        client: first.client,
+        ..second
+    };
+    assert!(stranger.pulled(&daemon, &[], true).await.is_err());
+}
+
+#[tokio::test]
+async fn a_ca_file_that_is_replaced_is_trusted_and_the_old_token_serves_meanwhile() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    let both = format!("{}{}", cisco.ca_pem(), Certificates::new().ca);
+    replace(&daemon, "cisco-ca.pem", &both);
+    daemon.logged("upstream.cisco.ca_file (its file)").await;
+    assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
+    cisco.wait_for_tokens(2).await;
+}
+
+#[tokio::test]
+async fn a_watched_configuration_is_read_again_by_itself_and_an_unwatched_one_is_not() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco).environment("BONDGATE__SERVER__WATCH", "true");
+    let mut daemon = setup.start().await;
+    rewrite(&daemon, |text| {
+        text.replace("[[listener]]\n", "[[listener]]\nhealth = \"/healthz\"\n")
+    });
+    daemon.logged("listener[0].health").await;
+    assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 200);
+    rewrite(&daemon, |text| text.replace("health", "helth"));
+    daemon.logged(REFUSED).await;
+    assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 200);
+
+    // Where it is not watched, a file that it names is read again, and it is not.
+    let setup = Setup::at(&cisco);
+    setup.file("callers", "itsm:first-key\n");
+    let keys = format!(
+        "keys = {{ file = {:?} }}\n",
+        setup.directory.path().join("callers")
+    );
+    let mut daemon = setup.start().await;
+    rewrite(&daemon, |text| {
+        text.replace("[[listener]]\n", &format!("[[listener]]\n{keys}"))
+    });
+    reload(&mut daemon, CHANGED).await;
+    rewrite(&daemon, |text| {
+        text.replace("[[listener]]\n", "[[listener]]\nhealth = \"/healthz\"\n")
+    });
+    replace(&daemon, "callers", "itsm:second-key\n");
+    daemon.logged("listener[0].keys (its file)").await;
+    let key = "X-Bondgate-Key: second-key\r\n";
+    assert_eq!(status(&daemon, "/healthz", "localhost", key).await, 403);
+}
