@@ -14,12 +14,37 @@ use crate::tls::Digest;
 pub(super) struct Contents(BTreeMap<PathBuf, Option<Digest>>);
 
 impl Contents {
-    /// Reads the files that are read once for all, and the configuration file where it is `watched`. Those
-    /// of credentials are read for each token, and are left out.
-    pub(super) fn read(config: &Config, watched: Option<&Path>) -> Self {
+    /// Reads the files that are read once for all. Those of credentials are read for each token, and are
+    /// left out.
+    pub(super) fn read(config: &Config) -> Self {
         let named = config.files().into_iter().filter(|file| !file.is_credential);
-        let paths = named.map(|file| file.path).chain(watched.map(Path::to_owned));
-        Self(paths.map(|path| (path.clone(), digest(&path))).collect())
+        Self(
+            named
+                .map(|file| (file.path.clone(), digest(&file.path)))
+                .collect(),
+        )
+    }
+
+    /// Reads one file.
+    pub(super) fn of(file: &Path) -> Self {
+        Self(BTreeMap::from([(file.to_owned(), digest(file))]))
+    }
+
+    /// One file alone, as it was read.
+    pub(super) fn only(&self, file: &Path) -> Self {
+        Self(
+            self.0
+                .get_key_value(file)
+                .map(|(path, held)| (path.clone(), *held))
+                .into_iter()
+                .collect(),
+        )
+    }
+
+    /// These and others.
+    pub(super) fn with(mut self, others: Option<Self>) -> Self {
+        self.0.extend(others.into_iter().flat_map(|others| others.0));
+        self
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -165,7 +165,7 @@ impl Daemon {
         }
         let (stop, stopping) = server::stopping();
         let started = SystemTime::now();
-        let contents = Contents::read(&config, None);
+        let contents = Contents::read(&config);
         let tls = config.admin.tls.as_ref().map(tls::server).transpose()?;
         let unix = UnixAccess {
             mode: 0o660,

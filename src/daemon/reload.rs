@@ -17,7 +17,7 @@ use super::contents::Contents;
 use super::difference;
 use super::in_force::{InForce, Next};
 use super::judge::faults_of_change;
-use super::upstream::Engine;
+use super::upstream::{Engine, Upstream};
 use super::{Means, Readiness, facts};
 use crate::admin;
 use crate::config::{Config, ConfigError};
@@ -111,22 +111,26 @@ impl Reloader {
     async fn reload(&self, cause: Cause, engines: &mut JoinSet<()>) -> Contents {
         // Whatever changes from here on is seen at the next look.
         let seen = self.look().await;
-        let made = match (cause, &self.source) {
+        let (source, in_force, means) = (self.source.clone(), self.in_force.load_full(), self.means.clone());
+        let made = match (cause, source) {
             (Cause::Configuration, None) => {
                 tracing::warn!("there is no configuration to read again");
                 return seen;
             }
             (Cause::Configuration, Some(source)) => {
-                let (source, in_force, means) =
-                    (source.clone(), self.in_force.load_full(), self.means.clone());
                 off_thread(move || read(&source, &in_force, &means)).await
             }
             (Cause::Files, source) => {
-                let (source, in_force, means) =
-                    (source.clone(), self.in_force.load_full(), self.means.clone());
-                off_thread(move || make(source.as_deref(), &in_force, in_force.config.clone(), &means)).await
+                let config = in_force.config.clone();
+                let make = move || make(source.as_deref(), &in_force, config, None, &means);
+                off_thread(make).await
             }
         };
+        let made = made.unwrap_or_else(|| {
+            Err(vec![
+                "this ran into a bug in bondgate; please report it".to_owned(),
+            ])
+        });
         match made {
             Ok(next) => {
                 self.put_in_force(next, engines).await;
@@ -146,18 +150,21 @@ impl Reloader {
     async fn put_in_force(&self, next: Next, engines: &mut JoinSet<()>) {
         let before = self.in_force.load_full();
         let now = Arc::new(next.in_force);
-        let is_new = !next.engines.is_empty();
         for engine in next.engines {
             engine.start(engines);
         }
-        if is_new {
-            let first_tokens = async {
-                for upstream in &now.upstreams {
-                    let _ = upstream.tokens.wait(HEAD_START).await;
-                }
-            };
-            let _ = tokio::time::timeout(HEAD_START, first_tokens).await;
-        }
+        let was_there = |upstream: &Upstream| {
+            before
+                .upstreams
+                .iter()
+                .any(|other| other.shares_engine_with(upstream))
+        };
+        let first_tokens = async {
+            for upstream in now.upstreams.iter().filter(|upstream| !was_there(upstream)) {
+                let _ = upstream.tokens.wait(HEAD_START).await;
+            }
+        };
+        let _ = tokio::time::timeout(HEAD_START, first_tokens).await;
         for (shared, tls) in next.tls {
             shared.store(Arc::new(tls));
         }
@@ -191,8 +198,11 @@ impl Reloader {
     /// What the files hold now.
     async fn look(&self) -> Contents {
         let (in_force, source) = (self.in_force.load_full(), self.source.clone());
-        off_thread(move || Contents::read(&in_force.config, watched(source.as_deref(), &in_force.config)))
-            .await
+        let look = move || {
+            let watched = watched(source.as_deref(), &in_force.config);
+            Contents::read(&in_force.config).with(watched.map(Contents::of))
+        };
+        off_thread(look).await.unwrap_or_default()
     }
 
     fn cause(&self, now: &Contents, seen: &Contents) -> Cause {
@@ -210,9 +220,13 @@ fn watched<'a>(source: Option<&'a Source>, config: &Config) -> Option<&'a Path> 
 }
 
 fn read(source: &Source, in_force: &InForce, means: &Means) -> Result<Next, Vec<String>> {
-    let config =
-        (source.load)().map_err(|error| error.faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    make(Some(source), in_force, config, means)
+    // Should it change while it is read, that is seen at the next look.
+    let file = source.file.as_deref().map(Contents::of);
+    let config = (source.load)().map_err(|error| {
+        let faults = error.faults.iter().map(ToString::to_string);
+        faults.collect::<Vec<_>>()
+    })?;
+    make(Some(source), in_force, config, file, means)
 }
 
 /// What a configuration would put in force. What the sandbox withholds is told first: the rest of it could
@@ -221,6 +235,7 @@ fn make(
     source: Option<&Source>,
     in_force: &InForce,
     config: Config,
+    file: Option<Contents>,
     means: &Means,
 ) -> Result<Next, Vec<String>> {
     let mut faults = source
@@ -232,7 +247,9 @@ fn make(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let contents = Contents::read(&config, watched(source, &config));
+    let watched = watched(source, &config);
+    let file = file.or_else(|| watched.map(|file| in_force.contents.only(file)));
+    let contents = Contents::read(&config).with(file.filter(|_| watched.is_some()));
     in_force.next(config, contents, means)
 }
 
@@ -258,12 +275,9 @@ fn tell(before: &Config, now: &Config, changed: &[String], restarts: &[String]) 
     }
 }
 
-/// Files may be on a file system that hangs: the control thread reads none.
-async fn off_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(read) => read,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+/// Files may be on a file system that hangs: the control thread reads none. Nothing where a bug ended it.
+async fn off_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(read).await.ok()
 }
 
 /// Since 1970.

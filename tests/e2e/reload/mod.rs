@@ -3,6 +3,7 @@
 mod files;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bondgate::simulator::{Client, Endpoint, Handle, Options};
 use tempfile::TempDir;
@@ -94,6 +95,32 @@ async fn a_hundred_reloads_under_load_fail_no_request_and_ask_for_no_token() {
         421,
         "it is over"
     );
+}
+
+#[tokio::test]
+async fn an_engine_that_is_replaced_under_load_fails_no_request_and_leaves_none_behind() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::open(&cisco, "client_auth = \"form\"").start().await;
+    let load = Load::start(daemon.address(), 4);
+    cisco.set_token_lifetime(Duration::from_secs(4));
+    for round in 0..10 {
+        let (from, to) = if round % 2 == 0 {
+            ("\"form\"", "\"basic\"")
+        } else {
+            ("\"basic\"", "\"form\"")
+        };
+        rewrite(&daemon, |text| text.replace(from, to));
+        reload(&mut daemon, CHANGED).await;
+        cisco.wait_for_tokens(round + 2).await;
+    }
+    let count = cisco.token_count();
+    let began = Instant::now();
+    cisco.wait_for_tokens(count + 3).await;
+
+    // One engine fetches at about half of 4 s; eleven of them would fetch eleven times as often.
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
+    load.stop().await;
+    assert_eq!(cisco.refused_tokens(), 0);
 }
 
 #[tokio::test]
@@ -345,6 +372,18 @@ async fn a_token_never_goes_to_another_api_than_it_was_got_for() {
         .flat_map(|seen| seen.header("authorization"))
         .collect();
     assert_eq!(bearers, [format!("Bearer {}", cisco.issued_tokens()[1])]);
+}
+
+#[tokio::test]
+async fn whom_the_admin_listener_lets_in_changes_too() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    assert_eq!(daemon.ask("/metrics").await.status(), 200);
+    rewrite(&daemon, |text| {
+        text.replace("[admin]\n", "[admin]\nallow = [\"10.0.0.0/8\"]\n")
+    });
+    reload(&mut daemon, CHANGED).await;
+    assert_eq!(daemon.ask("/metrics").await.status(), 403);
 }
 
 #[tokio::test]
