@@ -24,7 +24,10 @@ pub(super) fn restrict(grants: &Grants) -> Result<Vec<&'static str>, String> {
                 "this kernel has Landlock switched off (its parameter lsm= leaves it out)".to_owned(),
             );
         }
-        _ => return Err("this kernel has no Landlock (Linux 5.13 or newer has it)".to_owned()),
+        _ => {
+            let why = "there is no Landlock here (Linux before 5.13, or a container that forbids it)";
+            return Err(why.to_owned());
+        }
     };
     let mut kinds = vec!["files"];
     if abi >= ABI::V4 {
