@@ -57,7 +57,11 @@ impl Trusted {
     pub fn load(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         let mut digest = Sha256::new();
-        let native = rustls_native_certs::load_native_certs();
+        let mut native = rustls_native_certs::load_native_certs();
+        // A directory gives them in any order.
+        native
+            .certs
+            .sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         for certificate in &native.certs {
             digest.update(certificate);
         }

@@ -145,7 +145,7 @@ impl InForce {
         let is_new = |upstream: &&Upstream| plan.engines.iter().any(|engine| upstream.is_of(engine));
         for upstream in plan.upstreams.iter().filter(is_new) {
             let name = format!("upstream.{}", upstream.config.name);
-            if !changed.iter().any(|key| key.starts_with(&name)) {
+            if !changed.iter().any(|key| key.starts_with(&format!("{name}."))) {
                 changed.push(name);
             }
         }
