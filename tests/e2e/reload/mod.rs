@@ -161,11 +161,11 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
         ),
         (
             good.replace("cisco-ca.pem", "nowhere.pem"),
-            &["upstream.cisco: ", "nowhere.pem: cannot read"],
+            &["upstream.cisco.ca_file: ", "nowhere.pem: "],
         ),
         (
             good.replace("cisco-ca.pem", "broken.pem"),
-            &["upstream.cisco: ", "broken.pem"],
+            &["upstream.cisco.ca_file: ", "broken.pem"],
         ),
         (
             listener(&format!("keys = {{ file = {keys:?} }}")),

@@ -52,7 +52,7 @@ struct Storm {
     random: fastrand::Rng,
     /// The numbers that were read to their end, in the order in which they were.
     read: Vec<usize>,
-    /// The numbers that were with Cisco's last answer when a daemon was killed.
+    /// The numbers that a pull may have been at when a daemon was killed.
     at_a_kill: BTreeSet<usize>,
     kills: usize,
     reported: usize,
@@ -188,6 +188,12 @@ impl Storm {
             return Got::Nothing;
         }
         let mut answer = Vec::new();
+        if let Plan::Kill(_) | Plan::KillAt(_) = plan {
+            // What the pull before this one has, if that is still under way, and what this one may take. The
+            // simulator may go on taking for a moment after the kill.
+            let handed = self.messages - self.cisco.queue_len();
+            self.at_a_kill.extend(handed.saturating_sub(1)..=handed + 1);
+        }
         match plan {
             Plan::LeaveAfter(moment) => {
                 tokio::time::sleep(moment).await;
@@ -228,8 +234,6 @@ impl Storm {
         self.open = None;
         self.kills += 1;
         self.reported += reports(&killed);
-        let handed = self.messages - self.cisco.queue_len();
-        self.at_a_kill.extend(handed.checked_sub(1));
         let next = daemon(&self.cisco, spool).start().await;
         self.daemons.insert(at, next);
     }
