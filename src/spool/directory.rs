@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::file::{Draft, Held, State, names, rename, sync, try_lock};
+use super::file::{Draft, Held, State, lose, names, rename, sync, try_lock};
 use super::key::Key;
 use super::record::{self, Intent, RecordError, Stamp};
 
@@ -261,7 +261,7 @@ fn recover(folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
             Err(RecordError::Io(error)) => return Err(error),
             Err(_) => {
                 let intent = open(&path).ok().and_then(record::read_intent);
-                rename(folder, name, 0, State::Lost)?;
+                lose(folder, name, &file)?;
                 incidents.push(Incident::Lost {
                     pulled: name.stamp,
                     intent,

@@ -57,6 +57,8 @@ pub(super) struct Held {
 /// Room that is taken before a pull is sent: most messages fit in it, so that a disk that fills up
 /// meanwhile takes none of them.
 const RESERVED: u64 = 1 << 20;
+/// How much of a file is kept whose message did not come whole.
+const LOST_KEPT: u64 = 16 << 10;
 /// Deliveries that fail before a message is set aside.
 pub(super) const ATTEMPTS: u32 = 5;
 
@@ -191,7 +193,7 @@ impl Draft {
 
     /// The pull may have taken a message that never came.
     pub(super) fn lose(&self) -> io::Result<()> {
-        rename(&self.folder, self.name, 0, State::Lost).map(drop)
+        lose(&self.folder, self.name, &self.file)
     }
 }
 
@@ -266,6 +268,14 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Marks a file as that of a message which is perhaps lost. Its beginning stays, which may tell whose it was;
+/// the rest would only fill the disk.
+pub(super) fn lose(folder: &Path, name: Name, file: &File) -> io::Result<()> {
+    rename(folder, name, 0, State::Lost)?;
+    let length = file.metadata()?.len();
+    file.set_len(length.min(LOST_KEPT))
 }
 
 /// Makes names that were given or taken in a folder last.

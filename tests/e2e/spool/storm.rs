@@ -2,7 +2,7 @@
 //! choice of what happens: each reaches the caller, in order, or is reported.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bondgate::simulator::{Handle, Options};
@@ -55,13 +55,17 @@ struct Storm {
     /// The numbers that a pull may have been at when a daemon was killed.
     at_a_kill: BTreeSet<usize>,
     kills: usize,
+    refused: usize,
     reported: usize,
+    /// A file beside the spool that takes room away, and gives it back.
+    ballast: Option<PathBuf>,
     open: Option<(usize, TcpStream)>,
 }
 
 fn body(number: usize) -> String {
     let size = if number % 16 == 7 {
-        700_000
+        // Beyond what is reserved before a pull.
+        1_500_000
     } else {
         number * 37 % 2000
     };
@@ -88,7 +92,9 @@ impl Storm {
             read: Vec::new(),
             at_a_kill: BTreeSet::new(),
             kills: 0,
+            refused: 0,
             reported: 0,
+            ballast: None,
             open: None,
             cisco,
         };
@@ -99,6 +105,17 @@ impl Storm {
             storm.cisco.put_raw_message("demo", body(number));
         }
         storm
+    }
+
+    /// Leaves a disk of 4 MiB more room or less, or none.
+    fn load_ballast(&mut self) {
+        if let Some(ballast) = &self.ballast
+            && self.random.u32(0..4) == 0
+        {
+            let size = self.random.usize(0..5 << 20);
+            // What does not fit is left out.
+            let _ = std::fs::write(ballast, vec![0; size]);
+        }
     }
 
     fn plan(&mut self) -> Plan {
@@ -119,6 +136,7 @@ impl Storm {
     async fn run(&mut self, spool: &Path) {
         let mut failures = 0;
         loop {
+            self.load_ballast();
             let plan = self.plan();
             let at = self.random.usize(0..self.daemons.len());
             match self.pull(plan, at, spool).await {
@@ -144,6 +162,7 @@ impl Storm {
                 Got::Refused(status) => {
                     assert_eq!(status, 503, "{plan:?}");
                     failures += 1;
+                    self.refused += 1;
                     assert!(failures < 50, "the queue stands still");
                 }
                 Got::Nothing => {}
@@ -157,9 +176,10 @@ impl Storm {
             .filter(|number| !read.contains(number))
             .collect();
         println!(
-            "{} messages, {} daemons killed, {} messages read again, {} perhaps lost as reported, {} missing",
+            "{} messages, {} daemons killed, {} pulls refused, {} messages read again, {} perhaps lost as reported, {} missing",
             self.messages,
             self.kills,
+            self.refused,
             self.read.len() - read.len(),
             self.reported,
             missing.len(),
@@ -321,4 +341,38 @@ async fn each_of_thousands_of_messages_reaches_its_caller_with_two_daemons_on_on
     let directory = tempfile::tempdir().unwrap();
     let spool = directory.path().join("spool");
     Storm::new(1000, 2, &spool, seed()).await.run(&spool).await;
+}
+
+/// Runs this very test within a disk of 4 MiB, or says where that is.
+fn small_disk(test: &str) -> Option<PathBuf> {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        return Some(disk.into());
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let inside = format!(
+        "mount -t tmpfs -o size=4m tmpfs {disk} && exec {program} --ignored --nocapture --exact spool::storm::{test}",
+        disk = disk.path().display(),
+        program = std::env::current_exe().unwrap().display(),
+    );
+    let status = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", &inside])
+        .env(SMALL_DISK, disk.path())
+        .status();
+    assert!(status.unwrap().success(), "the test failed within its small disk");
+    None
+}
+
+const SMALL_DISK: &str = "BONDGATE_TEST_SMALL_DISK";
+
+#[tokio::test]
+#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
+async fn each_message_reaches_its_caller_from_a_disk_that_fills_up() {
+    let Some(disk) = small_disk("each_message_reaches_its_caller_from_a_disk_that_fills_up") else {
+        return;
+    };
+    let spool = disk.join("spool");
+    let mut storm = Storm::new(500, 1, &spool, seed()).await;
+    storm.ballast = Some(disk.join("ballast"));
+    storm.run(&spool).await;
+    assert!(storm.refused > 0, "the disk was never full");
 }
