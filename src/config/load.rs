@@ -83,7 +83,7 @@ impl Config {
             line,
         };
         let (mut root, errors) = tree::parse(text, &place);
-        let is_empty = root.is_empty();
+        let (is_empty, is_broken) = (root.is_empty(), !errors.is_empty());
         report
             .faults
             .borrow_mut()
@@ -112,6 +112,7 @@ impl Config {
             together::warn_of_proxy(&config.upstreams, &name, &report);
         }
         let mut faults = report.faults.into_inner();
+        faults.retain(|fault| !(is_broken && fault.may_follow_from_syntax()));
         faults.sort_by_key(|fault| match &fault.origin {
             Origin::File { line, .. } => *line,
             _ => usize::MAX,
@@ -142,14 +143,9 @@ fn build(root: &Entry, report: &Report) -> Option<Config> {
         .collect();
     let mut section = Section::new(String::new(), Some(root), report);
 
-    let tables = section.named("upstream");
+    let mend = "write [upstream.cisco] with preset, client_id and client_secret";
+    let tables = section.named("upstream", mend);
     let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
-    if names.is_empty() {
-        section.fault(
-            "upstream",
-            "is missing; write [upstream.cisco] with preset, client_id and client_secret",
-        );
-    }
     let upstreams: Option<Vec<_>> = {
         let read: Vec<_> = tables
             .into_iter()
@@ -227,6 +223,31 @@ mod tests {
             assert!(told.contains(part), "{part} in\n{told}");
         }
         assert!(!told.contains("hunter2"));
+    }
+
+    #[test]
+    fn one_mistake_is_one_fault() {
+        for (right, wrong, told) in [
+            (
+                "[upstream.cisco]",
+                "[upstream]",
+                "f:1: upstream: has keys and no name; write [upstream.cisco] with preset, client_id and client_secret",
+            ),
+            (
+                "[upstream.cisco]",
+                "[upstream.cisco",
+                "f:1: unclosed table, expected `]`",
+            ),
+            (
+                "client_id",
+                "clientid",
+                "f:3: upstream.cisco.clientid: is not a key here; did you mean \"client_id\"?",
+            ),
+        ] {
+            let error = Config::parse(&LEAST.replace(right, wrong), "f", []).unwrap_err();
+            assert_eq!(error.to_string(), told);
+        }
+        assert!(read("[upstream]\n").unwrap_err().to_string().contains("is empty"));
     }
 
     #[test]

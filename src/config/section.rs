@@ -24,6 +24,17 @@ pub struct Fault {
     pub what: String,
 }
 
+/// How a fault of a key begins that is not there, and of one that should not be.
+const MISSING: &str = "is missing";
+const UNKNOWN: &str = "is not a key here";
+
+impl Fault {
+    /// Whether it may only be what a syntax error further up left out, or in the wrong table.
+    pub(super) fn may_follow_from_syntax(&self) -> bool {
+        self.what.starts_with(MISSING) || self.what.starts_with(UNKNOWN)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.origin != Origin::Default {
@@ -153,7 +164,7 @@ impl<'a> Section<'a> {
     pub(super) fn required<T: Written>(&mut self, key: &'static str, mend: &str) -> Option<T> {
         if !self.has(key) {
             self.known.push(key);
-            self.fault(key, format!("is missing; {mend}"));
+            self.fault(key, format!("{MISSING}; {mend}"));
             return None;
         }
         self.optional(key)
@@ -241,10 +252,22 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The named tables of this one: `[upstream.NAME]`.
-    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+    /// The named tables of this one, at least one: `[upstream.NAME]`.
+    pub(super) fn named(&mut self, key: &'static str, mend: &str) -> Vec<(String, Section<'a>)> {
         match self.entry(key).map(|entry| &entry.node) {
-            None => Vec::new(),
+            None => {
+                self.fault(key, format!("{MISSING}; {mend}"));
+                Vec::new()
+            }
+            Some(Node::Table(table)) if table.is_empty() => {
+                self.fault(key, format!("is empty; {mend}"));
+                Vec::new()
+            }
+            // A name that was forgotten is one fault, not some for each key.
+            Some(Node::Table(table)) if table.values().any(|entry| !matches!(entry.node, Node::Table(_))) => {
+                self.fault(key, format!("has keys and no name; {mend}"));
+                Vec::new()
+            }
             Some(Node::Table(table)) => table
                 .iter()
                 .map(|(name, entry)| {
@@ -359,11 +382,15 @@ impl<'a> Section<'a> {
                 .max_by(|a, b| a.0.total_cmp(&b.0))
                 .filter(|(likeness, _)| *likeness > 0.8);
             match near {
-                Some((_, known)) => self.fault(key, format!("is not a key here; did you mean {known:?}?")),
-                None => self.fault(
-                    key,
-                    format!("is not a key here; known are {}", self.known.join(", ")),
-                ),
+                Some((_, known)) => {
+                    // A key that is misspelt is one fault, and not missing besides.
+                    let missing = self.full(known);
+                    let mut faults = self.report.faults.borrow_mut();
+                    faults.retain(|fault| fault.key != missing || !fault.what.starts_with(MISSING));
+                    drop(faults);
+                    self.fault(key, format!("{UNKNOWN}; did you mean {known:?}?"));
+                }
+                None => self.fault(key, format!("{UNKNOWN}; known are {}", self.known.join(", "))),
             }
         }
     }
