@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use super::bound::judge_loop;
 use super::contents::Contents;
 use super::difference;
+use super::judge::unreadable;
 use super::upstream::{Engine, Upstream};
 use super::{Means, StartError};
 use crate::admin;
@@ -197,7 +198,7 @@ impl Plan<'_> {
             match Upstream::new(config, self.before.upstream(&config.name), self.means) {
                 Ok((upstream, engine)) => {
                     if let Some(engine) = engine {
-                        for (key, error) in upstream.missing() {
+                        for (key, error) in unreadable(config) {
                             self.fault(&of(&format!(".{key}")), error);
                         }
                         self.engines.push(engine);

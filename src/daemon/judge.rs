@@ -2,8 +2,15 @@
 //! shows: for the start itself, and for `bondgate check`.
 
 use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use crate::config::{CallerKeys, Config, Fault, Origin, ServerTls, Setting, Upstream};
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use crate::config::{
+    CallerKeys, Config, Fault, Origin, SecretError, SecretSource, ServerTls, Setting, Upstream,
+};
 use crate::proxy;
 use crate::server::UnixAccess;
 use crate::{telemetry, tls};
@@ -14,6 +21,11 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     let mut found = Found::new(config);
     if let Err(error) = telemetry::judge(&config.log) {
         found.tell(error.key(), error);
+    }
+    if let Some(directory) = &config.spool.directory
+        && let Err(error) = may_write_in(directory)
+    {
+        found.tell("spool.directory", error);
     }
     found.judge_parts(config);
     found.in_order()
@@ -34,16 +46,49 @@ pub(super) fn faults_of_change(config: &Config) -> Vec<Fault> {
 pub fn missing_credentials(config: &Config) -> Vec<Fault> {
     let mut found = Found::new(config);
     for upstream in &config.upstreams {
-        for (key, source) in [
-            ("client_id", &upstream.client_id),
-            ("client_secret", &upstream.client_secret),
-        ] {
-            if let Err(error) = source.load() {
-                found.tell(&format!("upstream.{}.{key}", upstream.name), error);
-            }
+        for (key, error) in unreadable(upstream) {
+            found.tell(&format!("upstream.{}.{key}", upstream.name), error);
         }
     }
     found.in_order()
+}
+
+/// An upstream's credentials that cannot be read, each with its key.
+pub(super) fn unreadable(upstream: &Upstream) -> impl Iterator<Item = (&'static str, SecretError)> {
+    let credentials = [
+        ("client_id", &upstream.client_id),
+        ("client_secret", &upstream.client_secret),
+    ];
+    let unreadable = |(key, source): (_, &SecretSource)| source.load().err().map(|error| (key, error));
+    credentials.into_iter().filter_map(unreadable)
+}
+
+/// Whether a directory, or the nearest one above it that is there, lets us write in it.
+fn may_write_in(directory: &Path) -> Result<(), Unwritable> {
+    let mut there = directory;
+    let written = loop {
+        if there.exists() && !there.is_dir() {
+            break Err(Errno::NOTDIR);
+        }
+        match rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(Errno::NOENT) if there != Path::new(".") => {
+                let above = there.parent().filter(|above| !above.as_os_str().is_empty());
+                there = above.unwrap_or(Path::new("."));
+            }
+            written => break written,
+        }
+    };
+    written.map_err(|source| Unwritable {
+        directory: there.to_owned(),
+        source: source.into(),
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing can be written in {}; let it be a directory of bondgate's user, on a disk that is writable", directory.display())]
+struct Unwritable {
+    directory: PathBuf,
+    source: io::Error,
 }
 
 struct Found<'a> {
@@ -120,5 +165,38 @@ impl<'a> Found<'a> {
             key: key.to_owned(),
             what: format!("{:#}", anyhow::Error::new(error)),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_where_nothing_can_be_written_is_a_fault_and_one_that_can_be_made_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = |spool: &Path| {
+            let text = format!(
+                "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
+                 client_id = \"id\"\nclient_secret = \"s\"\n[spool]\ndirectory = {spool:?}\n"
+            );
+            faults(&Config::parse(&text, "f", []).unwrap())
+        };
+        for spool in [file.path().to_owned(), file.path().join("below")] {
+            let faults = found(&spool);
+            let [fault] = &faults[..] else {
+                panic!("{faults:?}")
+            };
+            let told = fault.to_string();
+            let place = "f:9: spool.directory: nothing can be written in ";
+            assert!(
+                told.starts_with(place) && told.ends_with("(os error 20)"),
+                "{told}"
+            );
+        }
+        for spool in [directory.path().to_owned(), directory.path().join("a/b")] {
+            assert_eq!(found(&spool), []);
+        }
     }
 }

@@ -5,10 +5,9 @@ mod bound;
 mod contents;
 mod difference;
 mod in_force;
+mod judge;
 mod reload;
 mod upstream;
-
-mod judge;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use rustls::ClientConfig;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Means, StartError};
-use crate::config::{self, ProxyRoute, SecretError};
+use crate::config::{self, ProxyRoute};
 use crate::proxy::{Outbound, Parts, ProxyConfigError};
 use crate::tls::{Digest, Trusted};
 use crate::token::{self, Refresher, Schedule, TokenEndpoint, TokenReader};
@@ -69,14 +69,6 @@ impl Upstream {
             route,
         };
         Ok((upstream, engine))
-    }
-
-    /// The credentials that cannot be read, each with its key.
-    pub(super) fn missing(&self) -> impl Iterator<Item = (&'static str, SecretError)> {
-        let missing = |key, source: &config::SecretSource| source.load().err().map(|error| (key, error));
-        let id = missing("client_id", &self.config.client_id);
-        id.into_iter()
-            .chain(missing("client_secret", &self.config.client_secret))
     }
 
     /// Whether the other has the same token and engine.
