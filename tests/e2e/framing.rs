@@ -93,7 +93,7 @@ async fn a_head_request_gets_the_length_and_no_body_and_the_connection_goes_on()
 #[tokio::test]
 async fn an_answer_of_ours_to_a_head_request_has_no_body_either() {
     let cisco = simulator(Options::default()).await;
-    let daemon = Setup::at(&cisco).start().await;
+    let mut daemon = Setup::at(&cisco).start().await;
 
     let mut caller = Caller::to(daemon.address()).await;
     caller
@@ -105,6 +105,7 @@ async fn an_answer_of_ours_to_a_head_request_has_no_body_either() {
         head.field("content-length")
             .is_some_and(|length| length.parse::<u32>().unwrap() > 100)
     );
+    daemon.logged("\"message\":\"answered\"").await;
     caller.say("HEAD / HTTP/1.1\r\n\r\n").await;
     let head = caller.head().await;
     assert_eq!(head.status(), 400);
