@@ -33,6 +33,14 @@ pub enum TlsError {
         "no trusted certificates: the system has none (install ca-certificates, or set SSL_CERT_FILE) and ca_file is not set"
     )]
     NoRoots,
+    /// The two files of a listener are not of one pair.
+    #[error("the key in {} is not that of the certificate in {}", key.display(), certificate.display())]
+    NoPair {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's.
+        certificate: PathBuf,
+    },
     /// rustls refuses what was read.
     #[error("{} cannot be used", path.display())]
     Refused {
@@ -139,9 +147,15 @@ pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|source| TlsError::Refused {
-            path: tls.certificate_file.clone(),
-            source,
+        .map_err(|source| match source {
+            rustls::Error::InconsistentKeys(_) => TlsError::NoPair {
+                key: tls.key_file.clone(),
+                certificate: tls.certificate_file.clone(),
+            },
+            source => TlsError::Refused {
+                path: tls.certificate_file.clone(),
+                source,
+            },
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -165,4 +179,34 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_told_by_both_files() {
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (one, other) = (made(), made());
+        let certificate = file(&one.cert.pem());
+        let key = file(&other.signing_key.serialize_pem());
+        let told = server(&ServerTls {
+            certificate_file: certificate.path().to_owned(),
+            key_file: key.path().to_owned(),
+            client_ca_file: None,
+        });
+        let why = told.unwrap_err().to_string();
+        for path in [certificate.path(), key.path()] {
+            assert!(why.contains(path.to_str().unwrap()), "{why}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use reqwest::redirect::Policy;
 
-use super::{ConfigArgs, Exit, load, runtime};
+use super::{ConfigArgs, Exit, load, runtime, tell_faults};
 use crate::config::{Config, Endpoint, Fault, Upstream};
 use crate::daemon;
 use crate::tls;
@@ -38,10 +38,8 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
         eprintln!("warning: {warning}");
     }
     let missing = missing(&config);
-    for fault in &missing {
-        eprintln!("{fault}");
-    }
     if !missing.is_empty() {
+        tell_faults("what the configuration names", &missing);
         return Ok(Exit::Configuration);
     }
     println!("the configuration is right");

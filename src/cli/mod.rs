@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, find_file};
+use crate::config::{Config, ConfigError, Fault, find_file};
 use crate::process;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: callers speak plain HTTP to \
@@ -26,7 +26,8 @@ const AFTER: &str = "Start here:
 Configured by the environment alone:
   BONDGATE_PRESET=smart-bonding-stage BONDGATE_CLIENT_ID=… BONDGATE_CLIENT_SECRET_FILE=/path bondgate
 
-Exit codes: 0 done or drained, 1 runtime failure or a forced stop, 2 usage, 3 configuration";
+Exit codes: 0 done or drained, 1 runtime failure, a forced stop or messages lost with the memory, 2 usage,
+3 configuration";
 
 #[derive(Parser)]
 #[command(name = "bondgate", version, about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]
@@ -98,12 +99,19 @@ impl ConfigArgs {
 /// Reads the configuration, or tells every fault of it.
 fn load(file: Option<&Path>) -> Result<Config, Exit> {
     read(file).map_err(|error| {
-        match error.faults.len() {
-            1 => eprintln!("bondgate: {error}"),
-            count => eprintln!("bondgate: {count} faults in the configuration:\n{error}"),
-        }
+        tell_faults("the configuration", &error.faults);
         Exit::Configuration
     })
+}
+
+fn tell_faults(place: &str, faults: &[Fault]) {
+    if let [fault] = faults {
+        return eprintln!("bondgate: {fault}");
+    }
+    eprintln!("bondgate: {} faults in {place}:", faults.len());
+    for fault in faults {
+        eprintln!("{fault}");
+    }
 }
 
 fn read(file: Option<&Path>) -> Result<Config, ConfigError> {

@@ -56,8 +56,8 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
             Ok(config) => {
                 let Some(directory) = config.spool.directory else {
                     eprintln!(
-                        "bondgate: no spool.directory is set: a daemon holds messages in its memory alone; name one \
-                         with --directory"
+                        "bondgate: no spool.directory is set, and a daemon without one holds messages in its memory alone; \
+                         where systemd sets it, name it: --directory /var/lib/bondgate"
                     );
                     return Ok(Exit::Configuration);
                 };
@@ -65,6 +65,18 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
             }
         },
     };
+    if let Err(error) = std::fs::read_dir(&directory) {
+        let mend = match error.kind() {
+            io::ErrorKind::NotFound => "; the daemon makes it at its start: is this the right one?",
+            io::ErrorKind::PermissionDenied => "; look as root, or as the user that bondgate runs as",
+            _ => "",
+        };
+        eprintln!(
+            "bondgate: the spool's directory {} cannot be read: {error}{mend}",
+            directory.display()
+        );
+        return Ok(Exit::Failed);
+    }
     let inspection = Inspection::new(&directory);
     let done = match &args.action {
         Action::List(_) => list(&inspection),

@@ -110,7 +110,7 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let about = std::fs::metadata(path)?;
     let unfit = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if !about.is_file() {
-        return unfit("it is not a regular file, and is read again for each use");
+        return unfit("it is not a regular file; name a file, which can be read again for each use");
     }
     if about.len() > LONGEST {
         return unfit("it is over 1 MiB, which is no secret");

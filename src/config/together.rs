@@ -67,7 +67,7 @@ fn warn_of_pulls(section: &Section<'_>, upstreams: &[Upstream], spool: &Spool) {
             "spool.directory",
             &format!(
                 "is not set: messages pulled from {} that no caller took yet are held in memory, and are lost when \
-                 bondgate ends; set it to a directory that stays",
+                 bondgate ends; set it (or BONDGATE_SPOOL_DIRECTORY) to a directory that stays",
                 upstream.name
             ),
         );

@@ -151,11 +151,20 @@ impl AccessPolicy {
         let Some(keys) = &self.keys else { return Ok(None) };
         match caller::find_key(keys, headers) {
             Some(key) => Ok(Some(key.name().to_owned())),
-            None => Err(Answer::new(
-                StatusCode::UNAUTHORIZED,
-                "http_request_denied",
-                "this listener wants a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key",
-            )),
+            None => {
+                let shown = if caller::shows_key(headers) {
+                    "what was sent is none of this listener's keys; it wants"
+                } else {
+                    "this listener wants"
+                };
+                Err(Answer::new(
+                    StatusCode::UNAUTHORIZED,
+                    "http_request_denied",
+                    format!(
+                        "{shown} a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key"
+                    ),
+                ))
+            }
         }
     }
 

@@ -57,6 +57,11 @@ pub(super) fn address(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Netwo
     Some(last)
 }
 
+/// Whether a request shows anything that could be a key.
+pub(super) fn shows_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(CALLER_KEY)
+}
+
 /// Looks at every key, and at each to its end, so that time tells nothing.
 pub(super) fn find_key<'a>(keys: &'a CallerKeys, headers: &HeaderMap) -> Option<&'a CallerKey> {
     let basic = headers.get(AUTHORIZATION).and_then(|value| {

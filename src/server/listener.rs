@@ -45,16 +45,18 @@ pub enum Listening {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else listens there.
-    #[error("{address} is taken by another program")]
+    #[error("{address} is taken by another program, or by another listener of this one")]
     InUse {
         /// The address.
         address: String,
     },
     /// The system refuses.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}{mend}")]
     Refused {
         /// The address.
         address: String,
+        /// What to do about it, where that is known.
+        mend: &'static str,
         /// What it said.
         source: io::Error,
     },
@@ -91,14 +93,16 @@ impl Listener {
         unix: &UnixAccess,
         tls: Option<ServerConfig>,
     ) -> Result<Self, BindError> {
-        let told = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse {
-                address: address.to_string(),
-            },
-            _ => BindError::Refused {
-                address: address.to_string(),
-                source,
-            },
+        let told = |source: io::Error| {
+            let text = address.to_string();
+            match source.kind() {
+                io::ErrorKind::AddrInUse => BindError::InUse { address: text },
+                kind => BindError::Refused {
+                    address: text,
+                    mend: mend(address, kind),
+                    source,
+                },
+            }
         };
         let sockets = match address {
             ListenAddress::Socket(socket) => vec![Listening::Tcp(tcp(*socket).map_err(told)?)],
@@ -189,6 +193,20 @@ impl Listening {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
             Self::Unix(listener) => listener.try_clone().map(Self::Unix),
         }
+    }
+}
+
+fn mend(address: &ListenAddress, kind: io::ErrorKind) -> &'static str {
+    match (address, kind) {
+        (ListenAddress::Unix(_), io::ErrorKind::NotFound) => " (its directory has to be there)",
+        (ListenAddress::Unix(_), io::ErrorKind::PermissionDenied) => {
+            " (its directory has to be writable for bondgate's user)"
+        }
+        (_, io::ErrorKind::PermissionDenied) => {
+            " (the lowest ports are for privileged programs: choose one from 1024 on, or let systemd listen)"
+        }
+        (_, io::ErrorKind::AddrNotAvailable) => " (this machine has no such address: write one of its own)",
+        _ => "",
     }
 }
 

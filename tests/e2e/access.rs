@@ -192,6 +192,12 @@ async fn the_log_says_by_name_who_called_and_names_nobody_who_was_refused() {
         pull(&daemon, &[("X-Bondgate-Key", "k3-of-evil")]).await.status(),
         401
     );
+    let bare = pull(&daemon, &[]).await;
+    assert_refused(
+        &bare,
+        401,
+        "bondgate: this listener wants a caller's name and key",
+    );
     daemon.logged("\"caller\":\"snow\"").await;
     daemon.logged("\"caller\":\"mid\"").await;
     daemon.logged("\"status\":401").await;
@@ -200,7 +206,7 @@ async fn the_log_says_by_name_who_called_and_names_nobody_who_was_refused() {
     assert!(!refused.contains("\"caller\""), "{refused}");
     for told in [
         "\"address\":\"127.0.0.1\"",
-        "\"reason\":\"this listener wants a caller's name and key",
+        "\"reason\":\"what was sent is none of this listener's keys; it wants a caller's name and key",
     ] {
         assert!(refused.contains(told), "{told}: {refused}");
     }

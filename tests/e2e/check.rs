@@ -215,7 +215,8 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
         .upstream("cisco", &cisco, "demo", DEMO_SECRET, rules)
         .listener("127.0.0.1:0", &listener)
         .environment("BONDGATE__ADMIN__TLS__CERTIFICATE_FILE", "/nowhere/c.pem")
-        .environment("BONDGATE__ADMIN__TLS__KEY_FILE", "/nowhere/k.pem");
+        .environment("BONDGATE__ADMIN__TLS__KEY_FILE", "/nowhere/k.pem")
+        .environment("BONDGATE_SPOOL_DIRECTORY", "/dev/null");
     let environment = file.environment.clone();
     let path = file.config_file();
     for subcommand in ["check", "run"] {
@@ -231,6 +232,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
             "listener[0].group: there is no group \"no-such-group\"",
             "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
             "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
+            "spool.directory: nothing can be written in /dev/null; ",
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
         }

@@ -69,6 +69,15 @@ async fn a_configuration_file_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn a_spool_that_is_not_there_is_no_empty_one() {
+    let ended = run(&["spool", "list", "--directory", "/nowhere/spool"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for told in ["/nowhere/spool cannot be read", "is this the right one?"] {
+        assert!(ended.stderr.contains(told), "{told}: {ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn bondgate_alone_is_bondgate_run() {
     let cisco = simulator(Options::default()).await;
     let file = Setup::at(&cisco).into_file();

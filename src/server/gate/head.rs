@@ -129,12 +129,15 @@ fn judge_partial(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
 const METHOD_AND_VERSION: usize = 64;
 
 fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answer> {
-    if ["CONNECT", "TRACE"]
-        .iter()
-        .any(|never| method.eq_ignore_ascii_case(never))
-    {
-        let detail =
-            format!("{method} is not relayed; point the tool at bondgate as its server, not as its proxy");
+    let never = [
+        (
+            "CONNECT",
+            "; point the tool at bondgate as its server, not as its proxy",
+        ),
+        ("TRACE", ": its answer would repeat the token"),
+    ];
+    if let Some((_, why)) = never.iter().find(|(never, _)| method.eq_ignore_ascii_case(never)) {
+        let detail = format!("{method} is not relayed{why}");
         return Err(Answer::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "http_request_denied",
