@@ -11,11 +11,14 @@
 #     -e BONDGATE_CLIENT_SECRET_FILE=/run/secrets/client_secret \
 #     -v "$PWD/client_secret:/run/secrets/client_secret:ro" \
 #     -e BONDGATE_LISTEN=0.0.0.0:8080 -e BONDGATE_ALLOW=172.16.0.0/12 -e BONDGATE_HOSTS=bondgate \
+#     -v bondgate-spool:/var/lib/bondgate -e BONDGATE_SPOOL_DIRECTORY=/var/lib/bondgate \
 #     --stop-timeout 30 --read-only bondgate
 #
 # BONDGATE_ALLOW takes the callers' networks, BONDGATE_HOSTS the names by which they call. A configuration
-# file goes to /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. The stop
-# takes up to 25 s: --stop-timeout lets it. A container that shares its caller's network (a pod, or
+# file goes to /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. Pulled
+# messages are kept in the volume: a new one takes its owner from the image, a directory of the host that is
+# mounted there needs `chown 65532`. Without one they are in memory alone, and bondgate warns. The stop takes
+# up to 25 s: --stop-timeout lets it. A container that shares its caller's network (a pod, or
 # `--network container:NAME`) needs none of this: there localhost is the caller's own, too.
 
 FROM rust:1-bookworm AS build
@@ -28,13 +31,15 @@ WORKDIR /src
 COPY . .
 RUN TARGET_CC=musl-gcc cargo build --locked --release --target "$(uname -m)-unknown-linux-musl"
 # /tmp is for `demo` and `simulate`, which write their certificate authority there.
-RUN mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
+RUN mkdir -m 700 /spool \
+ && mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
  && chmod 1777 /image/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && cp target/*-unknown-linux-musl/release/bondgate /image/bondgate
 
 FROM scratch
 COPY --from=build /image/ /
+COPY --from=build --chown=65532:65532 /spool /var/lib/bondgate
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
