@@ -149,23 +149,21 @@ impl AccessPolicy {
 
     fn judge_key(&self, headers: &HeaderMap) -> Result<Option<String>, Answer> {
         let Some(keys) = &self.keys else { return Ok(None) };
-        match caller::find_key(keys, headers) {
-            Some(key) => Ok(Some(key.name().to_owned())),
-            None => {
-                let shown = if caller::shows_key(headers) {
-                    "what was sent is none of this listener's keys; it wants"
-                } else {
-                    "this listener wants"
-                };
-                Err(Answer::new(
-                    StatusCode::UNAUTHORIZED,
-                    "http_request_denied",
-                    format!(
-                        "{shown} a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key"
-                    ),
-                ))
-            }
+        if let Some(key) = caller::find_key(keys, headers) {
+            return Ok(Some(key.name().to_owned()));
         }
+        let shown = if caller::shows_key(headers) {
+            "what was sent is none of this listener's keys; it wants"
+        } else {
+            "this listener wants"
+        };
+        Err(Answer::new(
+            StatusCode::UNAUTHORIZED,
+            "http_request_denied",
+            format!(
+                "{shown} a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key"
+            ),
+        ))
     }
 
     fn judge_request<B>(&self, request: &Request<B>) -> Result<Admitted, Answer> {
