@@ -11,6 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// Where callers may put their key, beside Basic credentials.
 pub(super) const CALLER_KEY: HeaderName = HeaderName::from_static("x-bondgate-key");
 
+/// When a message was first pulled, on one that was not pulled for the request at hand: ours to say.
+pub(super) const REDELIVERED: HeaderName = HeaderName::from_static("bondgate-redelivered");
+
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA_BONDGATE: HeaderValue = HeaderValue::from_static("1.1 bondgate");
 
@@ -55,8 +58,9 @@ const CALLERS_OWN: [HeaderName; 17] = [
 const CALLERS_OWN_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
 
 /// Fields of the upstream that speak to a browser about the upstream's own name: a browser would heed them
-/// for ours.
-const UPSTREAMS_OWN: [HeaderName; 15] = [
+/// for ours. And one that would speak in our name.
+const UPSTREAMS_OWN: [HeaderName; 16] = [
+    REDELIVERED,
     ALT_SVC,
     PROXY_AUTHENTICATE,
     SET_COOKIE,
@@ -319,6 +323,7 @@ mod tests {
             ("connection", "close, x-a"),
             ("x-a", "1"),
             ("set-cookie", "a=b"),
+            ("bondgate-redelivered", "forged"),
             ("alt-svc", "h3"),
             ("strict-transport-security", "max-age=1"),
             ("access-control-allow-origin", "*"),

@@ -90,11 +90,12 @@ impl<'a> PlainPath<'a> {
         let rules = match rules {
             // Nobody has said that the upstream reads an encoded slash as part of a segment.
             Rules::Any(_) if self.has_encoded_slash => return Err(Vec::new()),
-            Rules::Any(known) => {
+            // A message that another method takes off a queue would go past the spool.
+            Rules::Any(known) if !known.iter().any(|rule| rule.consuming && self.matches(rule)) => {
                 let mut matching = known.iter().filter(|rule| self.matches(rule));
                 return Ok(matching.find(|rule| rule.methods.contains(method)));
             }
-            Rules::List(rules) => rules,
+            Rules::Any(rules) | Rules::List(rules) => rules,
         };
         let matching = || rules.iter().filter(|rule| self.matches(rule));
         matching()
@@ -250,18 +251,20 @@ mod tests {
             fresh: false,
             encoded_slash: false,
         };
-        let rules = Rules::List(vec![rule]);
-        let admit = |path, method| {
-            PlainPath::parse(path)
-                .unwrap()
-                .admit(&method, &rules)
-                .err()
-                .map(|methods| methods.len())
+        let (list, any) = (Rules::List(vec![rule.clone()]), Rules::Any(vec![rule]));
+        let told = |path, method, rules| {
+            let plain = PlainPath::parse(path).unwrap();
+            plain.admit(&method, rules).err().map(|methods| methods.len())
         };
+        let admit = |path, method| told(path, method, &list);
         assert_eq!(admit("/pull", http::Method::GET), None);
         assert_eq!(admit("/pull", http::Method::PUT), Some(2));
         assert_eq!(admit("/pull/", http::Method::GET), Some(0));
         assert_eq!(admit("/Pull", http::Method::GET), Some(0));
+        // HEAD would take a message past the spool.
+        assert_eq!(told("/pull", http::Method::HEAD, &any), Some(2));
+        assert_eq!(told("/pull", http::Method::GET, &any), None);
+        assert_eq!(told("/other", http::Method::HEAD, &any), None);
     }
 
     proptest! {
