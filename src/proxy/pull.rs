@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use super::pull_error::PullError;
 use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
 use crate::server::{Answer, Phase, Receipt, Stopping, WithReceipt};
-use crate::spool::{Claim, Head, Intake, Key, Pulled, Spool, SpoolError, Taken, TooLarge};
+use crate::spool::{Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
 
 /// Answers requests on the consuming routes of one upstream.
 #[derive(Clone)]
@@ -31,13 +31,12 @@ pub(super) struct Puller {
     forwarder: Arc<Forwarder>,
     spool: Spool,
     authority: String,
+    base: String,
     client_id: SecretSource,
     timeout: Timeouts,
     stop: Stopping,
 }
 
-/// When a message was first pulled, on one that was not pulled for the request at hand.
-const REDELIVERED: HeaderName = HeaderName::from_static("bondgate-redelivered");
 /// The most that a request for a message may hold.
 const LONGEST_REQUEST: usize = 1 << 20;
 /// A longer answer is never the word of an empty queue.
@@ -56,6 +55,7 @@ impl Puller {
             forwarder: Arc::new(forwarder),
             spool,
             authority: upstream.url.authority().to_string(),
+            base: upstream.url.path().trim_end_matches('/').to_owned(),
             client_id: upstream.client_id.clone(),
             timeout: upstream.timeout,
             stop,
@@ -77,10 +77,10 @@ impl Puller {
             let key = Key {
                 authority: self.authority.clone(),
                 client_id: self.client_id().await?,
-                route: parts.uri.path().to_owned(),
+                route: format!("{}{}", self.base, parts.uri.path()),
             };
             let method = parts.method.clone();
-            let may_pull = || until.phase() < Phase::Draining;
+            let may_pull = move || until.phase() < Phase::Draining;
             let puller = self.clone();
             let pull = move |intake| puller.pull(parts, upload, kept, intake);
             let taken = self.spool.take(key, &method, may_pull, pull).await;
@@ -137,7 +137,7 @@ impl Puller {
         upload: Upload,
         kept: KeptBody,
         intake: Intake,
-    ) -> Pulled<Result<Response<Body>, ProxyError>> {
+    ) -> Taken<Result<Response<Body>, ProxyError>> {
         let deadline = Instant::now() + self.timeout.pull;
         let progress = upload.progress();
         let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, upload, kept)).await;
@@ -154,12 +154,12 @@ impl Puller {
                 } else {
                     intake.lose(&error.to_string()).await;
                 }
-                return Pulled::Other(Err(error));
+                return Taken::Other(Err(error));
             }
         };
         if !response.status().is_success() || response.body().is_end_stream() {
             intake.discard().await;
-            return Pulled::Other(Ok(self.forwarder.inbound(response)));
+            return Taken::Other(Ok(self.forwarder.inbound(response)));
         }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::inbound(parts.headers);
@@ -178,7 +178,7 @@ async fn take_in(
     head: Head,
     mut body: Download,
     deadline: Instant,
-) -> Pulled<Result<Response<Body>, ProxyError>> {
+) -> Taken<Result<Response<Body>, ProxyError>> {
     intake.head(head.clone());
     loop {
         let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
@@ -186,27 +186,45 @@ async fn take_in(
             Ok(None) => break,
             Ok(Some(Err(error))) => {
                 intake.lose(&error.to_string()).await;
-                return Pulled::Other(Err(PullError::Broken.into()));
+                return Taken::Other(Err(PullError::Broken.into()));
             }
             Err(_) => {
                 intake.lose("its answer was not whole within timeout.pull").await;
-                return Pulled::Other(Err(PullError::Broken.into()));
+                return Taken::Other(Err(PullError::Broken.into()));
             }
         };
         let Ok(piece) = frame.into_data() else { continue };
-        if let Err(TooLarge { begun }) = intake.write(&piece).await {
-            intake.pass_through().await;
-            return Pulled::Other(Ok(answer(head, Body::new(Resumed::new(begun, body)))));
+        if let Err(unkept) = intake.write(&piece).await {
+            return pass_on(intake, unkept, head, body).await;
         }
     }
     if let Some(word) = intake.body().filter(|body| is_empty_queue(body)) {
         let word = Bytes::copy_from_slice(word);
         intake.discard().await;
-        return Pulled::Other(Ok(answer(head, Body::from(word))));
+        return Taken::Other(Ok(answer(head, Body::from(word))));
     }
     match intake.finish().await {
-        Ok(claim) => Pulled::Message(Box::new(claim)),
-        Err(TooLarge { begun }) => Pulled::Other(Ok(answer(head, Body::from(begun)))),
+        Ok(claim) => Taken::Message(Box::new(claim)),
+        Err(unkept) => pass_on(intake, unkept, head, body).await,
+    }
+}
+
+/// An answer that the spool cannot keep goes to its caller alone, where all of it is still at hand.
+async fn pass_on(
+    intake: Intake,
+    unkept: Unkept,
+    head: Head,
+    rest: Download,
+) -> Taken<Result<Response<Body>, ProxyError>> {
+    match unkept {
+        Unkept::TooLarge(begun) => {
+            intake.pass_through().await;
+            Taken::Other(Ok(answer(head, Body::new(Resumed::new(begun, rest)))))
+        }
+        Unkept::Gone(why) => {
+            intake.lose(why).await;
+            Taken::Other(Err(PullError::Broken.into()))
+        }
     }
 }
 
@@ -249,7 +267,7 @@ fn deliver(mut claim: Claim) -> Result<Response<Body>, ProxyError> {
     if let Some(pulled) = claim.redelivered() {
         let pulled = httpdate::fmt_http_date(pulled.time());
         let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
-        response.headers_mut().insert(REDELIVERED, pulled);
+        response.headers_mut().insert(headers::REDELIVERED, pulled);
     }
     claim.begin();
     response

@@ -24,7 +24,7 @@ pub struct Claim {
     intent: Intent,
     content: Arc<Mutex<Option<Content>>>,
     is_redelivery: bool,
-    is_begun: bool,
+    verdict: Verdict,
 }
 
 /// Where a message is.
@@ -70,7 +70,7 @@ impl Claim {
             shared: shared.clone(),
             content: Arc::new(Mutex::new(Some(content))),
             is_redelivery,
-            is_begun: false,
+            verdict: Verdict::Untouched,
         }
     }
 
@@ -104,7 +104,7 @@ impl Claim {
 
     /// From now on the caller may have some of it.
     pub fn begin(&mut self) {
-        self.is_begun = true;
+        self.verdict = Verdict::Failed;
     }
 
     /// Ready when somebody asks whether the caller is still there.
@@ -132,32 +132,34 @@ impl Claim {
     }
 
     /// The caller has it.
-    pub fn delivered(self) {
-        self.end(Verdict::Delivered);
+    pub fn delivered(mut self) {
+        self.verdict = Verdict::Delivered;
     }
+}
 
-    fn end(&self, verdict: Verdict) {
-        let Some(content) = lock(&self.content).take() else {
-            return;
-        };
+/// What was heard of it is noted.
+impl Drop for Claim {
+    fn drop(&mut self) {
         let (shared, lease, intent) = (self.shared.clone(), self.lease.clone(), self.intent.clone());
-        let is_redelivery = self.is_redelivery;
-        let metrics = self.shared.metrics.clone();
+        let (content, verdict, is_redelivery) = (self.content.clone(), self.verdict, self.is_redelivery);
         self.shared.in_background(async move {
-            let state = off_thread(move || content.end(verdict, &shared));
+            let numbers = &shared.metrics.spool;
+            let ending = shared.clone();
+            let state = off_thread(move || match lock(&content).take() {
+                Some(content) => content.end(verdict, &ending),
+                None => Ok(State::Held),
+            });
             let state = state.await.flatten();
             // Only now may the queue go on: the message is where the next pull looks for it.
             lease.end();
             let (queue, pulled) = (&intent.key, intent.pulled);
-            let numbers = &metrics.spool;
             match state {
                 Ok(State::Delivered) => {
-                    numbers.messages.dec();
                     numbers.delivered.inc();
+                    shared.changed.notify_one();
                     tracing::debug!(%queue, %pulled, is_redelivery, "a pulled message was delivered");
                 }
                 Ok(State::Aside) => {
-                    numbers.messages.dec();
                     numbers.set_aside.inc();
                     tracing::error!(
                         %queue,
@@ -190,23 +192,12 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let verdict = if self.is_begun {
-            Verdict::Failed
-        } else {
-            Verdict::Untouched
-        };
-        self.end(verdict);
-    }
-}
-
 impl Content {
     fn end(self, verdict: Verdict, shared: &Shared) -> io::Result<State> {
         match (self, verdict) {
             (Self::File(_), Verdict::Untouched) => Ok(State::Held),
             (Self::File(mut held), Verdict::Failed) => held.fail(),
-            (Self::File(mut held), Verdict::Delivered) => {
+            (Self::File(held), Verdict::Delivered) => {
                 held.delivered(!shared.keep.is_zero()).map(|()| State::Delivered)
             }
             (Self::Memory(message), Verdict::Delivered) => {

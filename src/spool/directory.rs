@@ -8,9 +8,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::file::{Draft, Held, State, lose, names, rename, sync, try_lock};
+use super::file::{Draft, Held, Name, State, deliver, lose, names, rename, sync, try_lock};
+use super::holding::Holding;
 use super::key::Key;
 use super::record::{self, Intent, RecordError, Stamp};
 
@@ -18,6 +20,8 @@ use super::record::{self, Intent, RecordError, Stamp};
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
+    /// How long a delivered message stays.
+    keep: Duration,
 }
 
 /// What a search for the oldest message finds.
@@ -60,17 +64,31 @@ pub struct Listed {
     pub path: PathBuf,
 }
 
+/// Whoever has its lock has the turn of its folder.
+const TURN: &str = "turn";
+const WRITTEN_BY_OTHERS: u32 = 0o002;
+
 impl Directory {
     /// Opens a directory, and makes it where it is not there.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, keep: Duration) -> io::Result<Self> {
         make(root)?;
-        Ok(Self::at(root))
+        if fs::metadata(root)?.mode() & WRITTEN_BY_OTHERS != 0 {
+            tracing::warn!(
+                path = %root.display(),
+                "anybody on this machine may write in the spool's directory, and so remove messages or put their                  own in place; take that away (chmod o-w), or name a directory in it, which bondgate makes for itself"
+            );
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            keep,
+        })
     }
 
-    /// A directory that is there, or not.
+    /// A directory that is there, or not, to be looked at.
     pub(super) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            keep: Duration::ZERO,
         }
     }
 
@@ -85,29 +103,29 @@ impl Directory {
             make(&folder)?;
             sync(&self.root)?;
         }
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(folder.join("turn"))?;
-        Ok(try_lock(&file)?.then_some(file))
+        turn(&folder)
     }
 
-    /// Messages and bytes that are held, of all queues.
-    pub(super) fn usage(&self) -> io::Result<(usize, u64)> {
-        let mut usage = (0, 0);
-        for folder in self.folders()? {
-            for name in names(&folder)? {
-                if name.state != State::Delivered
-                    && let Ok(about) = fs::metadata(name.in_folder(&folder))
-                {
-                    usage = (usage.0 + 1, usage.1 + about.len());
-                }
+    /// Counts what is held, of all queues.
+    pub(super) fn add_to(&self, holding: &mut Holding) -> io::Result<()> {
+        self.each(|folder, name| {
+            // What goes away meanwhile is not there.
+            if let Ok(about) = fs::metadata(name.in_folder(folder)) {
+                holding.add(name.state, name.stamp, about.len());
             }
-        }
-        Ok(usage)
+        })
+    }
+
+    /// Each message that is to be delivered: its folder's name, its stamp, and its file.
+    pub(super) fn held(&self) -> io::Result<Vec<(String, Stamp, PathBuf)>> {
+        let mut held = Vec::new();
+        self.each(|folder, name| {
+            if name.state == State::Held {
+                let path = name.in_folder(folder);
+                held.push((folder_name(folder).into_owned(), name.stamp, path));
+            }
+        })?;
+        Ok(held)
     }
 
     /// The last stamp that was given out in a queue.
@@ -131,7 +149,7 @@ impl Directory {
         incidents: &mut Vec<Incident>,
     ) -> io::Result<Oldest> {
         let folder = self.root.join(key.folder());
-        recover(&folder, incidents)?;
+        self.recover_in(&folder, incidents)?;
         for name in names(&folder)? {
             if before.is_some_and(|before| name.stamp > before) {
                 break;
@@ -156,13 +174,17 @@ impl Directory {
             if !is_still(&path, &file) {
                 continue;
             }
-            match record::read(&file, file.metadata()?.len()) {
+            let read = record::read(&file, file.metadata()?.len()).and_then(|record| {
+                let is_in_place = record.intent.key == *key && record.intent.pulled == name.stamp;
+                is_in_place.then_some(record).ok_or(RecordError::Misplaced)
+            });
+            match read {
                 Ok(record) => {
                     let folder = folder.clone();
                     return Ok(Oldest::Message(Box::new(Held {
                         folder,
                         name,
-                        file,
+                        file: Arc::new(file),
                         record,
                     })));
                 }
@@ -179,54 +201,118 @@ impl Directory {
     /// Judges the files that a kill left behind, in all queues.
     pub(super) fn recover(&self, incidents: &mut Vec<Incident>) -> io::Result<()> {
         for folder in self.folders()? {
-            recover(&folder, incidents)?;
+            // Another process that has the turn is there to judge them, and may be about to pull.
+            if let Some(_turn) = turn(&folder)? {
+                self.recover_in(&folder, incidents)?;
+            }
         }
         Ok(())
     }
 
-    /// Removes what was delivered longer ago than `keep`.
-    pub(super) fn tidy(&self, keep: Duration) -> io::Result<()> {
-        for folder in self.folders()? {
-            for name in names(&folder)? {
-                let age = SystemTime::now().duration_since(name.stamp.time());
-                if name.state == State::Delivered && age.is_ok_and(|age| age > keep) {
-                    let _ = fs::remove_file(name.in_folder(&folder));
+    /// A pull or a delivery that nobody is at work on any more was cut off by a kill.
+    fn recover_in(&self, folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
+        for name in names(folder)? {
+            if !matches!(name.state, State::Pulling | State::Sent) {
+                continue;
+            }
+            let path = name.in_folder(folder);
+            let Ok(file) = open(&path) else { continue };
+            if !try_lock(&file)? || !is_still(&path, &file) {
+                continue;
+            }
+            if name.state == State::Sent {
+                // A caller had it for seconds, and did not take that back.
+                deliver(folder, name, &file, !self.keep.is_zero())?;
+                continue;
+            }
+            match record::read(&file, file.metadata()?.len()) {
+                Ok(record) => {
+                    file.sync_all()?;
+                    rename(folder, name, 0, State::Held)?;
+                    sync(folder)?;
+                    incidents.push(Incident::Saved(record.intent));
+                }
+                Err(RecordError::Io(error)) => return Err(error),
+                Err(_) => {
+                    let intent = intent_at(&path);
+                    lose(folder, name, &file)?;
+                    incidents.push(Incident::Lost {
+                        pulled: name.stamp,
+                        intent,
+                    });
                 }
             }
         }
         Ok(())
     }
 
+    /// Removes what was delivered longer ago than it is kept, and queues in which nothing is left; when there
+    /// is something to remove next.
+    pub(super) fn tidy(&self, now: SystemTime) -> io::Result<Option<SystemTime>> {
+        let mut next: Option<SystemTime> = None;
+        for folder in self.folders()? {
+            let names = names(&folder)?;
+            for name in names.iter().filter(|name| name.state == State::Delivered) {
+                let path = name.in_folder(&folder);
+                let Ok(delivered) = fs::metadata(&path).and_then(|about| about.modified()) else {
+                    continue;
+                };
+                let due = delivered + self.keep;
+                if due <= now {
+                    fs::remove_file(path)?;
+                } else {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+            if names.is_empty()
+                && let Some(_turn) = turn(&folder)?
+            {
+                // Not while anything is there; what came meanwhile came by another turn, or stays.
+                let _ = fs::remove_file(folder.join(TURN)).and_then(|()| fs::remove_dir(&folder));
+            }
+        }
+        Ok(next)
+    }
+
     /// Everything that is there, the oldest first.
     pub(super) fn list(&self) -> io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        for folder in self.folders()? {
-            for name in names(&folder)? {
-                let path = name.in_folder(&folder);
-                // What goes away meanwhile is not there.
-                let Ok(file) = File::open(&path) else { continue };
-                let Ok(about) = file.metadata() else { continue };
-                listed.push(Listed {
-                    id: format!("{}/{}", folder_name(&folder), name.stamp.digits()),
-                    pulled: name.stamp,
-                    state: name.state,
-                    attempts: name.attempts,
-                    bytes: about.len(),
-                    is_busy: !try_lock(&file)?,
-                    intent: record::read_intent(&file),
-                    path,
-                });
-            }
-        }
+        self.each(|folder, name| {
+            let path = name.in_folder(folder);
+            // What goes away meanwhile is not there.
+            let Ok(file) = File::open(&path) else { return };
+            let Ok(about) = file.metadata() else { return };
+            listed.push(Listed {
+                id: format!("{}/{}", folder_name(folder), name.stamp.digits()),
+                pulled: name.stamp,
+                state: name.state,
+                attempts: name.attempts,
+                bytes: about.len(),
+                is_busy: !try_lock(&file).unwrap_or(true),
+                intent: record::read_intent(&file),
+                path,
+            });
+        })?;
         listed.sort_by_key(|listed| listed.pulled);
         Ok(listed)
+    }
+
+    fn each(&self, mut act: impl FnMut(&Path, Name)) -> io::Result<()> {
+        for folder in self.folders()? {
+            for name in names(&folder)? {
+                act(&folder, name);
+            }
+        }
+        Ok(())
     }
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            // A volume of its own has a lost+found, which is for nobody else to read.
+            let is_ours = entry.file_name().to_str().is_some_and(Key::is_folder);
+            if is_ours && entry.file_type()?.is_dir() {
                 folders.push(entry.path());
             }
         }
@@ -235,41 +321,23 @@ impl Directory {
     }
 }
 
-/// A pull or a delivery that nobody is at work on any more was cut off by a kill.
-fn recover(folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
-    for name in names(folder)? {
-        if !matches!(name.state, State::Pulling | State::Sent) {
-            continue;
-        }
-        let path = name.in_folder(folder);
-        let Ok(file) = open(&path) else { continue };
-        if !try_lock(&file)? || !is_still(&path, &file) {
-            continue;
-        }
-        if name.state == State::Sent {
-            // A caller had it for seconds, and did not take that back.
-            rename(folder, name, name.attempts, State::Delivered)?;
-            continue;
-        }
-        match record::read(&file, file.metadata()?.len()) {
-            Ok(record) => {
-                file.sync_all()?;
-                rename(folder, name, 0, State::Held)?;
-                sync(folder)?;
-                incidents.push(Incident::Saved(record.intent));
-            }
-            Err(RecordError::Io(error)) => return Err(error),
-            Err(_) => {
-                let intent = open(&path).ok().and_then(record::read_intent);
-                lose(folder, name, &file)?;
-                incidents.push(Incident::Lost {
-                    pulled: name.stamp,
-                    intent,
-                });
-            }
-        }
-    }
-    Ok(())
+/// The turn of a folder among processes; nothing while another has it.
+fn turn(folder: &Path) -> io::Result<Option<File>> {
+    let path = folder.join(TURN);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = match options.open(&path) {
+        // An empty folder was removed just now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let is_ours = try_lock(&file)? && is_still(&path, &file);
+    Ok(is_ours.then_some(file))
+}
+
+/// What a file says of its pull.
+pub(super) fn intent_at(path: &Path) -> Option<Intent> {
+    File::open(path).ok().and_then(record::read_intent)
 }
 
 fn folder_name(folder: &Path) -> std::borrow::Cow<'_, str> {

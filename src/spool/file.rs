@@ -1,10 +1,13 @@
 //! The file of one message: its name, which tells its state, and its lock, which tells whose it is.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::FallocateFlags;
 
@@ -43,14 +46,14 @@ pub(super) struct Name {
 pub(super) struct Draft {
     folder: PathBuf,
     name: Name,
-    file: File,
+    file: Arc<File>,
 }
 
 /// A whole message, and the lock that makes it ours.
 pub(super) struct Held {
     pub(super) folder: PathBuf,
     pub(super) name: Name,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) record: Record,
 }
 
@@ -80,27 +83,32 @@ impl State {
 }
 
 impl Name {
-    fn parse(name: &OsStr) -> Option<Self> {
-        let mut parts = name.to_str()?.split('.');
+    fn parse(text: &OsStr) -> Option<Self> {
+        let text = text.to_str()?;
+        let mut parts = text.split('.');
         let (stamp, attempts, extension) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
             return None;
         }
         let (state, _) = STATES.iter().find(|(_, known)| *known == extension)?;
-        Some(Self {
+        let name = Self {
             stamp: Stamp::parse(stamp)?,
             attempts: attempts.parse().ok()?,
             state: *state,
-        })
+        };
+        // One that we would write otherwise is not of our making.
+        (name.to_string() == text).then_some(name)
     }
 
     pub(super) fn in_folder(self, folder: &Path) -> PathBuf {
-        let Self {
-            stamp,
-            attempts,
-            state,
-        } = self;
-        folder.join(format!("{}.{attempts}.{}", stamp.digits(), state.extension()))
+        folder.join(self.to_string())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (digits, extension) = (self.stamp.digits(), self.state.extension());
+        write!(f, "{digits}.{}.{extension}", self.attempts)
     }
 }
 
@@ -121,7 +129,10 @@ impl Draft {
             .mode(0o600)
             .open(&path)?;
         let written = (|| {
-            try_lock(&file)?;
+            if !try_lock(&file)? {
+                // Whoever looks at it just now would take it for one that a kill left behind.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             let line = intent.line();
             file.write_all_at(&line, 0)?;
             match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED) {
@@ -138,23 +149,23 @@ impl Draft {
         Ok(Self {
             folder: folder.to_owned(),
             name,
-            file,
+            file: Arc::new(file),
         })
     }
 
     /// The file, to write after the intent's line.
-    pub(super) fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.clone()
     }
 
-    /// Makes a message of what was written, `length` bytes in all; when this returns, no crash loses it.
+    /// Makes a message of what was written, `length` bytes in all; when this returns, no crash loses it: one
+    /// that forgets the new name leaves a pull that is whole, which [recovery](super::directory) knows.
     pub(super) fn finish(self, length: u64, record: Record) -> Result<Held, (Self, io::Error)> {
         let finished = (|| {
             // Gives back what was reserved and not used.
             self.file.set_len(length)?;
             self.file.sync_all()?;
-            rename(&self.folder, self.name, 0, State::Held)?;
-            sync(&self.folder)
+            rename(&self.folder, self.name, 0, State::Held)
         })();
         if let Err(error) = finished {
             return Err((self, error));
@@ -178,17 +189,7 @@ impl Draft {
 
     /// The pull brought no message.
     pub(super) fn discard(&self) -> io::Result<()> {
-        match fs::remove_file(self.name.in_folder(&self.folder)) {
-            // Renamed, before what came after that failed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let name = Name {
-                    state: State::Held,
-                    ..self.name
-                };
-                fs::remove_file(name.in_folder(&self.folder))
-            }
-            removed => removed,
-        }
+        fs::remove_file(self.name.in_folder(&self.folder))
     }
 
     /// The pull may have taken a message that never came.
@@ -216,12 +217,8 @@ impl Held {
     }
 
     /// A caller has it.
-    pub(super) fn delivered(&mut self, is_kept: bool) -> io::Result<()> {
-        if is_kept {
-            self.become_(self.name.attempts, State::Delivered)
-        } else {
-            fs::remove_file(self.name.in_folder(&self.folder))
-        }
+    pub(super) fn delivered(&self, is_kept: bool) -> io::Result<()> {
+        deliver(&self.folder, self.name, &self.file, is_kept)
     }
 
     fn become_(&mut self, attempts: u32, state: State) -> io::Result<()> {
@@ -244,7 +241,11 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<Name>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(Name::parse(&entry?.file_name()));
+        let entry = entry?;
+        // A link or a pipe is none of ours, whatever it is called.
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            names.extend(Name::parse(&entry.file_name()));
+        }
     }
     names.sort_by_key(|name| (name.stamp, name.attempts));
     Ok(names)
@@ -267,6 +268,17 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Ends the file of a message that a caller has.
+pub(super) fn deliver(folder: &Path, name: Name, file: &File, is_kept: bool) -> io::Result<()> {
+    if is_kept {
+        // Its time on the disk counts from now.
+        file.set_modified(SystemTime::now())?;
+        rename(folder, name, name.attempts, State::Delivered).map(drop)
+    } else {
+        fs::remove_file(name.in_folder(folder))
     }
 }
 

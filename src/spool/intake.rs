@@ -11,16 +11,17 @@ use super::file::Draft;
 use super::memory::Share;
 use super::queue::Queue;
 use super::record::{Head, Intent};
-use super::writer::{Writer, off_thread};
+use super::writer::{Unwritten, Writer, off_thread};
 
-/// Takes one answer in. Dropped without a verdict, as at the end of a process, its intent stays on disk,
-/// and the next start reports it.
+/// Takes one answer in. Dropped without a verdict, as at the end of a process, its message is reported as
+/// perhaps lost.
 pub struct Intake {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     intent: Intent,
     head: Option<Head>,
     sink: Sink,
+    is_judged: bool,
 }
 
 enum Sink {
@@ -35,12 +36,13 @@ enum Sink {
     Nothing,
 }
 
-/// The answer is larger than the spool can hold.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is larger than the spool can hold")]
-pub struct TooLarge {
-    /// The body as far as it came.
-    pub begun: Bytes,
+/// Why an answer cannot be kept.
+#[derive(Debug)]
+pub enum Unkept {
+    /// Memory has no room for it; this is its body as far as it came.
+    TooLarge(Bytes),
+    /// A part of it is gone, or it has no end: there is nothing that could be passed on.
+    Gone(&'static str),
 }
 
 impl Intake {
@@ -55,6 +57,7 @@ impl Intake {
             intent,
             head: None,
             sink,
+            is_judged: false,
         }
     }
 
@@ -67,10 +70,13 @@ impl Intake {
     }
 
     /// Takes a piece of the body in.
-    pub async fn write(&mut self, piece: &Bytes) -> Result<(), TooLarge> {
+    pub async fn write(&mut self, piece: &Bytes) -> Result<(), Unkept> {
         let Sink::Disk(writer) = &mut self.sink else {
             return self.keep(piece);
         };
+        if writer.length() + piece.len() as u64 > self.shared.bounds.bytes {
+            return Err(Unkept::Gone("its answer is larger than spool.bytes"));
+        }
         match writer.write(piece).await {
             Ok(()) => Ok(()),
             Err(error) => self.fall_back(error).await,
@@ -89,39 +95,42 @@ impl Intake {
 
     /// The answer is whole, and a message: from when this returns, nothing loses it that leaves the disk
     /// alone. It is leased to whoever pulled it.
-    pub async fn finish(mut self) -> Result<Claim, TooLarge> {
-        let head = self.head.take().expect("an answer's head comes before its end");
-        let mut sink = std::mem::replace(&mut self.sink, Sink::Nothing);
-        if let Sink::Disk(writer) = sink {
+    pub async fn finish(&mut self) -> Result<Claim, Unkept> {
+        let head = self.head.clone().expect("an answer's head comes before its end");
+        if matches!(self.sink, Sink::Disk(_))
+            && let Sink::Disk(writer) = self.take_sink()
+        {
             match writer.finish(&self.intent, &head).await {
                 Ok(message) => return Ok(self.claim(Content::File(Box::new(message)))),
-                Err(unwritten) => {
-                    let (writer, error) = *unwritten;
-                    self.sink = Sink::Disk(writer);
+                Err(Unwritten { writer: None, .. }) => return Err(Unkept::Gone(ENDED)),
+                Err(Unwritten {
+                    writer: Some(writer),
+                    error,
+                }) => {
+                    self.sink = Sink::Disk(*writer);
                     self.fall_back(error).await?;
-                    sink = std::mem::replace(&mut self.sink, Sink::Nothing);
                 }
             }
         }
-        let Sink::Memory { body, share, draft } = sink else {
-            unreachable!("what is not on disk is in memory");
+        let Sink::Memory { body, share, draft } = self.take_sink() else {
+            return Err(Unkept::Gone(ENDED));
         };
-        let message = self
-            .shared
-            .memory
-            .insert(self.intent.clone(), head, Bytes::from(body), draft, share);
+        let body = Bytes::from(body.into_boxed_slice());
+        let memory = &self.shared.memory;
+        let message = memory.insert(self.intent.clone(), head, body, draft, share);
         Ok(self.claim(Content::Memory(message)))
     }
 
-    fn claim(self, content: Content) -> Claim {
+    fn claim(&mut self, content: Content) -> Claim {
+        self.is_judged = true;
         self.shared.metrics.spool.pulled.inc();
-        self.shared.metrics.spool.messages.inc();
         Claim::new(&self.shared, &self.queue, content, false)
     }
 
     /// The pull brought no message: it is forgotten.
-    pub async fn discard(self) {
-        if let Some(draft) = self.into_draft() {
+    pub async fn discard(mut self) {
+        self.is_judged = true;
+        if let Some(draft) = self.take_draft() {
             let removed = off_thread(move || draft.discard()).await;
             if let Err(error) = removed.flatten() {
                 tracing::warn!(%error, "the file of a pull that brought no message cannot be removed");
@@ -130,13 +139,9 @@ impl Intake {
     }
 
     /// The pull may have taken a message that never came, or not whole.
-    pub async fn lose(self, why: &str) {
-        super::tell_lost(&self.shared.metrics, self.intent.pulled, Some(&self.intent), why);
-        if let Some(draft) = self.into_draft() {
-            let noted = off_thread(move || draft.lose()).await;
-            if let Err(error) = noted.flatten() {
-                tracing::warn!(%error, "a pull that was perhaps lost cannot be noted in the spool's directory");
-            }
+    pub async fn lose(mut self, why: &str) {
+        if let Some(draft) = self.tell_lost(why) {
+            note_lost(off_thread(move || draft.lose()).await.flatten());
         }
     }
 
@@ -152,8 +157,18 @@ impl Intake {
         self.discard().await;
     }
 
-    fn into_draft(self) -> Option<Draft> {
-        match self.sink {
+    fn tell_lost(&mut self, why: &str) -> Option<Draft> {
+        self.is_judged = true;
+        super::tell_lost(&self.shared.metrics, self.intent.pulled, Some(&self.intent), why);
+        self.take_draft()
+    }
+
+    fn take_sink(&mut self) -> Sink {
+        std::mem::replace(&mut self.sink, Sink::Nothing)
+    }
+
+    fn take_draft(&mut self) -> Option<Draft> {
+        match self.take_sink() {
             Sink::Disk(writer) => Some(writer.into_draft()),
             Sink::Memory { draft, .. } => draft,
             Sink::Nothing => None,
@@ -161,28 +176,30 @@ impl Intake {
     }
 
     /// The disk takes no more: what there is of the message goes on in memory.
-    async fn fall_back(&mut self, error: io::Error) -> Result<(), TooLarge> {
+    async fn fall_back(&mut self, error: io::Error) -> Result<(), Unkept> {
         tracing::error!(
             %error,
             queue = %self.intent.key,
             "the spool's directory takes no more of a message that is being pulled: it is held in memory"
         );
-        let Sink::Disk(writer) = std::mem::replace(&mut self.sink, Sink::Nothing) else {
+        let Sink::Disk(writer) = self.take_sink() else {
             return Ok(());
         };
-        let (begun, draft) = match off_thread(move || writer.give_up()).await.flatten() {
-            Ok((begun, draft)) => (begun, Some(draft)),
-            Err(error) => {
-                // Its first part is gone: what the caller gets would not be the message.
-                tracing::error!(%error, "what was written of it cannot be read back");
-                return Err(TooLarge { begun: Bytes::new() });
-            }
+        let bound = self.shared.memory.bound();
+        let Ok((begun, draft)) = off_thread(move || writer.give_up(bound)).await else {
+            return Err(Unkept::Gone(ENDED));
         };
-        self.sink = Sink::in_memory(&self.shared, draft);
-        self.keep(&begun)
+        self.sink = Sink::in_memory(&self.shared, Some(draft));
+        match begun {
+            Ok(begun) => self.keep(&begun),
+            Err(error) => {
+                tracing::error!(%error, "what was written of it cannot be taken back");
+                Err(Unkept::Gone("neither disk nor memory took it"))
+            }
+        }
     }
 
-    fn keep(&mut self, piece: &[u8]) -> Result<(), TooLarge> {
+    fn keep(&mut self, piece: &[u8]) -> Result<(), Unkept> {
         let Sink::Memory { body, share, .. } = &mut self.sink else {
             return Ok(());
         };
@@ -190,9 +207,26 @@ impl Intake {
         if share.grow(piece.len() as u64) {
             Ok(())
         } else {
-            let begun = Bytes::from(std::mem::take(body));
-            Err(TooLarge { begun })
+            Err(Unkept::TooLarge(Bytes::from(std::mem::take(body))))
         }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        if !self.is_judged
+            && let Some(draft) = self.tell_lost(ENDED)
+        {
+            note_lost(draft.lose());
+        }
+    }
+}
+
+const ENDED: &str = "bondgate ended before its answer was written down";
+
+fn note_lost(noted: io::Result<()>) {
+    if let Err(error) = noted {
+        tracing::warn!(%error, "a pull that was perhaps lost cannot be noted in the spool's directory");
     }
 }
 

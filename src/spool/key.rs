@@ -32,6 +32,11 @@ impl Key {
                 name
             })
     }
+
+    /// Whether a name is that of some key's folder.
+    pub(super) fn is_folder(name: &str) -> bool {
+        name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
 }
 
 impl fmt::Display for Key {
@@ -60,7 +65,8 @@ mod tests {
     fn keys_that_differ_in_any_part_have_folders_of_their_own() {
         let one = key("stage.example", "id", "/pull");
         assert_eq!(one.folder(), one.clone().folder());
-        assert_eq!(one.folder().len(), 16);
+        assert!(Key::is_folder(&one.folder()));
+        assert!(!Key::is_folder("lost+found"));
         for other in [
             key("prod.example", "id", "/pull"),
             key("stage.example", "id2", "/pull"),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::file::{ATTEMPTS, Draft, State};
+use super::holding::Holding;
 use super::key::Key;
 use super::record::{Head, Intent, Stamp};
 
@@ -65,10 +66,33 @@ impl Memory {
         }
     }
 
-    /// Messages that no caller has, and the bytes that are taken.
-    pub(super) fn usage(&self) -> (usize, u64) {
+    /// Messages that no caller has.
+    pub(super) fn count(&self) -> usize {
+        self.shared().queues.values().map(VecDeque::len).sum()
+    }
+
+    /// Counts what is held.
+    pub(super) fn add_to(&self, holding: &mut Holding) {
+        for entry in self.shared().queues.values().flatten() {
+            let state = if entry.is_aside { State::Aside } else { State::Held };
+            holding.add(
+                state,
+                entry.message.intent.pulled,
+                entry.message.body.len() as u64,
+            );
+        }
+    }
+
+    /// Each message that is to be delivered.
+    pub(super) fn held(&self) -> Vec<Intent> {
         let shared = self.shared();
-        (shared.queues.values().map(VecDeque::len).sum(), shared.bytes)
+        let held = shared.queues.values().flatten().filter(|entry| !entry.is_aside);
+        held.map(|entry| entry.message.intent.clone()).collect()
+    }
+
+    /// Bytes that it may hold.
+    pub(super) fn bound(&self) -> u64 {
+        self.bound
     }
 
     /// Whether there is no room for one more.
@@ -113,17 +137,17 @@ impl Memory {
 
     /// The oldest message of a queue that nobody has.
     pub(super) fn oldest(&self, key: &Key) -> Option<Stamp> {
-        let shared = self.shared();
-        let mut free = shared.queues.get(key)?.iter().filter(|entry| entry.is_free());
-        free.next().map(|entry| entry.message.intent.pulled)
+        let mut shared = self.shared();
+        let oldest = shared.oldest(key, self.bound)?;
+        Some(oldest.message.intent.pulled)
     }
 
-    /// Leases a message that nobody has.
-    pub(super) fn lease(&self, key: &Key, stamp: Stamp) -> Option<Arc<Message>> {
+    /// Leases the oldest message of a queue that nobody has.
+    pub(super) fn lease_oldest(&self, key: &Key) -> Option<Arc<Message>> {
         let mut shared = self.shared();
-        let entry = shared.find(key, stamp).filter(|entry| entry.is_free())?;
-        entry.is_leased = true;
-        Some(entry.message.clone())
+        let oldest = shared.oldest(key, self.bound)?;
+        oldest.is_leased = true;
+        Some(oldest.message.clone())
     }
 
     /// Ends a lease: nothing was sent, or, where `is_failed`, not to its end; the state that follows.
@@ -154,17 +178,22 @@ impl Memory {
 }
 
 impl Shared {
+    /// Nobody can look at what is set aside here: where it leaves no room for others, it is offered again.
+    fn oldest(&mut self, key: &Key, bound: u64) -> Option<&mut Entry> {
+        let is_full = self.bytes >= bound;
+        let queue = self.queues.get_mut(key)?;
+        let at = queue
+            .iter()
+            .position(|entry| !entry.is_leased && !entry.is_aside)
+            .or_else(|| queue.iter().position(|entry| !entry.is_leased && is_full))?;
+        queue.get_mut(at)
+    }
+
     fn find(&mut self, key: &Key, stamp: Stamp) -> Option<&mut Entry> {
         let queue = self.queues.get_mut(key)?;
         queue
             .iter_mut()
             .find(|entry| entry.message.intent.pulled == stamp)
-    }
-}
-
-impl Entry {
-    fn is_free(&self) -> bool {
-        !self.is_leased && !self.is_aside
     }
 }
 

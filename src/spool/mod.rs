@@ -8,6 +8,7 @@
 mod claim;
 mod directory;
 mod file;
+mod holding;
 mod inspect;
 mod intake;
 mod key;
@@ -15,6 +16,8 @@ mod lease;
 mod memory;
 mod queue;
 mod record;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::HashMap;
@@ -22,9 +25,10 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use self::directory::{Directory, Incident};
@@ -36,10 +40,11 @@ use crate::telemetry::metrics::Metrics;
 pub use self::claim::{Claim, MessageBody};
 pub use self::directory::Listed;
 pub use self::file::State;
+pub use self::holding::Holding;
 pub use self::inspect::{InspectError, Inspection};
-pub use self::intake::{Intake, TooLarge};
+pub use self::intake::{Intake, Unkept};
 pub use self::key::Key;
-pub use self::queue::{Pulled, SpoolError, Taken};
+pub use self::queue::{SpoolError, Taken};
 pub use self::record::{Head, Intent, Stamp};
 
 /// The messages that were pulled and that no caller has; cheap to clone.
@@ -57,6 +62,8 @@ struct Shared {
     newest: Mutex<Option<Stamp>>,
     runtime: OnceLock<Handle>,
     tasks: TaskTracker,
+    /// Something may come of age.
+    changed: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -82,7 +89,7 @@ impl Spool {
             move |source| OpenError { path, source }
         };
         let directory = match &config.directory {
-            Some(path) => Some(Directory::open(path).map_err(unusable(path))?),
+            Some(path) => Some(Directory::open(path, config.keep).map_err(unusable(path))?),
             None => None,
         };
         let shared = Arc::new(Shared {
@@ -96,6 +103,7 @@ impl Spool {
             newest: Mutex::default(),
             runtime: OnceLock::new(),
             tasks: TaskTracker::new(),
+            changed: Notify::new(),
             metrics,
             directory,
         });
@@ -104,15 +112,9 @@ impl Spool {
             let recovered = directory.recover(&mut incidents);
             shared.tell(incidents);
             recovered
-                .and_then(|()| directory.tidy(shared.keep))
+                .and_then(|()| directory.tidy(SystemTime::now()))
                 .map_err(unusable(directory.root()))?;
-            let held = directory.list().map_err(unusable(directory.root()))?;
-            let held = held.iter().filter(|listed| listed.state == State::Held).count();
-            shared
-                .metrics
-                .spool
-                .messages
-                .set(i64::try_from(held).unwrap_or(i64::MAX));
+            let held = directory.held().map_err(unusable(directory.root()))?.len();
             if held > 0 {
                 tracing::warn!(held, "pulled messages wait in the spool for the next pull");
             }
@@ -135,33 +137,26 @@ impl Spool {
     /// Messages that are lost when the process ends: those in memory.
     #[must_use]
     pub fn undelivered(&self) -> usize {
-        self.shared.memory.usage().0
+        self.shared.memory.count()
     }
 }
 
 impl Shared {
     fn queue(&self, key: &Key) -> Arc<Queue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(key) {
+            return queue.clone();
+        }
+        // Below a path that ends in `*` callers may name any number of them.
+        queues.retain(|_, queue| Arc::strong_count(queue) > 1 || queue.is_in_use());
         queues.entry(key.clone()).or_default().clone()
     }
 
     /// Runs something to its end, whatever becomes of whoever began it; a stop waits for it.
     fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime() {
+        if let Some(runtime) = self.runtime.get() {
             runtime.spawn(self.tasks.track_future(task));
         }
-    }
-
-    /// Does something that may wait for a disk.
-    async fn off_thread<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        writer::off_thread(work).await.flatten()
-    }
-
-    fn runtime(&self) -> Option<&Handle> {
-        self.runtime.get()
     }
 
     fn tell(&self, incidents: Vec<Incident>) {

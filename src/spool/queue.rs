@@ -1,5 +1,6 @@
 //! One queue at an upstream, as this process works on it: one pull at a time, the oldest message first.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,12 @@ use tokio::time::Instant;
 use super::claim::{Claim, Content};
 use super::directory::Oldest;
 use super::file::Draft;
+use super::holding::Holding;
 use super::intake::Intake;
 use super::key::Key;
 use super::lease::Lease;
 use super::record::{Intent, Stamp};
+use super::writer::off_thread;
 use super::{Shared, Spool};
 
 /// What this process is at work on in a queue.
@@ -29,15 +32,7 @@ pub(super) struct Queue {
 pub enum Taken<T> {
     /// A message, held since an earlier pull or just pulled.
     Message(Box<Claim>),
-    /// The pull brought something else.
-    Other(T),
-}
-
-/// How a pull ended, as its own code says it.
-pub enum Pulled<T> {
-    /// With a message.
-    Message(Box<Claim>),
-    /// With something that is passed on and not kept.
+    /// The pull brought something else, which is passed on and not kept.
     Other(T),
 }
 
@@ -91,6 +86,11 @@ impl Queue {
         open.map(|lease| lease.stamp).collect()
     }
 
+    /// Whether a message of it is with a connection.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.leases().iter().any(|lease| !lease.is_over())
+    }
+
     /// Waits until every message that is with a connection is there for certain, or back.
     async fn settle(&self) {
         let leases = self.leases().clone();
@@ -108,62 +108,85 @@ impl Spool {
     /// The message for one request: the oldest that no caller has, or what a new pull brings.
     ///
     /// `may_pull` is asked when there is none. `pull` then runs to its end whatever becomes of the
-    /// caller, and says itself whether it brought a message. Cancel safe: a message that nobody waits
-    /// for any more answers the next request.
+    /// caller, and says itself whether it brought a message. Cancel safe: once it is this caller's turn, all
+    /// happens in a task of its own, and a message that nobody waits for any more answers the next request.
     pub async fn take<T, P, F>(
         &self,
         key: Key,
         method: &http::Method,
-        may_pull: impl FnOnce() -> bool,
+        may_pull: impl FnOnce() -> bool + Send + 'static,
         pull: P,
     ) -> Result<Taken<T>, SpoolError>
     where
         T: Send + 'static,
         P: FnOnce(Intake) -> F + Send + 'static,
-        F: Future<Output = Pulled<T>> + Send + 'static,
+        F: Future<Output = Taken<T>> + Send + 'static,
     {
-        let shared = &self.shared;
-        let queue = shared.queue(&key);
+        let queue = self.shared.queue(&key);
         let turn = queue.turn.clone().lock_owned().await;
-        let foreign = self.turn_among_processes(&key).await?;
-        if let Some(claim) = self.oldest(&queue, &key).await? {
-            return Ok(Taken::Message(claim));
-        }
-        if !may_pull() {
-            return Err(SpoolError::Stopping);
-        }
-        let (intent, draft) = self.begin(key, method).await?;
-        let intake = Intake::new(shared.clone(), queue.clone(), intent, draft);
+        let foreign = self.turn_among_processes(&key).await;
+        let (spool, method) = (self.clone(), method.to_string());
         let (give, given) = oneshot::channel();
-        shared.in_background(async move {
-            let pulled = pull(intake).await;
-            drop((foreign, turn));
+        self.shared.in_background(async move {
+            let taken = async {
+                let (found, _foreign) = spool.find(&queue, &key, foreign).await?;
+                if let Some(claim) = found {
+                    return Ok(Taken::Message(claim));
+                }
+                if !may_pull() {
+                    return Err(SpoolError::Stopping);
+                }
+                let (intent, draft) = spool.begin(key, method).await?;
+                let intake = Intake::new(spool.shared.clone(), queue.clone(), intent, draft);
+                if give.is_closed() {
+                    // Nothing has been sent yet, and nobody waits for it.
+                    intake.discard().await;
+                    return Err(SpoolError::Stopping);
+                }
+                Ok(pull(intake).await)
+            }
+            .await;
+            drop(turn);
             // A caller that is gone leaves the claim to be dropped, and the message to the next one.
-            let _ = give.send(pulled);
+            let _ = give.send(taken);
         });
-        match given.await {
-            Ok(Pulled::Message(claim)) => Ok(Taken::Message(claim)),
-            Ok(Pulled::Other(other)) => Ok(Taken::Other(other)),
-            Err(_) => Err(SpoolError::Broken),
-        }
+        given.await.unwrap_or(Err(SpoolError::Broken))
     }
 
     /// Waits for the turn of this queue among processes on the same directory.
-    async fn turn_among_processes(&self, key: &Key) -> Result<Option<std::fs::File>, SpoolError> {
+    async fn turn_among_processes(&self, key: &Key) -> io::Result<Option<File>> {
         let Some(directory) = &self.shared.directory else {
             return Ok(None);
         };
         loop {
             let (directory, key) = (directory.clone(), key.clone());
-            let turn = self.shared.off_thread(move || directory.turn(&key)).await;
-            if let Some(turn) = turn.map_err(SpoolError::Unusable)? {
+            let turn = off_thread(move || directory.turn(&key)).await.flatten();
+            if let Some(turn) = turn? {
                 return Ok(Some(turn));
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn oldest(&self, queue: &Arc<Queue>, key: &Key) -> Result<Option<Box<Claim>>, SpoolError> {
+    /// The oldest message that no caller has, and the turn that it was looked for in.
+    async fn find(
+        &self,
+        queue: &Arc<Queue>,
+        key: &Key,
+        turn: io::Result<Option<File>>,
+    ) -> Result<(Option<Box<Claim>>, Option<File>), SpoolError> {
+        let found = match turn {
+            Ok(turn) => self.oldest(queue, key).await.map(|found| (found, turn)),
+            Err(error) => Err(error),
+        };
+        // What memory has, since the disk would not take it, need not wait for the disk.
+        found.or_else(|error| match self.oldest_in_memory(queue, key) {
+            Some(claim) => Ok((Some(claim), None)),
+            None => Err(SpoolError::Unusable(error)),
+        })
+    }
+
+    async fn oldest(&self, queue: &Arc<Queue>, key: &Key) -> io::Result<Option<Box<Claim>>> {
         let shared = &self.shared;
         queue.settle().await;
         let began = Instant::now();
@@ -176,54 +199,45 @@ impl Spool {
                 let mut incidents = Vec::new();
                 let is_own = |stamp| own.contains(&stamp);
                 let found = directory.oldest(&key, in_memory, is_own, &mut incidents);
-                found.map(|found| (found, incidents))
+                (found, incidents)
             };
-            let (found, incidents) = shared.off_thread(search).await.map_err(SpoolError::Unusable)?;
+            let (found, incidents) = off_thread(search).await?;
             shared.tell(incidents);
-            match found {
+            match found? {
                 Oldest::Message(held) => return Ok(Some(shared.redelivery(queue, Content::File(held)))),
                 Oldest::Foreign if began.elapsed() < FOREIGN => tokio::time::sleep(LOOK).await,
                 Oldest::Foreign | Oldest::Nothing => break,
             }
         }
-        let message = in_memory.and_then(|stamp| shared.memory.lease(key, stamp));
-        Ok(message.map(|message| shared.redelivery(queue, Content::Memory(message))))
+        Ok(self.oldest_in_memory(queue, key))
+    }
+
+    fn oldest_in_memory(&self, queue: &Arc<Queue>, key: &Key) -> Option<Box<Claim>> {
+        let message = self.shared.memory.lease_oldest(key)?;
+        Some(self.shared.redelivery(queue, Content::Memory(message)))
     }
 
     /// Writes down that a pull is about to be sent, where there is room for what it may bring.
-    async fn begin(&self, key: Key, method: &http::Method) -> Result<(Intent, Option<Draft>), SpoolError> {
-        let shared = &self.shared;
-        let (messages, bytes) = shared.memory.usage();
-        let full = |messages, bytes| SpoolError::Full { messages, bytes };
-        if messages >= shared.bounds.messages || shared.memory.is_full() {
-            return Err(full(messages, bytes));
-        }
-        let mut intent = Intent {
-            pulled: shared.stamp(None),
-            key,
-            method: method.to_string(),
-        };
-        let Some(directory) = &shared.directory else {
-            return Ok((intent, None));
-        };
-        let (directory, bounds, known) = (directory.clone(), shared.bounds, shared.clone());
-        let begun = shared
-            .off_thread(move || {
-                let (messages, bytes) = directory.usage()?;
-                known
-                    .metrics
-                    .spool
-                    .bytes
-                    .set(i64::try_from(bytes).unwrap_or(i64::MAX));
-                if messages >= bounds.messages || bytes >= bounds.bytes {
-                    return Ok(Err(full(messages, bytes)));
-                }
-                intent.pulled = known.stamp(directory.last(&intent.key)?);
-                let draft = directory.begin(&intent)?;
-                Ok(Ok((intent, Some(draft))))
-            })
-            .await;
-        begun.map_err(SpoolError::Unusable)?
+    async fn begin(&self, key: Key, method: String) -> Result<(Intent, Option<Draft>), SpoolError> {
+        let shared = self.shared.clone();
+        let begun = off_thread(move || {
+            let Holding { messages, bytes, .. } = shared.holding()?;
+            let is_disk_full = shared.directory.is_some() && bytes >= shared.bounds.bytes;
+            if messages >= shared.bounds.messages || is_disk_full || shared.memory.is_full() {
+                return Ok(Err(SpoolError::Full { messages, bytes }));
+            }
+            let directory = shared.directory.as_ref();
+            let last = directory.map(|directory| directory.last(&key)).transpose()?;
+            let intent = Intent {
+                pulled: shared.stamp(last.flatten()),
+                key,
+                method,
+            };
+            let draft = directory.map(|directory| directory.begin(&intent)).transpose()?;
+            shared.changed.notify_one();
+            Ok(Ok((intent, draft)))
+        });
+        begun.await.flatten().map_err(SpoolError::Unusable)?
     }
 }
 

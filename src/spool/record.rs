@@ -60,6 +60,8 @@ pub(super) enum RecordError {
     Checksum,
     #[error("its first lines are not bondgate's")]
     Foreign,
+    #[error("its name and place are those of another message")]
+    Misplaced,
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }
@@ -93,9 +95,15 @@ impl Stamp {
         SystemTime::UNIX_EPOCH + Duration::from_micros(self.0)
     }
 
-    /// From the digits of a file's name.
+    /// The same in seconds since 1970.
+    #[allow(clippy::cast_precision_loss)] // Microseconds are exact for another 260 years.
+    pub(super) fn seconds(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
+    /// From the digits of a file's name, which last for another 260 years.
     pub(super) fn parse(digits: &str) -> Option<Self> {
-        digits.parse().ok().map(Self)
+        (digits.len() == 16).then(|| digits.parse().ok().map(Self))?
     }
 
     /// The digits of a file's name.
@@ -358,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_later_than_the_last_one_even_when_the_clock_is_not() {
-        let far = Stamp(u64::MAX / 2);
+        let far = Stamp(9_000_000_000_000_000);
         assert_eq!(Stamp::now(Some(far)), Stamp(far.0 + 1));
         assert!(Stamp::now(None) > Stamp(1_700_000_000_000_000));
         assert_eq!(Stamp::parse(&far.digits()), Some(far));

@@ -22,8 +22,12 @@ pub(super) struct Writer {
     pending: Vec<u8>,
 }
 
-/// A message that a disk would not take, and what is needed to hold it elsewhere.
-pub(super) type Unwritten = Box<(Writer, io::Error)>;
+/// Why a disk has not taken a message, and, but for the end of the process, what is needed to hold it
+/// elsewhere.
+pub(super) struct Unwritten {
+    pub(super) writer: Option<Box<Writer>>,
+    pub(super) error: io::Error,
+}
 
 impl Writer {
     pub(super) fn new(draft: Draft, intent: &Intent) -> Self {
@@ -53,7 +57,7 @@ impl Writer {
         if (self.pending.len() as u64) < SMALL {
             return Ok(());
         }
-        let (file, at) = (self.draft.file()?, self.written);
+        let (file, at) = (self.draft.file(), self.written);
         let pending = std::mem::take(&mut self.pending);
         let (written, pending) = off_thread(move || (file.write_all_at(&pending, at), pending)).await?;
         self.pending = pending;
@@ -62,6 +66,11 @@ impl Writer {
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
+    }
+
+    /// How much there is of it.
+    pub(super) fn length(&self) -> u64 {
+        self.written + self.pending.len() as u64
     }
 
     /// The body, where all of it is still here.
@@ -73,7 +82,7 @@ impl Writer {
     /// Makes a message of it, which no crash loses from when this returns.
     pub(super) async fn finish(mut self, intent: &Intent, head: &Head) -> Result<Held, Unwritten> {
         let body = self.body().map(Bytes::copy_from_slice);
-        let end = self.written + self.pending.len() as u64;
+        let end = self.length();
         let record = Record {
             intent: intent.clone(),
             head: head.clone(),
@@ -85,33 +94,47 @@ impl Writer {
             let mut digest = self.digest.clone();
             digest.update(&self.pending);
             let trailer = record::trailer(digest);
-            let written = self.draft.file().and_then(|file| {
-                file.write_all_at(&self.pending, self.written)?;
-                file.write_all_at(&trailer, end)
-            });
-            if let Err(error) = written {
-                return Err(Box::new((self, error)));
+            let file = self.draft.file();
+            let written = file.write_all_at(&self.pending, self.written);
+            if let Err(error) = written.and_then(|()| file.write_all_at(&trailer, end)) {
+                return Err((Box::new(self), error));
             }
             match self.draft.finish(end + trailer.len() as u64, record) {
                 Ok(message) => Ok(message),
                 Err((draft, error)) => {
                     self.draft = draft;
-                    Err(Box::new((self, error)))
+                    Err((Box::new(self), error))
                 }
             }
         });
-        finished.await.expect("writing a file does not panic")
+        match finished.await {
+            Ok(finished) => finished.map_err(|(writer, error)| Unwritten {
+                writer: Some(writer),
+                error,
+            }),
+            Err(error) => Err(Unwritten { writer: None, error }),
+        }
     }
 
-    /// Gives the file up: the body so far, and a draft that holds no more than its intent.
-    pub(super) fn give_up(self) -> io::Result<(Vec<u8>, Draft)> {
+    /// Gives the file up: the body so far, where it is not over a bound, and a draft that holds no more than
+    /// its intent.
+    pub(super) fn give_up(self, bound: u64) -> (io::Result<Vec<u8>>, Draft) {
+        let body = self.read_back(bound);
+        // Where this fails too, the file tells of a message that is elsewhere as well.
+        let _ = self.draft.shrink(self.intent_length);
+        (body, self.draft)
+    }
+
+    fn read_back(&self, bound: u64) -> io::Result<Vec<u8>> {
         let in_file = self.written.saturating_sub(self.offset);
+        if in_file > bound {
+            return Err(io::Error::other("it is larger than spool.memory"));
+        }
         let mut body = vec![0; usize::try_from(in_file).map_err(io::Error::other)?];
-        self.draft.file()?.read_exact_at(&mut body, self.offset)?;
+        self.draft.file().read_exact_at(&mut body, self.offset)?;
         let from = usize::try_from(self.offset.saturating_sub(self.written)).map_err(io::Error::other)?;
         body.extend_from_slice(self.pending.get(from..).unwrap_or_default());
-        self.draft.shrink(self.intent_length)?;
-        Ok((body, self.draft))
+        Ok(body)
     }
 
     pub(super) fn into_draft(self) -> Draft {

@@ -1,5 +1,7 @@
 //! The spool's numbers.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -23,10 +25,12 @@ pub struct SpoolMetrics {
     pub corrupt: Counter,
     /// Messages too large to be kept, which went to their caller alone.
     pub passed_through: Counter,
-    /// Messages that no caller has.
+    /// Messages that no caller has for certain.
     pub messages: Gauge,
-    /// The size of what is on disk, when something was pulled last.
+    /// Their size.
     pub bytes: Gauge,
+    /// When the oldest of them was pulled, in seconds since 1970; 0 where there is none.
+    pub oldest: Gauge<f64, AtomicU64>,
 }
 
 impl SpoolMetrics {
@@ -83,10 +87,11 @@ impl SpoolMetrics {
             "Messages that no caller has yet",
             numbers.messages.clone(),
         );
+        registry.register("spool_bytes", "Their size", numbers.bytes.clone());
         registry.register(
-            "spool_bytes",
-            "Size of the spool's directory at the last pull",
-            numbers.bytes.clone(),
+            "spool_oldest_timestamp_seconds",
+            "When the oldest of them was pulled, seconds since 1970; 0 where there is none",
+            numbers.oldest.clone(),
         );
         numbers
     }
