@@ -17,6 +17,7 @@ use http::{HeaderValue, StatusCode, Uri};
 
 use crate::config;
 use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
+use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::readiness::Readiness;
@@ -45,14 +46,21 @@ impl Settings {
 struct Admin {
     settings: Arc<ArcSwap<Settings>>,
     readiness: Readiness,
+    spool: Spool,
     metrics: Arc<Metrics>,
 }
 
 /// The admin listener's router.
-pub fn router(settings: Arc<ArcSwap<Settings>>, readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+pub fn router(
+    settings: Arc<ArcSwap<Settings>>,
+    readiness: Readiness,
+    spool: Spool,
+    metrics: Arc<Metrics>,
+) -> Router {
     let state = Arc::new(Admin {
         settings,
         readiness,
+        spool,
         metrics,
     });
     let judged = Router::new()
@@ -137,11 +145,18 @@ async fn ready(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
 async fn document(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "application/json")],
-        status::document(&admin.settings.load().facts, &admin.readiness),
+        status::document(
+            &admin.settings.load_full().facts,
+            &admin.readiness,
+            admin.spool.holding().await,
+        ),
     )
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    if let Err(error) = admin.spool.holding().await {
+        tracing::warn!(%error, "the spool's directory cannot be read: its numbers are those of before");
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], admin.metrics.encode())
 }

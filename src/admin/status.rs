@@ -1,11 +1,13 @@
 //! The state of things as JSON, for people and scripts. It names places and kinds, never a secret.
 
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use super::readiness::Readiness;
 use crate::server::Phase;
+use crate::spool::Holding;
 use crate::token::TokenReader;
 
 /// What does not change while a configuration is in force.
@@ -30,6 +32,15 @@ struct Status<'a> {
     ready: bool,
     listeners: Vec<Listener<'a>>,
     upstreams: Vec<Upstream<'a>>,
+    spool: Spool,
+}
+
+/// What is held of pulled messages, or why that cannot be told.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Spool {
+    Holding(Holding),
+    Unknown { error: String },
 }
 
 #[derive(Serialize)]
@@ -63,7 +74,7 @@ struct LastError {
 }
 
 /// The status document.
-pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
+pub(super) fn document(facts: &Facts, readiness: &Readiness, holding: io::Result<Holding>) -> String {
     let url = |name: &str| {
         facts
             .upstreams
@@ -94,6 +105,12 @@ pub(super) fn document(facts: &Facts, readiness: &Readiness) -> String {
                 token: token(tokens),
             })
             .collect(),
+        spool: match holding {
+            Ok(holding) => Spool::Holding(holding),
+            Err(error) => Spool::Unknown {
+                error: error.to_string(),
+            },
+        },
     };
     serde_json::to_string_pretty(&status).unwrap_or_default()
 }

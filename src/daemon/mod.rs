@@ -289,6 +289,7 @@ impl Daemon {
         let admin_app = admin::router(
             self.in_force.admin.settings.clone(),
             self.readiness.clone(),
+            self.spool.clone(),
             self.shared.metrics.clone(),
         );
         let admin_shared = Shared {
@@ -307,6 +308,11 @@ impl Daemon {
                 tracing::error!(%error, "the admin listener failed");
             }
             "admin listener"
+        });
+        let watched = self.spool.clone();
+        parts.spawn(async move {
+            watched.watch().await;
+            "spool's watch"
         });
 
         let mut pulses = Pulses::default();

@@ -204,3 +204,60 @@ async fn files_of_messages_are_for_their_owner_alone() {
     assert_eq!(mode(file.parent().unwrap()), 0o700);
     assert_eq!(mode(&spool), 0o700);
 }
+
+#[tokio::test]
+async fn what_is_held_is_told_on_the_admin_listener() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    assert_eq!(metric(&daemon, "bondgate_spool_messages").await, 0);
+    cisco.put_raw_message("demo", message(1));
+    abandon(&cisco, &mut daemon, 1).await;
+    daemon.logged("had left").await;
+    let held = daemon.status().await["spool"].take();
+    assert_eq!(held["messages"], 1, "{held}");
+    assert!(held["bytes"].as_u64().unwrap() > 0, "{held}");
+    assert!(held["oldest"].as_str().unwrap().ends_with('Z'), "{held}");
+    assert_eq!(metric(&daemon, "bondgate_spool_messages").await, 1);
+    let metrics = daemon.ask("/metrics").await;
+    let oldest = "\nbondgate_spool_oldest_timestamp_seconds 1";
+    assert!(metrics.body().contains(oldest), "{metrics:?}");
+    pull(&daemon).await;
+    daemon.logged("a pulled message was delivered").await;
+    assert_eq!(daemon.status().await["spool"]["messages"], 0);
+}
+
+#[tokio::test]
+async fn a_directory_in_which_anybody_may_write_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cisco = simulator(Options::default()).await;
+    let setup = on_disk(&cisco);
+    let spool = setup.directory.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    std::fs::set_permissions(&spool, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mut daemon = setup.start().await;
+    daemon
+        .logged("anybody on this machine may write in the spool's directory")
+        .await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_delivered_is_removed_when_its_time_is_over() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco)
+        .environment("BONDGATE__SPOOL__KEEP", "2s")
+        .start()
+        .await;
+    cisco.put_raw_message("demo", message(1));
+    pull(&daemon).await;
+    daemon.logged("a pulled message was delivered").await;
+    let spool = spool_of(&daemon);
+    assert_eq!(files(&spool, "done").len(), 1);
+    let removed = async {
+        while !files(&spool, "done").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, removed)
+        .await
+        .unwrap();
+}
