@@ -257,7 +257,9 @@ impl Directory {
                 let Ok(delivered) = fs::metadata(&path).and_then(|about| about.modified()) else {
                     continue;
                 };
-                let due = delivered + self.keep;
+                let Some(due) = delivered.checked_add(self.keep) else {
+                    continue;
+                };
                 if due <= now {
                     fs::remove_file(path)?;
                 } else {

@@ -34,6 +34,8 @@ pub struct Holding {
 const ALARM: Duration = Duration::from_secs(3600);
 /// The least time between two looks.
 const REST: Duration = Duration::from_secs(1);
+/// The most, where something is kept: further than that a clock may be set.
+const DAY: Duration = Duration::from_secs(86_400);
 /// The least time between two looks for messages that wait for too long: what comes of age meanwhile is told
 /// together.
 const GATHER: Duration = Duration::from_secs(60);
@@ -191,7 +193,7 @@ impl Shared {
         }
         *told = still;
         let until = |due: SystemTime| due.duration_since(now).unwrap_or_default();
-        let removal = removal.map(|due| until(due).max(REST));
+        let removal = removal.map(|due| until(due).clamp(REST, DAY));
         let alarm = alarm.map(|due| until(due).max(GATHER));
         Ok(Look {
             next: removal.into_iter().chain(alarm).min(),

@@ -189,6 +189,10 @@ impl<S: Wire> Gate<S> {
                 }
             }
             self.handed.poll(cx, &self.stream);
+            if self.is_eof && !self.stream.is_reset() {
+                // Both sides are closed: that the caller's system has all of it is the last to be heard.
+                self.handed.sign(&self.stream);
+            }
             if self.handed.is_empty() {
                 Poll::Ready(())
             } else {

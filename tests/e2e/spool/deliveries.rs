@@ -309,12 +309,13 @@ async fn a_message_never_answers_the_pull_of_another_client() {
 }
 
 #[tokio::test]
-async fn a_half_closed_caller_gets_its_message() {
+async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does() {
     let cisco = simulator(Options::default()).await;
-    let daemon = on_disk(&cisco).start().await;
+    let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
     let mut caller = Caller::to(daemon.address()).await;
     caller.say(request("GET")).await;
     caller.finish().await;
     assert_eq!(caller.message().await.text(), message(1));
+    daemon.logged("a pulled message was delivered").await;
 }
