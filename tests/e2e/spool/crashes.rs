@@ -77,6 +77,34 @@ async fn a_message_is_awaited_and_written_down_while_the_daemon_stops() {
 }
 
 #[tokio::test]
+async fn a_pull_that_a_stop_cuts_off_is_reported_with_a_directory_and_without() {
+    for is_on_disk in [true, false] {
+        let cisco = simulator(Options::default()).await;
+        let setup = if is_on_disk {
+            on_disk(&cisco)
+        } else {
+            Setup::at(&cisco)
+        };
+        let mut daemon = setup
+            .environment("BONDGATE__SERVER__DRAIN", "1s")
+            .environment("BONDGATE__SERVER__LAME_DUCK", "0s")
+            .start()
+            .await;
+        cisco.put_raw_message("demo", message(1));
+        cisco.script(Fault::on(On::Pull, Kind::Hang).after_effect());
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say(request("GET")).await;
+        seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
+        daemon.signal("TERM");
+        caller.message().await.is_ours(504, "bondgate is stopping");
+        assert_eq!(daemon.ended().await.code(), Some(1));
+        daemon.logged("a message may be lost: it was asked for").await;
+        let spool = daemon.directory.path().join("spool");
+        assert_eq!(files(&spool, "lost").len(), usize::from(is_on_disk));
+    }
+}
+
+#[tokio::test]
 async fn two_daemons_on_one_directory_never_give_one_message_twice_nor_pull_at_once() {
     let cisco = simulator(Options::default()).await;
     let one = on_disk(&cisco).start().await;
