@@ -26,8 +26,11 @@ const AFTER: &str = "Start here:
 Configured by the environment alone:
   BONDGATE_PRESET=smart-bonding-stage BONDGATE_CLIENT_ID=… BONDGATE_CLIENT_SECRET_FILE=/path bondgate
 
-Exit codes: 0 done or drained, 1 runtime failure, a forced stop or messages lost with the memory, 2 usage,
-3 configuration";
+Exit codes:
+  0  done or drained
+  1  runtime failure, a forced stop, or messages lost that only memory held
+  2  usage
+  3  configuration";
 
 #[derive(Parser)]
 #[command(name = "bondgate", version, about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]

@@ -152,16 +152,16 @@ impl AccessPolicy {
         if let Some(key) = caller::find_key(keys, headers) {
             return Ok(Some(key.name().to_owned()));
         }
-        let shown = if caller::shows_key(headers) {
-            "what was sent is none of this listener's keys; it wants"
+        let begun = if caller::shows_key(headers) {
+            "what was sent is none of this listener's keys; it"
         } else {
-            "this listener wants"
+            "this listener"
         };
         Err(Answer::new(
             StatusCode::UNAUTHORIZED,
             "http_request_denied",
             format!(
-                "{shown} a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key"
+                "{begun} wants a caller's name and key by HTTP Basic (curl -u NAME:KEY), or the key as X-Bondgate-Key"
             ),
         ))
     }
