@@ -7,11 +7,13 @@ mod difference;
 mod in_force;
 mod judge;
 mod reload;
+mod stop;
 mod upstream;
+mod workers;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -21,13 +23,15 @@ use self::bound::{judge_exposure, judge_loop};
 use self::contents::Contents;
 use self::in_force::{AdminPlace, InForce, Place};
 use self::reload::Reloader;
+use self::stop::drain;
 use self::upstream::{Engine, Upstream};
+use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
 use crate::config::{Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{InFlight, ProxyConfigError, ReplayBudget, Service};
 use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
-use crate::supervisor::{Pulse, Pulses, Supervisor};
+use crate::supervisor::{Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::Clock;
@@ -151,9 +155,6 @@ pub trait Signals {
     /// Resolves at the next signal. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Signal> + Send;
 }
-
-/// How long own answers at the deadline may take to be written.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Binds every listener and judges what the configuration names; tokens live by `clock`.
@@ -393,96 +394,7 @@ fn facts(upstreams: &[Upstream], places: &[Place], started: SystemTime, configur
     }
 }
 
-/// Says that the daemon lives, from the control thread, for as long as every worker gives a sign of it.
-async fn watchdog(supervisor: Arc<Supervisor>, mut pulses: Pulses, every: Duration) -> &'static str {
-    loop {
-        tokio::time::sleep(every).await;
-        if pulses.are_all_there() {
-            supervisor.alive();
-        } else {
-            tracing::error!("a worker stands still, and the watchdog is not told that all is well");
-        }
-    }
-}
-
-type Workers = JoinSet<()>;
-
-fn start_workers(
-    in_force: &InForce,
-    listeners: &[Listener],
-    shared: &Shared,
-    mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
-) -> std::io::Result<Workers> {
-    let cores = || {
-        std::thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(4)
-    };
-    let count = match in_force.config.server.workers {
-        0 => cores(),
-        count => count,
-    };
-    let mut workers = JoinSet::new();
-    for number in 0..count {
-        let pulse = pulse();
-        let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
-        let make_app: server::MakeApp = Box::new(move || {
-            if let Some((pulse, every)) = pulse {
-                tokio::spawn(pulse.beat(every));
-            }
-            proxies
-                .iter()
-                .map(|proxy| proxy.router().map_err(std::io::Error::other))
-                .collect()
-        });
-        let thread = server::start(number, listeners, make_app, shared.clone())?;
-        workers.spawn_blocking(move || match thread.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
-            Err(_) => tracing::error!("a worker ran into a bug in bondgate; please report it"),
-        });
-    }
-    Ok(workers)
-}
-
-/// A stop has begun: there is nothing to reload any more.
-async fn stop_asked(signals: &mut impl Signals) {
-    while signals.next().await != Signal::Stop {}
-}
-
 fn failed(part: &str) -> Outcome {
     tracing::error!("the {part} ended, which it never should; stopping");
     Outcome::Failed
-}
-
-/// Callers are told, then nothing new is accepted, then what is left gets its answer.
-async fn drain(
-    config: &Config,
-    stop: &watch::Sender<Phase>,
-    workers: &mut Workers,
-    spool: &Spool,
-    signals: &mut impl Signals,
-) -> Outcome {
-    let (drain, lame_duck) = (config.server.drain, config.server.lame_duck);
-    tracing::info!(
-        drain_s = drain.as_secs(),
-        "stopping; a second signal stops at once"
-    );
-    stop.send_replace(Phase::LameDuck);
-    let finished = async {
-        tokio::time::sleep(lame_duck).await;
-        stop.send_replace(Phase::Draining);
-        while workers.join_next().await.is_some() {}
-        spool.settled().await;
-    };
-    let is_drained = tokio::select! {
-        done = tokio::time::timeout(drain, finished) => done.is_ok(),
-        () = stop_asked(signals) => false,
-    };
-    if is_drained {
-        return Outcome::Drained;
-    }
-    stop.send_replace(Phase::Deadline);
-    let _ = tokio::time::timeout(LAST_WORDS, async { while workers.join_next().await.is_some() {} }).await;
-    Outcome::Forced
 }

@@ -1,0 +1,63 @@
+//! The workers: started at the start, and watched for as long as they run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::in_force::InForce;
+use crate::server::{self, Listener, Shared};
+use crate::supervisor::{Pulse, Pulses, Supervisor};
+
+/// The workers' threads, each ended when its thread has.
+pub(super) type Workers = JoinSet<()>;
+
+/// Starts as many as the configuration says, each with the listeners' sockets and a router of its own for each.
+pub(super) fn start_workers(
+    in_force: &InForce,
+    listeners: &[Listener],
+    shared: &Shared,
+    mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
+) -> std::io::Result<Workers> {
+    let count = match in_force.config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+        count => count,
+    };
+    let mut workers = JoinSet::new();
+    for number in 0..count {
+        let pulse = pulse();
+        let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
+        let make_app: server::MakeApp = Box::new(move || {
+            if let Some((pulse, every)) = pulse {
+                tokio::spawn(pulse.beat(every));
+            }
+            proxies
+                .iter()
+                .map(|proxy| proxy.router().map_err(std::io::Error::other))
+                .collect()
+        });
+        let thread = server::start(number, listeners, make_app, shared.clone())?;
+        workers.spawn_blocking(move || match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
+            Err(_) => tracing::error!("a worker ran into a bug in bondgate; please report it"),
+        });
+    }
+    Ok(workers)
+}
+
+/// Says that the daemon lives, from the control thread, for as long as every worker gives a sign of it.
+pub(super) async fn watchdog(
+    supervisor: Arc<Supervisor>,
+    mut pulses: Pulses,
+    every: Duration,
+) -> &'static str {
+    loop {
+        tokio::time::sleep(every).await;
+        if pulses.are_all_there() {
+            supervisor.alive();
+        } else {
+            tracing::error!("a worker stands still, and the watchdog is not told that all is well");
+        }
+    }
+}
