@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, Request, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
 
 use super::caller::{self, Caller};
 use super::headers;
@@ -103,9 +104,10 @@ impl AccessPolicy {
         }
         let user = peer.and_then(|peer| peer.user);
         if !self.users.is_empty() && !user.is_some_and(|user| self.users.contains(&user)) {
-            return Err(forbidden(
-                "the caller's user id is none of the listener's users; add it there if it should be",
-            ));
+            let id = user.map_or_else(String::new, |user| format!(" ({user})"));
+            return Err(forbidden(format!(
+                "the caller's user id{id} is none of the listener's users; add it there if it should be"
+            )));
         }
         Ok(())
     }
@@ -113,7 +115,10 @@ impl AccessPolicy {
     fn judge_page<B>(&self, request: &Request<B>) -> Result<(), Answer> {
         let headers = request.headers();
         if !self.hosts.allow(request.uri(), headers) {
-            let detail = "the request's Host is not one of this listener's names; add it to the listener's hosts if it should be";
+            let detail = format!(
+                "the request's Host{} is not one of this listener's names; add it to the listener's hosts if it should be",
+                self.misnamed(request)
+            );
             return Err(Answer::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 "http_request_denied",
@@ -144,6 +149,21 @@ impl AccessPolicy {
                 "this listener wants the header field {name}, with any value; let the caller send it"
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// The name that a request calls us by and that is not ours, in brackets, where it is one and short.
+    fn misnamed<B>(&self, request: &Request<B>) -> String {
+        let headers = request.headers();
+        let name = if self.hosts.allow(&Uri::default(), headers) {
+            request.uri().authority().cloned()
+        } else {
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            host.and_then(|host| host.parse::<Authority>().ok())
+        };
+        match name {
+            Some(name) if name.host().len() <= 100 => format!(" ({})", name.host()),
+            _ => String::new(),
         }
     }
 

@@ -294,7 +294,7 @@ async fn open(
             }
             Err(error) if is_gone(&error) => Err(Unopened::Gone),
             Err(error) => {
-                tracing::info!(address = %from, "refused at the door: the TLS handshake failed: {error}");
+                tracing::info!(address = %from, "refused at the door: the TLS handshake failed: {error}{}", mend(&error));
                 Err(Unopened::Refused)
             }
         }
@@ -310,6 +310,22 @@ fn is_gone(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     )
+}
+
+/// What somebody could do about a handshake that failed, where that is known.
+fn mend(error: &io::Error) -> &'static str {
+    use rustls::{AlertDescription, Error};
+
+    match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown,
+        )) => " (the caller does not trust this listener's certificate)",
+        Some(Error::NoCertificatesPresented) => " (the caller needs a certificate from tls.client_ca_file)",
+        Some(Error::InvalidCertificate(_)) => " (the caller's certificate is none from tls.client_ca_file)",
+        _ => "",
+    }
 }
 
 fn plain_http() -> Answer {

@@ -55,7 +55,11 @@ async fn a_host_that_is_not_ours_gets_421() {
         let answer = pull(&daemon, &[("Host", host)]).await;
         assert!(matches!(answer.status(), 400 | 421), "{host}: {answer:?}");
         if host == "evil.example" {
-            assert_refused(&answer, 421, "hosts");
+            assert_refused(
+                &answer,
+                421,
+                "Host (evil.example) is not one of this listener's names; add it",
+            );
         }
     }
     assert!(relayed(&cisco).is_empty());

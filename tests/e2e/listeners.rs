@@ -276,12 +276,15 @@ async fn who_speaks_plain_http_to_a_tls_listener_is_told_so() {
 #[tokio::test]
 async fn with_client_ca_file_only_callers_with_a_certificate_get_in() {
     let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
-    let daemon = certificates.daemon(&cisco, true).await;
+    let mut daemon = certificates.daemon(&cisco, true).await;
 
     let (_, answer) = certificates.pulled(&daemon, &[], true).await.unwrap();
     assert_eq!(answer.status(), 200);
 
     assert!(certificates.pulled(&daemon, &[], false).await.is_err());
+    daemon
+        .logged("the caller needs a certificate from tls.client_ca_file")
+        .await;
     let strangers = Certificates {
         client: Certificates::new().client,
         ..certificates
