@@ -1,5 +1,8 @@
 //! What has to hold of upstreams and listeners together, once each has been read for itself.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::address::ListenAddress;
 use super::listener::{Admin, Listener};
 use super::outbound::OutboundProxy;
 use super::section::{Report, Section};
@@ -98,17 +101,43 @@ fn judge_health(section: &Section<'_>, upstreams: &[Upstream], listeners: &[List
 fn judge_addresses(section: &Section<'_>, listeners: &[Listener], admin: &Admin) {
     let mut seen = vec![&admin.address];
     for (at, listener) in listeners.iter().enumerate() {
-        if seen.contains(&&listener.address) && !listener.address.is_any_port() {
+        if let Some(other) = seen.iter().find(|other| collide(other, &listener.address)) {
+            let address = &listener.address;
+            let what = if address == *other {
+                format!("{address} is listened on twice")
+            } else {
+                format!("{address} and {other} have an address and port in common")
+            };
             section.fault(
                 &format!("listener[{at}].address"),
-                format!(
-                    "{} is listened on twice; give each listener (and [admin]) its own",
-                    listener.address
-                ),
+                format!("{what}; give each listener (and [admin]) its own"),
             );
         }
         seen.push(&listener.address);
     }
+}
+
+/// Whether two addresses cannot both be listened on: `localhost` and an unspecified address take others in.
+fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let sockets = |address: &ListenAddress| match address {
+        ListenAddress::Localhost(port) => vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, *port)),
+        ],
+        ListenAddress::Socket(socket) => vec![*socket],
+        ListenAddress::Unix(_) | ListenAddress::Systemd(_) => Vec::new(),
+    };
+    // `[::]` takes IPv4 callers too.
+    let takes_in = |one: IpAddr, other: IpAddr| {
+        one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    };
+    let share = |one: &SocketAddr, other: &SocketAddr| {
+        let (ip, of) = (one.ip(), other.ip());
+        one.port() == other.port() && one.port() != 0 && (takes_in(ip, of) || takes_in(of, ip))
+    };
+    let others = sockets(other);
+    let meet = |one: &SocketAddr| others.iter().any(|other| share(one, other));
+    (one == other && !one.is_any_port()) || sockets(one).iter().any(meet)
 }
 
 /// What goes out must not come in again.
@@ -156,6 +185,41 @@ mod tests {
             "address = \"10.0.0.1:8080\"\nkeys = { file = \"/k\" }",
         ] {
             assert!(!warned(listener), "{listener}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_that_meet_are_told_before_they_are_bound() {
+        let faults = |one: &str, other: &str| {
+            let listener = |address: &str| {
+                format!(
+                    "[[listener]]\naddress = \"{address}\"\nrequire_header = \"X-B\"\nallow = [\"10.0.0.0/8\"]\n"
+                )
+            };
+            let text = format!("{LEAST}{}{}", listener(one), listener(other));
+            read(&text).map_or_else(|error| error.to_string(), |_| String::new())
+        };
+        for (one, other) in [
+            ("localhost:8080", "localhost:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("[::1]:8080", "localhost:8080"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("10.0.0.1:8080", "[::]:8080"),
+            ("localhost:9180", "127.0.0.1:8080"),
+        ] {
+            let told = faults(one, other);
+            assert!(
+                told.contains("give each listener (and [admin]) its own"),
+                "{one} {other}: {told}"
+            );
+        }
+        for (one, other) in [
+            ("localhost:8080", "localhost:8081"),
+            ("127.0.0.1:8080", "[::1]:8080"),
+            ("0.0.0.0:8080", "[::1]:8080"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+        ] {
+            assert_eq!(faults(one, other), "", "{one} {other}");
         }
     }
 
