@@ -18,7 +18,7 @@
 //! | [`admin`] | health, readiness, status, metrics |
 //! | [`process`] | what the process gives up and takes before it does anything |
 //! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
-//! | [`supervisor`] | what systemd is told: ready, stopping, alive |
+//! | [`supervisor`] | what systemd is told: ready, reloading, stopping, alive |
 //! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, reloads, stops in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |

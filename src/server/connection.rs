@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -54,27 +54,22 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
     if limits.fields > 100 {
         builder.max_headers(limits.fields);
     }
+    // Looked at before the gate and before hyper, so that they know of a stop when they are polled.
+    let mut stopping = pin!(follow(stop.clone(), exchange.clone()));
     loop {
         let next = tokio::select! {
             biased;
+            never = &mut stopping => match never {},
             next = gate.next() => next,
-            () = stop.reached(Phase::Draining) => Next::End,
         };
         if next == Next::End {
             break;
         }
         let mut connection = builder.serve_connection(TokioIo::new(gate), service);
-        let mut draining = Box::pin(stop.clone().into_reached(Phase::Draining));
-        let mut is_told = false;
         let mut left_over = LeftOver::new(limits.stall);
         let result = std::future::poll_fn(|cx| {
-            // Polled before it is told to end: the head at the gate is in before that.
+            let _ = stopping.as_mut().poll(cx);
             let polled = connection.poll_without_shutdown(cx);
-            if polled.is_pending() && !is_told && draining.as_mut().poll(cx).is_ready() {
-                is_told = true;
-                Pin::new(&mut connection).graceful_shutdown();
-                return connection.poll_without_shutdown(cx).map(Some);
-            }
             if polled.is_pending() && left_over.poll(&exchange, cx).is_ready() {
                 return Poll::Ready(None);
             }
@@ -129,6 +124,15 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
         tokio::time::sleep(LAST_WORD).await;
     };
     gate.close(hurry).await;
+}
+
+/// Tells the gate how far a stop has come. hyper is not told: it would drop the head that the gate has.
+async fn follow(mut stop: Stopping, exchange: Arc<Exchange>) -> Infallible {
+    stop.reached(Phase::Draining).await;
+    exchange.drain();
+    stop.reached(Phase::Deadline).await;
+    exchange.end();
+    std::future::pending().await
 }
 
 /// How long a drain waits for a caller's sign that it has its answer.

@@ -84,7 +84,8 @@ impl UnixAccess {
     }
 }
 
-const BACKLOG: i32 = 4096;
+/// How many connections wait to be accepted.
+pub(super) const BACKLOG: i32 = 4096;
 
 impl Listener {
     /// Binds; `localhost` takes 127.0.0.1, and ::1 where the machine has it.
@@ -173,6 +174,11 @@ impl Listener {
         self.sockets
             .iter()
             .any(|socket| matches!(socket, Listening::Unix(_)))
+    }
+
+    /// Whether the sockets outlive the process, so that what waits at them is served by the next one.
+    pub(super) fn is_inherited(&self) -> bool {
+        matches!(self.address, ListenAddress::Systemd(_))
     }
 
     /// The TLS settings, where it speaks TLS.

@@ -37,7 +37,8 @@ pub enum Phase {
     Serving,
     /// Callers are told to go elsewhere, and still served.
     LameDuck,
-    /// No new connections; idle ones close, others finish.
+    /// No new connections; idle ones close, others finish. One that was answered within the last second, or
+    /// has not been heard yet, does not idle.
     Draining,
     /// Whatever has no answer yet gets one now.
     Deadline,
@@ -65,9 +66,5 @@ impl Stopping {
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the sender is gone, and with it the daemon.
         let _ = self.0.wait_for(|now| *now >= phase).await;
-    }
-
-    async fn into_reached(mut self, phase: Phase) {
-        self.reached(phase).await;
     }
 }

@@ -3,19 +3,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
 use http::StatusCode;
+use socket2::SockRef;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
 use super::connection;
 use super::crowd::{Admission, Crowd};
-use super::listener::{Listener, Listening, SharedTls, Stream};
+use super::listener::{BACKLOG, Listener, Listening, SharedTls, Stream};
 use super::peer::Peer;
 use super::stall::Watched;
 use super::{Phase, Stopping};
@@ -75,14 +77,16 @@ pub async fn serve(listener: &Listener, app: Router, shared: Shared) -> io::Resu
 
 /// One listener's sockets, to be accepted from by one thread.
 struct Sockets {
-    sockets: Vec<Listening>,
+    listening: Vec<Listening>,
+    is_inherited: bool,
     tls: Option<SharedTls>,
 }
 
 impl Sockets {
     fn of(listener: &Listener) -> io::Result<Self> {
         Ok(Self {
-            sockets: listener.sockets()?,
+            listening: listener.sockets()?,
+            is_inherited: listener.is_inherited(),
             tls: listener.tls().cloned(),
         })
     }
@@ -90,13 +94,19 @@ impl Sockets {
 
 async fn accept_all(listeners: Vec<(Sockets, Router)>, shared: Shared) -> io::Result<()> {
     let (tasks, accepting) = (TaskTracker::new(), TaskTracker::new());
-    for (Sockets { sockets, tls }, app) in listeners {
-        for socket in sockets {
+    for (listener, app) in listeners {
+        let Sockets {
+            listening,
+            is_inherited,
+            tls,
+        } = listener;
+        for socket in listening {
             let socket = Socket::new(socket)?;
             let (tls, app, shared, tasks) = (tls.clone(), app.clone(), shared.clone(), tasks.clone());
             accepting.spawn(
                 Accept {
                     socket,
+                    is_inherited,
                     tls,
                     app,
                     shared,
@@ -124,6 +134,7 @@ async fn after_deadline(mut stop: Stopping) {
 
 struct Accept {
     socket: Socket,
+    is_inherited: bool,
     tls: Option<SharedTls>,
     app: Router,
     shared: Shared,
@@ -157,6 +168,22 @@ impl Socket {
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
         }
     }
+
+    /// The next connection that waits, by a look past what the runtime knows.
+    fn accept_at_hand(&self) -> io::Result<Accepted> {
+        let socket = match self {
+            Self::Tcp(listener) => SockRef::from(listener),
+            Self::Unix(listener) => SockRef::from(listener),
+        };
+        let (stream, from) = socket.accept()?;
+        stream.set_nonblocking(true)?;
+        if let Some(from) = from.as_socket() {
+            tokio::net::TcpStream::from_std(stream.into()).map(|stream| Accepted::Tcp(stream, from))
+        } else {
+            let stream = OwnedFd::from(stream).into();
+            tokio::net::UnixStream::from_std(stream).map(Accepted::Unix)
+        }
+    }
 }
 
 impl Accept {
@@ -164,10 +191,10 @@ impl Accept {
         let mut stop = self.shared.stop.clone();
         loop {
             let accepted = tokio::select! {
-                // What waits in the backlog when the stop comes is still served.
+                // Callers that come and come do not put a stop off.
                 biased;
+                () = stop.reached(Phase::Draining) => break,
                 accepted = self.socket.accept() => accepted,
-                () = stop.reached(Phase::Draining) => return,
             };
             match accepted {
                 Ok(accepted) => self.take(accepted),
@@ -177,9 +204,23 @@ impl Accept {
                     // What cannot be accepted now must not keep a stop from being seen.
                     tokio::select! {
                         () = tokio::time::sleep(EXHAUSTED) => {}
-                        () = stop.reached(Phase::Draining) => return,
+                        () = stop.reached(Phase::Draining) => break,
                     }
                 }
+            }
+        }
+        if !self.is_inherited {
+            self.take_backlog();
+        }
+    }
+
+    /// Takes what waits when the stop comes: closing the socket would reset it.
+    fn take_backlog(&self) {
+        for _ in 0..BACKLOG {
+            match self.socket.accept_at_hand() {
+                Ok(accepted) => self.take(accepted),
+                Err(error) if is_of_one_caller(&error) => {}
+                Err(_) => return,
             }
         }
     }
@@ -342,4 +383,51 @@ fn is_of_one_caller(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::server::{UnixAccess, stopping};
+
+    #[tokio::test]
+    async fn what_waits_in_the_backlog_when_a_stop_comes_is_answered() {
+        let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
+                    [[listener]]\naddress = \"127.0.0.1:0\"\n";
+        let config = Config::parse(text, "test.toml", []).unwrap();
+        let unix = UnixAccess {
+            mode: 0o660,
+            group: None,
+        };
+        let listener = Listener::bind(&config.listeners[0].address, &unix, None).unwrap();
+        let mut caller = tokio::net::TcpStream::connect(listener.addresses()[0])
+            .await
+            .unwrap();
+        caller
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let (stop, stopping) = stopping();
+        stop.send_replace(Phase::Draining);
+        let shared = Shared {
+            limits: config.limits,
+            connections: Crowd::new(config.limits.connections, config.limits.refusals),
+            metrics: Metrics::new(),
+            stop: stopping,
+        };
+        let app = Router::new().fallback(async || "served");
+
+        serve(&listener, app, shared).await.unwrap();
+        drop(listener);
+
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.contains("connection: close") && answer.ends_with("served"),
+            "{answer}"
+        );
+    }
 }

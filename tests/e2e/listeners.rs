@@ -192,6 +192,17 @@ impl Certificates {
         protocols: &[&str],
         shows_certificate: bool,
     ) -> std::io::Result<(Option<Vec<u8>>, Answer)> {
+        let stream = TcpStream::connect(daemon.address()).await?;
+        self.pulled_over(stream, protocols, shows_certificate).await
+    }
+
+    /// The same over a connection that there is.
+    pub(crate) async fn pulled_over(
+        &self,
+        stream: TcpStream,
+        protocols: &[&str],
+        shows_certificate: bool,
+    ) -> std::io::Result<(Option<Vec<u8>>, Answer)> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap())
@@ -209,7 +220,6 @@ impl Certificates {
             builder.with_no_client_auth()
         };
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(daemon.address()).await?;
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
         let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
@@ -305,6 +315,7 @@ pub(crate) fn activated(setup: Setup, socket: impl Into<OwnedFd>, name: &str) ->
         .arg(file)
         .env_clear()
         .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", name)])
+        .envs(setup.environment.clone())
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::from(socket.into()));
     Daemon::spawn(command, setup.into_file())

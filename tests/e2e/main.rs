@@ -18,6 +18,7 @@ mod clients;
 mod confidential;
 mod corporate;
 mod door;
+mod drain;
 mod faults;
 mod fleet;
 mod forwarding;

@@ -39,7 +39,7 @@ fn assert_whole(answer: &Answer) {
 }
 
 /// Waits until nobody listens at the address any more.
-async fn refused(daemon: &Daemon) {
+pub(crate) async fn refused(daemon: &Daemon) {
     let refused = async {
         while TcpStream::connect(daemon.address()).await.is_ok() {
             tokio::task::yield_now().await;

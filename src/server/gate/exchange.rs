@@ -17,6 +17,8 @@ pub(in super::super) struct Exchange {
     pub(super) fault: AtomicU8,
     /// Counts what comes of a request's body.
     pub(super) pieces: AtomicU64,
+    is_draining: AtomicBool,
+    is_over: AtomicBool,
     has_receipt: AtomicBool,
     receipt: Mutex<Option<Box<dyn Receipt>>>,
 }
@@ -32,6 +34,24 @@ impl Exchange {
     /// connection's last one, and says so.
     pub(in super::super) fn is_body_open(&self) -> bool {
         self.is_body_open.load(Ordering::Acquire)
+    }
+
+    /// Has the connection end when it idles.
+    pub(in super::super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Has no request begin any more.
+    pub(in super::super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Who hears of the answer that is about to be written.

@@ -14,6 +14,7 @@ mod framing;
 pub mod fuzzed;
 mod handed;
 mod head;
+mod wait;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,14 +25,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 pub(super) use self::exchange::Exchange;
 use self::framing::{BodyError, Framing};
 use self::handed::Handed;
 use self::head::Examined;
+use self::wait::{PARK_AFTER, Wait};
 use super::answer::Answer;
 use super::listener::Wire;
 use crate::config::Limits;
@@ -72,19 +73,6 @@ enum Phase {
     Answering,
 }
 
-/// What the timer measures.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// The connection is new and silent.
-    FirstByte,
-    /// A head has begun.
-    Head,
-    /// Between two requests.
-    KeepAlive,
-    /// Between two requests, with hyper's state still there.
-    Park,
-}
-
 /// What a connection does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -94,8 +82,6 @@ pub(super) enum Next {
     End,
 }
 
-/// How long a connection idles before hyper's state is dropped.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 /// Bounds on reading what a refused caller still sends, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
@@ -215,11 +201,6 @@ impl<S: Wire> Gate<S> {
         self.stream.reset();
     }
 
-    fn arm(&mut self, wait: Wait, after: Duration) {
-        self.wait = wait;
-        self.timer.as_mut().reset(Instant::now() + after);
-    }
-
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         loop {
             while self.input.starts_with(b"\r\n") {
@@ -252,32 +233,13 @@ impl<S: Wire> Gate<S> {
                 }
                 Poll::Pending => {
                     self.handed.poll(cx, &self.stream);
+                    if let Some(next) = self.heed_stop() {
+                        return Poll::Ready(next);
+                    }
                     ready!(self.timer.as_mut().poll(cx));
                     return Poll::Ready(self.time_is_up());
                 }
             }
-        }
-    }
-
-    fn time_is_up(&mut self) -> Next {
-        match self.wait {
-            Wait::Head => {
-                let limit = humantime::format_duration(self.limits.first_byte);
-                let detail = format!(
-                    "the request's head took longer than {limit} (limits.first_byte); send it at once"
-                );
-                self.refuse(Answer::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "http_request_error",
-                    detail,
-                ))
-            }
-            Wait::Park => {
-                self.is_parked = true;
-                Next::End
-            }
-            // Silence is left without a word.
-            Wait::FirstByte | Wait::KeepAlive => Next::End,
         }
     }
 
