@@ -23,6 +23,7 @@ mod faults;
 mod fleet;
 mod forwarding;
 mod framing;
+mod handover;
 mod harness;
 mod headers;
 mod inside;

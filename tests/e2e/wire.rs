@@ -113,6 +113,11 @@ impl Line<TcpStream> {
         Some(self.message().await)
     }
 
+    /// Sends bytes, unless the other end has gone.
+    pub(crate) async fn try_say(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
