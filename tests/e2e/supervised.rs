@@ -87,3 +87,27 @@ async fn ready_is_told_though_there_is_no_token_yet_and_alive_only_where_it_is_w
     );
     daemon.ended().await;
 }
+
+#[tokio::test]
+async fn a_reload_is_told_when_it_begins_and_when_it_is_done_be_it_taken_or_not() {
+    let cisco = simulator(Options::default()).await;
+    let systemd = Systemd::new();
+    let daemon = systemd.starts(Setup::at(&cisco)).start().await;
+    assert!(systemd.heard().await.starts_with("READY=1\n"));
+    let file = daemon.directory.path().join("bondgate.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let mut last = 0;
+    for text in [good.clone(), "broken".to_owned(), good] {
+        std::fs::write(&file, text).unwrap();
+        daemon.signal("HUP");
+        let told = systemd.heard().await;
+        let mut lines = told.lines();
+        assert_eq!(lines.next(), Some("RELOADING=1"));
+        // What systemd knows it by (sd_notify(3)), for Type=notify-reload.
+        let when = lines.next().and_then(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let when: u64 = when.expect("it is told when").parse().unwrap();
+        assert!(when > last, "{when} is after {last}");
+        last = when;
+        assert!(systemd.heard().await.starts_with("READY=1\n"), "{told}");
+    }
+}
