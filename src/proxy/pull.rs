@@ -37,8 +37,8 @@ pub(super) struct Puller {
     stop: Stopping,
 }
 
-/// The most that a request for a message may hold.
-const LONGEST_REQUEST: usize = 1 << 20;
+/// The most that a request for a message may hold. All that wait for their turn are in memory.
+const LONGEST_REQUEST: usize = 64 << 10;
 /// A longer answer is never the word of an empty queue.
 const LONGEST_WORD: usize = 4 << 10;
 /// How long reading the client's id may take.
@@ -112,7 +112,7 @@ impl Puller {
             Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(Answer::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "http_request_error",
-                "the body of a request for a message may hold up to 1 MiB",
+                "the body of a request for a message may hold up to 64 KiB",
             ))),
             Err(_) => Err(progress.fault().unwrap_or(ProxyError::Body)),
         }

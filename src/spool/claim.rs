@@ -105,6 +105,7 @@ impl Claim {
     /// From now on the caller may have some of it.
     pub fn begin(&mut self) {
         self.verdict = Verdict::Failed;
+        self.lease.with_caller(true);
     }
 
     /// Ready when somebody asks whether the caller is still there.
@@ -140,6 +141,7 @@ impl Claim {
 /// What was heard of it is noted.
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.lease.with_caller(false);
         let (shared, lease, intent) = (self.shared.clone(), self.lease.clone(), self.intent.clone());
         let (content, verdict, is_redelivery) = (self.content.clone(), self.verdict, self.is_redelivery);
         self.shared.in_background(async move {

@@ -162,7 +162,8 @@ impl Directory {
             let path = name.in_folder(&folder);
             let file = match open(&path) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Delivered just now, or back under another name.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Oldest::Foreign),
                 Err(error) => return Err(error),
             };
             if !try_lock(&file)? {
@@ -172,7 +173,7 @@ impl Directory {
                 return Ok(Oldest::Foreign);
             }
             if !is_still(&path, &file) {
-                continue;
+                return Ok(Oldest::Foreign);
             }
             let read = record::read(&file, file.metadata()?.len()).and_then(|record| {
                 let is_in_place = record.intent.key == *key && record.intent.pulled == name.stamp;

@@ -20,6 +20,7 @@ pub(super) struct Lease {
 #[derive(Default)]
 struct State {
     is_over: bool,
+    is_with_caller: bool,
     is_asked: bool,
     answers: u64,
     waker: Option<Waker>,
@@ -88,6 +89,15 @@ impl Lease {
         state.answers += 1;
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// It is with its caller's connection from now on, or not any more.
+    pub(super) fn with_caller(&self, is_with_caller: bool) {
+        self.state().is_with_caller = is_with_caller;
+    }
+
+    pub(super) fn is_with_caller(&self) -> bool {
+        self.state().is_with_caller
     }
 
     /// It is known how it ended.

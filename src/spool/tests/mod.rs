@@ -351,3 +351,14 @@ async fn what_is_set_aside_in_memory_is_offered_again_where_it_leaves_no_room() 
     );
     assert_eq!(spool.undelivered(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_on_its_way_is_waited_for_and_a_connection_that_does_not_answer_is_not() {
+    let spool = open(&config(None));
+    let mut first = claim(take(&spool, "/pull", "one").await);
+    let mut next = Box::pin(take(&spool, "/pull", "two"));
+    let unanswered = tokio::time::timeout(Duration::from_secs(20), &mut next).await;
+    assert!(unanswered.is_err());
+    first.begin();
+    assert_eq!(body(&claim(next.await)), "two");
+}

@@ -319,3 +319,20 @@ async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does()
     assert_eq!(caller.message().await.text(), message(1));
     daemon.logged("a pulled message was delivered").await;
 }
+
+#[tokio::test]
+async fn a_request_for_a_message_is_held_whole_and_may_not_be_long() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = on_disk(&cisco).start().await;
+    cisco.put_raw_message("demo", message(1));
+    for (length, status) in [(65_537, 413), (65_536, 200)] {
+        let mut caller = Caller::to(daemon.address()).await;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n",
+            crate::harness::PULL
+        );
+        caller.say(head + &"x".repeat(length)).await;
+        assert_eq!(caller.message().await.status(), status, "{length}");
+    }
+    assert_eq!(pulls(&cisco), 1);
+}

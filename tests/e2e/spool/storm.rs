@@ -184,9 +184,10 @@ impl Storm {
             self.reported,
             missing.len(),
         );
+        let unexplained: Vec<_> = missing.difference(&self.at_a_kill).collect();
         assert!(
-            missing.is_subset(&self.at_a_kill),
-            "{missing:?} were lost without a kill"
+            unexplained.is_empty(),
+            "{unexplained:?} of {missing:?} were lost without a kill"
         );
         assert!(
             missing.len() <= self.reported,
