@@ -75,6 +75,8 @@ fn may_write_in(directory: &Path) -> Result<(), Unwritable> {
                 let above = there.parent().filter(|above| !above.as_os_str().is_empty());
                 there = above.unwrap_or(Path::new("."));
             }
+            // It may be mended while the daemon runs, and pushes need no spool: each pull is 503 until then.
+            Err(Errno::ROFS) => break Ok(()),
             written => break written,
         }
     };

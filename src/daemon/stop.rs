@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::workers::Workers;
 use super::{Outcome, Signal, Signals};
@@ -12,6 +13,8 @@ use crate::spool::Spool;
 
 /// How long own answers at the deadline may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How soon after the first a signal is no second one.
+const SAME: Duration = Duration::from_millis(200);
 
 /// Callers are told, then nothing new is accepted, then what is left gets its answer.
 pub(super) async fn drain(
@@ -45,7 +48,9 @@ pub(super) async fn drain(
     Outcome::Forced
 }
 
-/// A stop has begun: there is nothing to reload any more.
+/// A stop has begun: there is nothing to reload any more, and a signal that comes with the first one is the
+/// same (timeout(1) sends it to the process, and then to its group).
 async fn stop_asked(signals: &mut impl Signals) {
-    while signals.next().await != Signal::Stop {}
+    let begun = Instant::now();
+    while signals.next().await != Signal::Stop || begun.elapsed() < SAME {}
 }

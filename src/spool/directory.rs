@@ -71,8 +71,12 @@ const WRITTEN_BY_OTHERS: u32 = 0o002;
 impl Directory {
     /// Opens a directory, and makes it where it is not there.
     pub(super) fn open(root: &Path, keep: Duration) -> io::Result<Self> {
-        make(root)?;
-        if fs::metadata(root)?.mode() & WRITTEN_BY_OTHERS != 0 {
+        match make(root) {
+            // Whoever mends that need not start anew.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            made => made?,
+        }
+        if fs::metadata(root).is_ok_and(|about| about.mode() & WRITTEN_BY_OTHERS != 0) {
             tracing::warn!(
                 path = %root.display(),
                 "anybody on this machine may write in the spool's directory, and so remove messages or put their                  own in place; take that away (chmod o-w), or name a directory in it, which bondgate makes for itself"

@@ -108,16 +108,7 @@ impl Spool {
             directory,
         });
         if let Some(directory) = &shared.directory {
-            let mut incidents = Vec::new();
-            let recovered = directory.recover(&mut incidents);
-            shared.tell(incidents);
-            recovered
-                .and_then(|()| directory.tidy(SystemTime::now()))
-                .map_err(unusable(directory.root()))?;
-            let held = directory.held().map_err(unusable(directory.root()))?.len();
-            if held > 0 {
-                tracing::warn!(held, "pulled messages wait in the spool for the next pull");
-            }
+            shared.judge(directory).map_err(unusable(directory.root()))?;
         }
         Ok(Self { shared })
     }
@@ -159,6 +150,27 @@ impl Shared {
         }
     }
 
+    /// Looks after what an earlier end left behind.
+    fn judge(&self, directory: &Directory) -> io::Result<()> {
+        if is_read_only(directory.root()) {
+            tracing::error!(
+                path = %directory.root().display(),
+                "the spool's directory is on a disk that is read-only: nothing is pulled until it can be written"
+            );
+            return Ok(());
+        }
+        let mut incidents = Vec::new();
+        let recovered = directory.recover(&mut incidents);
+        self.tell(incidents);
+        recovered?;
+        directory.tidy(SystemTime::now())?;
+        let held = directory.held()?.len();
+        if held > 0 {
+            tracing::warn!(held, "pulled messages wait in the spool for the next pull");
+        }
+        Ok(())
+    }
+
     fn tell(&self, incidents: Vec<Incident>) {
         for incident in incidents {
             match incident {
@@ -182,6 +194,15 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a directory, or the place where it would be, is on a disk that takes nothing.
+fn is_read_only(directory: &Path) -> bool {
+    let mut places = directory.ancestors();
+    let there = places.find(|place| place.exists());
+    there.is_some_and(|there| {
+        rustix::fs::access(there, rustix::fs::Access::WRITE_OK) == Err(rustix::io::Errno::ROFS)
+    })
 }
 
 /// Reports a pull whose message may be lost: there is no way to ask for it again.

@@ -1,6 +1,6 @@
 //! How the daemon stops: in order, whole, and within its time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bondgate::simulator::{Endpoint, Fault, Handle, Kind, On, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -103,6 +103,36 @@ async fn at_the_deadline_a_caller_gets_a_whole_answer_and_the_exit_code_is_1() {
     }
 }
 
+fn terminate(id: u32, times: usize) {
+    let kill = format!("kill -TERM {id};").repeat(times);
+    // The last one may come when the daemon has ended.
+    let _ = std::process::Command::new("sh")
+        .args(["-c", &kill])
+        .stderr(std::process::Stdio::null())
+        .status();
+}
+
+/// Signals again and again, until it is enough.
+fn insist(id: u32) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            terminate(id, 1);
+        }
+    })
+}
+
+#[tokio::test]
+async fn signals_that_come_together_are_one() {
+    let (cisco, mut daemon) = daemon_with(&[]).await;
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 500 }));
+    let answer = in_flight(&cisco, &daemon, PULL).await;
+    // As timeout(1) does: to the process, and then to its group.
+    terminate(daemon.id(), 2);
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
     let (cisco, mut daemon) = daemon_with(&[("BONDGATE__SERVER__DRAIN", "10m")]).await;
@@ -111,10 +141,10 @@ async fn a_second_signal_stops_at_once() {
     daemon.signal("TERM");
     daemon.logged("a second signal stops at once").await;
     let began = Instant::now();
-
-    daemon.signal("TERM");
+    let insist = insist(daemon.id());
 
     assert_eq!(daemon.ended().await.code(), Some(1));
+    insist.abort();
     assert!(began.elapsed() < PATIENCE);
     assert_whole(&answer.await.unwrap());
 }
@@ -154,10 +184,11 @@ async fn in_the_lame_duck_moment_callers_are_served_and_told_to_go() {
         );
     }
 
-    daemon.signal("TERM");
+    let insist = insist(daemon.id());
     assert_eq!(
         daemon.ended().await.code(),
         Some(1),
         "a second signal does not wait"
     );
+    insist.abort();
 }

@@ -261,3 +261,35 @@ async fn a_message_that_was_delivered_is_removed_when_its_time_is_over() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
+async fn a_read_only_disk_takes_no_pull_and_stops_nothing_else() {
+    let cisco = simulator(Options::default()).await;
+    cisco.put_raw_message("demo", message(1));
+    let setup = on_disk(&cisco);
+    let spool = setup.directory.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let inside = format!(
+        "mount --bind {spool} {spool} && mount -o remount,bind,ro {spool} && exec {program} run --config {file}",
+        spool = spool.display(),
+        program = env!("CARGO_BIN_EXE_bondgate"),
+        file = setup.config_file().display(),
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
+    let mut daemon = Daemon::spawn(command, setup.directory);
+    daemon.logged("is on a disk that is read-only").await;
+    daemon.logged("there is a token").await;
+    pull(&daemon)
+        .await
+        .is_ours(503, "the spool's directory cannot be used");
+    assert_eq!((pulls(&cisco), cisco.queue_len()), (0, 1));
+    let push = daemon
+        .send(format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}",
+            crate::harness::PUSH
+        ))
+        .await;
+    assert_eq!(push.status(), 200);
+}
