@@ -21,8 +21,10 @@ pub(super) struct Lease {
 struct State {
     is_over: bool,
     is_with_caller: bool,
-    is_asked: bool,
-    answers: u64,
+    /// Questions that were asked, heard by the connection, and answered.
+    asked: u64,
+    heard: u64,
+    answered: u64,
     waker: Option<Waker>,
 }
 
@@ -41,26 +43,30 @@ impl Lease {
 
     /// Resolves when it is over, or the connection says that its caller is still there.
     pub(super) async fn ask(&self) {
-        let answers = {
+        let question = {
             let mut state = self.state();
-            if state.is_over {
-                return;
-            }
-            state.is_asked = true;
+            state.asked += 1;
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }
-            state.answers
+            state.asked
         };
+        self.until(|state| state.is_over || state.answered >= question)
+            .await;
+    }
+
+    /// Resolves when it is over, or with its caller's connection: not on its way there or back.
+    pub(super) async fn arrived(&self) {
+        self.until(|state| state.is_over || state.is_with_caller).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&State) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            {
-                let state = self.state();
-                if state.is_over || state.answers > answers {
-                    return;
-                }
+            if is_so(&self.state()) {
+                return;
             }
             changed.await;
         }
@@ -69,7 +75,8 @@ impl Lease {
     /// The connection's side: ready when somebody asks.
     pub(super) fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if state.is_asked {
+        if state.asked > state.answered {
+            state.heard = state.asked;
             return Poll::Ready(());
         }
         if !state
@@ -82,11 +89,10 @@ impl Lease {
         Poll::Pending
     }
 
-    /// The connection's answer: the caller is still there.
+    /// The connection's answer to what it has heard: the caller is still there.
     pub(super) fn answer(&self) {
         let mut state = self.state();
-        state.is_asked = false;
-        state.answers += 1;
+        state.answered = state.heard;
         drop(state);
         self.changed.notify_waiters();
     }
@@ -94,10 +100,7 @@ impl Lease {
     /// It is with its caller's connection from now on, or not any more.
     pub(super) fn with_caller(&self, is_with_caller: bool) {
         self.state().is_with_caller = is_with_caller;
-    }
-
-    pub(super) fn is_with_caller(&self) -> bool {
-        self.state().is_with_caller
+        self.changed.notify_waiters();
     }
 
     /// It is known how it ended.

@@ -94,16 +94,18 @@ impl Queue {
     /// Waits until every message that is with a connection is there for certain, or back.
     async fn settle(&self) {
         let leases = self.leases().clone();
-        let mut deadline = Instant::now() + ANSWER;
-        for lease in leases {
-            while tokio::time::timeout_at(deadline, lease.ask()).await.is_err() {
-                // A connection that does not get round to answering has its caller, as far as anybody knows.
-                if lease.is_with_caller() {
-                    break;
-                }
-                // On its way to its connection, or back to where the next one finds it.
-                deadline += ANSWER;
+        for lease in &leases {
+            lease.arrived().await;
+        }
+        let deadline = Instant::now() + ANSWER;
+        for lease in &leases {
+            if tokio::time::timeout_at(deadline, lease.ask()).await.is_err() {
+                // It has its caller, as far as anybody knows.
+                tracing::info!("a connection does not get round to saying whether its caller is there");
             }
+        }
+        for lease in &leases {
+            lease.arrived().await;
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Record {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
     #[error("it ends before its message does")]
-    Unfinished(Option<Box<Intent>>),
+    Unfinished,
     #[error("its checksum is another")]
     Checksum,
     #[error("its first lines are not bondgate's")]
@@ -199,15 +199,14 @@ pub(super) fn read(file: impl Read, file_length: u64) -> Result<Record, RecordEr
     let first = proven.line()?;
     // Where not even the first line is whole, the trailer's room was taken from it.
     let Some(first) = first else {
-        return Err(RecordError::Unfinished(None));
+        return Err(RecordError::Unfinished);
     };
     let intent: Intent = serde_json::from_slice(&first).map_err(|_| RecordError::Foreign)?;
-    let unfinished = |intent| Err(RecordError::Unfinished(Some(Box::new(intent))));
     let Some(second) = proven.line()? else {
-        return unfinished(intent);
+        return Err(RecordError::Unfinished);
     };
     let Some(head) = Head::parse(&second) else {
-        return unfinished(intent);
+        return Err(RecordError::Unfinished);
     };
     let offset = (first.len() + second.len()) as u64;
     let length = covered - offset;
@@ -216,7 +215,7 @@ pub(super) fn read(file: impl Read, file_length: u64) -> Result<Record, RecordEr
     let mut found = Vec::with_capacity(TRAILER_LENGTH);
     source.take(TRAILER_LENGTH as u64).read_to_end(&mut found)?;
     if !found.starts_with(TRAILER) {
-        return unfinished(intent);
+        return Err(RecordError::Unfinished);
     }
     if found != expected {
         return Err(RecordError::Checksum);
@@ -340,10 +339,7 @@ mod tests {
         let whole = file(b"{\"Calls\":{}}");
         for cut in 0..whole.len() {
             let error = read_back(&whole[..cut]).err();
-            assert!(
-                matches!(error, Some(RecordError::Unfinished(_))),
-                "{cut}: {error:?}"
-            );
+            assert!(matches!(error, Some(RecordError::Unfinished)), "{cut}: {error:?}");
         }
     }
 

@@ -158,3 +158,28 @@ async fn what_one_daemon_could_not_deliver_the_other_on_its_directory_does() {
     let got = pull(&two).await;
     assert!(got.body == large.as_bytes() && is_redelivered(&got));
 }
+
+#[tokio::test]
+async fn a_queue_is_known_by_its_path_at_cisco_whatever_of_it_is_in_the_url() {
+    let cisco = simulator(Options::default()).await;
+    let url = format!("{}/sb-partner-oauth-proxy-api/rest/v1/pull", cisco.url());
+    let rules = "rules = [{ methods = [\"GET\"], path = \"/call\", consuming = true }]";
+    let setup = Setup::apart(&cisco, &url, "", rules);
+    let directory = setup.directory.path().join("spool");
+    let mut one = setup
+        .and(&format!("[spool]\ndirectory = {directory:?}\n"))
+        .start()
+        .await;
+    cisco.put_raw_message("demo", message(1));
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 300 }));
+    let mut caller = Caller::to(one.address()).await;
+    caller.say("GET /call HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
+    caller.reset();
+    one.logged("had left").await;
+    one.signal("TERM");
+    one.ended().await;
+    let two = again(&cisco, &one).await;
+    let got = pull(&two).await;
+    assert_eq!((got.text(), is_redelivered(&got)), (message(1).as_str(), true));
+}
