@@ -42,6 +42,13 @@ pub(crate) async fn simulator(mut options: Options) -> Handle {
     handle
 }
 
+/// Taken by tests that load the machine, and by those whose tokens live for less than a second: one of
+/// them at a time.
+pub(crate) async fn heavy_or_hasty() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
+
 /// What the simulator saw of callers' requests: all but the token requests.
 pub(crate) fn relayed(simulator: &Handle) -> Vec<Seen> {
     let mut seen = simulator.seen();

@@ -70,6 +70,7 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
 
 #[tokio::test]
 async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_token_lives() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let mut runs = JoinSet::new();
     for (what, kind) in token_faults() {
         // A few at once: each has a clock that outruns a machine with too much to do.
@@ -91,6 +92,7 @@ async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_tok
 
 #[tokio::test]
 async fn an_identity_service_that_dies_is_unnoticed_while_the_token_lives() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(30, MINUTE).await;
     let door = Door::to(cisco.address());
     let token_url = cisco

@@ -67,6 +67,7 @@ fn token_requests(cisco: &Handle) -> usize {
 
 #[tokio::test]
 async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others_nor_the_stop() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = simulator(Options::default()).await;
     let setup = Setup::open(&cisco, "wait = \"10s\"").environment("BONDGATE_LOG", "info");
     let mut daemon = with_descriptors(setup, 256).await;
@@ -253,6 +254,7 @@ fn none_more() -> Rlimit {
 
 #[tokio::test]
 async fn without_descriptors_those_who_are_in_are_served_and_new_ones_when_it_is_over() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "")
         .environment("BONDGATE_LOG", "info")

@@ -107,6 +107,7 @@ fn executed(cisco: &Handle) -> HashMap<String, usize> {
 
 #[tokio::test]
 async fn nothing_is_executed_twice_though_the_upstream_dies_again_and_again() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let (cisco, door, daemon) = behind_a_door().await;
     // So that each death finds requests under way.
     cisco.script(Fault::on(On::Path(ECHO.to_owned()), Kind::Slow { ms: 10 }).forever());
@@ -139,6 +140,7 @@ async fn nothing_is_executed_twice_though_the_upstream_dies_again_and_again() {
 
 #[tokio::test]
 async fn connections_refused_for_two_seconds_cost_no_request() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let (cisco, door, daemon) = behind_a_door().await;
     let (load, running) = Load::start(&daemon, 16);
     load.goes_on(200).await;

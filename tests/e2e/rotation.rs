@@ -103,6 +103,7 @@ async fn assert_rotations(rotations: usize) {
 
 #[tokio::test]
 async fn twenty_rotations_under_load_fail_no_request() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     assert_rotations(20).await;
 }
 
@@ -114,6 +115,7 @@ async fn a_thousand_rotations_under_load_fail_no_request() {
 
 #[tokio::test]
 async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
     assert_eq!(daemon.get(ECHO).await.status(), 200);
@@ -140,6 +142,7 @@ async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
 
 #[tokio::test]
 async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_storms_nobody() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
     assert_eq!(daemon.get(ECHO).await.status(), 200);
@@ -162,6 +165,7 @@ async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_storms_nobod
 
 #[tokio::test]
 async fn fifty_refusals_at_once_are_one_refresh_and_fifty_replays_and_a_late_one_costs_nothing() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let (cisco, upstream) = (fast_simulator(1, HOUR).await, RawUpstream::bind().await);
     let daemon = Inside::start(Setup::apart(&cisco, &upstream.url(), &upstream.ca_pem, ""), 1);
 
@@ -210,6 +214,7 @@ async fn fifty_refusals_at_once_are_one_refresh_and_fifty_replays_and_a_late_one
 
 #[tokio::test]
 async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is_the_callers() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
     cisco.script(Fault::on(On::Path(ECHO.into()), Kind::status(StatusCode::UNAUTHORIZED)).forever());
@@ -232,6 +237,7 @@ async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is
 
 #[tokio::test]
 async fn a_token_that_is_refused_again_at_each_call_is_told_though_calls_are_rare() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(60, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 60);
     assert_eq!(daemon.get(ECHO).await.status(), 200);
@@ -317,6 +323,7 @@ impl Volume {
 
 #[tokio::test]
 async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(16, Duration::from_secs(10)).await;
     let setup = Setup::new()
         .upstream("cisco", &cisco, "demo", DEMO_SECRET, "rules = \"any\"")

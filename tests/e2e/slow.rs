@@ -48,6 +48,7 @@ const MUCH: &str = "GET /simulator/bytes/1000000000 HTTP/1.1\r\nHost: localhost\
 #[tokio::test]
 async fn two_hundred_callers_that_read_nothing_hold_only_themselves_and_are_reset() {
     const SLOW: u64 = 200;
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "")
         .and("[limits]\nstall = \"10s\"\n")

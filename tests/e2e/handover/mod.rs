@@ -163,11 +163,13 @@ async fn assert_nothing_is_lost(change: Change, times: usize, requests: usize) {
 
 #[tokio::test]
 async fn a_hand_over_under_load_loses_nothing() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     assert_nothing_is_lost(Change::HandOver, 3, 4_000).await;
 }
 
 #[tokio::test]
 async fn a_restart_under_load_loses_nothing_while_the_socket_stays() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     assert_nothing_is_lost(Change::Restart, 2, 3_000).await;
 }
 

@@ -57,6 +57,7 @@ async fn status(daemon: &Daemon, path: &str, host: &str, more: &str) -> u16 {
 
 #[tokio::test]
 async fn a_hundred_reloads_under_load_fail_no_request_and_ask_for_no_token() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "wait = \"2s\"").start().await;
     let load = Load::start(daemon.address(), 8);

@@ -323,6 +323,7 @@ fn seed() -> u64 {
 
 #[tokio::test]
 async fn each_message_reaches_its_caller_in_order_whoever_is_killed() {
+    let _turn = crate::harness::heavy_or_hasty().await;
     let directory = tempfile::tempdir().unwrap();
     let spool = directory.path().join("spool");
     Storm::new(150, 1, &spool, seed()).await.run(&spool).await;
