@@ -211,9 +211,10 @@ impl Storm {
         let mut answer = Vec::new();
         if let Plan::Kill(_) | Plan::KillAt(_) = plan {
             // What the pull before this one has, if that is still under way, and what this one may take. The
-            // simulator may go on taking for a moment after the kill.
+            // simulator is as busy as everything here: it may come to the request of a daemon that was killed
+            // only after it has answered the next one's.
             let handed = self.messages - self.cisco.queue_len();
-            self.at_a_kill.extend(handed.saturating_sub(1)..=handed + 1);
+            self.at_a_kill.extend(handed.saturating_sub(1)..=handed + 3);
         }
         match plan {
             Plan::LeaveAfter(moment) => {
