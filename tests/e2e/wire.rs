@@ -87,6 +87,12 @@ impl Message {
     }
 }
 
+/// Breaks a connection off, now: a socket that is closed stays open for as long as a fork elsewhere in this
+/// process has it too, and its reset would come late.
+pub(crate) fn reset(stream: &TcpStream) {
+    rustix::net::connect_unspec(stream).unwrap();
+}
+
 impl Line<TcpStream> {
     /// Calls.
     pub(crate) async fn to(address: SocketAddr) -> Self {
@@ -120,7 +126,7 @@ impl Line<TcpStream> {
 
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
+        reset(&self.stream);
     }
 
     /// One end to write to while the other is read.

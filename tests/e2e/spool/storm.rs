@@ -9,8 +9,9 @@ use bondgate::simulator::{Handle, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::request;
+use super::{files, request};
 use crate::harness::{Daemon, PATIENCE, Setup, simulator};
+use crate::wire::reset;
 
 /// What a caller makes of one pull.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,8 +173,10 @@ impl Storm {
             self.reported += reports(daemon);
         }
         let read: BTreeSet<usize> = self.read.iter().copied().collect();
+        // Whose five callers in a row all left.
+        let aside: BTreeSet<usize> = files(spool, "aside").iter().map(|file| in_file(file)).collect();
         let missing: BTreeSet<usize> = (0..self.messages)
-            .filter(|number| !read.contains(number))
+            .filter(|number| !read.contains(number) && !aside.contains(number))
             .collect();
         println!(
             "{} messages, {} daemons killed, {} pulls refused, {} messages read again, {} perhaps lost as reported, {} missing",
@@ -219,12 +222,12 @@ impl Storm {
         match plan {
             Plan::LeaveAfter(moment) => {
                 tokio::time::sleep(moment).await;
-                stream.set_zero_linger().unwrap();
+                reset(&stream);
                 return Got::Nothing;
             }
             Plan::LeaveAt(bytes) => {
                 some(&mut stream, &mut answer, bytes).await;
-                stream.set_zero_linger().unwrap();
+                reset(&stream);
                 return Got::Nothing;
             }
             Plan::Kill(moment) => {
@@ -243,7 +246,7 @@ impl Storm {
         }
         match plan {
             Plan::Stay => self.open = Some((at, stream)),
-            Plan::ResetAtEnd => stream.set_zero_linger().unwrap(),
+            Plan::ResetAtEnd => reset(&stream),
             _ => {}
         }
         judge(&answer)
@@ -300,14 +303,23 @@ fn judge(answer: &[u8]) -> Got {
     if text.contains("No messages available") {
         return Got::Empty;
     }
-    let (_, number) = text.split_once("CustCallID\":\"").unwrap();
-    let number = number[..7].parse().unwrap();
+    let number = number(text);
     assert_eq!(text, body(number), "the message is as Cisco sent it");
     let is_redelivered = head.to_ascii_lowercase().contains("\r\nbondgate-redelivered: ");
     Got::Message {
         number,
         is_redelivered,
     }
+}
+
+/// The number of the message in a text.
+fn number(text: &str) -> usize {
+    let (_, number) = text.split_once("CustCallID\":\"").unwrap();
+    number[..7].parse().unwrap()
+}
+
+fn in_file(file: &Path) -> usize {
+    number(&String::from_utf8_lossy(&std::fs::read(file).unwrap()))
 }
 
 fn reports(daemon: &Daemon) -> usize {
