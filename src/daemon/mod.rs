@@ -219,7 +219,7 @@ impl Daemon {
             listeners.push(bound);
         }
         let shared = Shared {
-            limits: config.limits,
+            limits: Arc::new(config.limits),
             connections: Crowd::new(config.limits.connections, config.limits.refusals),
             metrics: means.metrics.clone(),
             stop: stopping.clone(),

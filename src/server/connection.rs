@@ -30,22 +30,55 @@ use super::{Phase, Stopping};
 use crate::config::Limits;
 
 /// Serves a connection to its end, or to the end of a drain.
-pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: Shared) {
-    let Shared {
-        limits,
-        mut stop,
-        metrics,
-        ..
-    } = shared;
-    let exchange = Arc::new(Exchange::default());
-    let mut gate = Gate::new(stream, limits, exchange.clone());
+pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: Arc<Shared>) {
+    let exchange = Arc::<Exchange>::default();
+    let mut gate = Gate::new(stream, shared.limits.clone(), exchange.clone());
     let mut service = Service {
         app,
         peer: peer.clone(),
         exchange: exchange.clone(),
         unread: Arc::default(),
-        stop: stop.clone(),
+        stop: shared.stop.clone(),
     };
+    // Looked at before the gate and before hyper, so that they know of a stop when they are polled.
+    let mut stopping = pin!(follow(shared.stop.clone(), exchange));
+    let gate = loop {
+        let next = tokio::select! {
+            biased;
+            never = &mut stopping => match never {},
+            next = gate.next() => next,
+        };
+        if next == Next::End {
+            break gate;
+        }
+        // In boxes of their own, what an exchange and an end need costs an idle connection nothing.
+        match Box::pin(exchange_all(gate, service, &shared, stopping.as_mut())).await {
+            Exchanged::Idle(idle) => (gate, service) = *idle,
+            Exchanged::Over(gate) => break *gate,
+            Exchanged::Ended => return,
+        }
+    };
+    Box::pin(end(gate, &peer, &shared)).await;
+}
+
+/// What is left of a connection when hyper has done with it.
+enum Exchanged<S> {
+    /// It idles.
+    Idle(Box<(Gate<S>, Service)>),
+    /// It is to be closed.
+    Over(Box<Gate<S>>),
+    /// It is no more.
+    Ended,
+}
+
+/// Lets hyper serve requests, until the connection idles or is over.
+async fn exchange_all<S: Wire>(
+    gate: Gate<S>,
+    service: Service,
+    shared: &Shared,
+    mut stopping: Pin<&mut impl Future<Output = Infallible>>,
+) -> Exchanged<S> {
+    let limits = &shared.limits;
     let mut builder = http1::Builder::new();
     // The gate keeps the time and the limits; hyper must not be stricter.
     builder
@@ -54,63 +87,55 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
     if limits.fields > 100 {
         builder.max_headers(limits.fields);
     }
-    // Looked at before the gate and before hyper, so that they know of a stop when they are polled.
-    let mut stopping = pin!(follow(stop.clone(), exchange.clone()));
-    loop {
-        let next = tokio::select! {
-            biased;
-            never = &mut stopping => match never {},
-            next = gate.next() => next,
-        };
-        if next == Next::End {
-            break;
+    let exchange = service.exchange.clone();
+    let mut left_over = LeftOver::new(limits.stall);
+    let mut connection = builder.serve_connection(TokioIo::new(gate), service);
+    let result = std::future::poll_fn(|cx| {
+        let _ = stopping.as_mut().poll(cx);
+        let polled = connection.poll_without_shutdown(cx);
+        if polled.is_pending() && left_over.poll(&exchange, cx).is_ready() {
+            return Poll::Ready(None);
         }
-        let mut connection = builder.serve_connection(TokioIo::new(gate), service);
-        let mut left_over = LeftOver::new(limits.stall);
-        let result = std::future::poll_fn(|cx| {
-            let _ = stopping.as_mut().poll(cx);
-            let polled = connection.poll_without_shutdown(cx);
-            if polled.is_pending() && left_over.poll(&exchange, cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            polled.map(Some)
-        })
-        .await;
-        let parts = connection.into_parts();
-        (gate, service) = (parts.io.into_inner(), parts.service);
-        let address = peer.address.map(tracing::field::display);
-        match result {
-            Some(Ok(())) => {}
-            Some(Err(error)) if is_stalled(&error) => {
-                metrics.stalled.inc();
-                tracing::info!(
-                    address,
-                    "a caller took nothing of its answer for limits.stall; reset"
-                );
-                return gate.reset();
-            }
-            Some(Err(error)) => {
-                tracing::debug!(%error, "a connection ended early");
-                if gate.is_mid_answer() {
-                    return gate.cut();
-                }
-                break;
-            }
-            None => {
-                metrics.stalled.inc();
-                tracing::info!(
-                    address,
-                    "the rest of a request's body went nowhere for limits.stall, behind its answer; closed"
-                );
-                break;
+        polled.map(Some)
+    })
+    .await;
+    let parts = connection.into_parts();
+    let (gate, service) = (parts.io.into_inner(), parts.service);
+    let address = service.peer.address.map(tracing::field::display);
+    match result {
+        Some(Ok(())) if gate.is_parked() => return Exchanged::Idle(Box::new((gate, service))),
+        Some(Ok(())) => {}
+        Some(Err(error)) if is_stalled(&error) => {
+            shared.metrics.stalled.inc();
+            tracing::info!(
+                address,
+                "a caller took nothing of its answer for limits.stall; reset"
+            );
+            gate.reset();
+            return Exchanged::Ended;
+        }
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a connection ended early");
+            if gate.is_mid_answer() {
+                gate.cut();
+                return Exchanged::Ended;
             }
         }
-        if !gate.is_parked() {
-            break;
+        None => {
+            shared.metrics.stalled.inc();
+            tracing::info!(
+                address,
+                "the rest of a request's body went nowhere for limits.stall, behind its answer; closed"
+            );
         }
     }
+    Exchanged::Over(Box::new(gate))
+}
+
+/// Tells a refusal, if there is one, and closes the connection.
+async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
     if let Some(answer) = gate.refusal() {
-        metrics.refused.inc();
+        shared.metrics.refused.inc();
         let address = peer.address.map(tracing::field::display);
         tracing::info!(
             address,
@@ -119,6 +144,7 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: S
             answer.detail
         );
     }
+    let mut stop = shared.stop.clone();
     let hurry = async {
         stop.reached(Phase::Draining).await;
         tokio::time::sleep(LAST_WORD).await;
@@ -139,7 +165,7 @@ async fn follow(mut stop: Stopping, exchange: Arc<Exchange>) -> Infallible {
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Answers a connection's first request with a refusal, and ends it.
-pub(super) async fn refuse<S: Wire>(stream: S, limits: Limits, answer: Answer) {
+pub(super) async fn refuse<S: Wire>(stream: S, limits: Arc<Limits>, answer: Answer) {
     let mut gate = Gate::new(stream, limits, Arc::default());
     // One that is silent is left without a word.
     if let Ok(Next::Request) = tokio::time::timeout(SHORTLY, gate.next()).await {

@@ -32,7 +32,7 @@ pub type MakeApp = Box<dyn FnOnce() -> io::Result<Vec<Router>> + Send>;
 #[derive(Clone)]
 pub struct Shared {
     /// Bounds on callers.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// The cap on connections, over all workers.
     pub connections: Crowd,
     /// Where connections are counted.
@@ -65,14 +65,14 @@ pub fn start(
                 .build()?;
             runtime.block_on(async move {
                 let apps = make_app()?;
-                accept_all(sockets.into_iter().zip(apps).collect(), shared).await
+                accept_all(sockets.into_iter().zip(apps).collect(), Arc::new(shared)).await
             })
         })
 }
 
 /// Serves one listener within the runtime at hand, until a stop has drained it.
 pub async fn serve(listener: &Listener, app: Router, shared: Shared) -> io::Result<()> {
-    accept_all(vec![(Sockets::of(listener)?, app)], shared).await
+    accept_all(vec![(Sockets::of(listener)?, app)], Arc::new(shared)).await
 }
 
 /// One listener's sockets, to be accepted from by one thread.
@@ -92,7 +92,7 @@ impl Sockets {
     }
 }
 
-async fn accept_all(listeners: Vec<(Sockets, Router)>, shared: Shared) -> io::Result<()> {
+async fn accept_all(listeners: Vec<(Sockets, Router)>, shared: Arc<Shared>) -> io::Result<()> {
     let (tasks, accepting) = (TaskTracker::new(), TaskTracker::new());
     for (listener, app) in listeners {
         let Sockets {
@@ -137,7 +137,7 @@ struct Accept {
     is_inherited: bool,
     tls: Option<SharedTls>,
     app: Router,
-    shared: Shared,
+    shared: Arc<Shared>,
     tasks: TaskTracker,
 }
 
@@ -253,7 +253,7 @@ impl Accept {
                     let _permit = permit;
                     let opened = open(accepted, peer, tls, shared.limits.stall).await;
                     if let Ok((stream, _)) | Err(Unopened::Plain(stream, _)) = opened {
-                        connection::refuse(stream, shared.limits, *answer).await;
+                        connection::refuse(stream, shared.limits.clone(), *answer).await;
                     }
                 });
             }
@@ -413,7 +413,7 @@ mod tests {
         let (stop, stopping) = stopping();
         stop.send_replace(Phase::Draining);
         let shared = Shared {
-            limits: config.limits,
+            limits: Arc::new(config.limits),
             connections: Crowd::new(config.limits.connections, config.limits.refusals),
             metrics: Metrics::new(),
             stop: stopping,

@@ -41,7 +41,7 @@ use crate::config::Limits;
 #[allow(clippy::struct_excessive_bools)] // Each is a fact of its own: the state that excludes is `phase`.
 pub(super) struct Gate<S> {
     stream: S,
-    limits: Limits,
+    limits: Arc<Limits>,
     exchange: Arc<Exchange>,
     phase: Phase,
     /// What was read and not passed on.
@@ -87,7 +87,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
 
 impl<S: Wire> Gate<S> {
-    pub(super) fn new(stream: S, limits: Limits, exchange: Arc<Exchange>) -> Self {
+    pub(super) fn new(stream: S, limits: Arc<Limits>, exchange: Arc<Exchange>) -> Self {
         Self {
             stream,
             exchange,
@@ -114,6 +114,7 @@ impl<S: Wire> Gate<S> {
     pub(super) async fn next(&mut self) -> Next {
         if self.is_parked {
             self.is_parked = false;
+            self.input = BytesMut::new();
             self.arm(Wait::KeepAlive, self.limits.keep_alive.saturating_sub(PARK_AFTER));
         }
         std::future::poll_fn(|cx| self.poll_head(cx)).await

@@ -168,7 +168,7 @@ mod tests {
             at_hand: at_hand.clone(),
         };
         Stand {
-            gate: Gate::new(fake, limits, exchange.clone()),
+            gate: Gate::new(fake, Arc::new(limits), exchange.clone()),
             exchange,
             at_hand,
             caller,
