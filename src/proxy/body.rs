@@ -2,19 +2,18 @@
 //! ever whole in memory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::CaptureConnection;
 use tokio::sync::Notify;
 
 use super::error::ProxyError;
+use super::link::Arriving;
 use super::replay::{Kept, Whole};
 use crate::server::Stall;
 
@@ -25,7 +24,6 @@ pub(super) struct Upload {
     progress: Arc<Progress>,
     idle: Stall,
     kept: Option<Kept>,
-    is_begun: bool,
 }
 
 enum Source {
@@ -47,21 +45,8 @@ pub(super) struct Progress {
     is_upstreams_turn: AtomicBool,
     state: AtomicU8,
     ended: Notify,
-    interim_answers: AtomicU64,
-    flooded: Notify,
-    connection: Mutex<Option<CaptureConnection>>,
-    unread: Mutex<Option<Unread>>,
+    is_sent: AtomicBool,
 }
-
-/// A body that nobody asked for.
-struct Unread {
-    source: Source,
-    idle: Duration,
-    kept: Option<Kept>,
-}
-
-/// `100 Continue`, early hints, and progress of something slow.
-const INTERIM_ANSWERS: u64 = 100;
 
 const RUNNING: u8 = 0;
 const ENDED: u8 = 1;
@@ -81,7 +66,6 @@ impl Upload {
             progress: Arc::default(),
             idle: Stall::new(idle),
             kept,
-            is_begun: false,
         };
         if upload.is_end_stream() {
             upload.end(ENDED);
@@ -96,7 +80,6 @@ impl Upload {
             progress: Arc::default(),
             idle: Stall::new(Duration::MAX),
             kept: None,
-            is_begun: false,
         };
         upload.end(ENDED);
         upload
@@ -159,22 +142,10 @@ impl Upload {
     }
 }
 
-/// Who drops a body half read has done with it: the wait for the answer begins. One that was never asked for
-/// may go out on another connection.
+/// Who drops a body half read has done with it: the wait for the answer begins.
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.is_begun {
-            let unread = Unread {
-                source: std::mem::replace(&mut self.source, Source::Kept(Whole::default())),
-                idle: self.idle.limit(),
-                kept: self.kept.take(),
-            };
-            *self
-                .progress
-                .unread
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(unread);
-        } else if self.progress.state.load(Ordering::Acquire) == RUNNING {
+        if self.progress.state.load(Ordering::Acquire) == RUNNING {
             self.end(ENDED);
         }
     }
@@ -204,44 +175,19 @@ impl Progress {
         }
     }
 
-    /// Notes what will tell that there is a connection for the request.
-    pub(super) fn goes_out_on(&self, connection: CaptureConnection) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    /// There is a connection for the request, and it is on its way.
+    pub(super) fn goes_out(&self) {
+        self.is_sent.store(true, Ordering::Release);
     }
 
-    /// The body once more, where nothing of it was asked for.
-    pub(super) fn unread(self: &Arc<Self>) -> Option<Upload> {
-        let unread = self
-            .unread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
-        Some(Upload {
-            source: unread.source,
-            progress: self.clone(),
-            idle: Stall::new(unread.idle),
-            kept: unread.kept,
-            is_begun: false,
-        })
+    /// Nothing of it was sent after all.
+    pub(super) fn comes_back(&self) {
+        self.is_sent.store(false, Ordering::Release);
     }
 
     /// Whether some of the request may have reached the upstream.
     pub(super) fn is_sent(&self) -> bool {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let chosen = connection.as_ref().map(CaptureConnection::connection_metadata);
-        chosen.is_some_and(|chosen| chosen.is_some())
-    }
-
-    /// Counts an answer that is none yet (1xx).
-    pub(super) fn interim_answer(&self) {
-        if self.interim_answers.fetch_add(1, Ordering::Relaxed) == INTERIM_ANSWERS {
-            self.flooded.notify_one();
-        }
-    }
-
-    /// Resolves when there were more interim answers than any server has a reason for.
-    pub(super) async fn flooded(&self) {
-        self.flooded.notified().await;
+        self.is_sent.load(Ordering::Acquire)
     }
 
     /// The caller's part in a failure, if it had one.
@@ -263,7 +209,6 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let upload = self.get_mut();
-        upload.is_begun = true;
         loop {
             let frame = match &mut upload.source {
                 Source::Kept(whole) => {
@@ -328,12 +273,13 @@ impl http_body::Body for Upload {
     }
 }
 
-/// The upstream's answer on its way back. A stall is a cut; a failure in the first piece is held
-/// back until the head is out, since a caller that gets nothing at all sends its request again.
+/// The upstream's answer on its way back. A stall is a cut; a failure is held back until what came before it
+/// is out, since a caller that gets nothing at all sends its request again.
 pub(super) struct Download {
-    body: Incoming,
+    body: Arriving,
     idle: Stall,
-    is_begun: bool,
+    /// Whether hyper has written all that it was given: it does when there is no more for the moment.
+    is_flushed: bool,
     held: Option<DownloadError>,
 }
 
@@ -349,11 +295,11 @@ pub(super) enum DownloadError {
 }
 
 impl Download {
-    pub(super) fn new(body: Incoming, idle: Duration) -> Self {
+    pub(super) fn new(body: Arriving, idle: Duration) -> Self {
         Self {
             body,
             idle: Stall::new(idle),
-            is_begun: false,
+            is_flushed: false,
             held: None,
         }
     }
@@ -376,22 +322,21 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
                 Poll::Ready(Some(Ok(frame))) => {
                     download.idle.reset();
-                    download.is_begun = true;
+                    download.is_flushed = false;
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(Some(Err(error))) => break DownloadError::Broken(error),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    download.is_begun = true;
+                    download.is_flushed = true;
                     ready!(download.idle.poll(cx));
                     break DownloadError::Stalled;
                 }
             }
         };
-        if download.is_begun {
+        if download.is_flushed {
             return Poll::Ready(Some(Err(error)));
         }
-        download.is_begun = true;
         download.held = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -403,36 +348,4 @@ impl http_body::Body for Download {
 
     // No size hint: the head tells the length, or nobody knows it. Out of a hint axum would make a
     // length for an answer to HEAD too, where the body says nothing of it.
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-
-    fn upload(body: &'static str) -> Upload {
-        Upload::from_caller(Body::from(body), Duration::from_secs(60), None)
-    }
-
-    #[tokio::test]
-    async fn a_body_that_nobody_asked_for_comes_back_whole_and_once() {
-        let first = upload("hello");
-        let progress = first.progress();
-        drop(first);
-        let again = progress.unread().unwrap();
-        assert!(progress.unread().is_none());
-        assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
-        assert!(progress.unread().is_none());
-        progress.ended().await;
-    }
-
-    #[tokio::test]
-    async fn a_body_that_was_begun_never_comes_back() {
-        let mut begun = upload("hello");
-        let progress = begun.progress();
-        begun.frame().await.unwrap().unwrap();
-        drop(begun);
-        assert!(progress.unread().is_none());
-    }
 }

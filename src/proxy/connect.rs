@@ -11,21 +11,25 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use super::error::find;
+use super::socket::Socket;
 use super::tunnel::{Tunnel, TunnelError};
 use crate::config::{self, OutboundError};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// A connection to the upstream.
+pub(super) type Connected = MaybeHttpsStream<TokioIo<Socket>>;
 
 /// TCP (or a tunnel), then TLS, with all attempts within `timeout.connect`.
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Dial>,
+    to: Uri,
     limit: Duration,
 }
 
@@ -62,27 +66,17 @@ impl Connector {
             .https_or_http()
             .enable_http1()
             .wrap_connector(dial);
-        Ok(Self { https, limit })
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
+        let to = upstream.url.uri().clone();
+        Ok(Self { https, to, limit })
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (https, limit) = (self.https.clone(), self.limit);
-        let connected = insisting(limit.min(INSIST), move || https.clone().oneshot(uri.clone()));
-        Box::pin(async move {
-            tokio::time::timeout(limit, connected)
-                .await
-                .map_err(|_| TimedOut)?
-        })
+    /// Connects.
+    pub(super) async fn connect(&self) -> Result<Connected, BoxError> {
+        let limit = self.limit;
+        let attempt = || self.https.clone().oneshot(self.to.clone());
+        tokio::time::timeout(limit, insisting(limit.min(INSIST), attempt))
+            .await
+            .map_err(|_| TimedOut)?
     }
 }
 
@@ -123,7 +117,7 @@ struct Dial {
 }
 
 impl Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Socket>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
@@ -134,13 +128,16 @@ impl Service<Uri> for Dial {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Some(tunnel) = self.tunnel.clone() else {
             let connecting = self.tcp.call(uri);
-            return Box::pin(async move { Ok(connecting.await?) });
+            return Box::pin(async move {
+                let stream = connecting.await?.into_inner();
+                Ok(TokioIo::new(Socket::new(stream)))
+            });
         };
         let connecting = self.tcp.call(tunnel.proxy.clone());
         Box::pin(async move {
             let to = destination(&uri)?;
             let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(tunnel.dig(stream, &to).await?))
+            Ok(TokioIo::new(Socket::new(tunnel.dig(stream, &to).await?)))
         })
     }
 }

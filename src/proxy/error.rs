@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::connect::TimedOut;
+use super::connect::{BoxError, TimedOut};
 use super::pull_error::PullError;
+use super::socket::Flooded;
 use super::tunnel::TunnelError;
 use crate::server::Answer;
 use crate::token::Unavailable;
@@ -29,16 +30,13 @@ pub(super) enum ProxyError {
     NotReplayable,
     /// No connection to the upstream: nothing was sent.
     #[error("cannot connect to the upstream")]
-    Connect(#[source] hyper_util::client::legacy::Error),
+    Connect(#[source] BoxError),
     /// The exchange broke off after it began.
     #[error("the exchange with the upstream broke off")]
-    Exchange(#[source] hyper_util::client::legacy::Error),
+    Exchange(#[source] hyper::Error),
     /// The upstream switched protocols unasked.
     #[error("the upstream switched protocols")]
     Upgraded,
-    /// The upstream sent one interim answer (1xx) after the other.
-    #[error("the upstream floods with interim answers")]
-    Flood,
     /// The upstream coded its answer as nobody asked for.
     #[error("the upstream's answer has a transfer coding other than chunked")]
     Coding,
@@ -121,7 +119,7 @@ impl ProxyError {
                 SOON,
             ),
             Self::Connect(error) => {
-                let (kind, what) = connect_failure(&error);
+                let (kind, what) = connect_failure(&*error);
                 undone(kind, &what)
             }
             Self::Exchange(error) => {
@@ -131,10 +129,6 @@ impl ProxyError {
             Self::Upgraded => bad_gateway(
                 "http_upgrade_failed",
                 "it switched protocols, which nobody asked for",
-            ),
-            Self::Flood => bad_gateway(
-                "http_protocol_error",
-                "it sent one interim answer (1xx) after the other, and no answer",
             ),
             Self::Coding => bad_gateway(
                 "http_response_transfer_coding",
@@ -254,6 +248,12 @@ fn tunnel_failure(error: &TunnelError) -> (&'static str, String) {
 }
 
 fn exchange_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
+    if find::<Flooded>(error).is_some() {
+        return (
+            "http_protocol_error",
+            "it sent one interim answer (1xx) after the other, and no answer".to_owned(),
+        );
+    }
     match find::<hyper::Error>(error) {
         Some(http) if http.is_incomplete_message() => (
             "http_response_incomplete",

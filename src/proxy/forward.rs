@@ -9,13 +9,13 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use rustls::ClientConfig;
 
 use super::access::Admitted;
 use super::body::{Download, Progress, Upload};
 use super::error::ProxyError;
 use super::headers;
+use super::link::Arriving;
 use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
 use crate::config::{self, OutboundError, Timeouts};
@@ -85,9 +85,9 @@ impl Forwarder {
         let progress = upload.progress();
         let mut stop = self.stop.clone();
         let response = tokio::select! {
+            biased;
             response = self.exchange(parts, upload, kept_body, admitted) => response,
             () = self.out_of_time(&progress) => Err(ProxyError::Timeout { is_sent: progress.is_sent() }),
-            () = progress.flooded() => Err(ProxyError::Flood),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
@@ -102,7 +102,7 @@ impl Forwarder {
         mut parts: Parts,
         upload: Upload,
         kept: KeptBody,
-    ) -> Result<Response<Incoming>, ProxyError> {
+    ) -> Result<Response<Arriving>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
         if !upload.is_end_stream() {
             parts
@@ -123,7 +123,7 @@ impl Forwarder {
     }
 
     fn keep(&self, body: &Body) -> (Option<replay::Kept>, Option<KeptBody>) {
-        if body.size_hint().lower() > self.replay {
+        if body.is_end_stream() || body.size_hint().lower() > self.replay {
             return (None, None);
         }
         let (kept, kept_body) = replay::keep(self.replay, &self.budget);
@@ -137,10 +137,10 @@ impl Forwarder {
         upload: Upload,
         kept: Option<KeptBody>,
         admitted: Admitted,
-    ) -> Result<Response<Incoming>, ProxyError> {
+    ) -> Result<Response<Arriving>, ProxyError> {
         let had_no_body = upload.is_end_stream();
         let head = Head {
-            uri: self.upstream.uri(&parts.uri).map_err(|error| {
+            target: self.upstream.target(&parts.uri).map_err(|error| {
                 Answer::new(
                     StatusCode::BAD_REQUEST,
                     "http_request_error",
@@ -152,13 +152,25 @@ impl Forwarder {
         };
         let token = match self.tokens.current() {
             Some(token) => token,
-            None => self.tokens.wait(self.wait).await?,
+            None => Box::pin(self.tokens.wait(self.wait)).await?,
         };
         let response = self.send(&head, &token, upload, admitted).await?;
         if !self.rejection.is_in(&response) {
             return Ok(response);
         }
-        self.tokens.reject(&token);
+        Box::pin(self.replay(&head, &token, response, (had_no_body, kept), admitted)).await
+    }
+
+    /// Sends a request once more whose token was refused, where that can be.
+    async fn replay(
+        &self,
+        head: &Head,
+        token: &Arc<AccessToken>,
+        refusal: Response<Arriving>,
+        (had_no_body, kept): (bool, Option<KeptBody>),
+        admitted: Admitted,
+    ) -> Result<Response<Arriving>, ProxyError> {
+        self.tokens.reject(token);
         let again = if had_no_body {
             Some(Whole::default())
         } else {
@@ -166,16 +178,16 @@ impl Forwarder {
         };
         if self.tokens.are_rejected() {
             // Whatever token it is sent, this is the upstream's answer.
-            return Ok(response);
+            return Ok(refusal);
         }
         let Some(whole) = again else {
             return Err(ProxyError::NotReplayable);
         };
-        let newer = self.tokens.newer(&token, self.wait).await?;
-        drop(response);
+        let newer = self.tokens.newer(token, self.wait).await?;
+        drop(refusal);
         self.metrics.replays.inc();
         let upload = Upload::from_kept(whole);
-        let response = self.send(&head, &newer, upload, admitted).await?;
+        let response = self.send(head, &newer, upload, admitted).await?;
         if self.rejection.is_in(&response) {
             self.tokens.reject(&newer);
         }
@@ -188,22 +200,20 @@ impl Forwarder {
         token: &Arc<AccessToken>,
         upload: Upload,
         admitted: Admitted,
-    ) -> Result<Response<Incoming>, ProxyError> {
+    ) -> Result<Response<Arriving>, ProxyError> {
         let has_unknown_length = !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
-        let request = |upload| {
-            let mut request = Request::new(upload);
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = head.uri.clone();
-            *request.headers_mut() = head.headers.clone();
-            let headers = request.headers_mut();
-            headers.insert(AUTHORIZATION, token.authorization().clone());
-            if has_unknown_length {
-                // Unasked, hyper takes the body of a GET for none.
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            request
-        };
-        let mut response = self.upstream.send(request, upload, admitted.is_fresh).await?;
+        // hyper hands a request on by value from place to place: better a pointer.
+        let mut request = Request::new(Box::new(upload));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.target.clone();
+        *request.headers_mut() = head.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization().clone());
+        if has_unknown_length {
+            // Unasked, hyper takes the body of a GET for none.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let mut response = self.upstream.send(request, admitted.is_fresh).await?;
         super::headers::conceal(response.headers_mut(), token.authorization());
         // Nobody asked for an upgrade: what follows would not be HTTP.
         if response.status().is_informational() {
@@ -214,7 +224,7 @@ impl Forwarder {
     }
 
     /// The upstream's answer, made ready for the caller.
-    pub(super) fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
+    pub(super) fn inbound(&self, response: Response<Arriving>) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);
@@ -226,12 +236,12 @@ impl Forwarder {
 /// A request's head, for as often as it is sent.
 struct Head {
     method: http::Method,
-    uri: http::Uri,
+    target: http::Uri,
     headers: HeaderMap,
 }
 
 impl Rejection {
-    fn is_in(self, response: &Response<Incoming>) -> bool {
+    fn is_in(self, response: &Response<Arriving>) -> bool {
         match (self, response.status()) {
             (_, StatusCode::UNAUTHORIZED) => true,
             (Self::Mashery, StatusCode::FORBIDDEN) => {

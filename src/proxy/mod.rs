@@ -11,12 +11,15 @@ mod forward;
 pub mod fuzzed;
 mod headers;
 mod in_flight;
+mod link;
 mod message;
 mod observe;
 mod path;
+mod pool;
 mod pull;
 mod pull_error;
 mod replay;
+mod socket;
 mod tunnel;
 mod upstream;
 
@@ -214,7 +217,8 @@ impl Proxy {
         Ok(Router::new()
             .fallback(move |request| {
                 let worker = worker.clone();
-                async move { worker.relay(request).await }
+                // Passed on by value through all that axum wraps around it: better a pointer.
+                Box::pin(async move { worker.relay(request).await })
             })
             .layer(CatchPanicLayer::custom(panicked)))
     }
@@ -282,7 +286,7 @@ impl Worker {
         observation.hold(service.in_flight.enter(id)?);
         let way = self.way(&service.outbound)?;
         let forwarded = if admitted.is_consuming {
-            way.puller.take(request).await
+            Box::pin(way.puller.take(request)).await
         } else {
             way.forwarder.forward(request, admitted).await
         };

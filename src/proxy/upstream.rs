@@ -4,60 +4,35 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
 use super::body::Upload;
-use super::connect::Connector;
-use super::error::{ProxyError, find};
+use super::connect::{BoxError, Connector};
+use super::error::ProxyError;
+use super::link::{Arriving, Link};
+use super::pool::Pool;
 use crate::config::{self, OutboundError};
 
 /// One upstream as a worker reaches it.
 pub(super) struct Upstream {
-    scheme: Scheme,
-    authority: http::uri::Authority,
+    connector: Connector,
+    pool: Pool,
     base: String,
     host: HeaderValue,
-    pooled: Client<Connector, Upload>,
-    fresh: Client<Connector, Upload>,
 }
 
 impl Upstream {
     pub(super) fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
-        let connector = Connector::new(upstream, tls)?;
-        let client = |idle| {
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                // Shorter than the upstream's, or it closes a connection while we take it.
-                .pool_idle_timeout(upstream.keep_alive)
-                .pool_max_idle_per_host(idle)
-                // Only requests that were never begun go out again: hyper hands back no other.
-                .retry_canceled_requests(true)
-                .set_host(false)
-                .build(connector.clone())
-        };
         let url = &upstream.url;
         let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
         Ok(Self {
-            scheme: if url.is_https() {
-                Scheme::HTTPS
-            } else {
-                Scheme::HTTP
-            },
-            authority: url.authority().clone(),
+            connector: Connector::new(upstream, tls)?,
+            // Shorter than the upstream's, or it closes a connection while we take it.
+            pool: Pool::new(upstream.keep_alive, upstream.pooled),
             base: url.path().trim_end_matches('/').to_owned(),
             host,
-            pooled: client(if upstream.keep_alive.is_zero() {
-                0
-            } else {
-                upstream.pooled
-            }),
-            fresh: client(0),
         })
     }
 
@@ -66,72 +41,58 @@ impl Upstream {
         &self.host
     }
 
-    /// The URI for a caller's path and query: scheme, host and port are the configuration's, the
-    /// rest is the caller's, byte for byte, behind the base path.
-    pub(super) fn uri(&self, from: &Uri) -> Result<Uri, TargetError> {
-        let asked = from.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = if self.base.is_empty() {
-            PathAndQuery::try_from(asked).map_err(http::Error::from)?
-        } else {
-            PathAndQuery::try_from(format!("{}{asked}", self.base)).map_err(http::Error::from)?
+    /// What is asked for at the upstream: the caller's path and query, byte for byte, behind the base path.
+    /// Where it is asked for is the configuration's alone.
+    pub(super) fn target(&self, from: &Uri) -> Result<Uri, http::Error> {
+        let asked = from.path_and_query();
+        let target = match asked {
+            Some(asked) if self.base.is_empty() && asked.as_str().starts_with('/') => asked.clone(),
+            _ => {
+                let asked = asked.map_or("/", PathAndQuery::as_str);
+                PathAndQuery::try_from(format!("{}{asked}", self.base))?
+            }
         };
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(path)
-            .build()?;
-        // Nothing is known that gets here; the token goes nowhere else all the same.
-        if uri.scheme() == Some(&self.scheme) && uri.authority() == Some(&self.authority) {
-            Ok(uri)
-        } else {
-            Err(TargetError::Elsewhere)
-        }
+        Ok(Uri::from(target))
     }
 
-    /// Sends what `request` makes of a body, on a connection of its own where `is_fresh`. A request that was
-    /// never begun, since its connection ended just then, goes out anew.
+    /// Sends a request, on a connection of its own where `is_fresh`. One that was never begun, since its
+    /// connection ended just then, goes out anew: hyper hands back no other.
     pub(super) async fn send(
         &self,
-        request: impl Fn(Upload) -> Request<Upload>,
-        mut upload: Upload,
+        mut request: Request<Box<Upload>>,
         is_fresh: bool,
-    ) -> Result<Response<Incoming>, ProxyError> {
-        let client = if is_fresh { &self.fresh } else { &self.pooled };
-        let progress = upload.progress();
+    ) -> Result<Response<Arriving>, ProxyError> {
+        let progress = request.body().progress();
+        let pool = (!is_fresh).then_some(&self.pool);
         for pause in PAUSES {
-            let mut request = request(upload);
-            progress.goes_out_on(capture_connection(&mut request));
-            let counted = progress.clone();
-            hyper::ext::on_informational(&mut request, move |_| counted.interim_answer());
-            let error = match client.request(request).await {
+            let link = self.link(pool).await.map_err(ProxyError::Connect)?;
+            progress.goes_out();
+            let failed = match link.ask(request, pool).await {
                 Ok(response) => return judged(response),
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            if !is_unsent(&error) {
-                return Err(ProxyError::Exchange(error));
-            }
-            upload = match (pause, progress.unread()) {
-                // Connecting was tried again and again already.
-                (Some(pause), Some(unread)) if !error.is_connect() => {
+            request = match (pause, failed.unsent) {
+                (Some(pause), Some(unsent)) => {
+                    progress.comes_back();
                     tokio::time::sleep(pause).await;
-                    unread
+                    unsent
                 }
-                _ => return Err(ProxyError::Connect(error)),
+                (None, Some(_)) => return Err(ProxyError::Connect(failed.error.into())),
+                (_, None) => return Err(ProxyError::Exchange(failed.error)),
             };
         }
         unreachable!("there is no pause after the last attempt")
     }
-}
 
-/// A caller's target that cannot be asked for at the upstream.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TargetError {
-    /// It is no path.
-    #[error(transparent)]
-    Form(#[from] http::Error),
-    /// It leads to another place.
-    #[error("it names another place than the upstream")]
-    Elsewhere,
+    async fn link(&self, pool: Option<&Pool>) -> Result<Link, BoxError> {
+        if let Some(pool) = pool
+            && let Some(link) = pool.take().await
+        {
+            return Ok(link);
+        }
+        let connecting = async { Ok(Link::over(self.connector.connect().await?).await?) };
+        Box::pin(connecting).await
+    }
 }
 
 /// What follows each attempt at a request that was not begun.
@@ -142,7 +103,7 @@ const PAUSES: [Option<Duration>; 3] = [
 ];
 
 /// Refuses an answer whose body would reach the caller as something else than what was sent.
-fn judged(mut response: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
+fn judged(mut response: Response<Arriving>) -> Result<Response<Arriving>, ProxyError> {
     let headers = response.headers_mut();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -154,14 +115,6 @@ fn judged(mut response: Response<Incoming>) -> Result<Response<Incoming>, ProxyE
         _ => return Err(ProxyError::Coding),
     }
     Ok(response)
-}
-
-/// Whether a request failed before any of it was written: there was no connection for it, or the one there
-/// was ended before hyper began with the request.
-fn is_unsent(error: &Error) -> bool {
-    error.is_connect()
-        || error.connect_info().is_none()
-        || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
 }
 
 #[cfg(test)]
@@ -180,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn wherever_a_target_points_the_request_goes_to_the_configured_place() {
+    fn whatever_a_target_looks_like_it_is_a_path_at_the_configured_place() {
         let upstreams = [
             ("", upstream("https://sb.example:8443")),
             ("/base", upstream("https://sb.example/base/")),
@@ -189,10 +142,9 @@ mod tests {
             let Ok(from) = target.parse::<Uri>() else { return Ok(()) };
             let asked = from.path_and_query().unwrap().as_str();
             for (base, upstream) in &upstreams {
-                let Ok(uri) = upstream.uri(&from) else { continue };
-                prop_assert_eq!(uri.scheme_str(), Some("https"));
-                prop_assert_eq!(uri.authority(), Some(&upstream.authority));
-                prop_assert_eq!(uri.path_and_query().unwrap().as_str(), format!("{base}{asked}"));
+                let Ok(target) = upstream.target(&from) else { continue };
+                prop_assert_eq!((target.scheme(), target.authority()), (None, None));
+                prop_assert_eq!(target.to_string(), format!("{base}{asked}"));
             }
         });
     }

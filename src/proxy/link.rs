@@ -1,0 +1,175 @@
+//! One connection to an upstream, driven by whoever has a request on it: no task of its own, so that a request
+//! and its answer cross no channel between tasks.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+
+use super::body::Upload;
+use super::connect::Connected;
+use super::pool::Pool;
+use super::socket::{self, Head};
+
+/// A connection that takes one request after the other.
+pub(super) struct Link {
+    sender: http1::SendRequest<Box<Upload>>,
+    /// Nothing once it is over.
+    connection: Option<Box<http1::Connection<Connected, Box<Upload>>>>,
+    head: Head,
+}
+
+/// A request without an answer.
+pub(super) struct Unanswered {
+    pub(super) error: hyper::Error,
+    /// The request, where none of it was sent.
+    pub(super) unsent: Option<Request<Box<Upload>>>,
+}
+
+/// How much is read at once, and how long an answer's head may be.
+const BUFFER: usize = 64 << 10;
+
+/// How long a connection may take to end.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+impl Link {
+    pub(super) async fn over(stream: Connected) -> hyper::Result<Self> {
+        let head = socket::head(&stream);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(stream)
+            .await?;
+        Ok(Self {
+            sender,
+            connection: Some(Box::new(connection)),
+            head,
+        })
+    }
+
+    /// Lets the connection go on with whatever is to be read and written; ready when it is over.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(connection) = &mut self.connection {
+            // How it ended is told to whoever waits for an answer or a body.
+            let _ = ready!(Pin::new(&mut **connection).poll(cx));
+            self.connection = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether the connection can take a request, as far as can be known without sending one.
+    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx).is_pending() && self.sender.is_ready()
+    }
+
+    /// Ends the connection in good order: TLS has a last word.
+    pub(super) fn close(self) {
+        let Self {
+            sender, connection, ..
+        } = self;
+        drop(sender);
+        if let Some(connection) = connection {
+            tokio::spawn(tokio::time::timeout(LAST_WORD, connection));
+        }
+    }
+
+    /// Sends a request. Once the answer's body has come to its end, the connection goes into `pool`.
+    pub(super) async fn ask(
+        mut self,
+        request: Request<Box<Upload>>,
+        pool: Option<&Pool>,
+    ) -> Result<Response<Arriving>, Unanswered> {
+        self.head.begins();
+        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
+        let answered = std::future::poll_fn(|cx| {
+            let _ = self.drive(cx);
+            // Only the connection can answer, and it has just had its turn: nobody needs to be woken.
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match answered.await {
+            Ok(response) => {
+                self.head.ends();
+                let mut response = response.map(|body| Arriving {
+                    body,
+                    link: Some(self),
+                    pool: pool.cloned(),
+                });
+                if response.body().is_end_stream() {
+                    std::future::poll_fn(|cx| {
+                        response.body_mut().release(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                Ok(response)
+            }
+            Err(mut failed) => Err(Unanswered {
+                unsent: failed.take_message(),
+                error: failed.into_error(),
+            }),
+        }
+    }
+}
+
+/// An answer's body on its way, and the connection that it comes by.
+pub(super) struct Arriving {
+    body: Incoming,
+    /// Nothing once the body is at its end, or the connection is over.
+    link: Option<Link>,
+    pool: Option<Pool>,
+}
+
+impl Arriving {
+    /// The body is at its end: the connection may serve another request, if it agrees.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        let Some(mut link) = self.link.take() else { return };
+        let is_usable = link.is_usable(cx);
+        match &self.pool {
+            Some(pool) if is_usable => pool.put(link),
+            _ => link.close(),
+        }
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let arriving = self.get_mut();
+        let mut polled = Pin::new(&mut arriving.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(link) = &mut arriving.link
+        {
+            // That somebody asks for more is known to the connection now.
+            if link.drive(cx).is_ready() {
+                arriving.link = None;
+            }
+            polled = Pin::new(&mut arriving.body).poll_frame(cx);
+        }
+        let is_over = match &polled {
+            Poll::Ready(Some(Ok(_))) => arriving.body.is_end_stream(),
+            Poll::Ready(Some(Err(_)) | None) => true,
+            Poll::Pending => false,
+        };
+        if is_over {
+            arriving.release(cx);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
