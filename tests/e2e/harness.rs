@@ -222,9 +222,11 @@ impl Setup {
 /// What is logged unless a test says otherwise: everything there is, to be searched for secrets.
 const EVERYTHING: &str = "trace,hyper=trace";
 
-/// The program with an environment of its own.
+/// The program with an environment of its own: the one that `BONDGATE_TEST_PROGRAM` names, else the one that was
+/// built with the tests.
 pub(crate) fn bondgate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bondgate"));
+    let built = env!("CARGO_BIN_EXE_bondgate").into();
+    let mut command = Command::new(std::env::var_os("BONDGATE_TEST_PROGRAM").unwrap_or(built));
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
