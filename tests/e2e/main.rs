@@ -42,6 +42,7 @@ mod sandbox;
 mod secrets;
 mod shutdown;
 mod slow;
+mod soak;
 mod spool;
 mod supervised;
 mod tokens;
