@@ -42,15 +42,17 @@ async fn eleven_thousand_slow_callers_keep_nobody_waiting_and_slow_heads_are_cut
         format!("connections = {places}\nin_flight = {places}\nfirst_byte = \"10s\"\nstall = \"10m\"");
     let stand = Stand::start(&limits).await;
     let to = stand.daemon.address();
-    let before = stand.memory("VmRSS");
+    let mut memory = vec![stand.memory("VmRSS")];
 
     let (heads, bodies, readers) = (part.of(HEADS), part.of(BODIES), part.of(READERS));
     let _readers = each(0..readers, |number| reads_nothing(to, number)).await;
+    memory.push(stand.memory("VmRSS"));
     let rest = readers..readers + bodies;
     let bodies_streams: Vec<_> = each(rest.clone(), |number| with_a_body(to, number)).await;
     let mut dripping = JoinSet::new();
     dripping.spawn(drip(weak(&bodies_streams), b"x", Duration::from_secs(4)));
     assert_eq!(stand.in_flight().await, bodies + readers);
+    memory.push(stand.memory("VmRSS"));
 
     let rest = rest.end..rest.end + heads;
     let begun = each(rest, |number| with_a_head(to, number)).await;
@@ -66,7 +68,7 @@ async fn eleven_thousand_slow_callers_keep_nobody_waiting_and_slow_heads_are_cut
         cuts.spawn(cut(stream, began));
     }
     stand.has_connections(heads + bodies + readers).await;
-    let memory = stand.memory("VmRSS");
+    memory.push(stand.memory("VmRSS"));
 
     let times = tokio::task::spawn_blocking(move || {
         let mut times: Vec<_> = (0..FRESH).map(|_| fresh(to)).collect();
@@ -81,10 +83,15 @@ async fn eleven_thousand_slow_callers_keep_nobody_waiting_and_slow_heads_are_cut
     let (half, late) = (times[FRESH / 2], times[FRESH * 99 / 100]);
     println!(
         "beside {heads} slow heads, {bodies} slow bodies and {readers} that read nothing, {FRESH} fresh callers wait \
-         {half:?}, {late:?} (p99), {:?} at most; memory {}, before them {}",
+         {half:?}, {late:?} (p99), {:?} at most",
         times[FRESH - 1],
-        mib(memory),
-        mib(before),
+    );
+    println!(
+        "memory before them {}, with those that read nothing {}, with the slow bodies {}, with the slow heads {}",
+        mib(memory[0]),
+        mib(memory[1]),
+        mib(memory[2]),
+        mib(memory[3]),
     );
 
     let cuts = tokio::time::timeout(PATIENCE, cuts.join_all()).await;
