@@ -305,7 +305,7 @@ impl Daemon {
         tracing::info!("status, health and metrics are at {}", admin_listener.url());
         let mut parts = JoinSet::new();
         parts.spawn(async move {
-            if let Err(error) = server::serve(&admin_listener, admin_app, admin_shared).await {
+            if let Err(error) = server::serve(&admin_listener, Arc::new(admin_app), admin_shared).await {
                 tracing::error!(%error, "the admin listener failed");
             }
             "admin listener"

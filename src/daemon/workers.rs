@@ -27,16 +27,16 @@ pub(super) fn start_workers(
     for number in 0..count {
         let pulse = pulse();
         let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
-        let make_app: server::MakeApp = Box::new(move || {
+        let make_apps: server::MakeApps = Box::new(move || {
             if let Some((pulse, every)) = pulse {
                 tokio::spawn(pulse.beat(every));
             }
             proxies
                 .iter()
-                .map(|proxy| proxy.router().map_err(std::io::Error::other))
+                .map(|proxy| proxy.application().map_err(std::io::Error::other))
                 .collect()
         });
-        let thread = server::start(number, listeners, make_app, shared.clone())?;
+        let thread = server::start(number, listeners, make_apps, shared.clone())?;
         workers.spawn_blocking(move || match thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "a worker failed"),

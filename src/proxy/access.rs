@@ -1,8 +1,6 @@
 //! Who may send what: the caller is judged by its socket, its key and its browser's traces, then the
 //! request by the upstream's rules. Everything that is not allowed is refused.
 
-use std::net::IpAddr;
-
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
@@ -60,20 +58,18 @@ impl AccessPolicy {
     }
 
     /// Who sends a request, as far as its connection and trusted proxies say.
-    pub(super) fn caller<B>(&self, request: &Request<B>) -> Caller {
-        let peer = request.extensions().get::<Peer>();
-        let address = peer.and_then(|peer| caller::address(peer, request.headers(), &self.trusted_proxies));
+    pub(super) fn caller<B>(&self, peer: &Peer, request: &Request<B>) -> Caller {
         Caller {
             name: None,
-            address,
-            user: peer.and_then(|peer| peer.user),
+            address: caller::address(peer, request.headers(), &self.trusted_proxies),
+            user: peer.user,
         }
     }
 
     /// Lets a caller's request in, and names the caller by its key; or says why not.
     pub(super) fn judge<B>(&self, caller: &mut Caller, request: &Request<B>) -> Result<Admitted, Answer> {
         let headers = request.headers();
-        self.judge_place(request.extensions().get::<Peer>(), caller.address)?;
+        self.judge_place(caller)?;
         self.judge_page(request)?;
         caller.name = self.judge_key(headers)?;
         if headers::is_loop(headers) {
@@ -87,9 +83,9 @@ impl AccessPolicy {
         self.judge_request(request)
     }
 
-    fn judge_place(&self, peer: Option<&Peer>, address: Option<IpAddr>) -> Result<(), Answer> {
+    fn judge_place(&self, caller: &Caller) -> Result<(), Answer> {
         if let Some(allow) = &self.allow {
-            let Some(address) = address else {
+            let Some(address) = caller.address else {
                 return Err(forbidden(
                     "the caller has no address that the listener's allow could name: X-Forwarded-For of the trusted \
                      proxy has none",
@@ -102,7 +98,7 @@ impl AccessPolicy {
                 )));
             }
         }
-        let user = peer.and_then(|peer| peer.user);
+        let user = caller.user;
         if !self.users.is_empty() && !user.is_some_and(|user| self.users.contains(&user)) {
             let id = user.map_or_else(String::new, |user| format!(" ({user})"));
             return Err(forbidden(format!(
@@ -260,9 +256,9 @@ mod tests {
             user: None,
             has_certificate: false,
         };
-        let request = request.extension(peer).body(()).unwrap();
+        let request = request.body(()).unwrap();
         policy
-            .judge(&mut policy.caller(&request), &request)
+            .judge(&mut policy.caller(&peer, &request), &request)
             .map_or_else(|answer| answer.status.as_u16(), |_| 200)
     }
 

@@ -23,16 +23,15 @@ mod socket;
 mod tunnel;
 mod upstream;
 
-use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use rustls::ClientConfig;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use self::access::AccessPolicy;
 use self::forward::Forwarder;
@@ -40,7 +39,7 @@ use self::observe::Observation;
 use self::path::{PathError, PlainPath};
 use self::pull::Puller;
 use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
-use crate::server::{Answer, Stopping};
+use crate::server::{Answer, Answering, Application, Peer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
@@ -207,27 +206,26 @@ impl Proxy {
         }
     }
 
-    /// The router of one worker, with a connection pool of its own.
-    pub fn router(&self) -> Result<Router, ProxyConfigError> {
+    /// What one worker runs, with a connection pool of its own.
+    pub fn application(&self) -> Result<Arc<dyn Application>, ProxyConfigError> {
         let way = Way::open(self.service.load().outbound.clone())?;
-        let worker = Worker {
+        Ok(Arc::new(Worker {
             service: self.service.clone(),
-            way: Arc::new(ArcSwap::from_pointee(way)),
-        };
-        Ok(Router::new()
-            .fallback(move |request| {
-                let worker = worker.clone();
-                // Passed on by value through all that axum wraps around it: better a pointer.
-                Box::pin(async move { worker.relay(request).await })
-            })
-            .layer(CatchPanicLayer::custom(panicked)))
+            way: ArcSwap::from_pointee(way),
+        }))
     }
 }
 
-#[derive(Clone)]
 struct Worker {
     service: Arc<ArcSwap<Service>>,
-    way: Arc<ArcSwap<Way>>,
+    way: ArcSwap<Way>,
+}
+
+impl Application for Worker {
+    fn answer(self: Arc<Self>, peer: &Peer, request: Request<Body>) -> Answering {
+        let peer = peer.clone();
+        Box::pin(async move { caught(self.relay(&peer, request)).await })
+    }
 }
 
 /// A worker's own connections, and the way out that they were opened for.
@@ -255,14 +253,14 @@ impl Way {
 }
 
 impl Worker {
-    async fn relay(&self, request: Request<Body>) -> Response<Body> {
+    async fn relay(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
         let service = &*self.service.load_full();
         if service.health.as_deref() == Some(request.uri().path()) {
             return Response::new(Body::from("ok\n"));
         }
         let outbound = &service.outbound;
         let mut observation = Observation::begin(&request, &outbound.upstream, &outbound.metrics);
-        let response = match self.admit(request, service, &mut observation).await {
+        let response = match self.admit(peer, request, service, &mut observation).await {
             Ok(response) => response,
             Err(answer) => {
                 observation.own_answer(answer.error, answer.detail.clone());
@@ -274,11 +272,12 @@ impl Worker {
 
     async fn admit(
         &self,
+        peer: &Peer,
         request: Request<Body>,
         service: &Service,
         observation: &mut Observation,
     ) -> Result<Response<Body>, Answer> {
-        let mut caller = service.policy.caller(&request);
+        let mut caller = service.policy.caller(peer, &request);
         let judged = service.policy.judge(&mut caller, &request);
         let id = caller.id();
         observation.caller(caller);
@@ -315,9 +314,29 @@ impl Worker {
 /// When a caller may try again after a change that was put in force badly.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A bug of ours ends one request and not the daemon.
-fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
+/// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon.
+async fn caught(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut answer = std::pin::pin!(answer);
+    std::future::poll_fn(|cx| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(panicked()))
+    })
+    .await
+}
+
+fn panicked() -> Response<Body> {
     tracing::error!("a request ran into a bug in bondgate; please report it");
     let detail = "a bug in bondgate ended this request; the upstream may have executed it";
     Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bug_ends_one_request_with_an_answer() {
+        let answer = caught(async { panic!("a bug") }).await;
+        assert_eq!(answer.status(), 502);
+    }
 }

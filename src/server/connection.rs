@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -16,9 +15,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tower::Service as _;
 
 use super::answer::Answer;
+use super::application::Application;
 use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
@@ -30,7 +29,7 @@ use super::{Phase, Stopping};
 use crate::config::Limits;
 
 /// Serves a connection to its end, or to the end of a drain.
-pub(super) async fn serve<S: Wire>(stream: S, app: Router, peer: Peer, shared: Arc<Shared>) {
+pub(super) async fn serve<S: Wire>(stream: S, app: Arc<dyn Application>, peer: Peer, shared: Arc<Shared>) {
     let exchange = Arc::<Exchange>::default();
     let mut gate = Gate::new(stream, shared.limits.clone(), exchange.clone());
     let mut service = Service {
@@ -207,9 +206,9 @@ impl LeftOver {
     }
 }
 
-/// What hyper calls: the router, with the peer known and the gate told when an answer has ended.
+/// What hyper calls: the application, with the peer known and the gate told when an answer has ended.
 struct Service {
-    app: Router,
+    app: Arc<dyn Application>,
     peer: Peer,
     exchange: Arc<Exchange>,
     unread: Arc<Unread>,
@@ -221,15 +220,20 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let unread = self.unread.clone();
-        let request = request.map(|body| Received::new(body, unread.clone()));
-        let answer = self.app.clone().call(request);
+        let request = request.map(|body| {
+            if body.is_end_stream() {
+                Body::empty()
+            } else {
+                Body::new(Received::new(body, unread.clone()))
+            }
+        });
+        let answer = self.app.clone().answer(&self.peer, request);
         let exchange = self.exchange.clone();
         let stop = self.stop.clone();
         Box::pin(async move {
-            let Ok(mut response) = answer.await;
+            let mut response = answer.await;
             // What is still to come may be long, or never come: it is not waited for.
             let is_at_hand = !exchange.is_body_open();
             let is_read = unread.settle(is_at_hand).await;

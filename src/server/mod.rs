@@ -1,7 +1,8 @@
-//! Takes callers' connections and turns them into requests for an axum router: sockets, workers, the
+//! Takes callers' connections and turns them into requests for an application: sockets, workers, the
 //! gate, own answers. Knows HTTP and nothing of tokens.
 
 mod answer;
+mod application;
 mod browser;
 mod connection;
 mod crowd;
@@ -19,6 +20,7 @@ mod worker;
 use tokio::sync::watch;
 
 pub use self::answer::{Answer, PROXY_STATUS};
+pub use self::application::{Answering, Application};
 pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
 #[cfg(any(test, fuzzing))]
@@ -28,7 +30,7 @@ pub use self::peer::Peer;
 pub use self::places::{CallerId, Full, Place, Places};
 pub use self::receipt::{Receipt, WithReceipt};
 pub use self::stall::Stall;
-pub use self::worker::{MakeApp, Shared, serve, start};
+pub use self::worker::{MakeApps, Shared, serve, start};
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

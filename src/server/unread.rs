@@ -66,11 +66,10 @@ pub(super) struct Received {
 }
 
 impl Received {
+    /// A body that has not come to its end.
     pub(super) fn new(body: Incoming, unread: Arc<Unread>) -> Self {
-        let body = Some(body).filter(|body| !body.is_end_stream());
-        if body.is_some() {
-            *unread.state() = State::Reading;
-        }
+        *unread.state() = State::Reading;
+        let body = Some(body);
         Self { body, unread }
     }
 

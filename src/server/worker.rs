@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
-use http::StatusCode;
+use axum::body::Body;
+use http::{Request, StatusCode};
 use socket2::SockRef;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
+use super::application::{Answering, Application};
 use super::connection;
 use super::crowd::{Admission, Crowd};
 use super::listener::{BACKLOG, Listener, Listening, SharedTls, Stream};
@@ -24,9 +25,9 @@ use super::{Phase, Stopping};
 use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
 
-/// What makes the application of a worker: one router for each listener, in their order. It runs on
-/// the worker's own thread and runtime, where connection pools belong.
-pub type MakeApp = Box<dyn FnOnce() -> io::Result<Vec<Router>> + Send>;
+/// What makes a worker's applications: one for each listener, in their order. It runs on the worker's own
+/// thread and runtime, where connection pools belong.
+pub type MakeApps = Box<dyn FnOnce() -> io::Result<Vec<Arc<dyn Application>>> + Send>;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 pub fn start(
     number: usize,
     listeners: &[Listener],
-    make_app: MakeApp,
+    make_apps: MakeApps,
     shared: Shared,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let sockets = listeners
@@ -64,14 +65,14 @@ pub fn start(
                 .enable_all()
                 .build()?;
             runtime.block_on(async move {
-                let apps = make_app()?;
+                let apps = make_apps()?;
                 accept_all(sockets.into_iter().zip(apps).collect(), Arc::new(shared)).await
             })
         })
 }
 
 /// Serves one listener within the runtime at hand, until a stop has drained it.
-pub async fn serve(listener: &Listener, app: Router, shared: Shared) -> io::Result<()> {
+pub async fn serve(listener: &Listener, app: Arc<dyn Application>, shared: Shared) -> io::Result<()> {
     accept_all(vec![(Sockets::of(listener)?, app)], Arc::new(shared)).await
 }
 
@@ -92,7 +93,7 @@ impl Sockets {
     }
 }
 
-async fn accept_all(listeners: Vec<(Sockets, Router)>, shared: Arc<Shared>) -> io::Result<()> {
+async fn accept_all(listeners: Vec<(Sockets, Arc<dyn Application>)>, shared: Arc<Shared>) -> io::Result<()> {
     let (tasks, accepting) = (TaskTracker::new(), TaskTracker::new());
     for (listener, app) in listeners {
         let Sockets {
@@ -136,7 +137,7 @@ struct Accept {
     socket: Socket,
     is_inherited: bool,
     tls: Option<SharedTls>,
-    app: Router,
+    app: Arc<dyn Application>,
     shared: Arc<Shared>,
     tasks: TaskTracker,
 }
@@ -237,8 +238,7 @@ impl Accept {
                     match open(accepted, peer, tls, shared.limits.stall).await {
                         Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
                         Err(Unopened::Plain(stream, peer)) => {
-                            let app = Router::new().fallback(async || plain_http().into_response());
-                            connection::serve(stream, app, peer, shared).await;
+                            connection::serve(stream, Arc::new(PlainHttp), peer, shared).await;
                         }
                         Err(Unopened::Refused) => {
                             shared.metrics.refused.inc();
@@ -369,9 +369,15 @@ fn mend(error: &io::Error) -> &'static str {
     }
 }
 
-fn plain_http() -> Answer {
-    let detail = "this listener speaks TLS; use an https:// URL";
-    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
+/// Answers who speaks plain HTTP to a listener that speaks TLS.
+struct PlainHttp;
+
+impl Application for PlainHttp {
+    fn answer(self: Arc<Self>, _: &Peer, _: Request<Body>) -> Answering {
+        let detail = "this listener speaks TLS; use an https:// URL";
+        let answer = Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail);
+        Box::pin(std::future::ready(answer.into_response()))
+    }
 }
 
 /// Errors of `accept` that concern the connection and not the socket (accept(2)).
@@ -418,9 +424,9 @@ mod tests {
             metrics: Metrics::new(),
             stop: stopping,
         };
-        let app = Router::new().fallback(async || "served");
+        let app = axum::Router::new().fallback(async || "served");
 
-        serve(&listener, app, shared).await.unwrap();
+        serve(&listener, Arc::new(app), shared).await.unwrap();
         drop(listener);
 
         let mut answer = String::new();
