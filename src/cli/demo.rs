@@ -54,7 +54,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Configuration);
         }
     };
-    telemetry::init(&config.log)?;
+    let logs = telemetry::init(&config.log)?;
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -65,6 +65,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             ));
         }
     };
+    let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     handle.put_samples(3);
     let outcome = runtime.block_on(async {
         let signals = UnixSignals::new()?;

@@ -45,8 +45,8 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     config.fit(process::raise_descriptors());
-    let level = match telemetry::init(&config.log) {
-        Ok(level) => level,
+    let logs = match telemetry::init(&config.log) {
+        Ok(logs) => logs,
         Err(error) => {
             eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
             return Ok(Exit::Configuration);
@@ -64,12 +64,14 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     };
     // Every socket is bound, and no other thread runs yet: not even the runtime's.
     let sandbox = Sandbox::enter(&config, file.as_deref());
+    // Ends last of all, and with a panic too.
+    let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     let again = file.clone();
     daemon.read_again_from(Source {
         load: Box::new(move || read(again.as_deref())),
         file,
         sandbox,
-        level,
+        level: logs.level(),
     });
     let runtime = runtime()?;
     let outcome = runtime.block_on(async { daemon.run(UnixSignals::new()?).await })?;

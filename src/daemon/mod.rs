@@ -278,6 +278,12 @@ impl Daemon {
         self.readiness.clone()
     }
 
+    /// Its numbers, for what counts in its process beside it.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.means.metrics
+    }
+
     /// Runs until a stop is asked for and has drained. Runs on the control thread: its runtime
     /// refreshes tokens and answers the admin listener, whatever load the workers have.
     pub async fn run(self, mut signals: impl Signals) -> std::io::Result<Outcome> {

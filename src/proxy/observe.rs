@@ -95,7 +95,15 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
+        // The message as a field and not as a format: this is the one line that each request has.
         tracing::info!(
+            message = if self.status == 0 {
+                "the caller left before its answer"
+            } else if self.is_whole {
+                "answered"
+            } else {
+                "the answer was cut short"
+            },
             upstream = &*self.upstream,
             caller = self.caller.name.as_deref(),
             address = self.caller.address.map(tracing::field::display),
@@ -108,14 +116,6 @@ impl Drop for Observation {
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             correlation_id = self.correlation,
             transaction_id = self.transaction,
-            "{}",
-            if self.status == 0 {
-                "the caller left before its answer"
-            } else if self.is_whole {
-                "answered"
-            } else {
-                "the answer was cut short"
-            }
         );
     }
 }

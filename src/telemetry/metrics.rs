@@ -25,6 +25,8 @@ pub struct Metrics {
     pub crowded_out: Counter,
     /// Connections that were ended since nothing moved on them.
     pub stalled: Counter,
+    /// Log lines that were not written, since nobody read those before them.
+    pub log_lines_dropped: Counter,
     config_reloads: Family<ReloadLabels, Counter>,
     config_loaded: Gauge<f64, AtomicU64>,
     requests: Family<RequestLabels, Counter>,
@@ -110,6 +112,7 @@ impl Metrics {
             refused: Counter::default(),
             crowded_out: Counter::default(),
             stalled: Counter::default(),
+            log_lines_dropped: Counter::default(),
             config_reloads: Family::default(),
             config_loaded: Gauge::default(),
             requests: Family::default(),
@@ -149,6 +152,11 @@ impl Metrics {
             "stalled_connections",
             "Connections ended since their callers took nothing for limits.stall",
             metrics.stalled.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that were not written since the log's reader is slow",
+            metrics.log_lines_dropped.clone(),
         );
         registry.register(
             "config_reloads",

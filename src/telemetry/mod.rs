@@ -1,17 +1,24 @@
 //! What the daemon tells its operator: logs here, numbers in [`metrics`].
 
+mod line;
 pub mod metrics;
 mod spool;
+mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
 use rustix::fs::Access;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use self::line::{JsonLine, TextLine};
+pub use self::writer::LogThread;
+use self::writer::{Lines, Sink, Terms, Writer};
 use crate::config::{Log, LogFormat};
 
 /// Logs cannot be written as configured.
@@ -61,12 +68,53 @@ pub fn judge_level(level: &str) -> Result<(), LogError> {
     filter(level).map(drop)
 }
 
+/// The process's log, as [`init`] made it.
+pub struct Logs {
+    level: LogLevel,
+    writer: Arc<Writer>,
+    is_stderr: bool,
+}
+
+impl Logs {
+    /// What changes the level.
+    #[must_use]
+    pub fn level(&self) -> LogLevel {
+        self.level.clone()
+    }
+
+    /// From here on lines are written by a thread of their own, and nobody waits for the log's reader: what it
+    /// is too slow for is dropped, and counted. Where there can be no thread, who has a line goes on writing it.
+    pub fn start(&self, dropped: &Counter) -> Option<LogThread> {
+        let started = self.writer.start(dropped.clone());
+        if let Err(error) = &started {
+            tracing::warn!(%error, "the log has no thread of its own: a slow reader of it will hold requests up");
+        }
+        if self.is_stderr && started.is_ok() {
+            let writer = self.writer.clone();
+            // What tells of a panic would wait for standard error's reader, too.
+            std::panic::set_hook(Box::new(move |panic| writer.append(told(panic).as_bytes(), true)));
+        }
+        started.ok()
+    }
+}
+
+/// A panic in the words of the standard library.
+fn told(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    let mut told = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    if backtrace.status() == BacktraceStatus::Captured {
+        told += &format!("stack backtrace:\n{backtrace}");
+    }
+    told
+}
+
 /// Sends the process's log lines where the configuration wants them. Called once, before any other
-/// thread runs.
-pub fn init(log: &Log) -> Result<LogLevel, LogError> {
+/// thread runs: what is logged is written at once until [`Logs::start`].
+pub fn init(log: &Log) -> Result<Logs, LogError> {
     let filter = filter(&log.level)?;
-    let writer = match &log.file {
-        None => BoxMakeWriter::new(io::stderr),
+    let sink = match &log.file {
+        None => Sink::Stderr,
         Some(path) => {
             let file = OpenOptions::new()
                 .create(true)
@@ -76,29 +124,41 @@ pub fn init(log: &Log) -> Result<LogLevel, LogError> {
                     path: path.display().to_string(),
                     source,
                 })?;
-            BoxMakeWriter::new(Mutex::new(file))
+            Sink::File(file)
         }
     };
-    let colours = log.file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let writer = Writer::new(sink, Terms::USUAL);
+    let is_stderr = log.file.is_none();
+    let colours = is_stderr && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(Lines(writer.clone()))
         .with_ansi(colours)
         .with_target(false);
     let (level, begun) = match log.format {
-        LogFormat::Text => {
+        LogFormat::Text if colours => {
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             (level(move |filter| handle.reload(filter)), builder.try_init())
         }
+        LogFormat::Text => {
+            let builder = builder.map_event_format(TextLine).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (level(move |filter| handle.reload(filter)), builder.try_init())
+        }
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let builder = builder.json().flatten_event(true).map_event_format(JsonLine);
+            let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             (level(move |filter| handle.reload(filter)), builder.try_init())
         }
     };
-    // An error means that a subscriber is there already: a test's own, which stays.
-    Ok(if begun.is_ok() { level } else { LogLevel(None) })
+    Ok(Logs {
+        // An error means that a subscriber is there already: a test's own, which stays.
+        level: if begun.is_ok() { level } else { LogLevel(None) },
+        writer,
+        is_stderr,
+    })
 }
 
 fn level<E>(set: impl Fn(EnvFilter) -> Result<(), E> + Send + Sync + 'static) -> LogLevel {
