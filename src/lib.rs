@@ -26,10 +26,11 @@
 //! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, telemetry, tls}`.
 //! `proxy` and `admin` never see each other. A test holds the whole table.
 //!
-//! There are two kinds of threads. Workers (one a core, at most four) each run their own
+//! There are three kinds of threads. Workers (one a core, at most four) each run their own
 //! single-threaded runtime: they accept from the same sockets and relay with a connection pool of
 //! their own. The control thread refreshes tokens, answers the admin listener and heeds signals, so
-//! that no load can starve them.
+//! that no load can starve them. The log's thread writes what the others log, so that none of them waits
+//! for its reader.
 //!
 //! # Life of a request
 //!

@@ -28,6 +28,7 @@ mod harness;
 mod headers;
 mod inside;
 mod listeners;
+mod log;
 mod malformed;
 mod outage;
 mod outbound;

@@ -1,0 +1,158 @@
+//! The daemon's log: it is whole at the end, and nobody waits for its reader.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use bondgate::simulator::{Handle, Options};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::confidential;
+use crate::harness::{PATIENCE, Setup, bondgate, seen_when, send, simulator};
+use crate::wire::Caller;
+
+/// A daemon whose standard error is read when the test wants it.
+struct Daemon {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    listener: SocketAddr,
+    admin: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Reads the log until there is a token, and then no more.
+    async fn start(cisco: &Handle) -> Self {
+        let directory = Setup::open(cisco, "").into_file();
+        let mut command = bondgate();
+        command.arg("run").arg("--config");
+        command.arg(directory.path().join("bondgate.toml"));
+        let mut command = Command::from(command);
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let told = read_until(&mut log, "there is a token").await;
+        let place = |before: &str| {
+            let (_, after) = told.split_once(before).unwrap();
+            after.split(['"', '/']).next().unwrap().parse().unwrap()
+        };
+        Self {
+            listener: place("listening on http://"),
+            admin: place("status, health and metrics are at http://"),
+            child,
+            log,
+            _directory: directory,
+        }
+    }
+
+    /// Serves requests whose log lines are twice what may wait.
+    async fn serve_thousands(&self) {
+        let callers = (0..4).map(|_| {
+            let to = self.listener;
+            tokio::spawn(async move {
+                let mut caller = Caller::to(to).await;
+                let path = "x".repeat(1000);
+                let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                for _ in 0..500 {
+                    caller.say(&request).await;
+                    let answer = caller.message().await;
+                    // The simulator knows no such path; that bondgate relayed it is enough.
+                    assert!(answer.status() == 404 && answer.field("proxy-status").is_none());
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
+        }
+    }
+
+    async fn dropped(&self) -> u64 {
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let answer = send(self.admin, request).await;
+        let mut lines = answer.body().lines();
+        let dropped = lines.find_map(|line| line.strip_prefix("bondgate_log_lines_dropped_total "));
+        dropped.unwrap().parse().unwrap()
+    }
+
+    fn terminate(&self) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        kill_process(id.unwrap(), Signal::TERM).unwrap();
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("the daemon ends").unwrap().code()
+    }
+}
+
+/// What the log says up to a line that holds `text`.
+async fn read_until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) -> String {
+    let mut told = String::new();
+    let reading = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            told += &(line + "\n");
+            if told.lines().last().is_some_and(|line| line.contains(text)) {
+                return;
+            }
+        }
+        panic!("{text:?} is not in the log:\n{told}");
+    };
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(read.is_ok(), "{text:?} does not come");
+    confidential::assert_clean(told.as_bytes());
+    told
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_neither_a_request_nor_the_end() {
+    let _turn = crate::harness::heavy_or_hasty().await;
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Daemon::start(&cisco).await;
+    daemon.serve_thousands().await;
+    assert!(daemon.dropped().await > 0);
+    daemon.terminate();
+    assert_eq!(daemon.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_was_dropped_is_told_when_the_log_is_read_again_and_the_end_is_whole() {
+    let _turn = crate::harness::heavy_or_hasty().await;
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Daemon::start(&cisco).await;
+    daemon.serve_thousands().await;
+    let dropped = daemon.dropped().await;
+    let told = format!("{dropped} log lines were dropped: the log's reader is slow");
+    let kept = read_until(&mut daemon.log, &told).await;
+    let answered = kept.lines().filter(|line| line.contains("\"answered\"")).count();
+    assert_eq!(u64::try_from(answered).unwrap() + dropped, 2000);
+    for line in kept.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect(line);
+    }
+
+    daemon.terminate();
+    read_until(&mut daemon.log, "drained, nothing was cut short").await;
+    let mut rest = String::new();
+    let log = daemon.log.get_mut();
+    log.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "");
+    assert_eq!(daemon.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_log_file_is_whole_at_the_end() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let file = setup.directory.path().join("bondgate.log");
+    let mut daemon = setup
+        .environment("BONDGATE__LOG__FILE", &file.display().to_string())
+        .spawn();
+    seen_when(&cisco, |seen| !seen.is_empty()).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    let log = std::fs::read_to_string(file).unwrap();
+    confidential::assert_clean(log.as_bytes());
+    assert!(log.contains("listening on"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("drained, nothing was cut short"), "{log}");
+    assert_eq!(daemon.log(), [""; 0]);
+}
