@@ -217,7 +217,7 @@ impl Debug for Sources<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sources = std::iter::successors(Some(self.0), |error| (**error).source());
         f.debug_list()
-            .entries(sources.map(|error| tracing::field::display(error)))
+            .entries(sources.map(tracing::field::display))
             .finish()
     }
 }

@@ -133,31 +133,7 @@ impl Metrics {
             "The running version",
             one(),
         );
-        registry.register(
-            "connections",
-            "Open connections of callers",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "refused_heads",
-            "Requests refused before they were relayed anywhere",
-            metrics.refused.clone(),
-        );
-        registry.register(
-            "refused_connections",
-            "Connections beyond limits.connections or a caller's share of them",
-            metrics.crowded_out.clone(),
-        );
-        registry.register(
-            "stalled_connections",
-            "Connections ended since their callers took nothing for limits.stall",
-            metrics.stalled.clone(),
-        );
-        registry.register(
-            "log_lines_dropped",
-            "Log lines that were not written since the log's reader is slow",
-            metrics.log_lines_dropped.clone(),
-        );
+        metrics.register_what_is_turned_away(&mut registry);
         registry.register(
             "config_reloads",
             "Attempts to put a changed configuration in force, by result",
@@ -211,6 +187,35 @@ impl Metrics {
             metrics.replays.clone(),
         );
         Arc::new(Self { registry, ..metrics })
+    }
+
+    /// What has no room, of connections, requests and log lines.
+    fn register_what_is_turned_away(&self, registry: &mut Registry) {
+        registry.register(
+            "connections",
+            "Open connections of callers",
+            self.connections.clone(),
+        );
+        registry.register(
+            "refused_heads",
+            "Requests refused before they were relayed anywhere",
+            self.refused.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections beyond limits.connections or a caller's share of them",
+            self.crowded_out.clone(),
+        );
+        registry.register(
+            "stalled_connections",
+            "Connections ended since their callers took nothing for limits.stall",
+            self.stalled.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that were not written since the log's reader is slow",
+            self.log_lines_dropped.clone(),
+        );
     }
 
     /// Counts an attempt to put a changed configuration in force.

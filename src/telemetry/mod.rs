@@ -102,9 +102,9 @@ impl Logs {
 fn told(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let backtrace = Backtrace::capture();
-    let mut told = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let told = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
     if backtrace.status() == BacktraceStatus::Captured {
-        told += &format!("stack backtrace:\n{backtrace}");
+        return format!("{told}stack backtrace:\n{backtrace}");
     }
     told
 }
