@@ -336,14 +336,17 @@ fn push_signed(line: &mut String, value: i64) {
     push_digits(line, value.unsigned_abs(), 1);
 }
 
+/// All numbers of two digits.
+const PAIRS: &str = "\
+    0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
+    5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
 /// A number of at least so many digits.
-fn push_digits(line: &mut String, mut value: u64, least: usize) {
-    let mut digits = [b'0'; 20];
-    let mut from = digits.len();
-    while value > 0 || digits.len() - from < least {
-        from -= 1;
-        digits[from] = b'0' + u8::try_from(value % 10).expect("it is a digit");
-        value /= 10;
+fn push_digits(line: &mut String, value: u64, least: usize) {
+    if value >= 100 || least > 2 {
+        push_digits(line, value / 100, least.saturating_sub(2));
     }
-    line.push_str(std::str::from_utf8(&digits[from..]).expect("digits are ASCII"));
+    let from = usize::try_from(value % 100).expect("it is below 100") * 2;
+    let is_short = value < 10 && least < 2;
+    line.push_str(&PAIRS[from + usize::from(is_short)..from + 2]);
 }
