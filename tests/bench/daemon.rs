@@ -1,0 +1,167 @@
+//! The daemon in front of the bench's upstream: as a process of its own, whose time is its alone, or on
+//! threads of this one, where its allocations can be counted.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bondgate::config::Config;
+use bondgate::daemon::{self, Outcome, Signal, Signals};
+use bondgate::telemetry;
+use bondgate::token::Clock;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::upstream::Upstream;
+
+/// What it is configured with. Each request is logged with a line, as it is where nobody says otherwise.
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new(upstream: &Upstream) -> Self {
+        let files = Self {
+            directory: tempfile::tempdir().expect("a directory can be made"),
+        };
+        let (ca_file, log_file) = (files.path("ca.pem"), files.path("log"));
+        let url = format!("https://localhost:{}", upstream.address.port());
+        let config = format!(
+            "[upstream.bench]\npreset = \"none\"\nurl = \"{url}\"\ntoken_url = \"{url}/token\"\n\
+             client_id = \"bench\"\nclient_secret = \"bench\"\nrules = \"any\"\nca_file = \"{}\"\n\
+             [[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+             [server]\nlame_duck = \"0s\"\n[log]\nfile = \"{}\"\n",
+            ca_file.display(),
+            log_file.display()
+        );
+        fs::write(ca_file, &upstream.ca_pem).expect("the directory is writable");
+        fs::write(log_file, "").expect("the directory is writable");
+        fs::write(files.path("bondgate.toml"), config).expect("the directory is writable");
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where the daemon listens, once it has said so, and has a token.
+    fn address(&self) -> SocketAddr {
+        let began = Instant::now();
+        loop {
+            let log = fs::read_to_string(self.path("log")).expect("the log is there");
+            if let Some((_, after)) = log.split_once("listening on http://")
+                && log.contains("there is a token")
+            {
+                let end = after.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
+                let address = &after[..end.unwrap_or(after.len())];
+                return address.parse().expect("it listens on an address");
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "the daemon does not start:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The program; ended when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    _files: Files,
+}
+
+impl Process {
+    pub(crate) fn start(upstream: &Upstream) -> Self {
+        let files = Files::new(upstream);
+        let built = || env!("CARGO_BIN_EXE_bondgate").into();
+        let program = std::env::var_os("BONDGATE_BENCH_PROGRAM").unwrap_or_else(built);
+        let child = Command::new(program)
+            .arg("run")
+            .arg("--config")
+            .arg(files.path("bondgate.toml"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program can be started");
+        let address = files.address();
+        Self {
+            child,
+            address,
+            _files: files,
+        }
+    }
+
+    /// The processor time that its threads have taken so far, in microseconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = fs::read_dir(tasks).expect("the daemon runs");
+        let nanoseconds = |task: std::io::Result<fs::DirEntry>| {
+            let times = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            times.split(' ').next()?.parse::<f64>().ok()
+        };
+        tasks.filter_map(nanoseconds).sum::<f64>() / 1000.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The daemon with one worker in this process; stopped when dropped. There can be one: it logs for the process.
+pub(crate) struct Inside {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<Outcome>>,
+    _files: Files,
+}
+
+impl Inside {
+    pub(crate) fn start(upstream: &Upstream) -> Self {
+        let files = Files::new(upstream);
+        let mut config = Config::load(Some(&files.path("bondgate.toml")), []).expect("it is a configuration");
+        config.server.workers = 1;
+        telemetry::init(&config.log).expect("the log can be written");
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            let daemon = daemon::Daemon::bind(config, &Clock::default()).expect("there are free ports");
+            let outcome = super::runtime().block_on(daemon.run(Once(Some(stopped))));
+            outcome.expect("it runs to its end")
+        };
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let thread = thread.spawn(run).expect("a thread can be started");
+        let address = files.address();
+        Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+            _files: files,
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// A stop that is asked for once.
+struct Once(Option<oneshot::Receiver<()>>);
+
+impl Signals for Once {
+    async fn next(&mut self) -> Signal {
+        match self.0.take() {
+            Some(stopped) => drop(stopped.await),
+            None => std::future::pending().await,
+        }
+        Signal::Stop
+    }
+}
