@@ -38,7 +38,7 @@
 //!    beyond it are answered with 503. TLS is shaken hands over in the connection's own task.
 //! 2. The gate reads the raw head. What is not plainly one request is answered there with 400 to 431;
 //!    the rest goes to hyper, one request at a time. Between requests the connection is parked.
-//! 3. hyper parses, axum routes, and the layers of [`proxy`] follow: a panic becomes an answer;
+//! 3. hyper parses, and the layers of [`proxy`] follow, by one dynamic call: a panic becomes an answer;
 //!    health checks are answered; the request is observed; caller, browser and path are judged; a place in
 //!    flight is taken, and held until the answer has ended.
 //! 4. The current token is read from its cell. Without one the request waits a moment, or is answered
@@ -47,7 +47,8 @@
 //!    `Authorization` is set. Path and query go upstream byte for byte, behind scheme, host and port
 //!    from the configuration alone.
 //! 6. A kept connection is taken, or one is made; connecting is tried again for a while, since nothing was
-//!    sent. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
+//!    sent. The connection has no task of its own: whoever waits for its answer drives it, and then whoever
+//!    reads the answer's body, so that nothing crosses from task to task. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
 //!    is reported, and a request whose body is still at hand goes out once more with the newer one.
 //!    Whatever of a request's body nobody has read by the answer is read away if it is there; else the answer
 //!    says that it is the connection's last.

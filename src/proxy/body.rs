@@ -164,6 +164,10 @@ impl Progress {
 
     /// Resolves when the upstream has asked for nothing more of the body for so long.
     pub(super) async fn stalled(&self, idle: Duration) {
+        if self.state.load(Ordering::Acquire) != RUNNING {
+            // Nothing is left to be asked for.
+            std::future::pending::<()>().await;
+        }
         loop {
             let before = self.frames.load(Ordering::Relaxed);
             tokio::time::sleep(idle).await;

@@ -123,10 +123,11 @@ impl Forwarder {
     }
 
     fn keep(&self, body: &Body) -> (Option<replay::Kept>, Option<KeptBody>) {
-        if body.is_end_stream() || body.size_hint().lower() > self.replay {
+        let length = body.size_hint().lower();
+        if body.is_end_stream() || length > self.replay {
             return (None, None);
         }
-        let (kept, kept_body) = replay::keep(self.replay, &self.budget);
+        let (kept, kept_body) = replay::keep(self.replay, length, &self.budget);
         (Some(kept), Some(kept_body))
     }
 

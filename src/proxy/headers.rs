@@ -1,5 +1,7 @@
 //! Which header fields go through, both ways: strip first, inject last.
 
+use std::sync::LazyLock;
+
 use http::header::{
     ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
     FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN,
@@ -55,7 +57,7 @@ static CALLERS_OWN: [HeaderName; 17] = [
 ];
 
 /// What the names of further fields of the caller begin with.
-const CALLERS_OWN_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
+static CALLERS_OWN_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
 
 /// Fields of the upstream that speak to a browser about the upstream's own name: a browser would heed them
 /// for ours. And one that would speak in our name.
@@ -79,7 +81,7 @@ static UPSTREAMS_OWN: [HeaderName; 16] = [
 ];
 
 /// What the names of further fields of the upstream begin with.
-const UPSTREAMS_OWN_BEGINNINGS: [&str; 1] = ["access-control-"];
+static UPSTREAMS_OWN_BEGINNINGS: [&str; 1] = ["access-control-"];
 
 /// Fields of a request that make an answer part of a message, or none: what is kept for another caller
 /// has to be all of it, and as anybody reads it.
@@ -105,9 +107,7 @@ pub(super) fn for_whole_message(headers: &mut HeaderMap) {
 pub(super) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap {
     strip(&mut headers, |name| {
         // `Authorization_` reaches some servers as `Authorization` (CVE-2025-64484).
-        CALLERS_OWN.contains(name)
-            || begins_with(name, &CALLERS_OWN_BEGINNINGS)
-            || name.as_str().contains('_')
+        OF_CALLERS.holds(name) || name.as_str().contains('_')
     });
     headers.insert(HOST, host.clone());
     headers.append(VIA, VIA_BONDGATE);
@@ -116,9 +116,7 @@ pub(super) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap 
 
 /// The upstream's fields, made ready for the caller.
 pub(super) fn inbound(mut headers: HeaderMap) -> HeaderMap {
-    strip(&mut headers, |name| {
-        UPSTREAMS_OWN.contains(name) || begins_with(name, &UPSTREAMS_OWN_BEGINNINGS)
-    });
+    strip(&mut headers, |name| OF_UPSTREAMS.holds(name));
     headers.append(VIA, VIA_BONDGATE);
     headers
 }
@@ -130,7 +128,7 @@ pub(super) fn conceal(headers: &mut HeaderMap, authorization: &HeaderValue) {
     let token = token.strip_prefix(b"Bearer ").unwrap_or(token);
     let repeats = |value: &HeaderValue| {
         let value = value.as_bytes();
-        value.len() >= token.len() && value.windows(token.len()).any(|window| window == token)
+        value.len() >= token.len() && memchr::memmem::find(value, token).is_some()
     };
     if headers.values().any(repeats) {
         let names: Vec<HeaderName> = headers
@@ -161,8 +159,8 @@ pub(super) fn is_loop(headers: &HeaderMap) -> bool {
     lines.any(|line| line.split(|byte| *byte == b',').any(is_ours))
 }
 
-/// Takes out the fields of one connection, those that `Connection` names, and whatever else is unwanted: one
-/// look at each name, since nearly all of them stay.
+/// Takes out the fields that `Connection` names, and whatever else is unwanted: one look at each name, since
+/// nearly all of them stay.
 fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let lines = headers.get_all(CONNECTION).iter();
     let named: Vec<HeaderName> = lines
@@ -170,17 +168,44 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !PROTECTED.contains(name))
         .collect();
-    let leaves = |name: &&HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || unwanted(name);
+    let leaves = |name: &&HeaderName| unwanted(name) || named.contains(name);
     let leaving: Vec<HeaderName> = headers.keys().filter(leaves).cloned().collect();
     for name in leaving {
         headers.remove(name);
     }
 }
 
-fn begins_with(name: &HeaderName, beginnings: &[&str]) -> bool {
-    beginnings
-        .iter()
-        .any(|beginning| name.as_str().starts_with(beginning))
+/// Names of fields, quick to be looked through.
+struct Names {
+    all: Vec<HeaderName>,
+    /// A bit for each length that one of them has.
+    lengths: u64,
+    beginnings: &'static [&'static str],
+}
+
+static OF_CALLERS: LazyLock<Names> = LazyLock::new(|| Names::new(&CALLERS_OWN, &CALLERS_OWN_BEGINNINGS));
+static OF_UPSTREAMS: LazyLock<Names> =
+    LazyLock::new(|| Names::new(&UPSTREAMS_OWN, &UPSTREAMS_OWN_BEGINNINGS));
+
+impl Names {
+    /// Those of one connection, and these.
+    fn new(names: &[HeaderName], beginnings: &'static [&'static str]) -> Self {
+        let all: Vec<HeaderName> = HOP_BY_HOP.iter().chain(names).cloned().collect();
+        let lengths = all.iter().map(|name| 1 << name.as_str().len());
+        Self {
+            lengths: lengths.fold(0, |some, length: u64| some | length),
+            all,
+            beginnings,
+        }
+    }
+
+    fn holds(&self, name: &HeaderName) -> bool {
+        let has_length = 1_u64
+            .checked_shl(name.as_str().len().try_into().unwrap_or(u32::MAX))
+            .is_some_and(|bit| self.lengths & bit != 0);
+        let begins = |beginning: &&str| name.as_str().starts_with(beginning);
+        has_length && self.all.contains(name) || self.beginnings.iter().any(begins)
+    }
 }
 
 #[cfg(test)]

@@ -61,9 +61,14 @@ impl Link {
         Poll::Ready(())
     }
 
+    /// Lets the connection go on, and has it wake nobody: who asks next is here already.
+    fn drive_unwatched(&mut self) -> Poll<()> {
+        self.drive(&mut Context::from_waker(Waker::noop()))
+    }
+
     /// Whether the connection can take a request, as far as can be known without sending one.
-    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.sender.is_ready()
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.drive_unwatched().is_pending() && self.sender.is_ready()
     }
 
     /// Ends the connection in good order: TLS has a last word.
@@ -93,17 +98,15 @@ impl Link {
         match answered.await {
             Ok(response) => {
                 self.head.ends();
+                // From here on the answer's body drives it, when somebody asks for that.
+                let _ = self.drive_unwatched();
                 let mut response = response.map(|body| Arriving {
                     body,
                     link: Some(self),
                     pool: pool.cloned(),
                 });
                 if response.body().is_end_stream() {
-                    std::future::poll_fn(|cx| {
-                        response.body_mut().release(cx);
-                        Poll::Ready(())
-                    })
-                    .await;
+                    response.body_mut().release();
                 }
                 Ok(response)
             }
@@ -125,9 +128,9 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// The body is at its end: the connection may serve another request, if it agrees.
-    fn release(&mut self, cx: &mut Context<'_>) {
+    fn release(&mut self) {
         let Some(mut link) = self.link.take() else { return };
-        let is_usable = link.is_usable(cx);
+        let is_usable = link.is_usable();
         match &self.pool {
             Some(pool) if is_usable => pool.put(link),
             _ => link.close(),
@@ -160,7 +163,7 @@ impl http_body::Body for Arriving {
             Poll::Pending => false,
         };
         if is_over {
-            arriving.release(cx);
+            arriving.release();
         }
         polled
     }

@@ -8,12 +8,16 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::caller::Caller;
 use crate::server::Place;
 use crate::telemetry::metrics::UpstreamMetrics;
+
+/// What callers and Cisco call a request by.
+static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+static TRANSACTION: HeaderName = HeaderName::from_static("x-transaction-id");
 
 /// What is noted of a request while it is under way.
 pub(super) struct Observation {
@@ -46,7 +50,7 @@ impl Observation {
             metrics: metrics.clone(),
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            correlation: text(request.headers(), "x-correlation-id"),
+            correlation: text(request.headers(), &CORRELATION),
             transaction: None,
             caller: Caller::default(),
             status: 0,
@@ -78,7 +82,7 @@ impl Observation {
     /// Follows the answer to its end.
     pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.status = response.status().as_u16();
-        self.transaction = text(response.headers(), "x-transaction-id");
+        self.transaction = text(response.headers(), &TRANSACTION);
         self.metrics.answered(self.status);
         self.metrics.duration.observe(self.began.elapsed().as_secs_f64());
         // An answer to HEAD has no body that could be cut short: hyper drops the one that is there.
@@ -121,7 +125,7 @@ impl Drop for Observation {
 }
 
 /// Somebody else's text in our log: one line, bounded.
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(value.chars().take(128).collect())
 }

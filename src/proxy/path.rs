@@ -5,6 +5,8 @@
 //! A path that any of them could read as another path is refused, so what was judged is what every
 //! server reads.
 
+use std::borrow::Cow;
+
 use crate::config::{PathPattern, Rule, Rules};
 
 /// A path that means one thing.
@@ -61,19 +63,22 @@ impl<'a> PlainPath<'a> {
         {
             return Err(PathError::Unencoded);
         }
-        let mut decoded = path.as_bytes().to_vec();
+        let mut decoded = Cow::Borrowed(path.as_bytes());
         let mut has_encoded_slash = false;
+        judge(&decoded)?;
         for depth in 0..DEPTH {
-            judge(&decoded)?;
+            if !decoded.contains(&b'%') {
+                break;
+            }
             let next = decode(&decoded, depth == 0)?;
-            if next == decoded {
+            if next == *decoded {
                 break;
             }
             let slashes = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').count();
             has_encoded_slash |= slashes(&next) != slashes(&decoded);
-            decoded = next;
+            decoded = Cow::Owned(next);
+            judge(&decoded)?;
         }
-        judge(&decoded)?;
         Ok(Self {
             path,
             has_encoded_slash,

@@ -1,7 +1,6 @@
 //! A worker's idle connections to one upstream, the last used first.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,18 +35,13 @@ impl Pool {
     }
 
     /// A connection that was open when it was last heard of, a moment ago.
-    pub(super) async fn take(&self) -> Option<Link> {
-        std::future::poll_fn(|cx| {
-            loop {
-                let Some((mut link, since)) = self.0.idle().links.pop() else {
-                    return Poll::Ready(None);
-                };
-                if since.elapsed() < self.0.keep_alive && link.is_usable(cx) {
-                    return Poll::Ready(Some(link));
-                }
+    pub(super) fn take(&self) -> Option<Link> {
+        loop {
+            let (mut link, since) = self.0.idle().links.pop()?;
+            if since.elapsed() < self.0.keep_alive && link.is_usable() {
+                return Some(link);
             }
-        })
-        .await
+        }
     }
 
     /// Keeps a connection that is ready for a request.

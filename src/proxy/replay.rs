@@ -13,10 +13,15 @@ pub struct ReplayBudget(Arc<AtomicU64>);
 /// The bound of [`ReplayBudget`].
 const TOGETHER: u64 = 64 << 20;
 
+/// Room for more is made when more has come.
+const AT_ONCE: usize = 64 << 10;
+
 /// The body's side: what has passed so far.
 pub(super) struct Kept {
     /// A copy: a piece may be a few bytes out of a large read buffer, which it would hold on to.
     body: BytesMut,
+    /// Room for so much is made with the first piece.
+    length: usize,
     /// Nothing once the body is over a bound.
     share: Option<Share>,
     limit: u64,
@@ -46,8 +51,8 @@ struct Share {
     bytes: u64,
 }
 
-/// Begins to keep a body of up to `limit` bytes.
-pub(super) fn keep(limit: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
+/// Begins to keep a body of up to `limit` bytes, and of `length` as far as is known.
+pub(super) fn keep(limit: u64, length: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
     let slot = Arc::default();
     let share = Some(Share {
         budget: budget.clone(),
@@ -55,6 +60,7 @@ pub(super) fn keep(limit: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
     });
     let kept = Kept {
         body: BytesMut::new(),
+        length: usize::try_from(length).unwrap_or(usize::MAX).min(AT_ONCE),
         share,
         limit,
         slot: Arc::clone(&slot),
@@ -67,6 +73,9 @@ impl Kept {
     pub(super) fn note(&mut self, piece: &Bytes) {
         let Some(share) = &mut self.share else { return };
         if share.grow(piece.len() as u64, self.limit) {
+            if self.body.is_empty() {
+                self.body.reserve(self.length);
+            }
             self.body.extend_from_slice(piece);
         } else {
             self.share = None;
@@ -125,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_body_within_the_bound_is_kept_to_its_end() {
-        let (mut kept, body) = keep(5, &ReplayBudget::default());
+        let (mut kept, body) = keep(5, 5, &ReplayBudget::default());
         kept.note(&Bytes::from_static(b"abc"));
         assert!(body.take().is_none());
         kept.note(&Bytes::from_static(b"de"));
@@ -137,7 +146,7 @@ mod tests {
     #[test]
     fn a_body_over_a_bound_is_not_kept_and_gives_its_share_back() {
         let budget = ReplayBudget::default();
-        let (mut kept, body) = keep(5, &budget);
+        let (mut kept, body) = keep(5, 0, &budget);
         kept.note(&Bytes::from_static(b"abc"));
         kept.note(&Bytes::from_static(b"def"));
         kept.complete();
@@ -145,9 +154,9 @@ mod tests {
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
 
         let big = Bytes::from(vec![0; 40 << 20]);
-        let (mut first, _body) = keep(u64::MAX, &budget);
+        let (mut first, _body) = keep(u64::MAX, u64::MAX, &budget);
         first.note(&big);
-        let (mut second, body) = keep(u64::MAX, &budget);
+        let (mut second, body) = keep(u64::MAX, u64::MAX, &budget);
         second.note(&big);
         second.complete();
         assert!(body.take().is_none(), "both together are over the budget");

@@ -86,7 +86,7 @@ impl Upstream {
 
     async fn link(&self, pool: Option<&Pool>) -> Result<Link, BoxError> {
         if let Some(pool) = pool
-            && let Some(link) = pool.take().await
+            && let Some(link) = pool.take()
         {
             return Ok(link);
         }

@@ -51,11 +51,7 @@ fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, 
     if length > limits.head {
         return Err(too_large(limits));
     }
-    if raw
-        .iter()
-        .enumerate()
-        .any(|(at, byte)| *byte == b'\n' && (at == 0 || raw[at - 1] != b'\r'))
-    {
+    if memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(malformed(
             "a line of the request's head ends in a bare line feed; lines end in CR LF",
         ));
@@ -88,19 +84,14 @@ fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, 
 /// Where the empty line that ends a head ends.
 fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
     let from = scanned.saturating_sub(3);
-    let feed = |(at, _): &(usize, &u8)| {
-        let after = &bytes[from + at + 1..];
-        after.starts_with(b"\n") || after.starts_with(b"\r\n")
-    };
-    bytes[from..]
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .find(feed)
-        .map(|(at, _)| {
-            let at = from + at + 1;
-            if bytes[at] == b'\n' { at + 1 } else { at + 2 }
-        })
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
+        let at = from + at + 1;
+        match &bytes[at..] {
+            [b'\n', ..] => Some(at + 1),
+            [b'\r', b'\n', ..] => Some(at + 2),
+            _ => None,
+        }
+    })
 }
 
 /// What can be told of a head before it is whole.

@@ -16,8 +16,8 @@ mod handed;
 mod head;
 mod wait;
 
+use std::cell::RefCell;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,6 +85,12 @@ pub(super) enum Next {
 /// Bounds on reading what a refused caller still sends, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
+
+thread_local! {
+    /// Where a thread reads to, so that a connection holds no more than what has come: room for a head and a
+    /// usual body at once.
+    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; 32 << 10].into());
+}
 
 impl<S: Wire> Gate<S> {
     pub(super) fn new(stream: S, limits: Arc<Limits>, exchange: Arc<Exchange>) -> Self {
@@ -271,21 +277,29 @@ impl<S: Wire> Gate<S> {
         if self.is_eof {
             return Poll::Ready(Ok(0));
         }
-        let mut room = [const { MaybeUninit::uninit() }; 4096];
-        let mut read = ReadBuf::uninit(&mut room);
-        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
-            // TLS without its last word is an end all the same, once every answer was whole.
-            if error.kind() == io::ErrorKind::UnexpectedEof {
-                self.handed.sign(&self.stream);
+        let input = &mut self.input;
+        let stream = Pin::new(&mut self.stream);
+        let filled = ready!(ROOM.with_borrow_mut(|room| {
+            let mut read = ReadBuf::new(room);
+            ready!(stream.poll_read(cx, &mut read))?;
+            if input.is_empty() {
+                *input = BytesMut::new();
             }
-            self.handed.fail();
-            return Poll::Ready(Err(error));
-        }
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
-        self.input.extend_from_slice(read.filled());
-        self.is_eof = read.filled().is_empty();
+            input.extend_from_slice(read.filled());
+            Poll::Ready(io::Result::Ok(read.filled().len()))
+        }));
+        let count = match filled {
+            Ok(count) => count,
+            Err(error) => {
+                // TLS without its last word is an end all the same, once every answer was whole.
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    self.handed.sign(&self.stream);
+                }
+                self.handed.fail();
+                return Poll::Ready(Err(error));
+            }
+        };
+        self.is_eof = count == 0;
         if !self.handed.is_empty() {
             if self.is_input_stale {
                 self.is_input_stale = self.stream.unread() > 0;
@@ -293,40 +307,29 @@ impl<S: Wire> Gate<S> {
                 self.handed.sign(&self.stream);
             }
         }
-        Poll::Ready(Ok(read.filled().len()))
+        Poll::Ready(Ok(count))
     }
 
     /// Passes on what of the body is proven; nothing is passed at its end, or where it is refused.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.input.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
         let Phase::Body(framing) = &mut self.phase else {
             return Poll::Ready(Ok(()));
         };
-        let room = usize::try_from(framing.readable())
+        let ready = usize::try_from(framing.readable())
             .unwrap_or(usize::MAX)
-            .min(out.remaining());
-        let followed = if self.input.is_empty() {
-            let mut read = ReadBuf::new(out.initialize_unfilled_to(room));
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-            let count = read.filled().len();
-            if count == 0 {
-                self.is_eof = true;
-                return Poll::Ready(Ok(()));
+            .min(out.remaining())
+            .min(self.input.len());
+        let followed = framing.follow(&self.input[..ready]);
+        if let Ok(taken) = followed {
+            out.put_slice(&self.input[..taken]);
+            self.input.advance(taken);
+            if self.input.is_empty() {
+                self.input = BytesMut::new();
             }
-            let followed = framing.follow(read.filled());
-            if let Ok(taken) = followed {
-                self.input.extend_from_slice(&read.filled()[taken..]);
-                out.advance(taken);
-            }
-            followed
-        } else {
-            let ready = room.min(self.input.len());
-            let followed = framing.follow(&self.input[..ready]);
-            if let Ok(taken) = followed {
-                out.put_slice(&self.input[..taken]);
-                self.input.advance(taken);
-            }
-            followed
-        };
+        }
         self.exchange.pieces.fetch_add(1, Ordering::Relaxed);
         match followed {
             Ok(_) if framing.is_done() => {
@@ -435,9 +438,13 @@ impl<S: Wire> AsyncWrite for Gate<S> {
             self.is_answer_flushed = true;
             self.end_answer();
             if self.is_reader_waiting {
-                // hyper does not read again unasked after a read that was pending.
+                // hyper does not read again unasked after a read that was pending. So the next head is waited for
+                // here, and hyper is asked to read once there is something.
                 self.is_reader_waiting = false;
-                cx.waker().wake_by_ref();
+                self.take_turn();
+                if self.poll_head(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
             }
         }
         Poll::Ready(Ok(()))
