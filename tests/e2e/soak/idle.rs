@@ -17,19 +17,15 @@ const PLACES: usize = 10_500;
 const MOST: usize = 50 << 20;
 /// What one of them takes at best.
 const BEST: usize = 4096;
-/// How near two measurements come that should be the same.
+/// What may be left of it when they have gone.
 const SLACK: u64 = 8 * MIB;
 
-/// How often they come and go. Which worker has how many of them differs each time, and what one worker has freed
-/// is of no use to another: the first times take more and more.
-const TIMES: usize = 6;
+/// How often they come and go.
+const TIMES: usize = 3;
 
-/// C's allocator keeps what callers leave for the next ones, as long as anything lives above it; where it is glibc's,
-/// that is most of it. So what is held is not that all of it goes back to the system, but that none of it is lost.
-/// How much goes back is told.
 #[tokio::test]
 #[ignore = "wants a release build and 24,000 descriptors; run by .ci/soak"]
-async fn ten_thousand_idle_connections_take_no_more_than_50_mib_and_nothing_is_lost_when_they_leave() {
+async fn ten_thousand_idle_connections_take_no_more_than_50_mib_and_give_it_back() {
     let part = Part::with_connections(PLACES);
     let callers = part.of(CALLERS);
     let limits = format!("connections = {}\nkeep_alive = \"10m\"", part.of(PLACES));
@@ -63,8 +59,9 @@ async fn ten_thousand_idle_connections_take_no_more_than_50_mib_and_nothing_is_l
     let left = settled(async || more(), |more| *more <= SLACK).await;
     println!("when they have left: {} more than before them", mib(left));
 
-    assert!(taken[0] <= part.of(MOST) as u64, "{taken:?}");
-    assert!(taken[TIMES - 1] <= taken[TIMES / 2 - 1] + SLACK, "{taken:?}");
+    let most = part.of(MOST) as u64;
+    assert!(taken.iter().all(|taken| *taken <= most), "{taken:?}");
+    assert!(left <= SLACK, "{left}");
 }
 
 /// A connection on which one request was answered.
