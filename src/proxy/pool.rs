@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -15,6 +16,8 @@ struct Shared {
     keep_alive: Duration,
     most: usize,
     idle: Mutex<Idle>,
+    /// Tells one that waits of each that comes.
+    returned: Notify,
 }
 
 #[derive(Default)]
@@ -31,6 +34,7 @@ impl Pool {
             keep_alive,
             most: if keep_alive.is_zero() { 0 } else { most },
             idle: Mutex::default(),
+            returned: Notify::new(),
         }))
     }
 
@@ -44,6 +48,21 @@ impl Pool {
         }
     }
 
+    /// Whether it keeps any.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.most > 0
+    }
+
+    /// A connection as soon as there is one: a new one, or one that another request has done with.
+    pub(super) async fn next(&self) -> Link {
+        loop {
+            self.0.returned.notified().await;
+            if let Some(link) = self.take() {
+                return link;
+            }
+        }
+    }
+
     /// Keeps a connection that is ready for a request.
     pub(super) fn put(&self, link: Link) {
         let mut idle = self.0.idle();
@@ -51,6 +70,7 @@ impl Pool {
             return link.close();
         }
         idle.links.push((link, Instant::now()));
+        self.0.returned.notify_one();
         if !idle.is_swept {
             idle.is_swept = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0), self.0.keep_alive));

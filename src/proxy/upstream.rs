@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use rustls::ClientConfig;
+use tokio::sync::oneshot;
 
 use super::body::Upload;
 use super::connect::{BoxError, Connector};
@@ -84,15 +85,34 @@ impl Upstream {
         unreachable!("there is no pause after the last attempt")
     }
 
+    /// A connection: an idle one, or whichever comes first of a new one and one that another request has done
+    /// with. The new one is made to its end all the same, for those that come.
     async fn link(&self, pool: Option<&Pool>) -> Result<Link, BoxError> {
-        if let Some(pool) = pool
-            && let Some(link) = pool.take()
-        {
+        let Some(pool) = pool.filter(|pool| pool.keeps()) else {
+            return Box::pin(connect(&self.connector)).await;
+        };
+        if let Some(link) = pool.take() {
             return Ok(link);
         }
-        let connecting = async { Ok(Link::over(self.connector.connect().await?).await?) };
-        Box::pin(connecting).await
+        let (failed, failure) = oneshot::channel();
+        let (connector, kept_by) = (self.connector.clone(), pool.clone());
+        tokio::spawn(async move {
+            match connect(&connector).await {
+                Ok(link) => kept_by.put(link),
+                // Nobody hears of it who has another connection by now.
+                Err(error) => drop(failed.send(error)),
+            }
+        });
+        tokio::select! {
+            biased;
+            link = pool.next() => Ok(link),
+            Ok(error) = failure => Err(error),
+        }
     }
+}
+
+async fn connect(connector: &Connector) -> Result<Link, BoxError> {
+    Ok(Link::over(connector.connect().await?).await?)
 }
 
 /// What follows each attempt at a request that was not begun.
