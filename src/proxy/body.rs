@@ -216,8 +216,7 @@ impl http_body::Body for Upload {
         loop {
             let frame = match &mut upload.source {
                 Source::Kept(whole) => {
-                    let body = std::mem::take(&mut whole.body);
-                    return Poll::Ready((!body.is_empty()).then(|| Ok(Frame::data(body))));
+                    return Poll::Ready(whole.next().map(|part| Ok(Frame::data(part))));
                 }
                 Source::Caller { body, first } => match first.take() {
                     Some(First::Piece(frame)) => Poll::Ready(Some(frame)),
@@ -249,7 +248,7 @@ impl http_body::Body for Upload {
                 None => body.is_end_stream(),
                 Some(first) => matches!(first, First::End),
             },
-            Source::Kept(whole) => whole.body.is_empty(),
+            Source::Kept(whole) => whole.left() == 0,
         }
     }
 
@@ -272,7 +271,7 @@ impl http_body::Body for Upload {
                 }
                 hint
             }
-            Source::Kept(whole) => SizeHint::with_exact(whole.body.len() as u64),
+            Source::Kept(whole) => SizeHint::with_exact(whole.left() as u64),
         }
     }
 }

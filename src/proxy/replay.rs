@@ -1,6 +1,7 @@
 //! Keeps a request's body while it streams, in case the upstream refuses the token: a 401 means that
 //! nothing was processed, so the request may go out once more with a newer one.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,15 +14,15 @@ pub struct ReplayBudget(Arc<AtomicU64>);
 /// The bound of [`ReplayBudget`].
 const TOGETHER: u64 = 64 << 20;
 
-/// Room for more is made when more has come.
-const AT_ONCE: usize = 64 << 10;
+/// What is kept is kept in parts of this size: a buffer that grows would be copied, and twice there meanwhile.
+const PART: usize = 64 << 10;
 
 /// The body's side: what has passed so far.
 pub(super) struct Kept {
     /// A copy: a piece may be a few bytes out of a large read buffer, which it would hold on to.
-    body: BytesMut,
-    /// Room for so much is made with the first piece.
-    length: usize,
+    parts: Vec<BytesMut>,
+    /// How long the first part is to be.
+    first: usize,
     /// Nothing once the body is over a bound.
     share: Option<Share>,
     limit: u64,
@@ -35,13 +36,28 @@ pub(super) struct KeptBody(Arc<Mutex<Option<Whole>>>);
 /// A whole body, and its part of the budget for as long as it is held.
 #[derive(Default)]
 pub(super) struct Whole {
-    pub(super) body: Bytes,
+    parts: VecDeque<Bytes>,
     _share: Option<Share>,
 }
 
 impl From<Bytes> for Whole {
     fn from(body: Bytes) -> Self {
-        Self { body, _share: None }
+        Self {
+            parts: Some(body).filter(|body| !body.is_empty()).into_iter().collect(),
+            _share: None,
+        }
+    }
+}
+
+impl Whole {
+    /// The part that comes next.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        self.parts.pop_front()
+    }
+
+    /// How many bytes are to come.
+    pub(super) fn left(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
     }
 }
 
@@ -59,8 +75,8 @@ pub(super) fn keep(limit: u64, length: u64, budget: &ReplayBudget) -> (Kept, Kep
         bytes: 0,
     });
     let kept = Kept {
-        body: BytesMut::new(),
-        length: usize::try_from(length).unwrap_or(usize::MAX).min(AT_ONCE),
+        parts: Vec::new(),
+        first: usize::try_from(length).unwrap_or(usize::MAX).min(PART),
         share,
         limit,
         slot: Arc::clone(&slot),
@@ -73,13 +89,27 @@ impl Kept {
     pub(super) fn note(&mut self, piece: &Bytes) {
         let Some(share) = &mut self.share else { return };
         if share.grow(piece.len() as u64, self.limit) {
-            if self.body.is_empty() {
-                self.body.reserve(self.length);
-            }
-            self.body.extend_from_slice(piece);
+            self.append(piece);
         } else {
             self.share = None;
-            self.body = BytesMut::new();
+            self.parts = Vec::new();
+        }
+    }
+
+    fn append(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            match self.parts.last_mut() {
+                Some(part) if part.len() < part.capacity() => {
+                    let room = part.capacity() - part.len();
+                    let (now, later) = piece.split_at(piece.len().min(room));
+                    part.extend_from_slice(now);
+                    piece = later;
+                }
+                Some(_) => self.parts.push(BytesMut::with_capacity(PART)),
+                None => self
+                    .parts
+                    .push(BytesMut::with_capacity(self.first.max(piece.len().min(PART)))),
+            }
         }
     }
 
@@ -87,7 +117,7 @@ impl Kept {
     pub(super) fn complete(self) {
         if self.share.is_some() {
             let whole = Whole {
-                body: self.body.freeze(),
+                parts: self.parts.into_iter().map(BytesMut::freeze).collect(),
                 _share: self.share,
             };
             *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(whole);
@@ -139,7 +169,9 @@ mod tests {
         assert!(body.take().is_none());
         kept.note(&Bytes::from_static(b"de"));
         kept.complete();
-        assert_eq!(body.take().unwrap().body, "abcde");
+        let mut whole = body.take().unwrap();
+        assert_eq!((whole.left(), whole.next().unwrap()), (5, "abcde".into()));
+        assert!(whole.next().is_none());
         assert!(body.take().is_none());
     }
 
@@ -162,5 +194,20 @@ mod tests {
         assert!(body.take().is_none(), "both together are over the budget");
         drop(first);
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_long_body_is_kept_in_parts_and_comes_back_in_order() {
+        let body: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (mut kept, kept_body) = keep(u64::MAX, 0, &ReplayBudget::default());
+        for piece in body.chunks(7001) {
+            kept.note(&Bytes::copy_from_slice(piece));
+        }
+        kept.complete();
+        let mut whole = kept_body.take().unwrap();
+        assert_eq!(whole.left(), body.len());
+        let parts: Vec<Bytes> = std::iter::from_fn(|| whole.next()).collect();
+        assert!(parts.len() > 10);
+        assert_eq!(parts.concat(), body);
     }
 }
