@@ -57,12 +57,6 @@ impl Stall {
         }
     }
 
-    /// How long it waits.
-    #[must_use]
-    pub fn limit(&self) -> Duration {
-        self.limit
-    }
-
     /// It goes on.
     pub fn reset(&mut self) {
         self.is_running = false;
