@@ -94,19 +94,18 @@ impl Upstream {
         if let Some(link) = pool.take() {
             return Ok(link);
         }
-        let (failed, failure) = oneshot::channel();
+        let (made, new) = oneshot::channel();
         let (connector, kept_by) = (self.connector.clone(), pool.clone());
         tokio::spawn(async move {
-            match connect(&connector).await {
-                Ok(link) => kept_by.put(link),
-                // Nobody hears of it who has another connection by now.
-                Err(error) => drop(failed.send(error)),
+            // Who asked for it has another one by now, if it cannot be handed over.
+            if let Err(Ok(link)) = made.send(connect(&connector).await) {
+                kept_by.put(link);
             }
         });
         tokio::select! {
             biased;
+            Ok(new) = new => new,
             link = pool.next() => Ok(link),
-            Ok(error) = failure => Err(error),
         }
     }
 }
