@@ -14,7 +14,11 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use rustix::fs::Access;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use self::line::{JsonLine, TextLine};
 pub use self::writer::LogThread;
@@ -50,14 +54,15 @@ impl LogError {
 
 /// Changes how much is logged while the process runs; cheap to clone.
 #[derive(Clone)]
-pub struct LogLevel(Option<Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>>);
+pub struct LogLevel(Option<reload::Handle<Targets, Registry>>);
 
 impl LogLevel {
     /// Takes a level as [`Log::level`] has it.
     pub fn set(&self, level: &str) -> Result<(), LogError> {
         let filter = filter(level)?;
-        if let Some(set) = &self.0 {
-            set(filter);
+        if let Some(handle) = &self.0 {
+            // It fails where the subscriber has gone, and nothing is logged any more.
+            let _ = handle.reload(filter);
         }
         Ok(())
     }
@@ -130,39 +135,26 @@ pub fn init(log: &Log) -> Result<Logs, LogError> {
     let writer = Writer::new(sink, Terms::USUAL);
     let is_stderr = log.file.is_none();
     let colours = is_stderr && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, level) = reload::Layer::new(filter);
+    let subscriber = Registry::default().with(filter);
+    let lines = fmt::layer()
         .with_writer(Lines(writer.clone()))
         .with_ansi(colours)
         .with_target(false);
-    let (level, begun) = match log.format {
-        LogFormat::Text if colours => {
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            (level(move |filter| handle.reload(filter)), builder.try_init())
-        }
-        LogFormat::Text => {
-            let builder = builder.map_event_format(TextLine).with_filter_reloading();
-            let handle = builder.reload_handle();
-            (level(move |filter| handle.reload(filter)), builder.try_init())
-        }
+    let begun = match log.format {
+        LogFormat::Text if colours => subscriber.with(lines).try_init(),
+        LogFormat::Text => subscriber.with(lines.map_event_format(TextLine)).try_init(),
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).map_event_format(JsonLine);
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            (level(move |filter| handle.reload(filter)), builder.try_init())
+            let lines = lines.json().flatten_event(true).map_event_format(JsonLine);
+            subscriber.with(lines).try_init()
         }
     };
     Ok(Logs {
         // An error means that a subscriber is there already: a test's own, which stays.
-        level: if begun.is_ok() { level } else { LogLevel(None) },
+        level: LogLevel(begun.is_ok().then_some(level)),
         writer,
         is_stderr,
     })
-}
-
-fn level<E>(set: impl Fn(EnvFilter) -> Result<(), E> + Send + Sync + 'static) -> LogLevel {
-    LogLevel(Some(Arc::new(move |filter| set(filter).is_ok())))
 }
 
 /// Whether [`init`] would do what is asked, without doing it: a log file is not made.
@@ -188,26 +180,34 @@ fn may_make(path: &Path) -> io::Result<()> {
 
 /// A bare level is bondgate's own: libraries stay at warnings, since at trace they print whole
 /// requests. Directives (`bondgate=debug,hyper=info`) are taken as they are.
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
+fn filter(level: &str) -> Result<Targets, LogError> {
     let wrong = || LogError::Level(level.to_owned());
     if level.contains(['=', ',']) {
-        return EnvFilter::try_new(level).map_err(|_| wrong());
+        return level.parse().map_err(|_| wrong());
     }
-    let level: tracing::level_filters::LevelFilter = level.parse().map_err(|_| wrong())?;
-    EnvFilter::try_new(format!("warn,bondgate={level}")).map_err(|_| wrong())
+    let level: LevelFilter = level.parse().map_err(|_| wrong())?;
+    Ok(Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("bondgate", level))
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
     fn a_bare_level_leaves_libraries_at_warnings() {
-        let shown = filter("trace").unwrap().to_string();
-        assert!(
-            shown.contains("bondgate=trace") && shown.contains("warn"),
-            "{shown}"
-        );
+        let trace = filter("trace").unwrap();
+        assert!(trace.would_enable("bondgate::proxy", &Level::TRACE));
+        assert!(trace.would_enable("hyper", &Level::WARN) && !trace.would_enable("hyper", &Level::INFO));
+        let directives = filter("warn,hyper::proto=debug").unwrap();
+        assert!(directives.would_enable("hyper::proto::h1", &Level::DEBUG));
+        assert!(!directives.would_enable("bondgate", &Level::INFO));
+        for wrong in ["bondgate=loud", "a=b=c"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
         assert!(filter("loud").is_err());
     }
 }
