@@ -1,86 +1,165 @@
-//! A worker's idle connections to one upstream, the last used first.
+//! A worker's connections to one upstream that have no request: the last used first, and to the request first
+//! that has waited longest.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::connect::{BoxError, Connector};
 use super::link::Link;
 
-/// Connections that idle; cheap to clone.
+/// Connections for requests; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
+    connector: Connector,
     keep_alive: Duration,
     most: usize,
-    idle: Mutex<Idle>,
-    /// Tells one that waits of each that comes.
-    returned: Notify,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Idle {
-    /// The longest idle one first.
-    links: Vec<(Link, Instant)>,
+struct State {
+    /// Connections that idle, the longest idle one first.
+    idle: Vec<(Link, Instant)>,
     is_swept: bool,
+    /// Requests that wait for a connection, the longest waiting one first.
+    waiting: VecDeque<Waiting>,
+    /// How many connections are being made.
+    under_way: usize,
+}
+
+struct Waiting {
+    since: Instant,
+    request: oneshot::Sender<Result<Link, BoxError>>,
 }
 
 impl Pool {
     /// Keeps up to `most` connections for up to `keep_alive` each.
-    pub(super) fn new(keep_alive: Duration, most: usize) -> Self {
+    pub(super) fn new(connector: Connector, keep_alive: Duration, most: usize) -> Self {
         Self(Arc::new(Shared {
+            connector,
             keep_alive,
             most: if keep_alive.is_zero() { 0 } else { most },
-            idle: Mutex::default(),
-            returned: Notify::new(),
+            state: Mutex::default(),
         }))
     }
 
-    /// A connection that was open when it was last heard of, a moment ago.
-    pub(super) fn take(&self) -> Option<Link> {
+    /// A connection for one request: an idle one, or whichever comes first of a new one and one that another
+    /// request has done with. No more are made at a time than there are requests that wait.
+    pub(super) async fn link(&self) -> Result<Link, BoxError> {
+        if self.0.most == 0 {
+            return self.fresh().await;
+        }
+        if let Some(link) = self.take() {
+            return Ok(link);
+        }
+        let next = {
+            let mut state = self.0.state();
+            let (request, next) = oneshot::channel();
+            let since = Instant::now();
+            state.waiting.push_back(Waiting { since, request });
+            if state.under_way < state.waiting.len() {
+                state.under_way += 1;
+                tokio::spawn(UnderWay(self.0.clone()).run());
+            }
+            next
+        };
+        next.await?
+    }
+
+    /// A connection of its own, that nobody had before.
+    pub(super) async fn fresh(&self) -> Result<Link, BoxError> {
+        Box::pin(self.0.connect()).await
+    }
+
+    /// An idle connection that was open when it was last heard of, a moment ago.
+    fn take(&self) -> Option<Link> {
         loop {
-            let (mut link, since) = self.0.idle().links.pop()?;
+            let (mut link, since) = self.0.state().idle.pop()?;
             if since.elapsed() < self.0.keep_alive && link.is_usable() {
                 return Some(link);
             }
         }
     }
 
-    /// Whether it keeps any.
-    pub(super) fn keeps(&self) -> bool {
-        self.0.most > 0
-    }
-
-    /// A connection as soon as there is one: a new one, or one that another request has done with.
-    pub(super) async fn next(&self) -> Link {
-        loop {
-            self.0.returned.notified().await;
-            if let Some(link) = self.take() {
-                return link;
+    /// Hands a connection that is ready for a request to the one that waits longest, or keeps it.
+    pub(super) fn put(&self, mut link: Link) {
+        let mut state = self.0.state();
+        while let Some(longest) = state.waiting.pop_front() {
+            // It comes back where the request has been given up meanwhile.
+            match longest.request.send(Ok(link)) {
+                Err(Ok(back)) => link = back,
+                _ => return,
             }
         }
-    }
-
-    /// Keeps a connection that is ready for a request.
-    pub(super) fn put(&self, link: Link) {
-        let mut idle = self.0.idle();
-        if idle.links.len() >= self.0.most {
+        if state.idle.len() >= self.0.most {
             return link.close();
         }
-        idle.links.push((link, Instant::now()));
-        self.0.returned.notify_one();
-        if !idle.is_swept {
-            idle.is_swept = true;
+        state.idle.push((link, Instant::now()));
+        if !state.is_swept {
+            state.is_swept = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0), self.0.keep_alive));
         }
     }
 }
 
 impl Shared {
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Link, BoxError> {
+        Ok(Link::over(self.connector.connect().await?).await?)
+    }
+
+    /// Tells the request that waits longest that there is no connection for it. One that came after the
+    /// connection was begun is not to hear of its failure: whether there is such a one.
+    fn fail(&self, begun: Instant, error: BoxError) -> bool {
+        let mut state = self.state();
+        while state
+            .waiting
+            .front()
+            .is_some_and(|longest| longest.since <= begun)
+        {
+            let Some(longest) = state.waiting.pop_front() else {
+                break;
+            };
+            if !longest.request.is_closed() {
+                let _ = longest.request.send(Err(error));
+                return false;
+            }
+        }
+        !state.waiting.is_empty()
+    }
+}
+
+/// A connection that is being made.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    async fn run(self) {
+        loop {
+            let begun = Instant::now();
+            match self.0.connect().await {
+                Ok(link) => return Pool(self.0.clone()).put(link),
+                Err(error) => {
+                    if !self.0.fail(begun, error) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.state().under_way -= 1;
     }
 }
 
@@ -90,16 +169,55 @@ async fn sweep(pool: Weak<Shared>, keep_alive: Duration) {
     loop {
         tokio::time::sleep(wait).await;
         let Some(pool) = pool.upgrade() else { return };
-        let mut idle = pool.idle();
+        let mut state = pool.state();
         let now = Instant::now();
-        let young = idle
-            .links
+        let young = state
+            .idle
             .partition_point(|(_, since)| *since + keep_alive <= now);
-        idle.links.drain(..young).for_each(|(link, _)| link.close());
-        let Some((_, since)) = idle.links.first() else {
-            idle.is_swept = false;
+        state.idle.drain(..young).for_each(|(link, _)| link.close());
+        let Some((_, since)) = state.idle.first() else {
+            state.is_swept = false;
             return;
         };
         wait = *since + keep_alive - now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn pool() -> Pool {
+        let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = { file = \"/s\" }\n";
+        let config = Config::parse(text, "f", []).unwrap();
+        let upstream = &config.upstreams[0];
+        let connector = Connector::new(upstream, crate::tls::client(None).unwrap()).unwrap();
+        Pool::new(connector, upstream.keep_alive, upstream.pooled)
+    }
+
+    fn wait(pool: &Pool, since: Instant) -> oneshot::Receiver<Result<Link, BoxError>> {
+        let (request, next) = oneshot::channel();
+        pool.0.state().waiting.push_back(Waiting { since, request });
+        next
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_to_one_request_that_waited_for_it_from_the_start() {
+        let (pool, begun) = (pool(), Instant::now());
+        let given_up = wait(&pool, begun);
+        drop(given_up);
+        let mut first = wait(&pool, begun);
+        let mut second = wait(&pool, begun);
+        let mut later = wait(&pool, begun + Duration::from_millis(1));
+
+        assert!(!pool.0.fail(begun, "refused".into()), "one was told");
+        assert!(first.try_recv().is_ok_and(|told| told.is_err()));
+        assert!(second.try_recv().is_err(), "another one's connection may come");
+        assert!(!pool.0.fail(begun, "refused".into()));
+        assert!(second.try_recv().is_ok_and(|told| told.is_err()));
+
+        assert!(pool.0.fail(begun, "refused".into()), "one is to be made for it");
+        assert!(later.try_recv().is_err());
     }
 }

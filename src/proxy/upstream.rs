@@ -7,18 +7,16 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use rustls::ClientConfig;
-use tokio::sync::oneshot;
 
 use super::body::Upload;
-use super::connect::{BoxError, Connector};
+use super::connect::Connector;
 use super::error::ProxyError;
-use super::link::{Arriving, Link};
+use super::link::Arriving;
 use super::pool::Pool;
 use crate::config::{self, OutboundError};
 
 /// One upstream as a worker reaches it.
 pub(super) struct Upstream {
-    connector: Connector,
     pool: Pool,
     base: String,
     host: HeaderValue,
@@ -29,9 +27,12 @@ impl Upstream {
         let url = &upstream.url;
         let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
         Ok(Self {
-            connector: Connector::new(upstream, tls)?,
             // Shorter than the upstream's, or it closes a connection while we take it.
-            pool: Pool::new(upstream.keep_alive, upstream.pooled),
+            pool: Pool::new(
+                Connector::new(upstream, tls)?,
+                upstream.keep_alive,
+                upstream.pooled,
+            ),
             base: url.path().trim_end_matches('/').to_owned(),
             host,
         })
@@ -66,7 +67,11 @@ impl Upstream {
         let progress = request.body().progress();
         let pool = (!is_fresh).then_some(&self.pool);
         for pause in PAUSES {
-            let link = self.link(pool).await.map_err(ProxyError::Connect)?;
+            let link = match pool {
+                Some(pool) => pool.link().await,
+                None => self.pool.fresh().await,
+            };
+            let link = link.map_err(ProxyError::Connect)?;
             progress.goes_out();
             let failed = match link.ask(request, pool).await {
                 Ok(response) => return judged(response),
@@ -84,34 +89,6 @@ impl Upstream {
         }
         unreachable!("there is no pause after the last attempt")
     }
-
-    /// A connection: an idle one, or whichever comes first of a new one and one that another request has done
-    /// with. The new one is made to its end all the same, for those that come.
-    async fn link(&self, pool: Option<&Pool>) -> Result<Link, BoxError> {
-        let Some(pool) = pool.filter(|pool| pool.keeps()) else {
-            return Box::pin(connect(&self.connector)).await;
-        };
-        if let Some(link) = pool.take() {
-            return Ok(link);
-        }
-        let (made, new) = oneshot::channel();
-        let (connector, kept_by) = (self.connector.clone(), pool.clone());
-        tokio::spawn(async move {
-            // Who asked for it has another one by now, if it cannot be handed over.
-            if let Err(Ok(link)) = made.send(connect(&connector).await) {
-                kept_by.put(link);
-            }
-        });
-        tokio::select! {
-            biased;
-            Ok(new) = new => new,
-            link = pool.next() => Ok(link),
-        }
-    }
-}
-
-async fn connect(connector: &Connector) -> Result<Link, BoxError> {
-    Ok(Link::over(connector.connect().await?).await?)
 }
 
 /// What follows each attempt at a request that was not begun.

@@ -127,6 +127,50 @@ async fn a_pool_full_of_closed_connections_costs_no_request() {
 }
 
 #[tokio::test]
+async fn a_crowd_opens_no_more_connections_than_it_has_callers() {
+    const CALLERS: usize = 16;
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "").await;
+    // One handshake after the other: most requests go out on a connection that another one has done with.
+    let (sender, mut opened) = mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        let mut lines = JoinSet::new();
+        loop {
+            let mut line = upstream.accept().await;
+            let _ = sender.send(());
+            lines.spawn(async move {
+                loop {
+                    line.message().await;
+                    line.say(ANSWER).await;
+                }
+            });
+        }
+    });
+
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let address = daemon.address();
+        callers.spawn(async move {
+            let mut caller = Caller::to(address).await;
+            for _ in 0..50 {
+                caller.say(POST).await;
+                assert_eq!(caller.message().await.status(), 200);
+            }
+        });
+    }
+    while let Some(called) = callers.join_next().await {
+        called.unwrap();
+    }
+
+    serving.abort();
+    let mut count = 0;
+    while opened.recv().await.is_some() {
+        count += 1;
+    }
+    assert!((1..=CALLERS).contains(&count), "{count} connections");
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_for_keep_alive_and_then_closed_by_us() {
     let upstream = RawUpstream::bind().await;
     let daemon = before(&upstream, "keep_alive = \"300ms\"").await;
