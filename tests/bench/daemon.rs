@@ -1,6 +1,7 @@
 //! The daemon in front of the bench's upstream: as a process of its own, whose time is its alone, or on
 //! threads of this one, where its allocations can be counted.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,20 +23,26 @@ struct Files {
 }
 
 impl Files {
-    fn new(upstream: &Upstream) -> Self {
+    /// A configuration with so many upstreams, which are all the same one, and a listener for each.
+    fn new(upstream: &Upstream, upstreams: usize) -> Self {
         let files = Self {
             directory: tempfile::tempdir().expect("a directory can be made"),
         };
         let (ca_file, log_file) = (files.path("ca.pem"), files.path("log"));
         let url = format!("https://localhost:{}", upstream.address.port());
-        let config = format!(
-            "[upstream.bench]\npreset = \"none\"\nurl = \"{url}\"\ntoken_url = \"{url}/token\"\n\
-             client_id = \"bench\"\nclient_secret = \"bench\"\nrules = \"any\"\nca_file = \"{}\"\n\
-             [[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-             [server]\nlame_duck = \"0s\"\n[log]\nfile = \"{}\"\n",
-            ca_file.display(),
+        let mut config = format!(
+            "[admin]\naddress = \"127.0.0.1:0\"\n[server]\nlame_duck = \"0s\"\n[log]\nfile = \"{}\"\n",
             log_file.display()
         );
+        for number in 0..upstreams {
+            let _ = write!(
+                config,
+                "[upstream.bench-{number}]\npreset = \"none\"\nurl = \"{url}\"\ntoken_url = \"{url}/token\"\n\
+                 client_id = \"bench\"\nclient_secret = \"bench\"\nrules = \"any\"\nca_file = \"{}\"\n\
+                 [[listener]]\naddress = \"127.0.0.1:0\"\nupstream = \"bench-{number}\"\n",
+                ca_file.display()
+            );
+        }
         fs::write(ca_file, &upstream.ca_pem).expect("the directory is writable");
         fs::write(log_file, "").expect("the directory is writable");
         fs::write(files.path("bondgate.toml"), config).expect("the directory is writable");
@@ -46,17 +53,14 @@ impl Files {
         self.directory.path().join(name)
     }
 
-    /// Where the daemon listens, once it has said so, and has a token.
-    fn address(&self) -> SocketAddr {
+    /// Where the daemon listens, once it has said so, and has its tokens.
+    fn addresses(&self, upstreams: usize) -> Vec<SocketAddr> {
         let began = Instant::now();
         loop {
             let log = fs::read_to_string(self.path("log")).expect("the log is there");
-            if let Some((_, after)) = log.split_once("listening on http://")
-                && log.contains("there is a token")
-            {
-                let end = after.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
-                let address = &after[..end.unwrap_or(after.len())];
-                return address.parse().expect("it listens on an address");
+            let addresses: Vec<_> = log.split("listening on http://").skip(1).map(address).collect();
+            if addresses.len() == upstreams && log.matches("there is a token").count() == upstreams {
+                return addresses;
             }
             assert!(
                 began.elapsed() < Duration::from_secs(30),
@@ -67,16 +71,24 @@ impl Files {
     }
 }
 
+/// The address that a line of the log goes on with.
+fn address(line: &str) -> SocketAddr {
+    let end = line.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
+    let address = &line[..end.unwrap_or(line.len())];
+    address.parse().expect("it listens on an address")
+}
+
 /// The program; ended when dropped.
 pub(crate) struct Process {
     child: Child,
-    pub(crate) address: SocketAddr,
+    /// One for each upstream.
+    pub(crate) addresses: Vec<SocketAddr>,
     _files: Files,
 }
 
 impl Process {
-    pub(crate) fn start(upstream: &Upstream) -> Self {
-        let files = Files::new(upstream);
+    pub(crate) fn start(upstream: &Upstream, upstreams: usize) -> Self {
+        let files = Files::new(upstream, upstreams);
         let built = || env!("CARGO_BIN_EXE_bondgate").into();
         let program = std::env::var_os("BONDGATE_BENCH_PROGRAM").unwrap_or_else(built);
         let child = Command::new(program)
@@ -87,10 +99,10 @@ impl Process {
             .stdin(Stdio::null())
             .spawn()
             .expect("the program can be started");
-        let address = files.address();
+        let addresses = files.addresses(upstreams);
         Self {
             child,
-            address,
+            addresses,
             _files: files,
         }
     }
@@ -124,7 +136,7 @@ pub(crate) struct Inside {
 
 impl Inside {
     pub(crate) fn start(upstream: &Upstream) -> Self {
-        let files = Files::new(upstream);
+        let files = Files::new(upstream, 1);
         let mut config = Config::load(Some(&files.path("bondgate.toml")), []).expect("it is a configuration");
         config.server.workers = 1;
         telemetry::init(&config.log).expect("the log can be written");
@@ -136,7 +148,7 @@ impl Inside {
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(run).expect("a thread can be started");
-        let address = files.address();
+        let address = files.addresses(1)[0];
         Self {
             address,
             stop: Some(stop),

@@ -26,7 +26,7 @@ impl Caller {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).await.expect("the daemon listens");
         stream.set_nodelay(true).expect("a connection can be set so");
-        let buffer = vec![0; 64 * 1024];
+        let buffer = vec![0; 16 * 1024];
         Self { stream, buffer }
     }
 
@@ -49,19 +49,23 @@ impl Caller {
             missing = missing.saturating_sub(some(read));
         }
     }
+}
 
-    /// Asks until it is time to stop; gives itself back, and how long each answer took.
-    async fn ask_until(mut self, request: Arc<[u8]>, end: Instant) -> (Self, Vec<u128>) {
-        let mut latencies = Vec::with_capacity(1 << 17);
-        let mut began = Instant::now();
-        while began < end {
-            self.ask(&request).await;
-            let answered = Instant::now();
-            latencies.push((answered - began).as_micros());
-            began = answered;
+/// Asks on one connection after the other until it is time to stop; gives them back, and how long each answer took.
+async fn ask_until(mut callers: Vec<Caller>, request: Arc<[u8]>, end: Instant) -> (Vec<Caller>, Vec<u128>) {
+    let mut latencies = Vec::with_capacity(1 << 17);
+    let mut began = Instant::now();
+    for turn in 0.. {
+        if began >= end {
+            break;
         }
-        (self, latencies)
+        let turn = turn % callers.len();
+        callers[turn].ask(&request).await;
+        let answered = Instant::now();
+        latencies.push((answered - began).as_micros());
+        began = answered;
     }
+    (callers, latencies)
 }
 
 fn some(read: std::io::Result<usize>) -> usize {
@@ -70,16 +74,16 @@ fn some(read: std::io::Result<usize>) -> usize {
     read
 }
 
-/// Has all callers ask for a while.
+/// Has groups of callers ask for a while, one of each group at a time.
 pub(crate) async fn ask_all(
-    callers: Vec<Caller>,
+    callers: Vec<Vec<Caller>>,
     request: &Arc<[u8]>,
     time: Duration,
-) -> (Vec<Caller>, Measured) {
+) -> (Vec<Vec<Caller>>, Measured) {
     let began = Instant::now();
     let asking = callers
         .into_iter()
-        .map(|caller| caller.ask_until(request.clone(), began + time));
+        .map(|group| ask_until(group, request.clone(), began + time));
     let asked = asking.collect::<JoinSet<_>>().join_all().await;
     let seconds = began.elapsed().as_secs_f64();
     let (callers, latencies): (_, Vec<_>) = asked.into_iter().unzip();

@@ -28,37 +28,73 @@ struct Row {
     method: &'static str,
     path: &'static str,
     body: usize,
+    /// Requests at a time.
+    at_once: usize,
+    /// Connections that they go by in turn.
     connections: usize,
+    /// Upstreams, each with a listener of its own, that they are spread over.
+    upstreams: usize,
 }
 
-const ROWS: [Row; 4] = [
+/// Small answers for many callers, of which the other rows are variations.
+const GET: Row = Row {
+    name: "get-1k-64",
+    method: "GET",
+    path: "/1k",
+    body: 0,
+    at_once: 64,
+    connections: 64,
+    upstreams: 1,
+};
+
+const ROWS: [Row; 9] = [
     Row {
         name: "get-1k-1",
-        method: "GET",
-        path: "/1k",
-        body: 0,
+        at_once: 1,
         connections: 1,
+        ..GET
     },
-    Row {
-        name: "get-1k-64",
-        method: "GET",
-        path: "/1k",
-        body: 0,
-        connections: 64,
-    },
+    GET,
     Row {
         name: "get-1m-8",
-        method: "GET",
         path: "/1m",
-        body: 0,
+        at_once: 8,
         connections: 8,
+        ..GET
     },
     Row {
         name: "post-16k-32",
         method: "POST",
-        path: "/1k",
         body: 16 * 1024,
+        at_once: 32,
         connections: 32,
+        ..GET
+    },
+    Row {
+        name: "get-1k-64-of-512",
+        connections: 512,
+        ..GET
+    },
+    Row {
+        name: "get-1k-64-of-5000",
+        connections: 5000,
+        ..GET
+    },
+    Row {
+        name: "get-1k-512",
+        at_once: 512,
+        connections: 512,
+        ..GET
+    },
+    Row {
+        name: "get-1k-64-to-10",
+        upstreams: 10,
+        ..GET
+    },
+    Row {
+        name: "get-1k-64-to-50",
+        upstreams: 50,
+        ..GET
     },
 ];
 
@@ -84,7 +120,7 @@ fn main() {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| is_wanted(row.name)).collect();
     if !rows.is_empty() {
         println!(
-            "{:<12} {:>11} {:>10} {:>8} {:>8} {:>14}",
+            "{:<18} {:>11} {:>10} {:>8} {:>8} {:>14}",
             "row", "connections", "requests/s", "p50 µs", "p99 µs", "CPU µs/request"
         );
     }
@@ -97,18 +133,20 @@ fn main() {
 }
 
 async fn measure(row: &Row, upstream: &Upstream) {
-    let daemon = Process::start(upstream);
+    let daemon = Process::start(upstream, row.upstreams);
     let request = request(row);
-    let mut callers = Vec::new();
-    for _ in 0..row.connections {
-        callers.push(Caller::connect(daemon.address).await);
+    let mut callers: Vec<Vec<Caller>> = Vec::new();
+    callers.resize_with(row.at_once, Vec::new);
+    for number in 0..row.connections {
+        let to = daemon.addresses[number % row.upstreams];
+        callers[number % row.at_once].push(Caller::connect(to).await);
     }
     let (callers, _) = load::ask_all(callers, &request, WARM_UP).await;
     let before = daemon.cpu();
     let (_callers, measured) = load::ask_all(callers, &request, TIME).await;
     let cpu = daemon.cpu() - before;
     println!(
-        "{:<12} {:>11} {:>10.0} {:>8} {:>8} {:>14.1}",
+        "{:<18} {:>11} {:>10.0} {:>8} {:>8} {:>14.1}",
         row.name,
         row.connections,
         measured.rate(),

@@ -108,7 +108,13 @@ async fn twenty_rotations_under_load_fail_no_request() {
 }
 
 #[tokio::test]
-#[ignore = "takes seven minutes; run by .ci/run"]
+#[ignore = "takes a minute of two processors; run by .ci/run"]
+async fn two_hundred_rotations_under_load_fail_no_request() {
+    assert_rotations(200).await;
+}
+
+#[tokio::test]
+#[ignore = "takes seven minutes; run by .ci/soak"]
 async fn a_thousand_rotations_under_load_fail_no_request() {
     assert_rotations(1000).await;
 }
