@@ -2,7 +2,9 @@
 //! and its answer cross no channel between tasks.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +24,17 @@ pub(super) struct Link {
     /// Nothing once it is over.
     connection: Option<Box<http1::Connection<Connected, Box<Upload>>>>,
     head: Head,
+    news: Arc<News>,
+}
+
+/// Whether something has happened on a connection since it was driven on its own behalf.
+#[derive(Default)]
+struct News(AtomicBool);
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// A request without an answer.
@@ -48,6 +61,7 @@ impl Link {
             sender,
             connection: Some(Box::new(connection)),
             head,
+            news: Arc::default(),
         })
     }
 
@@ -61,14 +75,16 @@ impl Link {
         Poll::Ready(())
     }
 
-    /// Lets the connection go on, and has it wake nobody: who asks next is here already.
-    fn drive_unwatched(&mut self) -> Poll<()> {
-        self.drive(&mut Context::from_waker(Waker::noop()))
-    }
-
     /// Whether the connection can take a request, as far as can be known without sending one.
     pub(super) fn is_usable(&mut self) -> bool {
-        self.drive_unwatched().is_pending() && self.sender.is_ready()
+        self.news.0.store(false, Ordering::Release);
+        let waker = Waker::from(self.news.clone());
+        self.drive(&mut Context::from_waker(&waker)).is_pending() && self.sender.is_ready()
+    }
+
+    /// Whether a connection that was usable still is.
+    pub(super) fn is_still_usable(&mut self) -> bool {
+        !self.news.0.load(Ordering::Acquire) || self.is_usable()
     }
 
     /// Ends the connection in good order: TLS has a last word.
@@ -98,8 +114,6 @@ impl Link {
         match answered.await {
             Ok(response) => {
                 self.head.ends();
-                // From here on the answer's body drives it, when somebody asks for that.
-                let _ = self.drive_unwatched();
                 let mut response = response.map(|body| Arriving {
                     body,
                     link: Some(self),

@@ -81,7 +81,7 @@ impl Pool {
     fn take(&self) -> Option<Link> {
         loop {
             let (mut link, since) = self.0.state().idle.pop()?;
-            if since.elapsed() < self.0.keep_alive && link.is_usable() {
+            if since.elapsed() < self.0.keep_alive && link.is_still_usable() {
                 return Some(link);
             }
         }
