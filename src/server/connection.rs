@@ -82,6 +82,8 @@ async fn exchange_all<S: Wire>(
     // The gate keeps the time and the limits; hyper must not be stricter.
     builder
         .header_read_timeout(None)
+        // The gate looks after a caller that goes, too: hyper would make room for more to read each time.
+        .half_close(true)
         .max_buf_size((limits.head + (16 << 10)).max(64 << 10));
     if limits.fields > 100 {
         builder.max_headers(limits.fields);

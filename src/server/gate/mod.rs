@@ -431,7 +431,8 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when all that it had is written: after the answer's body ended, the answer is out.
+    /// hyper flushes when all that it had is written, and whenever it waits for the answer: after the answer's body
+    /// ended, the answer is out.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if !self.is_answer_flushed && self.exchange.answered.load(Ordering::Acquire) {
@@ -446,6 +447,10 @@ impl<S: Wire> AsyncWrite for Gate<S> {
                     cx.waker().wake_by_ref();
                 }
             }
+        } else if matches!(self.phase, Phase::Answering)
+            && let Poll::Ready(gone) = self.poll_watch(cx)
+        {
+            return Poll::Ready(gone);
         }
         Poll::Ready(Ok(()))
     }
