@@ -18,7 +18,7 @@ use super::replay::{Kept, Whole};
 use crate::server::Stall;
 
 /// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is
-/// kept for a replay is noted as it passes.
+/// kept for a replay is noted as it passes. In a box, since it is handed on by value from place to place.
 pub(super) struct Upload {
     source: Source,
     progress: Arc<Progress>,
@@ -60,13 +60,13 @@ pub(super) struct UploadError;
 
 impl Upload {
     /// The body of a caller's request.
-    pub(super) fn from_caller(body: Body, idle: Duration, kept: Option<Kept>) -> Self {
-        let upload = Self {
+    pub(super) fn from_caller(body: Body, idle: Duration, kept: Option<Kept>) -> Box<Self> {
+        let upload = Box::new(Self {
             source: Source::Caller { body, first: None },
             progress: Arc::default(),
             idle: Stall::new(idle),
             kept,
-        };
+        });
         if upload.is_end_stream() {
             upload.end(ENDED);
         }
@@ -74,13 +74,13 @@ impl Upload {
     }
 
     /// The same body once more.
-    pub(super) fn from_kept(whole: Whole) -> Self {
-        let upload = Self {
+    pub(super) fn from_kept(whole: Whole) -> Box<Self> {
+        let upload = Box::new(Self {
             source: Source::Kept(whole),
             progress: Arc::default(),
             idle: Stall::new(Duration::MAX),
             kept: None,
-        };
+        });
         upload.end(ENDED);
         upload
     }

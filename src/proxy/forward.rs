@@ -100,7 +100,7 @@ impl Forwarder {
     pub(super) async fn ask(
         &self,
         mut parts: Parts,
-        upload: Upload,
+        upload: Box<Upload>,
         kept: KeptBody,
     ) -> Result<Response<Arriving>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
@@ -135,7 +135,7 @@ impl Forwarder {
     async fn exchange(
         &self,
         parts: Parts,
-        upload: Upload,
+        upload: Box<Upload>,
         kept: Option<KeptBody>,
         admitted: Admitted,
     ) -> Result<Response<Arriving>, ProxyError> {
@@ -199,12 +199,11 @@ impl Forwarder {
         &self,
         head: &Head,
         token: &Arc<AccessToken>,
-        upload: Upload,
+        upload: Box<Upload>,
         admitted: Admitted,
     ) -> Result<Response<Arriving>, ProxyError> {
         let has_unknown_length = !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
-        // hyper hands a request on by value from place to place: better a pointer.
-        let mut request = Request::new(Box::new(upload));
+        let mut request = Request::new(upload);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.target.clone();
         *request.headers_mut() = head.headers.clone();

@@ -24,13 +24,15 @@ mod tunnel;
 mod upstream;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
 use rustls::ClientConfig;
 
 use self::access::AccessPolicy;
@@ -224,7 +226,8 @@ struct Worker {
 impl Application for Worker {
     fn answer(self: Arc<Self>, peer: &Peer, request: Request<Body>) -> Answering {
         let peer = peer.clone();
-        Box::pin(async move { caught(self.relay(&peer, request)).await })
+        let answer = async move { self.relay(&peer, request).await };
+        Box::pin(Caught { answer })
     }
 }
 
@@ -314,14 +317,23 @@ impl Worker {
 /// When a caller may try again after a change that was put in force badly.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon.
-async fn caught(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let mut answer = std::pin::pin!(answer);
-    std::future::poll_fn(|cx| {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+pin_project! {
+    /// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon. A future
+    /// of its own, since an async function would hold what it is given twice.
+    struct Caught<F> {
+        #[pin]
+        answer: F,
+    }
+}
+
+impl<F: Future<Output = Response<Body>>> Future for Caught<F> {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let answer = self.project().answer;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.poll(cx)));
         polled.unwrap_or_else(|_| Poll::Ready(panicked()))
-    })
-    .await
+    }
 }
 
 fn panicked() -> Response<Body> {
@@ -336,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bug_ends_one_request_with_an_answer() {
-        let answer = caught(async { panic!("a bug") }).await;
-        assert_eq!(answer.status(), 502);
+        let answer = async { panic!("a bug") };
+        assert_eq!(Caught { answer }.await.status(), 502);
     }
 }

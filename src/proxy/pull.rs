@@ -134,7 +134,7 @@ impl Puller {
     async fn pull(
         self,
         parts: Parts,
-        upload: Upload,
+        upload: Box<Upload>,
         kept: KeptBody,
         intake: Intake,
     ) -> Taken<Result<Response<Body>, ProxyError>> {
