@@ -100,6 +100,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // One piece costs the system less as what it is.
+        if let [piece] = bytes {
+            return Pin::new(&mut self.stream).poll_write(cx, piece);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 

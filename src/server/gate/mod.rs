@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
@@ -86,9 +86,12 @@ pub(super) enum Next {
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// Up to here it costs the system less to write one piece than several.
+const GATHERED: usize = 4 << 10;
+
 thread_local! {
     /// Where a thread reads to, so that a connection holds no more than what has come: room for a head and a
-    /// usual body at once.
+    /// usual body at once. And where it gathers what it writes.
     static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; 32 << 10].into());
 }
 
@@ -215,15 +218,17 @@ impl<S: Wire> Gate<S> {
                 self.input.advance(2);
             }
             if !self.input.is_empty() && self.input != b"\r"[..] {
-                if self.wait != Wait::Head {
-                    self.arm(Wait::Head, self.limits.first_byte);
-                }
                 match head::examine(&self.input, self.scanned, &self.limits) {
                     Examined::Complete(head) => {
                         self.admit(&head);
                         return Poll::Ready(Next::Request);
                     }
-                    Examined::Partial => self.scanned = self.input.len(),
+                    Examined::Partial => {
+                        self.scanned = self.input.len();
+                        if self.wait != Wait::Head {
+                            self.arm(Wait::Head, self.limits.first_byte);
+                        }
+                    }
                     Examined::Refused(answer) => return Poll::Ready(self.refuse(*answer)),
                 }
             }
@@ -424,7 +429,17 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.before_write();
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let length = bytes.iter().map(|part| part.len()).sum::<usize>();
+        if length > GATHERED {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        }
+        ROOM.with_borrow_mut(|room| {
+            let mut rest = &mut room[..length];
+            for part in bytes {
+                rest.put_slice(part);
+            }
+            Pin::new(&mut self.stream).poll_write(cx, &room[..length])
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
