@@ -91,8 +91,13 @@ async fn exchange_all<S: Wire>(
     let exchange = service.exchange.clone();
     let mut left_over = LeftOver::new(limits.stall);
     let mut connection = builder.serve_connection(TokioIo::new(gate), service);
+    let mut known = None;
     let result = std::future::poll_fn(|cx| {
-        let _ = stopping.as_mut().poll(cx);
+        // It wakes this task when there is more to know, and needs no look before.
+        let phase = shared.stop.phase();
+        if known.replace(phase) != Some(phase) {
+            let _ = stopping.as_mut().poll(cx);
+        }
         let polled = connection.poll_without_shutdown(cx);
         if polled.is_pending() && left_over.poll(&exchange, cx).is_ready() {
             return Poll::Ready(None);
