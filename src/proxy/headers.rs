@@ -177,9 +177,8 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
 
 /// Names of fields, quick to be looked through.
 struct Names {
-    all: Vec<HeaderName>,
-    /// A bit for each length that one of them has.
-    lengths: u64,
+    /// At each place those that are as long.
+    by_length: Vec<Vec<HeaderName>>,
     beginnings: &'static [&'static str],
 }
 
@@ -190,21 +189,24 @@ static OF_UPSTREAMS: LazyLock<Names> =
 impl Names {
     /// Those of one connection, and these.
     fn new(names: &[HeaderName], beginnings: &'static [&'static str]) -> Self {
-        let all: Vec<HeaderName> = HOP_BY_HOP.iter().chain(names).cloned().collect();
-        let lengths = all.iter().map(|name| 1 << name.as_str().len());
+        let mut by_length: Vec<Vec<HeaderName>> = Vec::new();
+        for name in HOP_BY_HOP.iter().chain(names) {
+            let length = name.as_str().len();
+            if by_length.len() <= length {
+                by_length.resize_with(length + 1, Vec::new);
+            }
+            by_length[length].push(name.clone());
+        }
         Self {
-            lengths: lengths.fold(0, |some, length: u64| some | length),
-            all,
+            by_length,
             beginnings,
         }
     }
 
     fn holds(&self, name: &HeaderName) -> bool {
-        let has_length = 1_u64
-            .checked_shl(name.as_str().len().try_into().unwrap_or(u32::MAX))
-            .is_some_and(|bit| self.lengths & bit != 0);
+        let as_long = self.by_length.get(name.as_str().len());
         let begins = |beginning: &&str| name.as_str().starts_with(beginning);
-        has_length && self.all.contains(name) || self.beginnings.iter().any(begins)
+        as_long.is_some_and(|names| names.contains(name)) || self.beginnings.iter().any(begins)
     }
 }
 

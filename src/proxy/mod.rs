@@ -226,8 +226,11 @@ struct Worker {
 impl Application for Worker {
     fn answer(self: Arc<Self>, peer: &Peer, request: Request<Body>) -> Answering {
         let peer = peer.clone();
+        // Room first: what is made before would be copied there, and with it all the room that it will want.
+        let room = Box::new_uninit();
         let answer = async move { self.relay(&peer, request).await };
-        Box::pin(Caught { answer })
+        let answer: Box<Caught<_>> = Box::write(room, Caught { answer });
+        Box::into_pin(answer)
     }
 }
 

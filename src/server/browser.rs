@@ -1,6 +1,7 @@
 //! Keeps web pages out: loopback is no access control, since a page can make its visitor's browser
 //! send requests there, and a GET is enough to take a message off a queue.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{HOST, ORIGIN, UPGRADE_INSECURE_REQUESTS};
@@ -34,25 +35,31 @@ impl HostNames {
     /// port is not judged. A request without either (HTTP/1.0) is taken.
     #[must_use]
     pub fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let host = headers.get(HOST).map(|value| {
-            value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse::<Authority>().ok())
-        });
-        let named = match &host {
-            None => true,
-            Some(None) => false,
-            Some(Some(authority)) => self.allow_name(authority),
-        };
-        named && uri.authority().is_none_or(|authority| self.allow_name(authority))
+        let is_ours = |host: &HeaderValue| host.to_str().is_ok_and(|host| self.allow_host(host));
+        headers.get(HOST).is_none_or(is_ours)
+            && uri
+                .authority()
+                .is_none_or(|authority| self.allow_authority(authority))
     }
 
-    fn allow_name(&self, authority: &Authority) -> bool {
-        if authority.as_str().contains('@') {
-            return false;
+    fn allow_host(&self, host: &str) -> bool {
+        match plain_name(host) {
+            Some(name) => self.allow_name(name),
+            None => host
+                .parse()
+                .is_ok_and(|authority| self.allow_authority(&authority)),
         }
-        let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    }
+
+    fn allow_authority(&self, authority: &Authority) -> bool {
+        !authority.as_str().contains('@') && self.allow_name(authority.host())
+    }
+
+    fn allow_name(&self, name: &str) -> bool {
+        let mut name = Cow::Borrowed(name.trim_end_matches('.'));
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name.to_mut().make_ascii_lowercase();
+        }
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse::<IpAddr>() {
             // Browsers take 0.0.0.0 for this machine, and 127.0.0.1 as an IPv6 address for no secure context:
@@ -62,9 +69,17 @@ impl HostNames {
         }
         name == "localhost"
             || name.ends_with(".localhost")
-            || self.upstream.as_ref() == Some(&name)
+            || self.upstream.as_deref() == Some(&*name)
             || self.patterns.iter().any(|pattern| pattern.matches(&name))
     }
+}
+
+/// The name in a host of letters, digits, dots and dashes, with a port or without: such as nearly all are.
+fn plain_name(host: &str) -> Option<&str> {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    (is_port && !name.is_empty() && name.bytes().all(is_plain)).then_some(name)
 }
 
 /// Why a request is taken for a web page's.
@@ -80,13 +95,22 @@ pub enum WebPage {
 /// judged by each of its lines.
 #[must_use]
 pub fn web_page(headers: &HeaderMap, origins: &[WebOrigin]) -> Option<WebPage> {
+    // Nearly nobody else sends any of these, and one look at each name tells.
+    let is_browsers = |name: &HeaderName| {
+        name == ORIGIN
+            || name == UPGRADE_INSECURE_REQUESTS
+            || name.as_str().starts_with("sec-fetch-")
+            || is_preflight(name)
+    };
+    if !headers.keys().any(is_browsers) {
+        return None;
+    }
     let is_listed = |origin: &HeaderValue| origins.iter().any(|listed| listed.is(origin.as_bytes()));
     let mut sent = headers.get_all(ORIGIN).iter();
     if sent.any(|origin| !is_listed(origin) && !is_own(origin, headers)) {
         return Some(WebPage::Request);
     }
     // No answer would tell a browser that it may: whoever lists an origin lets it send, and not read.
-    let is_preflight = |name: &HeaderName| name.as_str().starts_with("access-control-request-");
     if headers.keys().any(is_preflight) {
         return Some(WebPage::Request);
     }
@@ -99,6 +123,10 @@ pub fn web_page(headers: &HeaderMap, origins: &[WebOrigin]) -> Option<WebPage> {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     let is_foreign = !is_from_listed && sites.any(|site| site != "none" && site != "same-origin");
     is_foreign.then_some(WebPage::Request)
+}
+
+fn is_preflight(name: &HeaderName) -> bool {
+    name.as_str().starts_with("access-control-request-")
 }
 
 fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {

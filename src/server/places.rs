@@ -4,6 +4,7 @@
 //! are free has to wait for its own: heavy callers stop there, and one with few still comes in.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,11 +120,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.count -= 1;
-        let Some(caller) = &self.caller else { return };
-        if let Some(own) = taken.by_caller.get_mut(caller) {
-            *own -= 1;
-            if *own == 0 {
-                taken.by_caller.remove(caller);
+        let Some(caller) = self.caller.take() else { return };
+        if let Entry::Occupied(mut own) = taken.by_caller.entry(caller) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
             }
         }
     }

@@ -44,6 +44,8 @@ pub struct Metrics {
 
 /// The numbers of one upstream.
 pub struct UpstreamMetrics {
+    /// Answers with 200.
+    ok: Counter,
     all: Arc<Metrics>,
     upstream: Arc<str>,
     /// Requests between their head's arrival and their answer's last byte.
@@ -236,7 +238,12 @@ impl Metrics {
         let label = UpstreamLabel {
             upstream: Name(upstream.clone()),
         };
+        let ok = RequestLabels {
+            upstream: Name(upstream.clone()),
+            status: 200,
+        };
         UpstreamMetrics {
+            ok: self.requests.get_or_create(&ok).clone(),
             in_flight: self.in_flight.get_or_create(&label).clone(),
             duration: self.duration.get_or_create(&label).clone(),
             replays: self.replays.get_or_create(&label).clone(),
@@ -257,6 +264,11 @@ impl Metrics {
 impl UpstreamMetrics {
     /// Counts an answer.
     pub fn answered(&self, status: u16) {
+        // Nearly all of them.
+        if status == 200 {
+            self.ok.inc();
+            return;
+        }
         self.all
             .requests
             .get_or_create(&RequestLabels {
