@@ -12,6 +12,7 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use tokio::task::coop::unconstrained;
 
 use super::body::Upload;
 use super::connect::Connected;
@@ -27,8 +28,7 @@ pub(super) struct Link {
     news: Arc<News>,
 }
 
-/// Whether something has happened on a connection since it was driven on its own behalf.
-#[derive(Default)]
+/// Whether something may have happened on a connection since it was driven on its own behalf.
 struct News(AtomicBool);
 
 impl Wake for News {
@@ -61,7 +61,8 @@ impl Link {
             sender,
             connection: Some(Box::new(connection)),
             head,
-            news: Arc::default(),
+            // It was never driven.
+            news: Arc::new(News(AtomicBool::new(true))),
         })
     }
 
@@ -105,7 +106,8 @@ impl Link {
         pool: Option<&Pool>,
     ) -> Result<Response<Arriving>, Unanswered> {
         self.head.begins();
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
+        // Its share of the task's turn is the connection's: one that has used it up would wait for a waker.
+        let mut answer = std::pin::pin!(unconstrained(self.sender.try_send_request(request)));
         let answered = std::future::poll_fn(|cx| {
             let _ = self.drive(cx);
             // Only the connection can answer, and it has just had its turn: nobody needs to be woken.

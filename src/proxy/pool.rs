@@ -38,6 +38,9 @@ struct Waiting {
     request: oneshot::Sender<Result<Link, BoxError>>,
 }
 
+/// How long a request waits for connections that were begun for others.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 impl Pool {
     /// Keeps up to `most` connections for up to `keep_alive` each.
     pub(super) fn new(connector: Connector, keep_alive: Duration, most: usize) -> Self {
@@ -50,7 +53,8 @@ impl Pool {
     }
 
     /// A connection for one request: an idle one, or whichever comes first of a new one and one that another
-    /// request has done with. No more are made at a time than there are requests that wait.
+    /// request has done with. No more are made at a time than there are requests that wait, but for those that
+    /// wait for long: what is under way to them may lead nowhere.
     pub(super) async fn link(&self) -> Result<Link, BoxError> {
         if self.0.most == 0 {
             return self.fresh().await;
@@ -58,18 +62,36 @@ impl Pool {
         if let Some(link) = self.take() {
             return Ok(link);
         }
-        let next = {
-            let mut state = self.0.state();
-            let (request, next) = oneshot::channel();
-            let since = Instant::now();
-            state.waiting.push_back(Waiting { since, request });
-            if state.under_way < state.waiting.len() {
-                state.under_way += 1;
-                tokio::spawn(UnderWay(self.0.clone()).run());
-            }
-            next
-        };
+        let (mut next, has_own) = self.wait();
+        if !has_own && let Ok(next) = tokio::time::timeout(PATIENCE, &mut next).await {
+            return next?;
+        }
+        if !has_own {
+            self.make_one(&mut self.0.state());
+        }
         next.await?
+    }
+
+    /// What resolves with a connection, and whether one is made for it.
+    fn wait(&self) -> (oneshot::Receiver<Result<Link, BoxError>>, bool) {
+        let (request, next) = oneshot::channel();
+        let since = Instant::now();
+        let mut state = self.0.state();
+        if state.under_way <= state.waiting.len() {
+            // Who has been given up needs none.
+            state.waiting.retain(|waiting| !waiting.request.is_closed());
+        }
+        state.waiting.push_back(Waiting { since, request });
+        let needs_own = state.under_way < state.waiting.len();
+        if needs_own {
+            self.make_one(&mut state);
+        }
+        (next, needs_own)
+    }
+
+    fn make_one(&self, state: &mut State) {
+        state.under_way += 1;
+        tokio::spawn(UnderWay(self.0.clone()).run());
     }
 
     /// A connection of its own, that nobody had before.
@@ -118,7 +140,7 @@ impl Shared {
     }
 
     /// Tells the request that waits longest that there is no connection for it. One that came after the
-    /// connection was begun is not to hear of its failure: whether there is such a one.
+    /// connection was begun is not to hear of its failure: whether another one is to be made for such a one.
     fn fail(&self, begun: Instant, error: BoxError) -> bool {
         let mut state = self.state();
         while state
@@ -134,7 +156,7 @@ impl Shared {
                 return false;
             }
         }
-        !state.waiting.is_empty()
+        !state.waiting.is_empty() && state.under_way <= state.waiting.len()
     }
 }
 
@@ -217,6 +239,12 @@ mod tests {
         assert!(!pool.0.fail(begun, "refused".into()));
         assert!(second.try_recv().is_ok_and(|told| told.is_err()));
 
+        pool.0.state().under_way = 2;
+        assert!(
+            !pool.0.fail(begun, "refused".into()),
+            "another one is under way to it"
+        );
+        pool.0.state().under_way = 1;
         assert!(pool.0.fail(begun, "refused".into()), "one is to be made for it");
         assert!(later.try_recv().is_err());
     }

@@ -40,6 +40,16 @@ fn is_established(at: SocketAddr) -> bool {
     })
 }
 
+/// Whether anybody's end of a connection to this address is open both ways, as far as the system knows.
+fn is_connected(to: SocketAddr) -> bool {
+    let port = format!(":{:04X}", to.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next().is_some_and(|remote| remote.ends_with(&port)) && words.next() == Some("01")
+    })
+}
+
 /// Answers one request on each connection, and closes it after a while without having said so.
 async fn closing(
     upstream: RawUpstream,
@@ -168,6 +178,57 @@ async fn a_crowd_opens_no_more_connections_than_it_has_callers() {
         count += 1;
     }
     assert!((1..=CALLERS).contains(&count), "{count} connections");
+}
+
+#[tokio::test]
+async fn connections_that_were_never_used_cost_no_request_once_the_upstream_has_closed_them() {
+    const WAITING: usize = 5;
+    let upstream = RawUpstream::bind().await;
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::apart(&cisco, &upstream.url(), &upstream.ca_pem, "");
+    let daemon = setup.environment("BONDGATE__SERVER__WORKERS", "1").start().await;
+    let mut callers = Vec::new();
+    for _ in 0..=WAITING {
+        callers.push(Caller::to(daemon.address()).await);
+    }
+
+    // One has a connection, and the others wait for theirs.
+    callers[0].say(POST).await;
+    let mut first = upstream.accept().await;
+    first.message().await;
+    for caller in &mut callers[1..] {
+        caller.say(POST).await;
+    }
+    let in_flight = format!(
+        "bondgate_requests_in_flight{{upstream=\"cisco\"}} {}",
+        WAITING + 1
+    );
+    while !daemon.ask("/metrics").await.body().contains(&in_flight) {
+        tokio::task::yield_now().await;
+    }
+    // All of them are served by the first one, before theirs are there.
+    for _ in 0..WAITING {
+        first.say(ANSWER).await;
+        first.message().await;
+    }
+    first.say(ANSWER).await;
+    for caller in &mut callers {
+        assert_eq!(caller.message().await.status(), 200);
+    }
+    let mut unused = Vec::new();
+    for _ in 0..WAITING {
+        unused.push(upstream.accept().await);
+    }
+    drop((first, unused));
+    while is_connected(upstream.address()) {
+        tokio::task::yield_now().await;
+    }
+
+    callers[0].say(POST).await;
+    let mut line = upstream.accept().await;
+    line.message().await;
+    line.say(ANSWER).await;
+    assert_eq!(callers[0].message().await.status(), 200);
 }
 
 #[tokio::test]
