@@ -14,9 +14,9 @@ mod framing;
 pub mod fuzzed;
 mod handed;
 mod head;
+mod room;
 mod wait;
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
@@ -85,15 +85,6 @@ pub(super) enum Next {
 /// Bounds on reading what a refused caller still sends, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
-
-/// Up to here it costs the system less to write one piece than several.
-const GATHERED: usize = 4 << 10;
-
-thread_local! {
-    /// Where a thread reads to, so that a connection holds no more than what has come: room for a head and a
-    /// usual body at once. And where it gathers what it writes.
-    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; 32 << 10].into());
-}
 
 impl<S: Wire> Gate<S> {
     pub(super) fn new(stream: S, limits: Arc<Limits>, exchange: Arc<Exchange>) -> Self {
@@ -282,17 +273,7 @@ impl<S: Wire> Gate<S> {
         if self.is_eof {
             return Poll::Ready(Ok(0));
         }
-        let input = &mut self.input;
-        let stream = Pin::new(&mut self.stream);
-        let filled = ready!(ROOM.with_borrow_mut(|room| {
-            let mut read = ReadBuf::new(room);
-            ready!(stream.poll_read(cx, &mut read))?;
-            if input.is_empty() {
-                *input = BytesMut::new();
-            }
-            input.extend_from_slice(read.filled());
-            Poll::Ready(io::Result::Ok(read.filled().len()))
-        }));
+        let filled = ready!(room::read(Pin::new(&mut self.stream), cx, &mut self.input));
         let count = match filled {
             Ok(count) => count,
             Err(error) => {
@@ -363,6 +344,16 @@ impl<S: Wire> Gate<S> {
         Poll::Pending
     }
 
+    /// Whether the caller of a request that has just been passed on is still there: one that is gone already gets
+    /// nothing sent upstream.
+    fn look_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let has_passed_all = self.passable == 0 && matches!(self.phase, Phase::Answering);
+        match has_passed_all.then(|| self.poll_watch(cx)) {
+            Some(Poll::Ready(Err(gone))) => Poll::Ready(Err(gone)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Somebody may want to hear what becomes of the answer that is about to be written. What has come
     /// before its last piece goes out is no sign that the caller has it; afterwards is too late to look,
     /// since a quick caller's next request may be here.
@@ -372,6 +363,13 @@ impl<S: Wire> Gate<S> {
         }
         if !self.handed.is_empty() {
             self.is_input_stale = !self.input.is_empty() || self.stream.unread() > 0;
+        }
+    }
+
+    /// Who asks whether the caller is there hears of it while the caller reads slowly, too.
+    fn after_write<T>(&mut self, written: &Poll<T>, cx: &mut Context<'_>) {
+        if written.is_pending() {
+            self.handed.poll(cx, &self.stream);
         }
     }
 
@@ -398,7 +396,7 @@ impl<S: Wire> AsyncRead for Gate<S> {
                 out.put_slice(&gate.input[..count]);
                 gate.input.advance(count);
                 gate.passable -= count;
-                return Poll::Ready(Ok(()));
+                return gate.look_once(cx);
             }
             gate.take_turn();
             match gate.phase {
@@ -406,7 +404,10 @@ impl<S: Wire> AsyncRead for Gate<S> {
                     Next::Request => {}
                     Next::End => return Poll::Ready(Ok(())),
                 },
-                Phase::Body(_) => return gate.poll_body(cx, out),
+                Phase::Body(_) => {
+                    ready!(gate.poll_body(cx, out))?;
+                    return gate.look_once(cx);
+                }
                 Phase::Answering => {
                     let watched = gate.poll_watch(cx);
                     gate.is_reader_waiting = watched.is_pending();
@@ -418,28 +419,24 @@ impl<S: Wire> AsyncRead for Gate<S> {
 }
 
 impl<S: Wire> AsyncWrite for Gate<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.before_write();
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let gate = self.get_mut();
+        gate.before_write();
+        let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
+        gate.after_write(&written, cx);
+        written
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.before_write();
-        let length = bytes.iter().map(|part| part.len()).sum::<usize>();
-        if length > GATHERED {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        }
-        ROOM.with_borrow_mut(|room| {
-            let mut rest = &mut room[..length];
-            for part in bytes {
-                rest.put_slice(part);
-            }
-            Pin::new(&mut self.stream).poll_write(cx, &room[..length])
-        })
+        let gate = self.get_mut();
+        gate.before_write();
+        let written = room::write(Pin::new(&mut gate.stream), cx, bytes);
+        gate.after_write(&written, cx);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
