@@ -183,12 +183,24 @@ fn may_make(path: &Path) -> io::Result<()> {
 fn filter(level: &str) -> Result<Targets, LogError> {
     let wrong = || LogError::Level(level.to_owned());
     if level.contains(['=', ',']) {
-        return level.parse().map_err(|_| wrong());
+        let directives: Vec<&str> = level.split(',').map(str::trim).collect();
+        if !directives.iter().all(|directive| is_directive(directive)) {
+            return Err(wrong());
+        }
+        return directives.join(",").parse().map_err(|_| wrong());
     }
     let level: LevelFilter = level.parse().map_err(|_| wrong())?;
     Ok(Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("bondgate", level))
+}
+
+/// A level, a module's path, or the one for the other.
+fn is_directive(text: &str) -> bool {
+    let (target, level) = text.split_once('=').unwrap_or((text, "info"));
+    let is_path = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | ':');
+    let is_level = !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+    !target.is_empty() && target.chars().all(is_path) && is_level
 }
 
 #[cfg(test)]
@@ -205,7 +217,18 @@ mod tests {
         let directives = filter("warn,hyper::proto=debug").unwrap();
         assert!(directives.would_enable("hyper::proto::h1", &Level::DEBUG));
         assert!(!directives.would_enable("bondgate", &Level::INFO));
-        for wrong in ["bondgate=loud", "a=b=c"] {
+        let spaced = filter("warn, bondgate=debug").unwrap();
+        assert!(spaced.would_enable("bondgate", &Level::DEBUG));
+        for wrong in [
+            "bondgate=loud",
+            "a=b=c",
+            "info,",
+            ",",
+            "bondgate=",
+            "=info",
+            "[span]=info",
+            "a b=info",
+        ] {
             assert!(filter(wrong).is_err(), "{wrong}");
         }
         assert!(filter("loud").is_err());

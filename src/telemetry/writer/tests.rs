@@ -122,7 +122,10 @@ fn what_a_reader_that_stands_still_has_no_room_for_is_dropped_counted_and_told()
     let dropped = Counter::default();
     let thread = writer.start(dropped.clone()).unwrap();
     writer.append(&large_line(), true);
-    // Whether it is being written or waits: there is room for five more.
+    while writer.lock().in_hand == 0 {
+        thread::yield_now();
+    }
+    // While it is being written there is room for five more.
     for number in 0..8 {
         writer.append(format!("line no {number}\n").as_bytes(), number > 2);
     }
