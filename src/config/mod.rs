@@ -114,7 +114,7 @@ pub struct Limits {
 /// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// A level, or tracing's filter directives.
+    /// A level, or levels by module (`bondgate=debug,hyper=info`).
     pub level: String,
     /// Text for people, JSON for machines.
     pub format: LogFormat,
