@@ -3,6 +3,7 @@
 mod readiness;
 mod status;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -133,7 +134,10 @@ async fn ready(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
     let needs_token = uri
         .query()
         .is_some_and(|query| query.split('&').any(|part| part == "token"));
-    let (is_ready, text) = admin.readiness.judge(needs_token);
+    let (is_ready, mut text) = admin.readiness.judge(needs_token);
+    for trouble in admin.spool.troubles() {
+        let _ = writeln!(text, "spool: {trouble}");
+    }
     let status = if is_ready {
         StatusCode::OK
     } else {
@@ -149,6 +153,7 @@ async fn document(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
             &admin.settings.load_full().facts,
             &admin.readiness,
             admin.spool.holding().await,
+            admin.spool.troubles(),
         ),
     )
 }

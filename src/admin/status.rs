@@ -39,7 +39,12 @@ struct Status<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Spool {
-    Holding(Holding),
+    Holding {
+        #[serde(flatten)]
+        holding: Holding,
+        /// What keeps messages from being delivered.
+        troubles: Vec<String>,
+    },
     Unknown { error: String },
 }
 
@@ -74,7 +79,12 @@ struct LastError {
 }
 
 /// The status document.
-pub(super) fn document(facts: &Facts, readiness: &Readiness, holding: io::Result<Holding>) -> String {
+pub(super) fn document(
+    facts: &Facts,
+    readiness: &Readiness,
+    holding: io::Result<Holding>,
+    troubles: Vec<String>,
+) -> String {
     let url = |name: &str| {
         facts
             .upstreams
@@ -106,7 +116,7 @@ pub(super) fn document(facts: &Facts, readiness: &Readiness, holding: io::Result
             })
             .collect(),
         spool: match holding {
-            Ok(holding) => Spool::Holding(holding),
+            Ok(holding) => Spool::Holding { holding, troubles },
             Err(error) => Spool::Unknown {
                 error: error.to_string(),
             },

@@ -1,4 +1,4 @@
-//! `bondgate spool`: what is held of pulled messages, for a person to look at.
+//! `bondgate spool`: the pulled messages that are held, for a person to look at and to put back into their queue.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::{ConfigArgs, Exit, load};
 use crate::spool::{InspectError, Inspection, Listed, State};
 
-/// List, show or discard the pulled messages that are held
+/// List, show, requeue or discard the pulled messages that are held
 #[derive(Args)]
 pub(super) struct SpoolArgs {
     #[command(subcommand)]
@@ -22,6 +22,11 @@ enum Action {
     List(PlaceArgs),
     /// Print a message's body; it may hold credentials
     Show(MessageArgs),
+    /// Put dead letters and delivered messages back into their queue
+    ///
+    /// They are delivered again, before newer messages, with the field Bondgate-Redelivered. A running bondgate needs no
+    /// restart. Delivered messages are there for as long as spool.keep says.
+    Requeue(RequeueArgs),
     /// Remove a message for good: no caller will get it
     Discard(MessageArgs),
 }
@@ -44,10 +49,45 @@ struct MessageArgs {
     place: PlaceArgs,
 }
 
+#[derive(Args)]
+struct RequeueArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The messages' names, as `list` has them
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Every dead letter and every delivered message
+    #[arg(long)]
+    all: bool,
+    /// Every dead letter
+    #[arg(long)]
+    dead_letters: bool,
+    /// What was delivered, or became a dead letter, since then: 2026-11-28T14:00:00Z (UTC), or 2h for two hours ago
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<SystemTime>,
+}
+
+/// A moment as people write it: a date and time in UTC, or how long ago it is.
+fn since(text: &str) -> Result<SystemTime, String> {
+    let ago = |ago| SystemTime::now().checked_sub(ago);
+    humantime::parse_rfc3339_weak(text)
+        .ok()
+        .or_else(|| humantime::parse_duration(text).ok().and_then(ago))
+        .ok_or_else(|| "write a time in UTC like 2026-11-28T14:00:00Z, or how long ago, like 2h or 30m".to_owned())
+}
+
 pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     let place = match &args.action {
         Action::List(place) => place,
         Action::Show(message) | Action::Discard(message) => &message.place,
+        Action::Requeue(requeue) => &requeue.place,
     };
     let directory = match &place.directory {
         Some(directory) => directory.clone(),
@@ -82,6 +122,10 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
         Action::List(_) => list(&inspection),
         Action::Show(message) => show(&inspection, &message.name),
         Action::Discard(message) => discard(&inspection, &message.name),
+        Action::Requeue(args) => match requeue(&inspection, &args.which) {
+            Ok(exit) => return Ok(exit),
+            Err(error) => Err(error),
+        },
     };
     match done {
         // Whoever reads along may have read enough.
@@ -96,10 +140,11 @@ fn list(inspection: &Inspection) -> Result<(), InspectError> {
     if listed.is_empty() {
         writeln!(out, "nothing is held")?;
     }
+    let is_any_requeueable = listed.iter().any(Listed::is_requeueable);
     for listed in listed {
         let queue = match &listed.intent {
-            Some(intent) => format!("{} {}", intent.method, intent.key),
-            None => "what was asked cannot be read".to_owned(),
+            Ok(intent) => format!("{} {}", intent.method, intent.key),
+            Err(why) => format!("its first line cannot be read: {why}"),
         };
         let age = SystemTime::now()
             .duration_since(listed.pulled.time())
@@ -111,29 +156,69 @@ fn list(inspection: &Inspection) -> Result<(), InspectError> {
             listed.pulled,
             humantime::format_duration(Duration::from_secs(age.as_secs())),
             listed.bytes,
-            told(&listed),
+            state(&listed),
+        )?;
+    }
+    if is_any_requeueable {
+        writeln!(
+            out,
+            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`"
         )?;
     }
     Ok(())
 }
 
-fn told(listed: &Listed) -> String {
+fn state(listed: &Listed) -> String {
     let attempts = listed.attempts;
     match listed.state {
         State::Pulling if listed.is_busy => "being pulled".to_owned(),
-        State::Pulling => "cut off: the next start of bondgate judges it".to_owned(),
+        State::Pulling => "its pull was cut off; the next pull or start recovers or reports it".to_owned(),
         State::Held if listed.is_busy => "with a caller".to_owned(),
         State::Held if attempts == 0 => "waits for the next pull".to_owned(),
         State::Held => format!("waits for the next pull; failed deliveries: {attempts}"),
-        State::Sent => "with a caller, as far as can be told".to_owned(),
-        State::Delivered => "delivered, and kept (spool.keep)".to_owned(),
-        State::Aside => format!("set aside after {attempts} failed deliveries: show it, then discard it"),
-        State::Lost => {
-            "perhaps lost: it was asked for and never came whole; look for it at Cisco, then discard it"
-                .to_owned()
-        }
+        State::Delivered => format!("delivered at {}", time(listed.changed)),
+        State::DeadLetter => format!("dead letter after {attempts} failed deliveries"),
+        State::Lost => "perhaps lost: its pull was sent, and no whole response came; look for it at Cisco, then \
+             discard it"
+            .to_owned(),
         State::Corrupt => "damaged: show it, then discard it".to_owned(),
     }
+}
+
+fn time(at: SystemTime) -> impl std::fmt::Display {
+    humantime::format_rfc3339_seconds(at)
+}
+
+fn requeue(inspection: &Inspection, which: &Which) -> Result<Exit, InspectError> {
+    let wanted: Vec<Listed> = if which.names.is_empty() {
+        let is_wanted = |listed: &Listed| {
+            listed.is_requeueable()
+                && (which.all
+                    || which.dead_letters && listed.state == State::DeadLetter
+                    || which.since.is_some_and(|since| listed.changed >= since))
+        };
+        inspection.list()?.into_iter().filter(is_wanted).collect()
+    } else {
+        let found = which.names.iter().map(|name| inspection.find(name));
+        found.collect::<Result<_, _>>()?
+    };
+    let mut exit = Exit::Done;
+    let mut count = 0;
+    for listed in &wanted {
+        match inspection.requeue(listed) {
+            Ok(()) => {
+                println!("requeued {}", listed.id);
+                count += 1;
+            }
+            Err(error @ InspectError::Io(_)) => return Err(error),
+            Err(error) => {
+                eprintln!("bondgate: {error}");
+                exit = Exit::Failed;
+            }
+        }
+    }
+    println!("{count} messages will be delivered again, before newer ones");
+    Ok(exit)
 }
 
 fn show(inspection: &Inspection, name: &str) -> Result<(), InspectError> {

@@ -143,8 +143,14 @@ pub struct Spool {
     pub bytes: u64,
     /// Bytes that it may hold in memory.
     pub memory: u64,
-    /// How long a delivered message is kept on disk.
+    /// How long a delivered message is retained on disk.
     pub keep: Duration,
+    /// Bytes that may be retained on disk.
+    pub keep_bytes: u64,
+    /// How long a connection has to be silent after a message for the message to count as delivered.
+    pub settle: Duration,
+    /// How long a message is paused for a caller after its first failed delivery, its second, and so on.
+    pub pauses: Vec<Duration>,
 }
 
 impl Written for LogFormat {
@@ -242,8 +248,21 @@ impl Spool {
             messages: section.or("messages", "10000"),
             bytes: section.or::<Size>("bytes", "\"1GiB\"").0,
             memory: section.or::<Size>("memory", "\"64MiB\"").0,
-            keep: section.or::<Span>("keep", "\"0s\"").0,
+            keep: section.or::<Span>("keep", "\"24h\"").0,
+            keep_bytes: section.or::<Size>("keep_bytes", "\"1GiB\"").0,
+            settle: section.or::<Span>("settle", "\"4s\"").0,
+            pauses: section
+                .or::<Vec<Span>>(
+                    "pauses",
+                    "[\"0s\", \"1s\", \"5s\", \"30s\", \"2m\", \"10m\"]",
+                )
+                .into_iter()
+                .map(|span| span.0)
+                .collect(),
         };
+        if spool.pauses.is_empty() {
+            section.fault("pauses", "is empty; leave it out for the default");
+        }
         for (key, is_zero) in [
             ("messages", spool.messages == 0),
             ("bytes", spool.bytes == 0),

@@ -63,6 +63,7 @@ impl AccessPolicy {
             name: None,
             address: caller::address(peer, request.headers(), &self.trusted_proxies),
             user: peer.user,
+            is_relayed: caller::is_relayed(peer, request.headers(), &self.trusted_proxies),
         }
     }
 

@@ -21,9 +21,21 @@ pub(super) struct Caller {
     pub(super) address: Option<IpAddr>,
     /// Its user id, at a unix socket.
     pub(super) user: Option<u32>,
+    /// A trusted proxy relays for it, and names it.
+    pub(super) is_relayed: bool,
 }
 
 impl Caller {
+    /// What it is called: the name that goes with its key, or else its address or user id.
+    pub(super) fn label(&self) -> String {
+        match (&self.name, self.address, self.user) {
+            (Some(name), _, _) => name.clone(),
+            (None, Some(address), _) => address.to_string(),
+            (None, None, Some(user)) => format!("user {user}"),
+            (None, None, None) => "without an address".to_owned(),
+        }
+    }
+
     /// Whom its requests are counted for: whoever has a key is known by its name wherever it is.
     pub(super) fn id(&self) -> Option<CallerId> {
         let name = self.name.as_deref().map(|name| CallerId::Name(name.into()));
@@ -36,7 +48,7 @@ impl Caller {
 /// Nothing for a unix socket, or where a trusted proxy names somebody by no address.
 pub(super) fn address(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Network]) -> Option<IpAddr> {
     let direct = peer.address?.ip().to_canonical();
-    let is_trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(*address));
+    let is_trusted = |address: &IpAddr| is_in(trusted_proxies, *address);
     if !is_trusted(&direct) {
         return Some(direct);
     }
@@ -55,6 +67,21 @@ pub(super) fn address(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Netwo
         }
     }
     Some(last)
+}
+
+/// Whether a request comes from a trusted proxy that names the caller by its address. Without the name it may be the
+/// proxy's own machine that calls.
+pub(super) fn is_relayed(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Network]) -> bool {
+    let direct = peer.address.map(|address| address.ip().to_canonical());
+    direct.is_some_and(|direct| is_in(trusted_proxies, direct)) && {
+        let last = headers.get_all("x-forwarded-for").iter().next_back();
+        let named = last.and_then(|line| hop(line.to_str().ok()?.rsplit(',').next()?.trim()));
+        named.is_some()
+    }
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
 }
 
 /// Whether a request shows anything that could be a key.

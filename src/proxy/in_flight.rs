@@ -43,6 +43,7 @@ mod tests {
             name: name.map(str::to_owned),
             address: Some(address.into()),
             user: None,
+            is_relayed: false,
         }
         .id()
     }

@@ -39,7 +39,7 @@ use self::access::AccessPolicy;
 use self::forward::Forwarder;
 use self::observe::Observation;
 use self::path::{PathError, PlainPath};
-use self::pull::Puller;
+use self::pull::{Asker, Puller};
 use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
 use crate::server::{Answer, Answering, Application, Peer, Stopping};
 use crate::spool::Spool;
@@ -286,14 +286,17 @@ impl Worker {
         let mut caller = service.policy.caller(peer, &request);
         let judged = service.policy.judge(&mut caller, &request);
         let id = caller.id();
+        let asker = judged.as_ref().is_ok_and(|admitted| admitted.is_consuming).then(|| Asker {
+            name: caller.label().into(),
+            is_relayed: caller.is_relayed,
+        });
         observation.caller(caller);
         let admitted = judged?;
         observation.hold(service.in_flight.enter(id)?);
         let way = self.way(&service.outbound)?;
-        let forwarded = if admitted.is_consuming {
-            Box::pin(way.puller.take(request)).await
-        } else {
-            way.forwarder.forward(request, admitted).await
+        let forwarded = match asker {
+            Some(asker) => Box::pin(way.puller.take(request, asker)).await,
+            None => way.forwarder.forward(request, admitted).await,
         };
         forwarded.map_err(|error| error.into_answer(&service.outbound.upstream))
     }

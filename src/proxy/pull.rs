@@ -22,8 +22,8 @@ use super::message::{MessageBody, Resumed};
 use super::pull_error::PullError;
 use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
-use crate::server::{Answer, Phase, Receipt, Stopping, WithReceipt};
-use crate::spool::{Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
+use crate::server::{Answer, DeliveryObserver, ObserveDelivery, Phase, Stopping};
+use crate::spool::{self, Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
 
 /// Answers requests on the consuming routes of one upstream.
 #[derive(Clone)]
@@ -35,6 +35,14 @@ pub(super) struct Puller {
     client_id: SecretSource,
     timeout: Timeouts,
     stop: Stopping,
+}
+
+/// The caller that asks for a message.
+pub(super) struct Asker {
+    /// The name that goes with its key, or else its address.
+    pub(super) name: spool::Caller,
+    /// A trusted proxy relays for it, and names it: what the proxy has acknowledged is delivered.
+    pub(super) is_relayed: bool,
 }
 
 /// The most that a request for a message may hold. All that wait for their turn are in memory.
@@ -66,7 +74,11 @@ impl Puller {
     ///
     /// `timeout.head` ends the caller's wait. A pull that has begun goes on without it, and its message
     /// answers the next request.
-    pub(super) async fn take(&self, request: Request<Body>) -> Result<Response<Body>, ProxyError> {
+    pub(super) async fn take(
+        &self,
+        request: Request<Body>,
+        asker: Asker,
+    ) -> Result<Response<Body>, ProxyError> {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = KeptBody::of(body.clone());
@@ -83,10 +95,11 @@ impl Puller {
             let may_pull = move || until.phase() < Phase::Draining;
             let puller = self.clone();
             let pull = move |intake| puller.pull(parts, upload, kept, intake);
-            let taken = self.spool.take(key, &method, may_pull, pull).await;
+            let settle = if asker.is_relayed { Duration::ZERO } else { self.spool.settle() };
+            let taken = self.spool.take(key, &method, asker.name, may_pull, pull).await;
             match taken.map_err(PullError::Spool)? {
-                Taken::Message(claim) => deliver(*claim),
-                Taken::Other(answer) => answer,
+                Taken::Message(claim) => deliver(*claim, settle),
+                Taken::Empty(answer) | Taken::Other(answer) => answer,
             }
         };
         let unanswered = |sent, unsent| {
@@ -157,9 +170,11 @@ impl Puller {
                 return Taken::Other(Err(error));
             }
         };
-        if !response.status().is_success() || response.body().is_end_stream() {
+        let is_success = response.status().is_success();
+        if !is_success || response.body().is_end_stream() {
             intake.discard().await;
-            return Taken::Other(Ok(self.forwarder.inbound(response)));
+            let answer = Ok(self.forwarder.inbound(response));
+            return if is_success { Taken::Empty(answer) } else { Taken::Other(answer) };
         }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::inbound(parts.headers);
@@ -201,7 +216,7 @@ async fn take_in(
     if let Some(word) = intake.body().filter(|body| is_empty_queue(body)) {
         let word = Bytes::copy_from_slice(word);
         intake.discard().await;
-        return Taken::Other(Ok(answer(head, Body::from(word))));
+        return Taken::Empty(Ok(answer(head, Body::from(word))));
     }
     match intake.finish().await {
         Ok(claim) => Taken::Message(Box::new(claim)),
@@ -255,7 +270,7 @@ fn answer(head: Head, body: Body) -> Response<Body> {
     response
 }
 
-fn deliver(mut claim: Claim) -> Result<Response<Body>, ProxyError> {
+fn deliver(mut claim: Claim, settle: Duration) -> Result<Response<Body>, ProxyError> {
     let body = MessageBody::open(
         claim
             .body()
@@ -272,28 +287,31 @@ fn deliver(mut claim: Claim) -> Result<Response<Body>, ProxyError> {
     claim.begin();
     response
         .extensions_mut()
-        .insert(WithReceipt::new(Delivery(claim)));
+        .insert(ObserveDelivery::new(Delivery { claim, settle }));
     Ok(response.map(|_| Body::new(body)))
 }
 
-/// Tells the spool what the connection hears.
-struct Delivery(Claim);
+/// Reports to the spool what the connection observes.
+struct Delivery {
+    claim: Claim,
+    settle: Duration,
+}
 
-impl Receipt for Delivery {
+impl DeliveryObserver for Delivery {
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_asked(cx)
+        self.claim.poll_asked(cx)
     }
 
-    fn is_there(&mut self) {
-        self.0.is_there();
+    fn is_connected(&mut self) {
+        self.claim.is_there();
     }
 
-    fn provisional(&mut self) {
-        self.0.provisional();
+    fn settle(&self) -> Duration {
+        self.settle
     }
 
     fn delivered(self: Box<Self>) {
-        self.0.delivered();
+        self.claim.delivered();
     }
 }
 

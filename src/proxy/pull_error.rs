@@ -39,6 +39,13 @@ impl PullError {
             Self::Spool(SpoolError::Full { .. }) => {
                 undone("nothing was pulled; let callers take what is held, or see `bondgate spool list`")
             }
+            Self::Spool(SpoolError::Paused { left, .. }) => {
+                let detail = format!(
+                    "{upstream}: {self}; read the whole response and close the connection in order; other callers get \
+                     the message at once"
+                );
+                Answer::unavailable("proxy_internal_response", detail, *left)
+            }
             Self::Spool(SpoolError::Unusable(_)) => {
                 undone("nothing was pulled; see that there is room, and that it is writable")
             }

@@ -18,10 +18,10 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::Answer;
 use super::application::Application;
+use super::delivery::ObserveDelivery;
 use super::gate::{Exchange, Gate, Next};
 use super::listener::Wire;
 use super::peer::Peer;
-use super::receipt::WithReceipt;
 use super::stall::{Stall, is_stalled};
 use super::unread::{Received, Unread};
 use super::worker::Shared;
@@ -247,9 +247,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             if let Some(fault) = exchange.body_fault() {
                 response = fault.into_response();
             }
-            let receipt = response.extensions_mut().remove::<WithReceipt>();
-            exchange.tell(receipt.and_then(|receipt| receipt.take()));
-            if !is_read || exchange.is_body_open() || stop.phase() >= Phase::LameDuck {
+            let observed = response.extensions_mut().remove::<ObserveDelivery>();
+            let observer = observed.and_then(|observed| observed.take());
+            let is_last =
+                observer.is_some() || !is_read || exchange.is_body_open() || stop.phase() >= Phase::LameDuck;
+            exchange.observe(observer);
+            if is_last {
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -285,6 +285,9 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close a reset, which no caller takes for a clean end.
     fn reset(&self);
 
+    /// Holds the last segment back until the connection is shut down for writing, which then goes out with it.
+    fn cork(&self);
+
     /// Bytes that were written and that the caller's system has not acknowledged.
     fn unacknowledged(&self) -> usize;
 
@@ -313,6 +316,10 @@ impl Stream {
 }
 
 impl Wire for Stream {
+    fn cork(&self) {
+        socket::cork(self.descriptor());
+    }
+
     fn unacknowledged(&self) -> usize {
         socket::unacknowledged(self.descriptor())
     }

@@ -6,12 +6,12 @@ mod application;
 mod browser;
 mod connection;
 mod crowd;
+mod delivery;
 mod gate;
 mod inherited;
 mod listener;
 mod peer;
 mod places;
-mod receipt;
 mod socket;
 mod stall;
 mod unread;
@@ -23,12 +23,12 @@ pub use self::answer::{Answer, PROXY_STATUS};
 pub use self::application::{Answering, Application};
 pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
+pub use self::delivery::{DeliveryObserver, ObserveDelivery};
 #[cfg(any(test, fuzzing))]
 pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, SharedTls, UnixAccess};
 pub use self::peer::Peer;
 pub use self::places::{CallerId, Full, Place, Places};
-pub use self::receipt::{Receipt, WithReceipt};
 pub use self::stall::Stall;
 pub use self::worker::{MakeApps, Shared, serve, start};
 

@@ -25,6 +25,17 @@ pub(super) fn unacknowledged(_: impl AsFd) -> usize {
     0
 }
 
+/// Holds the last, partly filled segment back until the socket is shut down for writing, or for 200 ms at most
+/// (TCP_CORK, tcp(7)). A socket that has no such option sends at once.
+#[cfg(target_os = "linux")]
+pub(super) fn cork(socket: impl AsFd) {
+    let _ = rustix::net::sockopt::set_tcp_cork(socket, true);
+}
+
+/// Elsewhere segments go out at once.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn cork(_: impl AsFd) {}
+
 /// Bytes that have come and were not read.
 pub(super) fn unread(socket: impl AsFd) -> u64 {
     rustix::io::ioctl_fionread(socket).unwrap_or(0)

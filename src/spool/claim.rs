@@ -1,4 +1,4 @@
-//! A message on its way to a caller, and what becomes of it.
+//! A message on its way to a caller, and the outcome of its delivery.
 
 use std::fs::File;
 use std::io;
@@ -8,17 +8,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::Shared;
-use super::file::{Held, State};
+use super::file::Held;
 use super::lease::Lease;
 use super::memory::Message;
-use super::queue::Queue;
+use super::queue::Recipient;
 use super::record::{Head, Intent, Stamp};
 use super::writer::off_thread;
 
-/// A message that is with one caller's connection and nobody else's. Dropped without a word, it goes
-/// back: as if never taken, or, where [`begin`](Self::begin) was called, after a failed delivery.
+/// A message that is with one caller's connection and nobody else's. Dropped before [`delivered`](Self::delivered), it
+/// goes back into the queue: as if never taken, or, where [`begin`](Self::begin) was called, after a failed delivery.
 pub struct Claim {
     shared: Arc<Shared>,
+    recipient: Recipient,
     lease: Arc<Lease>,
     head: Head,
     intent: Intent,
@@ -57,24 +58,39 @@ enum Verdict {
     Delivered,
 }
 
+/// What became of a message, once that is noted where the message is.
+enum Outcome {
+    Untouched,
+    /// After so many failed deliveries in all.
+    Failed(u32),
+    /// And the name of the dead letter that this makes of the message before it.
+    Delivered(Option<String>),
+}
+
 impl Claim {
-    pub(super) fn new(shared: &Arc<Shared>, queue: &Queue, content: Content, is_redelivery: bool) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        recipient: Recipient,
+        content: Content,
+        is_redelivery: bool,
+    ) -> Self {
         let (intent, head) = match &content {
             Content::File(held) => (&held.record.intent, &held.record.head),
             Content::Memory(message) => (&message.intent, &message.head),
         };
         Self {
-            lease: queue.lease(intent.pulled),
+            lease: recipient.queue.lease(intent.pulled),
             intent: intent.clone(),
             head: head.clone(),
             shared: shared.clone(),
+            recipient,
             content: Arc::new(Mutex::new(Some(content))),
             is_redelivery,
             verdict: Verdict::Untouched,
         }
     }
 
-    /// The answer's head, without its length.
+    /// The response's head, without its length.
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
@@ -118,95 +134,156 @@ impl Claim {
         self.lease.answer();
     }
 
-    /// The caller has it, as far as can be told before its next word.
-    pub fn provisional(&self) {
-        let content = self.content.clone();
-        self.shared.in_background(async move {
-            let noted = off_thread(move || match &mut *lock(&content) {
-                Some(Content::File(held)) => held.sent(),
-                _ => Ok(()),
-            });
-            if let Err(error) = noted.await.flatten() {
-                tracing::warn!(%error, "a delivery cannot be noted in the spool's directory");
-            }
-        });
-    }
-
     /// The caller has it.
     pub fn delivered(mut self) {
         self.verdict = Verdict::Delivered;
     }
 }
 
-/// What was heard of it is noted.
+/// The outcome is noted, in a task of its own.
 impl Drop for Claim {
     fn drop(&mut self) {
         self.lease.with_caller(false);
-        let (shared, lease, intent) = (self.shared.clone(), self.lease.clone(), self.intent.clone());
-        let (content, verdict, is_redelivery) = (self.content.clone(), self.verdict, self.is_redelivery);
+        let shared = self.shared.clone();
+        let end = End {
+            recipient: self.recipient.clone(),
+            intent: self.intent.clone(),
+            is_redelivery: self.is_redelivery,
+        };
+        let (lease, content, verdict) = (self.lease.clone(), self.content.clone(), self.verdict);
         self.shared.in_background(async move {
-            let numbers = &shared.metrics.spool;
-            let ending = shared.clone();
-            let state = off_thread(move || match lock(&content).take() {
-                Some(content) => content.end(verdict, &ending),
-                None => Ok(State::Held),
+            let (ending, suspect) = (shared.clone(), end.suspect());
+            let outcome = off_thread(move || match lock(&content).take() {
+                Some(content) => content.end(verdict, suspect, &ending),
+                None => Ok(Outcome::Untouched),
             });
-            let state = state.await.flatten();
+            let outcome = outcome.await.flatten();
+            end.note(&shared, outcome);
             // Only now may the queue go on: the message is where the next pull looks for it.
             lease.end();
-            let (queue, pulled) = (&intent.key, intent.pulled);
-            match state {
-                Ok(State::Delivered) => {
-                    numbers.delivered.inc();
-                    shared.changed.notify_one();
-                    tracing::debug!(%queue, %pulled, is_redelivery, "a pulled message was delivered");
-                }
-                Ok(State::Aside) => {
-                    numbers.set_aside.inc();
-                    tracing::error!(
-                        %queue,
-                        %pulled,
-                        "a pulled message failed to reach its caller too often and is set aside: `bondgate spool list` \
-                         names it, `show` prints it"
-                    );
-                }
-                Ok(_) if verdict == Verdict::Failed => {
-                    numbers.failed_deliveries.inc();
-                    tracing::warn!(
-                        %queue,
-                        %pulled,
-                        "a pulled message did not reach its caller; the next pull gets it"
-                    );
-                }
-                Ok(_) => tracing::info!(
-                    %queue,
-                    %pulled,
-                    "the caller of a pulled message had left; the next pull gets it"
-                ),
-                Err(error) => tracing::error!(
-                    %queue,
-                    %pulled,
-                    %error,
-                    "what became of a pulled message cannot be noted; it may be delivered again"
-                ),
-            }
         });
     }
 }
 
+/// What is needed to note the end of a claim.
+struct End {
+    recipient: Recipient,
+    intent: Intent,
+    is_redelivery: bool,
+}
+
+impl End {
+    /// The older message that the recipient failed to take, where this one was to show which of the two is at fault.
+    fn suspect(&self) -> Option<Intent> {
+        Some(Intent {
+            pulled: self.recipient.suspect?,
+            ..self.intent.clone()
+        })
+    }
+
+    fn note(&self, shared: &Shared, outcome: io::Result<Outcome>) {
+        let numbers = &shared.metrics.spool;
+        let (queue, pulled, caller) = (&self.intent.key, self.intent.pulled, &self.recipient.caller);
+        match outcome {
+            Ok(Outcome::Delivered(dead_letter)) => {
+                self.recipient.queue.pauses.delivered(caller);
+                numbers.delivered.inc();
+                shared.changed.notify_one();
+                let is_redelivery = self.is_redelivery;
+                tracing::debug!(%queue, %pulled, %caller, is_redelivery, "pulled message delivered");
+                if let Some(name) = dead_letter {
+                    numbers.set_aside.inc();
+                    tracing::error!(
+                        %queue,
+                        %caller,
+                        "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
+                         to print it, run `bondgate spool show {name}`; to deliver it again, \
+                         `bondgate spool requeue {name}`"
+                    );
+                }
+            }
+            Ok(Outcome::Failed(failures)) => {
+                numbers.failed_deliveries.inc();
+                let pauses = &self.recipient.queue.pauses;
+                match self.recipient.suspect {
+                    None => {
+                        let pause_s = pauses.failed(caller, pulled).as_secs_f32();
+                        tracing::warn!(
+                            %queue,
+                            %pulled,
+                            %caller,
+                            failures,
+                            pause_s,
+                            "delivery failed, message will be redelivered"
+                        );
+                    }
+                    Some(suspect) => {
+                        let is_new = pauses.next_failed(caller, suspect);
+                        tracing::warn!(
+                            %queue,
+                            %pulled,
+                            %caller,
+                            failures,
+                            "delivery of the next message failed too, both will be redelivered"
+                        );
+                        if is_new {
+                            tracing::error!(%queue, %caller, "{}", super::at_fault(caller));
+                        }
+                    }
+                }
+            }
+            Ok(Outcome::Untouched) => tracing::info!(
+                %queue,
+                %pulled,
+                %caller,
+                "caller disconnected before its message arrived, message will be redelivered"
+            ),
+            Err(error) => tracing::error!(
+                %queue,
+                %pulled,
+                %caller,
+                %error,
+                "outcome of a delivery cannot be written to the spool's directory, the message may be delivered again"
+            ),
+        }
+    }
+}
+
 impl Content {
-    fn end(self, verdict: Verdict, shared: &Shared) -> io::Result<State> {
+    /// When it was pulled, and how many of its deliveries failed.
+    pub(super) fn state(&self, shared: &Shared) -> (Stamp, u32) {
+        match self {
+            Self::File(held) => (held.name.stamp, held.name.attempts),
+            Self::Memory(message) => (message.intent.pulled, shared.memory.attempts(message)),
+        }
+    }
+
+    /// Puts it back as if it had never been taken.
+    pub(super) fn release(self, shared: &Shared) {
+        if let Self::Memory(message) = self {
+            shared.memory.release(&message, false);
+        }
+    }
+
+    fn end(self, verdict: Verdict, suspect: Option<Intent>, shared: &Shared) -> io::Result<Outcome> {
         match (self, verdict) {
-            (Self::File(_), Verdict::Untouched) => Ok(State::Held),
-            (Self::File(mut held), Verdict::Failed) => held.fail(),
-            (Self::File(held), Verdict::Delivered) => {
-                held.delivered(!shared.keep.is_zero()).map(|()| State::Delivered)
+            (content, Verdict::Untouched) => {
+                content.release(shared);
+                Ok(Outcome::Untouched)
             }
-            (Self::Memory(message), Verdict::Delivered) => {
-                shared.memory.delivered(&message);
-                Ok(State::Delivered)
+            (Self::File(held), Verdict::Failed) => held.fail().map(Outcome::Failed),
+            (Self::Memory(message), Verdict::Failed) => {
+                Ok(Outcome::Failed(shared.memory.release(&message, true)))
             }
-            (Self::Memory(message), _) => Ok(shared.memory.release(&message, verdict == Verdict::Failed)),
+            (content, Verdict::Delivered) => {
+                match content {
+                    Self::File(held) => shared.note_delivered(&held)?,
+                    Self::Memory(message) => shared.memory.delivered(&message),
+                }
+                let dead_letter = suspect.map(|suspect| shared.set_aside(&suspect));
+                shared.count_failing_again();
+                Ok(Outcome::Delivered(dead_letter.transpose()?.flatten()))
+            }
         }
     }
 }

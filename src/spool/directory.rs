@@ -1,27 +1,27 @@
-//! Messages in a directory: a folder a queue, a file a message, its state in its name. The directory
-//! is the truth, and nothing of it is remembered: two processes may share one, as a hand-over has it.
+//! Messages in a directory: one folder per queue, one file per message, with its state in its name. Nothing of it is
+//! cached, so that two processes may share a directory, as they do in a hand-over.
 //!
-//! Whoever is at work on a file holds its lock, which ends with the process whatever ends it. So a file
-//! of a pull under way that nobody holds is one that a kill cut off.
+//! A process that works on a file holds its lock, which ends with the process whatever ends it. So the file of a pull
+//! that is not locked was left by a process that was killed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::file::{Draft, Held, Name, State, deliver, lose, names, rename, sync, try_lock};
+use super::file::{Draft, Held, Name, State, lose, names, rename, sync, try_lock};
 use super::holding::Holding;
 use super::key::Key;
 use super::record::{self, Intent, RecordError, Stamp};
+use super::retained::{self, Retention};
 
 /// A spool's directory.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
-    /// How long a delivered message stays.
-    keep: Duration,
+    retention: Arc<Retention>,
 }
 
 /// What a search for the oldest message finds.
@@ -41,6 +41,8 @@ pub(super) enum Incident {
     Saved(Intent),
     /// A file was damaged.
     Corrupt { path: PathBuf, error: RecordError },
+    /// A later bondgate wrote a file, which is left as it is.
+    Later { path: PathBuf, error: RecordError },
 }
 
 /// A message for `bondgate spool list`.
@@ -58,10 +60,22 @@ pub struct Listed {
     pub bytes: u64,
     /// Whether a process is at work on it.
     pub is_busy: bool,
-    /// What was asked, where that can be read.
-    pub intent: Option<Intent>,
+    /// What was asked, or why that cannot be read.
+    pub intent: Result<Intent, String>,
+    /// When its state last changed: when it was delivered, or became a dead letter.
+    pub changed: SystemTime,
     /// Its file.
     pub path: PathBuf,
+    /// The folder of its queue.
+    pub(super) queue: PathBuf,
+}
+
+impl Listed {
+    /// Whether it is a dead letter or a retained message, which can be put back into its queue.
+    #[must_use]
+    pub fn is_requeueable(&self) -> bool {
+        matches!(self.state, State::DeadLetter | State::Delivered)
+    }
 }
 
 /// Whoever has its lock has the turn of its folder.
@@ -70,7 +84,7 @@ const WRITTEN_BY_OTHERS: u32 = 0o002;
 
 impl Directory {
     /// Opens a directory, and makes it where it is not there.
-    pub(super) fn open(root: &Path, keep: Duration) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, retention: Retention) -> io::Result<Self> {
         match make(root) {
             // Whoever mends that need not start anew.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
@@ -79,12 +93,13 @@ impl Directory {
         if fs::metadata(root).is_ok_and(|about| about.mode() & WRITTEN_BY_OTHERS != 0) {
             tracing::warn!(
                 path = %root.display(),
-                "anybody on this machine may write in the spool's directory, and so remove messages or put their                  own in place; take that away (chmod o-w), or name a directory in it, which bondgate makes for itself"
+                "every user of this machine may write in the spool's directory, and so remove or replace messages; \
+                 run chmod o-w on it, or set spool.directory to a directory in it, which bondgate creates for itself"
             );
         }
         Ok(Self {
             root: root.to_owned(),
-            keep,
+            retention: Arc::new(retention),
         })
     }
 
@@ -92,8 +107,12 @@ impl Directory {
     pub(super) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            keep: Duration::ZERO,
+            retention: Arc::new(Retention::new(Duration::ZERO, 0)),
         }
+    }
+
+    pub(super) fn retention(&self) -> &Retention {
+        &self.retention
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -115,7 +134,7 @@ impl Directory {
         self.each(|folder, name| {
             // What goes away meanwhile is not there.
             if let Ok(about) = fs::metadata(name.in_folder(folder)) {
-                holding.add(name.state, name.stamp, about.len());
+                holding.add(name.state, name.stamp, name.attempts, about.len());
             }
         })
     }
@@ -143,12 +162,39 @@ impl Directory {
         Draft::begin(&self.root.join(intent.key.folder()), intent)
     }
 
-    /// The oldest message of a queue that nobody has, older than `before`; `is_own` tells which stamps
-    /// this process is at work on. Files that a kill left behind are judged on the way.
+    /// Makes room on a full disk, of which the delivered messages are the first to go. Returns whether there was any.
+    pub(super) fn free(&self, bytes: u64) -> io::Result<bool> {
+        self.retention.free(&self.folders()?, bytes)
+    }
+
+    /// Takes a delivered message out of its queue.
+    pub(super) fn delivered(&self, held: &Held) -> io::Result<()> {
+        self.retention.take(&held.folder, held.name, &held.file)
+    }
+
+    /// Makes a dead letter of a message, unless it is with a caller just now. Returns its name for people.
+    pub(super) fn set_aside(&self, key: &Key, stamp: Stamp) -> io::Result<Option<String>> {
+        let folder = self.root.join(key.folder());
+        let name = names(&folder)?
+            .into_iter()
+            .find(|name| name.stamp == stamp && name.state == State::Held);
+        let Some(name) = name else { return Ok(None) };
+        let path = name.in_folder(&folder);
+        let file = open(&path)?;
+        if !try_lock(&file)? || !is_still(&path, &file) {
+            return Ok(None);
+        }
+        file.set_modified(SystemTime::now())?;
+        rename(&folder, name, name.attempts, State::DeadLetter)?;
+        Ok(Some(id(&folder, stamp)))
+    }
+
+    /// The oldest message of a queue that no caller has, older than `before` and newer than `after`; `is_own` tells
+    /// which stamps this process is at work on. Files that a killed process left behind are recovered on the way.
     pub(super) fn oldest(
         &self,
         key: &Key,
-        before: Option<Stamp>,
+        (after, before): (Option<Stamp>, Option<Stamp>),
         is_own: impl Fn(Stamp) -> bool,
         incidents: &mut Vec<Incident>,
     ) -> io::Result<Oldest> {
@@ -158,9 +204,18 @@ impl Directory {
             if before.is_some_and(|before| name.stamp > before) {
                 break;
             }
+            if after.is_some_and(|after| name.stamp <= after) {
+                continue;
+            }
             match name.state {
                 State::Held => {}
-                State::Pulling if !is_own(name.stamp) => return Ok(Oldest::Foreign),
+                State::Pulling if !is_own(name.stamp) => {
+                    let intent = File::open(name.in_folder(&folder)).map(record::read_intent);
+                    if matches!(intent, Ok(Err(RecordError::Later(_)))) {
+                        continue;
+                    }
+                    return Ok(Oldest::Foreign);
+                }
                 _ => continue,
             }
             let path = name.in_folder(&folder);
@@ -194,6 +249,7 @@ impl Directory {
                     })));
                 }
                 Err(RecordError::Io(error)) => return Err(error),
+                Err(error @ RecordError::Later(_)) => incidents.push(Incident::Later { path, error }),
                 Err(error) => {
                     let path = rename(&folder, name, name.attempts, State::Corrupt)?;
                     incidents.push(Incident::Corrupt { path, error });
@@ -217,7 +273,7 @@ impl Directory {
     /// A pull or a delivery that nobody is at work on any more was cut off by a kill.
     fn recover_in(&self, folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
         for name in names(folder)? {
-            if !matches!(name.state, State::Pulling | State::Sent) {
+            if name.state != State::Pulling {
                 continue;
             }
             let path = name.in_folder(folder);
@@ -225,11 +281,14 @@ impl Directory {
             if !try_lock(&file)? || !is_still(&path, &file) {
                 continue;
             }
-            if name.state == State::Sent {
-                // A caller had it for seconds, and did not take that back.
-                deliver(folder, name, &file, !self.keep.is_zero())?;
-                continue;
-            }
+            let intent = match record::read_intent(&file) {
+                Err(error @ RecordError::Later(_)) => {
+                    incidents.push(Incident::Later { path, error });
+                    continue;
+                }
+                intent => intent.ok(),
+            };
+            (&file).rewind()?;
             match record::read(&file, file.metadata()?.len()) {
                 Ok(record) => {
                     file.sync_all()?;
@@ -239,7 +298,6 @@ impl Directory {
                 }
                 Err(RecordError::Io(error)) => return Err(error),
                 Err(_) => {
-                    let intent = intent_at(&path);
                     lose(folder, name, &file)?;
                     incidents.push(Incident::Lost {
                         pulled: name.stamp,
@@ -251,30 +309,21 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes what was delivered longer ago than it is kept, and queues in which nothing is left; when there
-    /// is something to remove next.
+    /// Removes delivered messages that were retained for long enough, and queues in which nothing is left. Returns when
+    /// the next message is due.
     pub(super) fn tidy(&self, now: SystemTime) -> io::Result<Option<SystemTime>> {
-        let mut next: Option<SystemTime> = None;
-        for folder in self.folders()? {
-            let names = names(&folder)?;
-            for name in names.iter().filter(|name| name.state == State::Delivered) {
-                let path = name.in_folder(&folder);
-                let Ok(delivered) = fs::metadata(&path).and_then(|about| about.modified()) else {
-                    continue;
-                };
-                let Some(due) = delivered.checked_add(self.keep) else {
-                    continue;
-                };
-                if due <= now {
-                    fs::remove_file(path)?;
-                } else {
-                    next = Some(next.map_or(due, |next| next.min(due)));
-                }
+        let folders = self.folders()?;
+        let next = self.retention.tidy(&folders, now)?;
+        for folder in folders {
+            if !names(&folder)?.is_empty() {
+                continue;
             }
-            if names.is_empty()
+            // It fails where any message is retained.
+            let _ = fs::remove_dir(retained::folder_in(&folder));
+            if !retained::folder_in(&folder).exists()
                 && let Some(_turn) = turn(&folder)?
             {
-                // Not while anything is there; what came meanwhile came by another turn, or stays.
+                // It fails where anything else is there.
                 let _ = fs::remove_file(folder.join(TURN)).and_then(|()| fs::remove_dir(&folder));
             }
         }
@@ -284,24 +333,34 @@ impl Directory {
     /// Everything that is there, the oldest first.
     pub(super) fn list(&self) -> io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        self.each(|folder, name| {
-            let path = name.in_folder(folder);
-            // What goes away meanwhile is not there.
-            let Ok(file) = File::open(&path) else { return };
-            let Ok(about) = file.metadata() else { return };
-            listed.push(Listed {
-                id: format!("{}/{}", folder_name(folder), name.stamp.digits()),
-                pulled: name.stamp,
-                state: name.state,
-                attempts: name.attempts,
-                bytes: about.len(),
-                is_busy: !try_lock(&file).unwrap_or(true),
-                intent: record::read_intent(&file),
-                path,
-            });
-        })?;
+        for queue in self.folders()? {
+            for folder in [retained::folder_in(&queue), queue.clone()] {
+                for name in names(&folder)? {
+                    // One that goes away meanwhile is not there.
+                    listed.extend(listed_at(&queue, &folder, name));
+                }
+            }
+        }
         listed.sort_by_key(|listed| listed.pulled);
         Ok(listed)
+    }
+
+    /// Puts a dead letter or a retained message back into its queue, at the place that it had. Nothing, where another
+    /// process is at work on it.
+    pub(super) fn requeue(listed: &Listed) -> Result<Option<()>, RecordError> {
+        let file = open(&listed.path)?;
+        if !try_lock(&file)? || !is_still(&listed.path, &file) {
+            return Ok(None);
+        }
+        record::read(&file, file.metadata()?.len())?;
+        let ready = Name {
+            stamp: listed.pulled,
+            attempts: 0,
+            state: State::Held,
+        };
+        fs::rename(&listed.path, ready.in_folder(&listed.queue))?;
+        sync(&listed.queue)?;
+        Ok(Some(()))
     }
 
     fn each(&self, mut act: impl FnMut(&Path, Name)) -> io::Result<()> {
@@ -342,9 +401,32 @@ fn turn(folder: &Path) -> io::Result<Option<File>> {
     Ok(is_ours.then_some(file))
 }
 
+fn listed_at(queue: &Path, folder: &Path, name: Name) -> Option<Listed> {
+    let path = name.in_folder(folder);
+    let file = File::open(&path).ok()?;
+    let about = file.metadata().ok()?;
+    Some(Listed {
+        id: id(queue, name.stamp),
+        pulled: name.stamp,
+        state: name.state,
+        attempts: name.attempts,
+        bytes: about.len(),
+        is_busy: !try_lock(&file).unwrap_or(true),
+        intent: record::read_intent(&file).map_err(|error| error.to_string()),
+        changed: about.modified().ok()?,
+        path,
+        queue: queue.to_owned(),
+    })
+}
+
 /// What a file says of its pull.
 pub(super) fn intent_at(path: &Path) -> Option<Intent> {
-    File::open(path).ok().and_then(record::read_intent)
+    record::read_intent(File::open(path).ok()?).ok()
+}
+
+/// What a message is called, for people: the folder of its queue and its digits.
+pub(super) fn id(queue: &Path, stamp: Stamp) -> String {
+    format!("{}/{}", folder_name(queue), stamp.digits())
 }
 
 fn folder_name(folder: &Path) -> std::borrow::Cow<'_, str> {

@@ -7,8 +7,6 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
-
 use rustix::fs::FallocateFlags;
 
 use super::record::{Intent, Record, Stamp};
@@ -20,12 +18,10 @@ pub enum State {
     Pulling,
     /// Here, and with no caller yet.
     Held,
-    /// With a caller, as far as can be told without its next word.
-    Sent,
-    /// Delivered, and kept for a while.
+    /// Delivered, and retained for a while.
     Delivered,
-    /// Given up after failed deliveries, for a person to look at.
-    Aside,
+    /// Not to be delivered: its deliveries failed, and the next message was delivered.
+    DeadLetter,
     /// Asked for and perhaps taken off the queue, but never here.
     Lost,
     /// Damaged, for a person to look at.
@@ -62,15 +58,12 @@ pub(super) struct Held {
 const RESERVED: u64 = 1 << 20;
 /// How much of a file is kept whose message did not come whole.
 const LOST_KEPT: u64 = 16 << 10;
-/// Deliveries that fail before a message is set aside.
-pub(super) const ATTEMPTS: u32 = 5;
 
-const STATES: [(State, &str); 7] = [
+const STATES: [(State, &str); 6] = [
     (State::Pulling, "pull"),
     (State::Held, "msg"),
-    (State::Sent, "sent"),
     (State::Delivered, "done"),
-    (State::Aside, "aside"),
+    (State::DeadLetter, "dead"),
     (State::Lost, "lost"),
     (State::Corrupt, "bad"),
 ];
@@ -199,36 +192,11 @@ impl Draft {
 }
 
 impl Held {
-    /// Counts a delivery that failed; the state that follows.
-    pub(super) fn fail(&mut self) -> io::Result<State> {
-        let attempts = self.name.attempts + 1;
-        let state = if attempts >= ATTEMPTS {
-            State::Aside
-        } else {
-            State::Held
-        };
-        self.become_(attempts, state)?;
-        Ok(state)
-    }
-
-    /// A caller has it, as far as can be told.
-    pub(super) fn sent(&mut self) -> io::Result<()> {
-        self.become_(self.name.attempts, State::Sent)
-    }
-
-    /// A caller has it.
-    pub(super) fn delivered(&self, is_kept: bool) -> io::Result<()> {
-        deliver(&self.folder, self.name, &self.file, is_kept)
-    }
-
-    fn become_(&mut self, attempts: u32, state: State) -> io::Result<()> {
-        rename(&self.folder, self.name, attempts, state)?;
-        self.name = Name {
-            attempts,
-            state,
-            ..self.name
-        };
-        Ok(())
+    /// Counts a delivery that failed; how many there were.
+    pub(super) fn fail(self) -> io::Result<u32> {
+        let attempts = self.name.attempts.saturating_add(1);
+        rename(&self.folder, self.name, attempts, State::Held)?;
+        Ok(attempts)
     }
 }
 
@@ -268,17 +236,6 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Ends the file of a message that a caller has.
-pub(super) fn deliver(folder: &Path, name: Name, file: &File, is_kept: bool) -> io::Result<()> {
-    if is_kept {
-        // Its time on the disk counts from now.
-        file.set_modified(SystemTime::now())?;
-        rename(folder, name, name.attempts, State::Delivered).map(drop)
-    } else {
-        fs::remove_file(name.in_folder(folder))
     }
 }
 

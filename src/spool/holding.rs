@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::file::State;
 use super::key::Key;
+use super::pause::FAILURES;
 use super::record::Stamp;
 use super::writer::off_thread;
 use super::{Shared, Spool};
@@ -22,8 +24,12 @@ pub struct Holding {
     pub bytes: u64,
     /// When the oldest of them was pulled.
     pub oldest: Option<Stamp>,
-    /// Messages that failed to reach their callers too often.
+    /// Of these, messages whose delivery has failed five times or more.
+    pub failing: usize,
+    /// Dead letters: `bondgate spool requeue` puts them back into their queue.
     pub set_aside: usize,
+    /// The size of the delivered messages that are retained, in bytes.
+    pub retained_bytes: u64,
     /// Pulls whose message may be lost.
     pub perhaps_lost: usize,
     /// Damaged files.
@@ -63,14 +69,15 @@ pub(super) struct Overdue {
 }
 
 impl Holding {
-    pub(super) fn add(&mut self, state: State, pulled: Stamp, bytes: u64) {
+    pub(super) fn add(&mut self, state: State, pulled: Stamp, attempts: u32, bytes: u64) {
         match state {
-            State::Held | State::Sent => {
+            State::Held => {
                 self.messages += 1;
+                self.failing += usize::from(attempts >= FAILURES);
                 self.bytes += bytes;
                 self.oldest = Some(self.oldest.map_or(pulled, |oldest| oldest.min(pulled)));
             }
-            State::Aside => self.set_aside += 1,
+            State::DeadLetter => self.set_aside += 1,
             State::Lost => self.perhaps_lost += 1,
             State::Corrupt => self.damaged += 1,
             State::Pulling | State::Delivered => {}
@@ -89,6 +96,8 @@ impl Spool {
         numbers.messages.set(gauge(holding.messages as u64));
         numbers.bytes.set(gauge(holding.bytes));
         numbers.oldest.set(holding.oldest.map_or(0.0, Stamp::seconds));
+        numbers.failing.set(gauge(holding.failing as u64));
+        numbers.retained_bytes.set(gauge(holding.retained_bytes));
         Ok(holding)
     }
 
@@ -129,7 +138,8 @@ impl Spool {
                 tokio::select! {
                     () = due => break,
                     () = self.shared.changed.notified() => {
-                        let at = Instant::now() + soon;
+                        let after = if self.shared.retains_too_much() { REST } else { soon };
+                        let at = Instant::now() + after;
                         next = Some(next.map_or(at, |next| next.min(at)));
                     }
                 }
@@ -144,8 +154,10 @@ impl Shared {
         let mut holding = Holding::default();
         if let Some(directory) = &self.directory {
             directory.add_to(&mut holding)?;
+            holding.retained_bytes = directory.retention().bytes();
         }
         self.memory.add_to(&mut holding);
+        self.failing.store(holding.failing, Ordering::Relaxed);
         Ok(holding)
     }
 
@@ -193,7 +205,9 @@ impl Shared {
         }
         *told = still;
         let until = |due: SystemTime| due.duration_since(now).unwrap_or_default();
-        let removal = removal.map(|due| until(due).clamp(REST, DAY));
+        // Messages that are due within a hundredth of the time are removed together.
+        let rest = (self.keep / 100).clamp(REST, DAY);
+        let removal = removal.map(|due| until(due).clamp(rest, DAY));
         let alarm = alarm.map(|due| until(due).max(GATHER));
         Ok(Look {
             next: removal.into_iter().chain(alarm).min(),

@@ -22,6 +22,17 @@ pub enum InspectError {
     /// A daemon is at work on it.
     #[error("a running bondgate is at work on {0}; try again when its caller is done, or stop it")]
     Busy(String),
+    /// It is not one that could be put back.
+    #[error("{0} is neither a dead letter nor a retained message, so there is nothing to requeue")]
+    NotRequeueable(String),
+    /// Its file is no whole message.
+    #[error("{id} cannot be requeued: {why}")]
+    NotWhole {
+        /// The message.
+        id: String,
+        /// What is wrong with its file.
+        why: String,
+    },
     /// The system refuses.
     #[error("the spool's directory cannot be read")]
     Io(#[from] io::Error),
@@ -69,6 +80,25 @@ impl Inspection {
         io::copy(&mut file.take(length), out)?;
         out.flush()?;
         Ok(is_whole)
+    }
+
+    /// Puts a dead letter or a retained message back into its queue, where it comes before newer messages.
+    pub fn requeue(&self, listed: &Listed) -> Result<(), InspectError> {
+        if !listed.is_requeueable() {
+            return Err(InspectError::NotRequeueable(listed.id.clone()));
+        }
+        match Directory::requeue(listed) {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(InspectError::Busy(listed.id.clone())),
+            Err(RecordError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(InspectError::Unknown(listed.id.clone()))
+            }
+            Err(RecordError::Io(error)) => Err(error.into()),
+            Err(error) => Err(InspectError::NotWhole {
+                id: listed.id.clone(),
+                why: error.to_string(),
+            }),
+        }
     }
 
     /// Removes a message for good.

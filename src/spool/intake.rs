@@ -9,7 +9,7 @@ use super::Shared;
 use super::claim::{Claim, Content};
 use super::file::Draft;
 use super::memory::Share;
-use super::queue::Queue;
+use super::queue::Recipient;
 use super::record::{Head, Intent};
 use super::writer::{Unwritten, Writer, off_thread};
 
@@ -17,7 +17,7 @@ use super::writer::{Unwritten, Writer, off_thread};
 /// perhaps lost.
 pub struct Intake {
     shared: Arc<Shared>,
-    queue: Arc<Queue>,
+    recipient: Recipient,
     intent: Intent,
     head: Option<Head>,
     sink: Sink,
@@ -46,14 +46,19 @@ pub enum Unkept {
 }
 
 impl Intake {
-    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>, intent: Intent, draft: Option<Draft>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        recipient: Recipient,
+        intent: Intent,
+        draft: Option<Draft>,
+    ) -> Self {
         let sink = match draft {
             Some(draft) => Sink::Disk(Writer::new(draft, &intent)),
             None => Sink::in_memory(&shared, None),
         };
         Self {
             shared,
-            queue,
+            recipient,
             intent,
             head: None,
             sink,
@@ -77,7 +82,12 @@ impl Intake {
         if writer.length() + piece.len() as u64 > self.shared.bounds.bytes {
             return Err(Unkept::Gone("its answer is larger than spool.bytes"));
         }
-        match writer.write(piece).await {
+        let written = match writer.write(piece).await {
+            // What was not written is still there, and written now.
+            Err(error) if self.shared.makes_room(&error).await => writer.write(&Bytes::new()).await,
+            written => written,
+        };
+        match written {
             Ok(()) => Ok(()),
             Err(error) => self.fall_back(error).await,
         }
@@ -100,7 +110,14 @@ impl Intake {
         if matches!(self.sink, Sink::Disk(_))
             && let Sink::Disk(writer) = self.take_sink()
         {
-            match writer.finish(&self.intent, &head).await {
+            let finished = match writer.finish(&self.intent, &head).await {
+                Err(Unwritten {
+                    writer: Some(writer),
+                    error,
+                }) if self.shared.makes_room(&error).await => writer.finish(&self.intent, &head).await,
+                finished => finished,
+            };
+            match finished {
                 Ok(message) => return Ok(self.claim(Content::File(Box::new(message)))),
                 Err(Unwritten { writer: None, .. }) => return Err(Unkept::Gone(ENDED)),
                 Err(Unwritten {
@@ -124,7 +141,7 @@ impl Intake {
     fn claim(&mut self, content: Content) -> Claim {
         self.is_judged = true;
         self.shared.metrics.spool.pulled.inc();
-        Claim::new(&self.shared, &self.queue, content, false)
+        Claim::new(&self.shared, self.recipient.clone(), content, false)
     }
 
     /// The pull brought no message: it is forgotten.

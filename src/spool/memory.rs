@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::file::{ATTEMPTS, Draft, State};
+use super::file::{Draft, State};
 use super::holding::Holding;
 use super::key::Key;
 use super::record::{Head, Intent, Stamp};
@@ -27,7 +27,7 @@ struct Entry {
     message: Arc<Message>,
     attempts: u32,
     is_leased: bool,
-    is_aside: bool,
+    is_dead_letter: bool,
 }
 
 /// A message in memory.
@@ -74,19 +74,21 @@ impl Memory {
     /// Counts what is held.
     pub(super) fn add_to(&self, holding: &mut Holding) {
         for entry in self.shared().queues.values().flatten() {
-            let state = if entry.is_aside { State::Aside } else { State::Held };
-            holding.add(
-                state,
-                entry.message.intent.pulled,
-                entry.message.body.len() as u64,
-            );
+            let state = if entry.is_dead_letter {
+                State::DeadLetter
+            } else {
+                State::Held
+            };
+            let message = &entry.message;
+            let bytes = message.body.len() as u64;
+            holding.add(state, message.intent.pulled, entry.attempts, bytes);
         }
     }
 
     /// Each message that is to be delivered.
     pub(super) fn held(&self) -> Vec<Intent> {
         let shared = self.shared();
-        let held = shared.queues.values().flatten().filter(|entry| !entry.is_aside);
+        let held = shared.queues.values().flatten().filter(|entry| !entry.is_dead_letter);
         held.map(|entry| entry.message.intent.clone()).collect()
     }
 
@@ -120,7 +122,7 @@ impl Memory {
             message: message.clone(),
             attempts: 0,
             is_leased: true,
-            is_aside: false,
+            is_dead_letter: false,
         };
         let mut shared = self.shared();
         let queue = shared.queues.entry(message.intent.key.clone()).or_default();
@@ -135,31 +137,47 @@ impl Memory {
         queue.map(|entry| entry.message.intent.pulled).collect()
     }
 
-    /// The oldest message of a queue that nobody has.
-    pub(super) fn oldest(&self, key: &Key) -> Option<Stamp> {
+    /// The oldest message of a queue that no caller has, newer than `after`.
+    pub(super) fn oldest(&self, key: &Key, after: Option<Stamp>) -> Option<Stamp> {
         let mut shared = self.shared();
-        let oldest = shared.oldest(key, self.bound)?;
+        let oldest = shared.oldest(key, after, self.bound)?;
         Some(oldest.message.intent.pulled)
     }
 
-    /// Leases the oldest message of a queue that nobody has.
-    pub(super) fn lease_oldest(&self, key: &Key) -> Option<Arc<Message>> {
+    /// Leases the oldest message of a queue that no caller has, newer than `after`.
+    pub(super) fn lease_oldest(&self, key: &Key, after: Option<Stamp>) -> Option<Arc<Message>> {
         let mut shared = self.shared();
-        let oldest = shared.oldest(key, self.bound)?;
+        let oldest = shared.oldest(key, after, self.bound)?;
         oldest.is_leased = true;
         Some(oldest.message.clone())
     }
 
-    /// Ends a lease: nothing was sent, or, where `is_failed`, not to its end; the state that follows.
-    pub(super) fn release(&self, message: &Message, is_failed: bool) -> State {
+    /// How many deliveries of a message failed.
+    pub(super) fn attempts(&self, message: &Message) -> u32 {
+        let mut shared = self.shared();
+        let entry = shared.find(&message.intent.key, message.intent.pulled);
+        entry.map_or(0, |entry| entry.attempts)
+    }
+
+    /// Ends a lease: nothing was sent, or, where `is_failed`, not to its end. Returns how many deliveries failed.
+    pub(super) fn release(&self, message: &Message, is_failed: bool) -> u32 {
         let mut shared = self.shared();
         let Some(entry) = shared.find(&message.intent.key, message.intent.pulled) else {
-            return State::Delivered;
+            return 0;
         };
         entry.is_leased = false;
-        entry.attempts += u32::from(is_failed);
-        entry.is_aside = entry.attempts >= ATTEMPTS;
-        if entry.is_aside { State::Aside } else { State::Held }
+        entry.attempts = entry.attempts.saturating_add(u32::from(is_failed));
+        entry.attempts
+    }
+
+    /// Makes a dead letter of a message, unless a caller has it just now. Returns whether it is one.
+    pub(super) fn set_aside(&self, key: &Key, stamp: Stamp) -> bool {
+        let mut shared = self.shared();
+        let entry = shared.find(key, stamp).filter(|entry| !entry.is_leased);
+        entry.is_some_and(|entry| {
+            entry.is_dead_letter = true;
+            true
+        })
     }
 
     /// Forgets a message that a caller has.
@@ -178,14 +196,17 @@ impl Memory {
 }
 
 impl Shared {
-    /// Nobody can look at what is set aside here: where it leaves no room for others, it is offered again.
-    fn oldest(&mut self, key: &Key, bound: u64) -> Option<&mut Entry> {
+    /// No command reaches a dead letter in memory: where it leaves no room for others, it is offered again.
+    fn oldest(&mut self, key: &Key, after: Option<Stamp>, bound: u64) -> Option<&mut Entry> {
         let is_full = self.bytes >= bound;
         let queue = self.queues.get_mut(key)?;
+        let is_free = |entry: &Entry| {
+            !entry.is_leased && after.is_none_or(|after| entry.message.intent.pulled > after)
+        };
         let at = queue
             .iter()
-            .position(|entry| !entry.is_leased && !entry.is_aside)
-            .or_else(|| queue.iter().position(|entry| !entry.is_leased && is_full))?;
+            .position(|entry| is_free(entry) && !entry.is_dead_letter)
+            .or_else(|| queue.iter().position(|entry| is_free(entry) && is_full))?;
         queue.get_mut(at)
     }
 

@@ -1,9 +1,10 @@
-//! The spool: what a pull takes off Cisco's queue is kept until somebody has it. A pull cannot be asked
-//! again, so its answer is read to its end whatever becomes of the caller, written down before its first
-//! byte goes out, and offered again, oldest first, until a caller has all of it.
+//! The spool: what a pull takes off Cisco's queue is held until a caller has it. A pull cannot be repeated, so its
+//! response is read to its end whatever becomes of the caller, written down before its first byte goes out, and
+//! delivered again, oldest first, until a caller has all of it.
 //!
-//! At least once, then: what a caller read and then forgot cannot be known, and what may have been lost
-//! before it was written down is reported.
+//! Messages are delivered at least once. What a caller read and then lost cannot be known here: delivered messages are
+//! retained for a while, so that an operator can requeue them. What may have been lost before it was written down is
+//! reported.
 
 mod claim;
 mod directory;
@@ -14,16 +15,19 @@ mod intake;
 mod key;
 mod lease;
 mod memory;
+mod pause;
 mod queue;
 mod record;
+mod retained;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -32,8 +36,10 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use self::directory::{Directory, Incident};
+use self::file::Held;
 use self::memory::Memory;
 use self::queue::Queue;
+use self::retained::Retention;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 
@@ -44,7 +50,7 @@ pub use self::holding::Holding;
 pub use self::inspect::{InspectError, Inspection};
 pub use self::intake::{Intake, Unkept};
 pub use self::key::Key;
-pub use self::queue::{SpoolError, Taken};
+pub use self::queue::{Caller, SpoolError, Taken};
 pub use self::record::{Head, Intent, Stamp};
 
 /// The messages that were pulled and that no caller has; cheap to clone.
@@ -58,6 +64,12 @@ struct Shared {
     memory: Arc<Memory>,
     bounds: Bounds,
     keep: Duration,
+    settle: Duration,
+    pauses: Arc<[Duration]>,
+    /// Messages whose delivery has failed five times or more, as of the last look.
+    failing: AtomicUsize,
+    /// Files of a later format that were reported.
+    reported: Mutex<HashSet<PathBuf>>,
     queues: Mutex<HashMap<Key, Arc<Queue>>>,
     newest: Mutex<Option<Stamp>>,
     runtime: OnceLock<Handle>,
@@ -89,7 +101,10 @@ impl Spool {
             move |source| OpenError { path, source }
         };
         let directory = match &config.directory {
-            Some(path) => Some(Directory::open(path, config.keep).map_err(unusable(path))?),
+            Some(path) => {
+                let retention = Retention::new(config.keep, config.keep_bytes);
+                Some(Directory::open(path, retention).map_err(unusable(path))?)
+            }
             None => None,
         };
         let shared = Arc::new(Shared {
@@ -99,6 +114,10 @@ impl Spool {
                 bytes: config.bytes,
             },
             keep: config.keep,
+            settle: config.settle,
+            pauses: config.pauses.clone().into(),
+            failing: AtomicUsize::new(0),
+            reported: Mutex::default(),
             queues: Mutex::default(),
             newest: Mutex::default(),
             runtime: OnceLock::new(),
@@ -130,6 +149,43 @@ impl Spool {
     pub fn undelivered(&self) -> usize {
         self.shared.memory.count()
     }
+
+    /// How long a connection has to be silent after a message for the message to count as delivered.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        self.shared.settle
+    }
+
+    /// What keeps messages from being delivered, a line each; as of the last pull or look.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers: Vec<_> = queues.values().flat_map(|queue| queue.pauses.at_fault()).collect();
+        drop(queues);
+        callers.sort();
+        callers.dedup();
+        let mut troubles: Vec<_> = callers.iter().map(|caller| at_fault(caller)).collect();
+        let failing = self.shared.failing.load(Ordering::Relaxed);
+        if troubles.is_empty() && failing > 0 {
+            troubles.push(failing_messages(failing));
+        }
+        troubles
+    }
+}
+
+/// What is wrong with a caller that takes no message.
+fn at_fault(caller: &str) -> String {
+    format!(
+        "caller {caller} takes no pulled message: its connection broke with several messages before it had them; \
+         look at the caller's own log, and restart it; its messages stay in the queue, and other callers get them"
+    )
+}
+
+fn failing_messages(count: usize) -> String {
+    format!(
+        "the delivery of {count} pulled messages failed five times or more, and they stay in the queue; look at the log \
+         of the caller that pulls them; `bondgate spool list` names them"
+    )
 }
 
 impl Shared {
@@ -140,13 +196,61 @@ impl Shared {
         }
         // Below a path that ends in `*` callers may name any number of them.
         queues.retain(|_, queue| Arc::strong_count(queue) > 1 || queue.is_in_use());
-        queues.entry(key.clone()).or_default().clone()
+        let queue = queues.entry(key.clone());
+        queue
+            .or_insert_with(|| Arc::new(Queue::new(self.pauses.clone())))
+            .clone()
     }
 
     /// Runs something to its end, whatever becomes of whoever began it; a stop waits for it.
     fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = self.runtime.get() {
             runtime.spawn(self.tasks.track_future(task));
+        }
+    }
+
+    /// One message fewer may be failing.
+    fn count_failing_again(&self) {
+        if self.failing.load(Ordering::Relaxed) > 0 {
+            // What cannot be counted stays as it was.
+            let _ = self.holding();
+        }
+    }
+
+    fn retains_too_much(&self) -> bool {
+        let directory = self.directory.as_ref();
+        directory.is_some_and(|directory| directory.retention().is_over_limit())
+    }
+
+    /// Takes a delivered message out of its queue.
+    fn note_delivered(&self, held: &Held) -> io::Result<()> {
+        match &self.directory {
+            Some(directory) => directory.delivered(held),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a dead letter of a message. Returns its name for people, where it is one now.
+    fn set_aside(&self, intent: &Intent) -> io::Result<Option<String>> {
+        if self.memory.set_aside(&intent.key, intent.pulled) {
+            return Ok(Some(intent.pulled.to_string()));
+        }
+        match &self.directory {
+            Some(directory) => directory.set_aside(&intent.key, intent.pulled),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes room on a disk that is full, of which retained messages are the first to go. Returns whether something may
+    /// have changed.
+    async fn makes_room(&self, error: &io::Error) -> bool {
+        match &self.directory {
+            Some(directory) if is_disk_full(error) => {
+                let directory = directory.clone();
+                let freed = writer::off_thread(move || directory.free(ROOM)).await.flatten();
+                freed.unwrap_or_default()
+            }
+            _ => false,
         }
     }
 
@@ -168,6 +272,10 @@ impl Shared {
         if held > 0 {
             tracing::warn!(held, "pulled messages wait in the spool for the next pull");
         }
+        let failing = self.holding()?.failing;
+        if failing > 0 {
+            tracing::error!("{}", failing_messages(failing));
+        }
         Ok(())
     }
 
@@ -181,8 +289,17 @@ impl Shared {
                 Incident::Saved(intent) => tracing::warn!(
                     queue = %intent.key,
                     pulled = %intent.pulled,
-                    "a pull that an end of bondgate cut off had brought its message: the next pull gets it"
+                    "pulled message recovered after a crash, it will be redelivered"
                 ),
+                Incident::Later { path, error } => {
+                    let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+                    if reported.len() < MOST_REPORTED && reported.insert(path.clone()) {
+                        tracing::error!(
+                            path = %path.display(),
+                            "message in the spool cannot be delivered and is left as it is: {error}"
+                        );
+                    }
+                }
                 Incident::Corrupt { path, error } => {
                     self.metrics.spool.corrupt.inc();
                     tracing::error!(
@@ -194,6 +311,19 @@ impl Shared {
             }
         }
     }
+}
+
+/// What is freed at once on a full disk.
+const ROOM: u64 = 16 << 20;
+/// Files of a later format that are reported one by one.
+const MOST_REPORTED: usize = 100;
+
+/// Whether a disk, or what this process may write on it, is full.
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 /// Whether a directory, or the place where it would be, is on a disk that takes nothing.

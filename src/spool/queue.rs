@@ -10,28 +10,52 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::claim::{Claim, Content};
-use super::directory::Oldest;
+use super::directory::{Directory, Oldest};
 use super::file::Draft;
 use super::holding::Holding;
 use super::intake::Intake;
 use super::key::Key;
 use super::lease::Lease;
+use super::pause::{Offer, Pauses};
 use super::record::{Intent, Stamp};
 use super::writer::off_thread;
-use super::{Shared, Spool};
+use super::{ROOM, Shared, Spool, is_disk_full};
 
 /// What this process is at work on in a queue.
-#[derive(Default)]
 pub(super) struct Queue {
     /// Who has it may look for a message, and pull one.
     turn: Arc<tokio::sync::Mutex<()>>,
     leases: Mutex<Vec<Arc<Lease>>>,
+    pub(super) pauses: Pauses,
+}
+
+/// Who asks for a message: the name that goes with its key, or else its address.
+pub type Caller = Arc<str>;
+
+/// Who gets a message.
+#[derive(Clone)]
+pub(super) struct Recipient {
+    pub(super) queue: Arc<Queue>,
+    pub(super) caller: Caller,
+    /// The older message that this caller failed to take, where the delivery of the next one is to show whether the
+    /// message or the caller is at fault.
+    pub(super) suspect: Option<Stamp>,
+}
+
+/// What a search of the spool comes to.
+enum Found {
+    Message(Box<Claim>),
+    /// Nothing for this recipient.
+    Nothing(Recipient),
+    Paused(SpoolError),
 }
 
 /// What a request on a consuming route comes to.
 pub enum Taken<T> {
     /// A message, held since an earlier pull or just pulled.
     Message(Box<Claim>),
+    /// The pull found the queue empty, which is passed on.
+    Empty(T),
     /// The pull brought something else, which is passed on and not kept.
     Other(T),
 }
@@ -47,6 +71,19 @@ pub enum SpoolError {
         /// Their size.
         bytes: u64,
     },
+    /// The oldest message is paused for this caller.
+    #[error(
+        "the last {failures} deliveries of the oldest message to caller {caller} failed: the connection broke before it \
+         had all of the message, which is paused for this caller"
+    )]
+    Paused {
+        /// The caller.
+        caller: Caller,
+        /// How many deliveries failed.
+        failures: u32,
+        /// How long it is still paused.
+        left: Duration,
+    },
     /// Its directory cannot be used.
     #[error("the spool's directory cannot be used ({0})")]
     Unusable(io::Error),
@@ -60,13 +97,21 @@ pub enum SpoolError {
 
 /// How long a connection may take to say whether its caller is there.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long another process may be at work on an older message before ours goes on to a newer one: as
-/// long as an idle connection may leave open what became of it, and some more.
-const FOREIGN: Duration = Duration::from_secs(7);
+/// How much longer than `spool.settle` another process may be at work on an older message before ours goes on to a
+/// newer one.
+const FOREIGN: Duration = Duration::from_secs(3);
 /// How often another process's lock is looked at while it is waited for: locks wake nobody.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Queue {
+    pub(super) fn new(pauses: Arc<[Duration]>) -> Self {
+        Self {
+            turn: Arc::default(),
+            leases: Mutex::default(),
+            pauses: Pauses::new(pauses),
+        }
+    }
+
     fn leases(&self) -> MutexGuard<'_, Vec<Arc<Lease>>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,13 +131,13 @@ impl Queue {
         open.map(|lease| lease.stamp).collect()
     }
 
-    /// Whether a message of it is with a connection.
+    /// Whether a message of it is with a connection, or paused for a caller.
     pub(super) fn is_in_use(&self) -> bool {
-        self.leases().iter().any(|lease| !lease.is_over())
+        self.leases().iter().any(|lease| !lease.is_over()) || !self.pauses.is_empty()
     }
 
     /// Waits until every message that is with a connection is there for certain, or back.
-    async fn settle(&self) {
+    async fn await_leases(&self) {
         let leases = self.leases().clone();
         for lease in &leases {
             lease.arrived().await;
@@ -111,7 +156,7 @@ impl Queue {
 }
 
 impl Spool {
-    /// The message for one request: the oldest that no caller has, or what a new pull brings.
+    /// The message for one request of a caller: the oldest that no caller has, or what a new pull brings.
     ///
     /// `may_pull` is asked when there is none. `pull` then runs to its end whatever becomes of the
     /// caller, and says itself whether it brought a message. Cancel safe: once it is this caller's turn, all
@@ -120,6 +165,7 @@ impl Spool {
         &self,
         key: Key,
         method: &http::Method,
+        caller: Caller,
         may_pull: impl FnOnce() -> bool + Send + 'static,
         pull: P,
     ) -> Result<Taken<T>, SpoolError>
@@ -135,21 +181,32 @@ impl Spool {
         let (give, given) = oneshot::channel();
         self.shared.in_background(async move {
             let taken = async {
-                let (found, _foreign) = spool.find(&queue, &key, foreign).await?;
-                if let Some(claim) = found {
-                    return Ok(Taken::Message(claim));
-                }
+                let recipient = Recipient {
+                    queue,
+                    caller,
+                    suspect: None,
+                };
+                let (found, _foreign) = spool.find(recipient, &key, foreign).await?;
+                let recipient = match found {
+                    Found::Message(claim) => return Ok(Taken::Message(claim)),
+                    Found::Paused(why) => return Err(why),
+                    Found::Nothing(recipient) => recipient,
+                };
                 if !may_pull() {
                     return Err(SpoolError::Stopping);
                 }
                 let (intent, draft) = spool.begin(key, method).await?;
-                let intake = Intake::new(spool.shared.clone(), queue.clone(), intent, draft);
+                let intake = Intake::new(spool.shared.clone(), recipient.clone(), intent, draft);
                 if give.is_closed() {
                     // Nothing has been sent yet, and nobody waits for it.
                     intake.discard().await;
                     return Err(SpoolError::Stopping);
                 }
-                Ok(pull(intake).await)
+                let taken = pull(intake).await;
+                if let (Taken::Empty(_), Some(suspect)) = (&taken, recipient.suspect) {
+                    recipient.queue.pauses.no_next(&recipient.caller, suspect);
+                }
+                Ok(taken)
             }
             .await;
             drop(turn);
@@ -174,29 +231,64 @@ impl Spool {
         }
     }
 
-    /// The oldest message that no caller has, and the turn that it was looked for in.
+    /// The oldest message for a recipient, and the turn that it was looked for in.
     async fn find(
         &self,
-        queue: &Arc<Queue>,
+        recipient: Recipient,
         key: &Key,
         turn: io::Result<Option<File>>,
-    ) -> Result<(Option<Box<Claim>>, Option<File>), SpoolError> {
-        let found = match turn {
-            Ok(turn) => self.oldest(queue, key).await.map(|found| (found, turn)),
-            Err(error) => Err(error),
+    ) -> Result<(Found, Option<File>), SpoolError> {
+        recipient.queue.await_leases().await;
+        let (found, turn) = match turn {
+            Ok(turn) => (self.oldest(&recipient.queue, key, None).await, turn),
+            Err(error) => (Err(error), None),
         };
-        // What memory has, since the disk would not take it, need not wait for the disk.
-        found.or_else(|error| match self.oldest_in_memory(queue, key) {
-            Some(claim) => Ok((Some(claim), None)),
-            None => Err(SpoolError::Unusable(error)),
-        })
+        let found = match found {
+            Ok(found) => found,
+            // What memory has, since the disk would not take it, need not wait for the disk.
+            Err(error) => match self.oldest_in_memory(key, None) {
+                Some(message) => Some(message),
+                None => return Err(SpoolError::Unusable(error)),
+            },
+        };
+        let Some(oldest) = found else {
+            return Ok((Found::Nothing(recipient), turn));
+        };
+        let found = self.offer(recipient, key, oldest).await;
+        Ok((found.map_err(SpoolError::Unusable)?, turn))
     }
 
-    async fn oldest(&self, queue: &Arc<Queue>, key: &Key) -> io::Result<Option<Box<Claim>>> {
+    /// What the oldest message is for a recipient, after deliveries that failed.
+    async fn offer(&self, mut recipient: Recipient, key: &Key, oldest: Content) -> io::Result<Found> {
         let shared = &self.shared;
-        queue.settle().await;
+        let (stamp, attempts) = oldest.state(shared);
+        match recipient.queue.pauses.offer(&recipient.caller, stamp, attempts) {
+            Offer::Message => Ok(shared.redelivery(recipient, oldest)),
+            Offer::Paused(left, failures) => {
+                oldest.release(shared);
+                let caller = recipient.caller;
+                Ok(Found::Paused(SpoolError::Paused {
+                    caller,
+                    failures,
+                    left,
+                }))
+            }
+            Offer::Next => {
+                oldest.release(shared);
+                recipient.suspect = Some(stamp);
+                Ok(match self.oldest(&recipient.queue, key, Some(stamp)).await? {
+                    Some(next) => shared.redelivery(recipient, next),
+                    None => Found::Nothing(recipient),
+                })
+            }
+        }
+    }
+
+    /// The oldest message that no caller has, newer than `after`.
+    async fn oldest(&self, queue: &Queue, key: &Key, after: Option<Stamp>) -> io::Result<Option<Content>> {
+        let shared = &self.shared;
         let began = Instant::now();
-        let in_memory = shared.memory.oldest(key);
+        let in_memory = shared.memory.oldest(key, after);
         while let Some(directory) = &shared.directory {
             let mut own = queue.own();
             own.extend(shared.memory.stamps(key));
@@ -204,23 +296,24 @@ impl Spool {
             let search = move || {
                 let mut incidents = Vec::new();
                 let is_own = |stamp| own.contains(&stamp);
-                let found = directory.oldest(&key, in_memory, is_own, &mut incidents);
+                let found = directory.oldest(&key, (after, in_memory), is_own, &mut incidents);
                 (found, incidents)
             };
             let (found, incidents) = off_thread(search).await?;
             shared.tell(incidents);
             match found? {
-                Oldest::Message(held) => return Ok(Some(shared.redelivery(queue, Content::File(held)))),
-                Oldest::Foreign if began.elapsed() < FOREIGN => tokio::time::sleep(LOOK).await,
+                Oldest::Message(held) => return Ok(Some(Content::File(held))),
+                Oldest::Foreign if began.elapsed() < shared.settle + FOREIGN => {
+                    tokio::time::sleep(LOOK).await;
+                }
                 Oldest::Foreign | Oldest::Nothing => break,
             }
         }
-        Ok(self.oldest_in_memory(queue, key))
+        Ok(self.oldest_in_memory(key, after))
     }
 
-    fn oldest_in_memory(&self, queue: &Arc<Queue>, key: &Key) -> Option<Box<Claim>> {
-        let message = self.shared.memory.lease_oldest(key)?;
-        Some(self.shared.redelivery(queue, Content::Memory(message)))
+    fn oldest_in_memory(&self, key: &Key, after: Option<Stamp>) -> Option<Content> {
+        self.shared.memory.lease_oldest(key, after).map(Content::Memory)
     }
 
     /// Writes down that a pull is about to be sent, where there is room for what it may bring.
@@ -228,8 +321,8 @@ impl Spool {
         let shared = self.shared.clone();
         let begun = off_thread(move || {
             let Holding { messages, bytes, .. } = shared.holding()?;
-            let is_disk_full = shared.directory.is_some() && bytes >= shared.bounds.bytes;
-            if messages >= shared.bounds.messages || is_disk_full || shared.memory.is_full() {
+            let is_spool_full = shared.directory.is_some() && bytes >= shared.bounds.bytes;
+            if messages >= shared.bounds.messages || is_spool_full || shared.memory.is_full() {
                 return Ok(Err(SpoolError::Full { messages, bytes }));
             }
             let directory = shared.directory.as_ref();
@@ -239,7 +332,12 @@ impl Spool {
                 key,
                 method,
             };
-            let draft = directory.map(|directory| directory.begin(&intent)).transpose()?;
+            let begin = |directory: &Directory| match directory.begin(&intent) {
+                // Retained messages are the first to go.
+                Err(error) if is_disk_full(&error) && directory.free(ROOM)? => directory.begin(&intent),
+                begun => begun,
+            };
+            let draft = directory.map(begin).transpose()?;
             shared.changed.notify_one();
             Ok(Ok((intent, draft)))
         });
@@ -248,10 +346,9 @@ impl Spool {
 }
 
 impl Shared {
-    fn redelivery(self: &Arc<Self>, queue: &Queue, content: Content) -> Box<Claim> {
-        let claim = Box::new(Claim::new(self, queue, content, true));
+    fn redelivery(self: &Arc<Self>, recipient: Recipient, content: Content) -> Found {
         self.metrics.spool.redeliveries.inc();
-        claim
+        Found::Message(Box::new(Claim::new(self, recipient, content, true)))
     }
 
     /// A stamp that no message of this process has, and later than `last`.

@@ -60,6 +60,8 @@ pub(super) enum RecordError {
     Checksum,
     #[error("its first lines are not bondgate's")]
     Foreign,
+    #[error("a later bondgate wrote it (format {0}); run that one, or a newer one")]
+    Later(u32),
     #[error("its name and place are those of another message")]
     Misplaced,
     #[error("it cannot be read: {0}")]
@@ -69,10 +71,28 @@ pub(super) enum RecordError {
 /// A body of up to this size is kept in memory once it was read.
 pub(super) const SMALL: u64 = 256 << 10;
 
+/// The format of the files that are written here. A file with a later one is left as it is.
+const FORMAT: u32 = 1;
+
 const TRAILER: &[u8] = b"\nbondgate sha256 ";
 const TRAILER_LENGTH: usize = TRAILER.len() + 64 + 1;
 /// More than any first line, and any head that hyper takes.
 const LONGEST_LINE: usize = 1 << 20;
+
+/// A file's first line.
+#[derive(Serialize)]
+struct FirstLine<'a> {
+    format: u32,
+    #[serde(flatten)]
+    intent: &'a Intent,
+}
+
+/// What the first line of every format says.
+#[derive(Deserialize)]
+struct Format {
+    #[serde(default)]
+    format: u32,
+}
 
 #[derive(Serialize, Deserialize)]
 struct WrittenHead {
@@ -139,7 +159,18 @@ impl<'de> Deserialize<'de> for Stamp {
 impl Intent {
     /// The first line of a file.
     pub(super) fn line(&self) -> Vec<u8> {
-        line(self)
+        line(&FirstLine {
+            format: FORMAT,
+            intent: self,
+        })
+    }
+
+    fn parse(line: &[u8]) -> Result<Self, RecordError> {
+        let written: Format = serde_json::from_slice(line).map_err(|_| RecordError::Foreign)?;
+        if written.format > FORMAT {
+            return Err(RecordError::Later(written.format));
+        }
+        serde_json::from_slice(line).map_err(|_| RecordError::Foreign)
     }
 }
 
@@ -201,7 +232,7 @@ pub(super) fn read(file: impl Read, file_length: u64) -> Result<Record, RecordEr
     let Some(first) = first else {
         return Err(RecordError::Unfinished);
     };
-    let intent: Intent = serde_json::from_slice(&first).map_err(|_| RecordError::Foreign)?;
+    let intent = Intent::parse(&first)?;
     let Some(second) = proven.line()? else {
         return Err(RecordError::Unfinished);
     };
@@ -230,12 +261,12 @@ pub(super) fn read(file: impl Read, file_length: u64) -> Result<Record, RecordEr
 }
 
 /// The intent of a file that holds no more, or not all.
-pub(super) fn read_intent(file: impl Read) -> Option<Intent> {
+pub(super) fn read_intent(file: impl Read) -> Result<Intent, RecordError> {
     let mut proven = Proven {
         source: io::BufReader::new(file).take(LONGEST_LINE as u64),
         digest: Sha256::new(),
     };
-    serde_json::from_slice(&proven.line().ok()??).ok()
+    Intent::parse(&proven.line()?.ok_or(RecordError::Unfinished)?)
 }
 
 struct Proven<R> {
@@ -356,8 +387,19 @@ mod tests {
     #[test]
     fn an_intent_is_read_from_a_file_that_has_no_more() {
         let line = intent().line();
-        assert_eq!(read_intent(&line[..]), Some(intent()));
-        assert_eq!(read_intent(&line[..line.len() - 1]), None);
+        assert_eq!(read_intent(&line[..]).unwrap(), intent());
+        let cut = read_intent(&line[..line.len() - 1]);
+        assert!(matches!(cut, Err(RecordError::Unfinished)), "{cut:?}");
+    }
+
+    #[test]
+    fn a_file_of_a_later_format_is_known_as_such_whatever_else_it_holds() {
+        let later = b"{\"format\":7,\"something\":[\"new\"]}\nand more\n".repeat(20);
+        assert!(matches!(read_back(&later).err(), Some(RecordError::Later(7))));
+        assert!(matches!(read_intent(&later[..]), Err(RecordError::Later(7))));
+        let first = serde_json::to_vec(&intent()).unwrap();
+        let before = [&first[..], b"\n"].concat();
+        assert_eq!(read_intent(&before[..]).unwrap(), intent(), "from before there were formats");
     }
 
     #[test]

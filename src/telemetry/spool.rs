@@ -17,7 +17,7 @@ pub struct SpoolMetrics {
     pub redeliveries: Counter,
     /// Times that a message did not reach its caller whole.
     pub failed_deliveries: Counter,
-    /// Messages given up after failed deliveries.
+    /// Messages that became dead letters.
     pub set_aside: Counter,
     /// Pulls that may have taken a message which never came.
     pub perhaps_lost: Counter,
@@ -29,6 +29,10 @@ pub struct SpoolMetrics {
     pub messages: Gauge,
     /// Their size.
     pub bytes: Gauge,
+    /// Of these, messages whose delivery has failed five times or more.
+    pub failing: Gauge,
+    /// The size of the delivered messages that are retained.
+    pub retained_bytes: Gauge,
     /// When the oldest of them was pulled, in seconds since 1970; 0 where there is none.
     pub oldest: Gauge<f64, AtomicU64>,
 }
@@ -60,7 +64,7 @@ impl SpoolMetrics {
             ),
             (
                 "spool_set_aside",
-                "Messages given up after failed deliveries; bondgate spool list names them",
+                "Dead letters; bondgate spool list names them, bondgate spool requeue delivers them again",
                 &numbers.set_aside,
             ),
             (
@@ -88,6 +92,16 @@ impl SpoolMetrics {
             numbers.messages.clone(),
         );
         registry.register("spool_bytes", "Their size", numbers.bytes.clone());
+        registry.register(
+            "spool_failing",
+            "Of these, messages whose delivery has failed five times or more; look at their caller",
+            numbers.failing.clone(),
+        );
+        registry.register(
+            "spool_retained_bytes",
+            "The size of the delivered messages that are retained (spool.keep)",
+            numbers.retained_bytes.clone(),
+        );
         registry.register(
             "spool_oldest_timestamp_seconds",
             "When the oldest of them was pulled, seconds since 1970; 0 where there is none",

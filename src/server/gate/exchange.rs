@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::super::answer::Answer;
-use super::super::receipt::Receipt;
+use super::super::delivery::DeliveryObserver;
 use super::head;
 
 /// What the gate and the service above hyper tell each other of the exchange at hand.
@@ -19,8 +19,8 @@ pub(in super::super) struct Exchange {
     pub(super) pieces: AtomicU64,
     is_draining: AtomicBool,
     is_over: AtomicBool,
-    has_receipt: AtomicBool,
-    receipt: Mutex<Option<Box<dyn Receipt>>>,
+    has_observer: AtomicBool,
+    observer: Mutex<Option<Box<dyn DeliveryObserver>>>,
 }
 
 impl Exchange {
@@ -54,18 +54,18 @@ impl Exchange {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Who hears of the answer that is about to be written.
-    pub(in super::super) fn tell(&self, receipt: Option<Box<dyn Receipt>>) {
-        let has_receipt = receipt.is_some();
-        *self.receipt.lock().unwrap_or_else(PoisonError::into_inner) = receipt;
-        self.has_receipt.store(has_receipt, Ordering::Release);
+    /// Who observes the delivery of the response that is about to be written.
+    pub(in super::super) fn observe(&self, observer: Option<Box<dyn DeliveryObserver>>) {
+        let has_observer = observer.is_some();
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+        self.has_observer.store(has_observer, Ordering::Release);
     }
 
-    pub(super) fn take_receipt(&self) -> Option<Box<dyn Receipt>> {
-        if !self.has_receipt.swap(false, Ordering::AcqRel) {
+    pub(super) fn take_observer(&self) -> Option<Box<dyn DeliveryObserver>> {
+        if !self.has_observer.swap(false, Ordering::AcqRel) {
             return None;
         }
-        self.receipt.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// How much has come of a body that nobody waits for any more, since the answer is with hyper to its end.

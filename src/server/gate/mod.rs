@@ -12,9 +12,9 @@ mod exchange;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
-mod handed;
 mod head;
 mod room;
+mod tracker;
 mod wait;
 
 use std::io;
@@ -30,8 +30,8 @@ use tokio::time::Sleep;
 
 pub(super) use self::exchange::Exchange;
 use self::framing::{BodyError, Framing};
-use self::handed::Handed;
 use self::head::Examined;
+use self::tracker::DeliveryTracker;
 use self::wait::{PARK_AFTER, Wait};
 use super::answer::Answer;
 use super::listener::Wire;
@@ -59,9 +59,7 @@ pub(super) struct Gate<S> {
     is_parked: bool,
     is_answer_flushed: bool,
     is_reader_waiting: bool,
-    /// Whether what comes next was sent before the last answer was out.
-    is_input_stale: bool,
-    handed: Handed,
+    delivery: DeliveryTracker,
 }
 
 enum Phase {
@@ -104,8 +102,7 @@ impl<S: Wire> Gate<S> {
             is_parked: false,
             is_answer_flushed: false,
             is_reader_waiting: false,
-            is_input_stale: false,
-            handed: Handed::default(),
+            delivery: DeliveryTracker::default(),
             limits,
         }
     }
@@ -151,12 +148,12 @@ impl<S: Wire> Gate<S> {
         let Ok(Ok(())) = tokio::time::timeout(LINGER, told).await else {
             return;
         };
-        if !self.handed.is_empty() {
+        if self.delivery.is_pending() {
             tokio::select! {
-                () = self.hear_out() => {}
+                () = self.follow_delivery() => {}
                 () = hurry => {}
             }
-            self.handed.end(&self.stream);
+            self.delivery.end(&self.stream);
         }
         if is_unread && !self.is_eof {
             let mut stream = self.stream.take(LINGER_BYTES as u64);
@@ -165,25 +162,25 @@ impl<S: Wire> Gate<S> {
         }
     }
 
-    /// Resolves when it is known what became of every answer, as far as it can be.
-    async fn hear_out(&mut self) {
+    /// Resolves when it is known whether the message was delivered. What the caller sends meanwhile is discarded: the
+    /// response said that it is the connection's last.
+    async fn follow_delivery(&mut self) {
         std::future::poll_fn(|cx| {
-            while !self.handed.is_empty() && !self.is_eof {
+            while self.delivery.is_pending() && !self.is_eof {
                 match self.poll_fill(cx) {
                     Poll::Ready(Ok(_)) => self.input.clear(),
                     Poll::Ready(Err(_)) => self.is_eof = true,
                     Poll::Pending => break,
                 }
             }
-            self.handed.poll(cx, &self.stream);
+            self.delivery.poll(cx, &self.stream);
             if self.is_eof && !self.stream.is_reset() {
-                // Both sides are closed: that the caller's system has all of it is the last to be heard.
-                self.handed.sign(&self.stream);
+                self.delivery.closed(&self.stream);
             }
-            if self.handed.is_empty() {
-                Poll::Ready(())
-            } else {
+            if self.delivery.is_pending() {
                 Poll::Pending
+            } else {
+                Poll::Ready(())
             }
         })
         .await;
@@ -235,7 +232,6 @@ impl<S: Wire> Gate<S> {
                     return Poll::Ready(Next::End);
                 }
                 Poll::Pending => {
-                    self.handed.poll(cx, &self.stream);
                     if let Some(next) = self.heed_stop() {
                         return Poll::Ready(next);
                     }
@@ -277,22 +273,15 @@ impl<S: Wire> Gate<S> {
         let count = match filled {
             Ok(count) => count,
             Err(error) => {
-                // TLS without its last word is an end all the same, once every answer was whole.
+                // A TLS connection that ends without close_notify is closed all the same.
                 if error.kind() == io::ErrorKind::UnexpectedEof {
-                    self.handed.sign(&self.stream);
+                    self.delivery.closed(&self.stream);
                 }
-                self.handed.fail();
+                self.delivery.broken(&self.stream);
                 return Poll::Ready(Err(error));
             }
         };
         self.is_eof = count == 0;
-        if !self.handed.is_empty() {
-            if self.is_input_stale {
-                self.is_input_stale = self.stream.unread() > 0;
-            } else {
-                self.handed.sign(&self.stream);
-            }
-        }
         Poll::Ready(Ok(count))
     }
 
@@ -340,7 +329,7 @@ impl<S: Wire> Gate<S> {
                 Poll::Pending => break,
             };
         }
-        self.handed.poll(cx, &self.stream);
+        self.delivery.poll(cx, &self.stream);
         Poll::Pending
     }
 
@@ -354,28 +343,26 @@ impl<S: Wire> Gate<S> {
         }
     }
 
-    /// Somebody may want to hear what becomes of the answer that is about to be written. What has come
-    /// before its last piece goes out is no sign that the caller has it; afterwards is too late to look,
-    /// since a quick caller's next request may be here.
+    /// The delivery of the response that is about to be written may be observed. Such a response is the connection's
+    /// last, and the FIN goes out together with its last byte: a proxy that sees both at once closes its side in order,
+    /// where it would reset a connection that is closed later.
     fn before_write(&mut self) {
-        if let Some(receipt) = self.exchange.take_receipt() {
-            self.handed.begin(receipt);
-        }
-        if !self.handed.is_empty() {
-            self.is_input_stale = !self.input.is_empty() || self.stream.unread() > 0;
+        if let Some(observer) = self.exchange.take_observer() {
+            self.delivery.begin(observer);
+            self.stream.cork();
         }
     }
 
     /// Who asks whether the caller is there hears of it while the caller reads slowly, too.
     fn after_write<T>(&mut self, written: &Poll<T>, cx: &mut Context<'_>) {
         if written.is_pending() {
-            self.handed.poll(cx, &self.stream);
+            self.delivery.poll(cx, &self.stream);
         }
     }
 
     fn end_answer(&mut self) {
-        if !self.handed.is_empty() && self.exchange.is_whole.load(Ordering::Acquire) {
-            self.handed.written(&self.stream);
+        if self.exchange.is_whole.load(Ordering::Acquire) {
+            self.delivery.written();
         }
     }
 
@@ -450,7 +437,8 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         if !self.is_answer_flushed && self.exchange.answered.load(Ordering::Acquire) {
             self.is_answer_flushed = true;
             self.end_answer();
-            if self.is_reader_waiting {
+            // After a message nothing more is read as a request: the connection is about to be closed.
+            if self.is_reader_waiting && !self.delivery.is_pending() {
                 // hyper does not read again unasked after a read that was pending. So the next head is waited for
                 // here, and hyper is asked to read once there is something.
                 self.is_reader_waiting = false;

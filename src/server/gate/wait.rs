@@ -109,6 +109,8 @@ mod tests {
     impl Wire for Fake {
         fn reset(&self) {}
 
+        fn cork(&self) {}
+
         fn unacknowledged(&self) -> usize {
             0
         }

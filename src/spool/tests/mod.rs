@@ -21,6 +21,9 @@ fn config(directory: Option<&Path>) -> config::Spool {
         bytes: 1 << 20,
         memory: 1 << 20,
         keep: Duration::ZERO,
+        keep_bytes: 1 << 20,
+        settle: Duration::from_secs(4),
+        pauses: vec![Duration::ZERO],
     }
 }
 
@@ -49,6 +52,10 @@ type Took = Result<Taken<&'static str>, SpoolError>;
 
 /// A request whose pull brings this message.
 async fn take(spool: &Spool, route: &str, message: &'static str) -> Took {
+    take_as(spool, "caller", route, message).await
+}
+
+async fn take_as(spool: &Spool, caller: &str, route: &str, message: &'static str) -> Took {
     let pull = move |mut intake: Intake| async move {
         intake.head(head());
         intake
@@ -57,14 +64,14 @@ async fn take(spool: &Spool, route: &str, message: &'static str) -> Took {
             .unwrap();
         Taken::Message(Box::new(intake.finish().await.unwrap()))
     };
-    let taken = spool.take(key(route), &Method::GET, || true, pull);
+    let taken = spool.take(key(route), &Method::GET, caller.into(), || true, pull);
     tokio::time::timeout(PATIENCE, taken).await.unwrap()
 }
 
 fn claim(took: Took) -> Claim {
     match took {
         Ok(Taken::Message(claim)) => *claim,
-        Ok(Taken::Other(other)) => panic!("{other}"),
+        Ok(Taken::Other(other) | Taken::Empty(other)) => panic!("{other}"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -89,7 +96,7 @@ fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "turn")
+        .filter(|name| name != "turn" && name != "retained")
         .collect();
     names.sort();
     names
@@ -157,6 +164,7 @@ async fn a_pull_whose_caller_left_before_it_was_sent_is_neither_sent_nor_reporte
     let mut taken = Box::pin(spool.take(
         key("/pull"),
         &Method::GET,
+        "caller".into(),
         || true,
         |intake| async {
             IS_SENT.store(true, Ordering::Relaxed);
@@ -184,7 +192,7 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::O
 #[tokio::test]
 async fn a_start_leaves_a_queue_alone_from_which_another_process_may_be_pulling() {
     let directory = tempfile::tempdir().unwrap();
-    let other = Directory::open(directory.path(), Duration::ZERO).unwrap();
+    let other = Directory::open(directory.path(), Retention::new(Duration::ZERO, 0)).unwrap();
     let turn = other.turn(&key("/pull")).unwrap();
     assert!(turn.is_some());
     // As it is before its maker has its lock.
@@ -217,7 +225,7 @@ async fn a_pull_that_ends_without_a_verdict_is_reported_whether_there_is_a_direc
         };
         assert!(
             spool
-                .take(key("/pull"), &Method::GET, || true, pull)
+                .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
                 .await
                 .is_ok()
         );
@@ -245,7 +253,7 @@ async fn an_answer_without_end_is_given_up() {
         }
         unreachable!()
     };
-    let taken = spool.take(key("/pull"), &Method::GET, || true, pull).await;
+    let taken = spool.take(key("/pull"), &Method::GET, "caller".into(), || true, pull).await;
     assert!(matches!(taken, Ok(Taken::Other(why)) if why.contains("spool.bytes")));
     assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
 }
@@ -267,7 +275,7 @@ async fn take_with_a_broken_disk(spool: &Spool, directory: &Path, bytes: usize) 
             }
         }
     };
-    let taken = spool.take(key("/pull"), &Method::GET, || true, pull).await;
+    let taken = spool.take(key("/pull"), &Method::GET, "caller".into(), || true, pull).await;
     taken.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -277,7 +285,7 @@ async fn a_message_that_the_disk_does_not_take_to_its_end_is_whole_in_memory() {
     let spool = open(&config(Some(directory.path())));
     match take_with_a_broken_disk(&spool, directory.path(), 700_001).await {
         Taken::Message(claim) => assert_eq!(body(&claim), vec![b'x'; 700_001]),
-        Taken::Other(unkept) => panic!("{unkept:?}"),
+        Taken::Other(unkept) | Taken::Empty(unkept) => panic!("{unkept:?}"),
     }
     assert_eq!(spool.undelivered(), 1);
 }
@@ -331,25 +339,158 @@ async fn fail(spool: &Spool, message: &'static str) -> Bytes {
     got
 }
 
+/// A delivery that succeeds; what was delivered.
+async fn succeed(spool: &Spool, message: &'static str) -> Bytes {
+    let mut claimed = claim(take(spool, "/pull", message).await);
+    claimed.begin();
+    let got = body(&claimed);
+    claimed.delivered();
+    spool.settled().await;
+    got
+}
+
 #[tokio::test]
-async fn what_is_set_aside_in_memory_is_offered_again_where_it_leaves_no_room() {
+async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_delivered() {
+    let directory = tempfile::tempdir().unwrap();
+    for place in [Some(directory.path()), None] {
+        let spool = open(&config(place));
+        for _ in 0..5 {
+            assert_eq!(fail(&spool, "first").await, "first");
+        }
+        let before = spool.holding().await.unwrap();
+        assert_eq!((before.messages, before.failing, before.set_aside), (1, 1, 0));
+        assert_eq!(succeed(&spool, "second").await, "second");
+        let after = spool.holding().await.unwrap();
+        assert_eq!((after.messages, after.failing, after.set_aside), (0, 0, 1));
+        assert_eq!(succeed(&spool, "third").await, "third");
+        assert_eq!(spool.shared.metrics.spool.set_aside.get(), 1);
+        assert!(spool.troubles().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_fails_with_the_next_message_too_is_reported_and_both_are_delivered_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    for place in [Some(directory.path()), None] {
+        let spool = open(&config(place));
+        for _ in 0..5 {
+            assert_eq!(fail(&spool, "first").await, "first");
+        }
+        assert_eq!(fail(&spool, "second").await, "second");
+        assert!(spool.troubles()[0].contains("caller caller takes no pulled message"));
+        for _ in 0..3 {
+            assert_eq!(fail(&spool, "third").await, "first");
+            assert_eq!(fail(&spool, "third").await, "second", "no third one is pulled");
+        }
+        assert_eq!(spool.holding().await.unwrap().set_aside, 0);
+        if let Some(place) = place {
+            let again = open(&config(Some(place)));
+            assert!(again.troubles()[0].contains("the delivery of 1 pulled messages failed"));
+        }
+        assert_eq!(succeed(&spool, "third").await, "first");
+        assert!(spool.troubles().is_empty());
+        assert_eq!(succeed(&spool, "third").await, "second");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let pause = Duration::from_secs(3600);
+    for place in [Some(directory.path()), None] {
+        let spool = open(&config::Spool {
+            pauses: vec![pause],
+            ..config(place)
+        });
+        fail(&spool, "first").await;
+        match take(&spool, "/pull", "second").await {
+            Err(SpoolError::Paused { caller, failures, left }) => {
+                assert_eq!((&*caller, failures), ("caller", 1));
+                assert!(left <= pause && left > pause / 2, "{left:?}");
+            }
+            _ => panic!("it is paused"),
+        }
+        let claimed = claim(take_as(&spool, "other", "/pull", "second").await);
+        assert_eq!(body(&claimed), "first");
+        claimed.delivered();
+        spool.settled().await;
+        assert_eq!(succeed(&spool, "second").await, "second", "its pause was for the first");
+    }
+}
+
+#[tokio::test]
+async fn a_requeued_message_comes_before_newer_ones_and_says_that_it_is_redelivered() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config::Spool {
+        keep: PATIENCE,
+        ..config(Some(directory.path()))
+    });
+    for message in ["one", "two"] {
+        assert_eq!(succeed(&spool, message).await, message);
+    }
+    hold(&spool, "/pull", "three").await;
+    spool.settled().await;
+    let inspection = Inspection::new(directory.path());
+    let listed = inspection.list().unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(inspection.requeue(&listed[2]).is_err(), "it is in its queue");
+    inspection.requeue(&listed[1]).unwrap();
+    assert!(inspection.requeue(&listed[1]).is_err(), "once");
+    let two = claim(take(&spool, "/pull", "four").await);
+    assert!(body(&two) == "two" && two.redelivered().is_some());
+    let listed = inspection.list().unwrap();
+    assert!(listed[1].is_busy && inspection.discard(&listed[1]).is_err());
+    two.delivered();
+    spool.settled().await;
+    assert_eq!(succeed(&spool, "four").await, "three");
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_format_is_left_as_it_is_and_reported_and_others_are_delivered() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = folder(directory.path(), "/pull");
+    std::fs::create_dir_all(&folder).unwrap();
+    let later = format!("{{\"format\":2}}\n{}", "x".repeat(200));
+    let written = ["0000000000000001.0.msg", "0000000000000002.0.pull"];
+    for name in written {
+        std::fs::write(folder.join(name), &later).unwrap();
+    }
+    let spool = open(&config::Spool {
+        keep: Duration::ZERO,
+        ..config(Some(directory.path()))
+    });
+    let began = std::time::Instant::now();
+    let own = claim(take(&spool, "/pull", "one").await);
+    assert!(began.elapsed() < Duration::from_secs(4), "nothing was waited for");
+    assert!(body(&own) == "one" && own.redelivered().is_none());
+    own.delivered();
+    spool.settled().await;
+    assert_eq!(names(&folder), written);
+    let inspection = Inspection::new(directory.path());
+    for listed in inspection.list().unwrap() {
+        let why = listed.intent.unwrap_err();
+        assert!(why.contains("a later bondgate wrote it (format 2)"), "{why}");
+        assert_eq!(std::fs::read_to_string(listed.path).unwrap(), later);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_in_memory_is_offered_again_where_it_leaves_no_room() {
     let spool = open(&config::Spool {
         memory: 10,
-        messages: 1,
+        messages: 2,
         ..config(None)
     });
     for _ in 0..5 {
         assert_eq!(fail(&spool, "first").await, "first");
     }
-    for _ in 0..5 {
-        assert_eq!(fail(&spool, "other").await, "other", "the first is set aside");
-    }
-    assert_eq!(
-        fail(&spool, "none").await,
-        "first",
-        "there is no room for a third"
-    );
-    assert_eq!(spool.undelivered(), 2);
+    assert_eq!(succeed(&spool, "other").await, "other");
+    hold(&spool, "/pull", "third").await;
+    let mut first = claim(take(&spool, "/pull", "none").await);
+    first.begin();
+    assert_eq!(body(&first), "third");
+    let second = claim(take(&spool, "/pull", "none").await);
+    assert_eq!(body(&second), "first", "there is no room for a fourth");
 }
 
 #[tokio::test(start_paused = true)]

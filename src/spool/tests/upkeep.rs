@@ -13,7 +13,7 @@ async fn only_what_is_to_be_delivered_stops_pulls() {
             intake.lose("a test").await;
             Taken::Other("lost")
         };
-        let taken = spool.take(key("/lost"), &Method::GET, || true, pull).await;
+        let taken = spool.take(key("/lost"), &Method::GET, "caller".into(), || true, pull).await;
         assert!(matches!(taken, Ok(Taken::Other("lost"))), "{number}");
     }
     for route in ["/1", "/2", "/3"] {
@@ -61,14 +61,49 @@ async fn a_delivered_message_is_kept_from_its_delivery_and_then_removed() {
     file.set_modified(SystemTime::now() - 10 * keep).unwrap();
     claim.delivered();
     spool.settled().await;
-    assert_eq!(extensions(&folder), ["done"]);
+    let retained = folder.join("retained");
+    assert_eq!((names(&folder), extensions(&retained)), (vec![], vec!["done".to_owned()]));
     let mut told = HashSet::new();
     let now = SystemTime::now();
     let next = spool.shared.look(&mut told, now).unwrap().next.unwrap();
     assert!(next <= keep && next > keep / 2, "{next:?}");
-    assert_eq!(names(&folder).len(), 1);
+    assert_eq!(names(&retained).len(), 1);
     assert_eq!(spool.shared.look(&mut told, now + keep).unwrap().next, None);
-    assert_eq!(names(&folder), Vec::<String>::new());
+    assert_eq!(names(&retained), Vec::<String>::new());
+    assert!(!folder.exists(), "nothing is left in the queue");
+}
+
+#[tokio::test]
+async fn the_oldest_delivered_messages_are_removed_beyond_the_limit_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config::Spool {
+        keep: Duration::from_secs(60),
+        keep_bytes: 3000,
+        ..config(Some(directory.path()))
+    });
+    let kilobyte = "x".repeat(1000).leak();
+    hold(&spool, "/held", kilobyte).await;
+    spool.settled().await;
+    let began = SystemTime::now() - Duration::from_secs(50);
+    let retained = folder(directory.path(), "/pull").join("retained");
+    for second in 0..6 {
+        claim(take(&spool, "/pull", kilobyte).await).delivered();
+        spool.settled().await;
+        let last = names(&retained).pop().unwrap();
+        let file = std::fs::File::open(retained.join(last)).unwrap();
+        file.set_modified(began + Duration::from_secs(second)).unwrap();
+    }
+    let all = names(&retained);
+    assert!(spool.shared.retains_too_much());
+    spool.shared.look(&mut HashSet::new(), SystemTime::now()).unwrap();
+    assert_eq!(names(&retained), all[4..], "the newest are left");
+    assert!(!spool.shared.retains_too_much());
+    assert_eq!(extensions(&folder(directory.path(), "/held")), ["msg"]);
+
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    assert!(spool.shared.makes_room(&full).await, "retained messages make room on a full disk");
+    assert_eq!(names(&retained), Vec::<String>::new());
+    assert!(!spool.shared.makes_room(&full).await);
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
 use serde_json::Value;
 
-use super::{ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_of};
-use crate::harness::{Daemon, Setup, bondgate, finished, seen_when, simulator};
+use super::{
+    ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_command, spool_of,
+};
+use crate::harness::{Daemon, Setup, seen_when, simulator};
 use crate::wire::Caller;
 
 /// Pulls, and leaves before the answer comes.
@@ -34,9 +36,9 @@ async fn metric(daemon: &Daemon, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_message_that_fails_five_times_is_set_aside_and_the_next_goes_out() {
+async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_delivered() {
     let cisco = simulator(Options::default()).await;
-    let mut daemon = on_disk(&cisco).start().await;
+    let mut daemon = on_disk(&cisco).and("pauses = [\"0s\"]\n").start().await;
     let poison = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
     cisco.put_raw_message("demo", poison);
     cisco.put_raw_message("demo", message(2));
@@ -46,33 +48,33 @@ async fn a_message_that_fails_five_times_is_set_aside_and_the_next_goes_out() {
         assert_eq!(caller.head().await.status(), 200);
         caller.reset();
     }
+    daemon
+        .logged_times("delivery failed, message will be redelivered", 5)
+        .await;
+    let failing = daemon.status().await["spool"].take();
+    assert_eq!((&failing["failing"], &failing["set_aside"]), (&1.into(), &0.into()), "{failing}");
     assert_eq!(pull(&daemon).await.text(), message(2));
-    daemon.logged("is set aside").await;
-    let aside = files(&spool_of(&daemon), "aside");
-    assert_eq!(aside.len(), 1);
+    daemon.logged("message set aside as a dead letter").await;
+    assert_eq!(files(&spool_of(&daemon), "dead").len(), 1);
     assert_eq!(metric(&daemon, "bondgate_spool_set_aside_total").await, 1);
 
-    let config = daemon.directory.path().join("bondgate.toml");
-    let run = |arguments: &[&str]| {
-        let mut command = bondgate();
-        command.arg("spool").args(arguments).arg("--config").arg(&config);
-        finished(command)
-    };
-    let listed = run(&["list"]).await;
+    let listed = spool_command(&daemon, &["list"]).await;
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    assert!(listed.stdout.contains("set aside after 5"), "{listed:?}");
+    assert!(listed.stdout.contains("dead letter after 5"), "{listed:?}");
+    assert!(listed.stdout.contains("run `bondgate spool requeue NAME`"), "{listed:?}");
     let id = listed
         .stdout
         .split_whitespace()
         .find(|word| word.contains('/'))
         .unwrap()
         .to_owned();
-    let shown = run(&["show", &id]).await;
+    daemon.logged(&format!("`bondgate spool requeue {id}`")).await;
+    let shown = spool_command(&daemon, &["show", &id]).await;
     assert!(shown.stdout.contains("xxxx"), "{}", shown.stderr);
-    let discarded = run(&["discard", &id]).await;
+    let discarded = spool_command(&daemon, &["discard", &id]).await;
     assert_eq!(discarded.code, Some(0), "{discarded:?}");
-    assert!(files(&spool_of(&daemon), "aside").is_empty());
-    let again = run(&["discard", &id]).await;
+    assert!(files(&spool_of(&daemon), "dead").is_empty());
+    let again = spool_command(&daemon, &["discard", &id]).await;
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.stderr.contains("bondgate spool list"), "{again:?}");
 }
@@ -97,7 +99,7 @@ async fn a_full_spool_pulls_nothing_more_and_says_why_until_a_caller_takes_what_
         assert_eq!(full.field("retry-after"), Some("1"));
         assert_eq!(pulls(&cisco), 1);
         holder.finish().await;
-        daemon.logged("a pulled message was delivered").await;
+        daemon.logged("pulled message delivered").await;
         assert_eq!(pull(&daemon).await.text(), message(2));
     }
 }
@@ -212,7 +214,7 @@ async fn what_is_held_is_told_on_the_admin_listener() {
     assert_eq!(metric(&daemon, "bondgate_spool_messages").await, 0);
     cisco.put_raw_message("demo", message(1));
     abandon(&cisco, &mut daemon, 1).await;
-    daemon.logged("had left").await;
+    daemon.logged("caller disconnected before its message arrived").await;
     let held = daemon.status().await["spool"].take();
     assert_eq!(held["messages"], 1, "{held}");
     assert!(held["bytes"].as_u64().unwrap() > 0, "{held}");
@@ -222,7 +224,7 @@ async fn what_is_held_is_told_on_the_admin_listener() {
     let oldest = "\nbondgate_spool_oldest_timestamp_seconds 1";
     assert!(metrics.body().contains(oldest), "{metrics:?}");
     pull(&daemon).await;
-    daemon.logged("a pulled message was delivered").await;
+    daemon.logged("pulled message delivered").await;
     assert_eq!(daemon.status().await["spool"]["messages"], 0);
 }
 
@@ -236,7 +238,7 @@ async fn a_directory_in_which_anybody_may_write_is_warned_about() {
     std::fs::set_permissions(&spool, std::fs::Permissions::from_mode(0o777)).unwrap();
     let mut daemon = setup.start().await;
     daemon
-        .logged("anybody on this machine may write in the spool's directory")
+        .logged("every user of this machine may write in the spool's directory")
         .await;
 }
 
@@ -249,7 +251,7 @@ async fn a_message_that_was_delivered_is_removed_when_its_time_is_over() {
         .await;
     cisco.put_raw_message("demo", message(1));
     pull(&daemon).await;
-    daemon.logged("a pulled message was delivered").await;
+    daemon.logged("pulled message delivered").await;
     let spool = spool_of(&daemon);
     assert_eq!(files(&spool, "done").len(), 1);
     let removed = async {

@@ -154,7 +154,7 @@ async fn what_one_daemon_could_not_deliver_the_other_on_its_directory_does() {
     caller.say(request("GET")).await;
     caller.head().await;
     caller.reset();
-    one.logged("did not reach its caller").await;
+    one.logged("delivery failed, message will be redelivered").await;
     let got = pull(&two).await;
     assert!(got.body == large.as_bytes() && is_redelivered(&got));
 }
@@ -176,7 +176,7 @@ async fn a_queue_is_known_by_its_path_at_cisco_whatever_of_it_is_in_the_url() {
     caller.say("GET /call HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
     caller.reset();
-    one.logged("had left").await;
+    one.logged("caller disconnected before its message arrived").await;
     one.signal("TERM");
     one.ended().await;
     let two = again(&cisco, &one).await;

@@ -1,11 +1,14 @@
 //! Which callers have a message, and what the next one gets.
 
-use std::time::Duration;
-
 use bondgate::simulator::{Client, Fault, Kind, On, Options, Seen};
 
-use super::{ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_of};
-use crate::harness::{Setup, seen_when, simulator};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{
+    ask, files, is_pull, is_redelivered, message, on_disk, pull, pull_at, pulls, request, spool_command, spool_of,
+};
+use crate::harness::{DEMO_SECRET, Setup, seen_when, simulator};
 use crate::wire::Caller;
 
 #[tokio::test]
@@ -38,14 +41,14 @@ async fn a_message_whose_caller_left_before_it_came_answers_the_next_pull_and_no
         let second = pull(&daemon).await;
         assert_eq!(second.text(), message(2));
         assert!(!is_redelivered(&second));
-        daemon.logged_times("a pulled message was delivered", 2).await;
+        daemon.logged_times("pulled message delivered", 2).await;
     }
 }
 
 #[tokio::test]
 async fn a_message_cut_in_its_middle_comes_again_whole_and_before_the_ones_behind_it() {
     let cisco = simulator(Options::default()).await;
-    let mut daemon = on_disk(&cisco).start().await;
+    let mut daemon = on_disk(&cisco).and("pauses = [\"0s\"]\n").start().await;
     // More than the sockets' buffers take.
     let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
     cisco.put_raw_message("demo", large.clone());
@@ -58,29 +61,58 @@ async fn a_message_cut_in_its_middle_comes_again_whole_and_before_the_ones_behin
         caller.take(1000).await;
         caller.reset();
     }
-    let mut caller = Caller::to(daemon.address()).await;
-    let again = ask(&mut caller).await;
+    let again = pull(&daemon).await;
     assert!(is_redelivered(&again) && again.body == large.as_bytes());
-    assert_eq!(ask(&mut caller).await.text(), message(2));
-    daemon.logged_times("did not reach its caller", 2).await;
+    assert_eq!(pull(&daemon).await.text(), message(2));
+    daemon.logged_times("delivery failed, message will be redelivered", 2).await;
     assert_eq!(pulls(&cisco), 2);
 }
 
 #[tokio::test]
-async fn a_message_is_delivered_by_the_next_request_or_by_the_end_of_the_connection() {
+async fn a_failed_delivery_pauses_the_message_for_its_caller_and_another_caller_gets_it_at_once() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).and("pauses = [\"0s\", \"1h\"]\n").start().await;
+    cisco.put_raw_message("demo", message(1));
+    for failure in 1..=2 {
+        let mut caller = Caller::to(daemon.address()).await;
+        assert_eq!(ask(&mut caller).await.text(), message(1));
+        caller.reset();
+        daemon
+            .logged_times("delivery failed, message will be redelivered", failure)
+            .await;
+    }
+    let paused = pull(&daemon).await;
+    paused.is_ours(503, "the last 2 deliveries of the oldest message to caller 127.0.0.1 failed");
+    assert!(matches!(paused.field("retry-after").unwrap().parse().unwrap(), 3500..=3600), "{paused:?}");
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = Caller::over(other.connect(daemon.address()).await.unwrap());
+    let got = ask(&mut other).await;
+    assert_eq!((got.text(), is_redelivered(&got)), (message(1).as_str(), true));
+    other.finish().await;
+    daemon.logged("pulled message delivered").await;
+    cisco.put_raw_message("demo", message(2));
+    assert_eq!(pull(&daemon).await.text(), message(2), "the next message is not paused");
+}
+
+#[tokio::test]
+async fn a_message_is_delivered_when_its_caller_closes_the_connection_and_has_all_of_it() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     for number in 1..=3 {
         cisco.put_raw_message("demo", message(number));
     }
     let spool = spool_of(&daemon);
-    let mut caller = Caller::to(daemon.address()).await;
-    assert_eq!(ask(&mut caller).await.text(), message(1));
-    assert_eq!(files(&spool, "msg").len(), 1, "it is kept until a sign comes");
-    assert_eq!(ask(&mut caller).await.text(), message(2));
-    daemon.logged("a pulled message was delivered").await;
-    caller.finish().await;
-    daemon.logged_times("a pulled message was delivered", 2).await;
+    for number in 1..=2 {
+        let mut caller = Caller::to(daemon.address()).await;
+        let answer = ask(&mut caller).await;
+        assert_eq!(answer.text(), message(number));
+        assert_eq!(answer.field("connection"), Some("close"), "the connection's last response");
+        caller.is_over().await;
+        assert_eq!(files(&spool, "msg").len(), 1, "it is held until the caller closes");
+        caller.finish().await;
+        daemon.logged_times("pulled message delivered", number).await;
+    }
     // HTTP/1.0, which closes by itself.
     let old = daemon
         .send(format!(
@@ -89,33 +121,59 @@ async fn a_message_is_delivered_by_the_next_request_or_by_the_end_of_the_connect
         ))
         .await;
     assert_eq!(old.body(), message(3));
-    daemon.logged_times("a pulled message was delivered", 3).await;
+    daemon.logged_times("pulled message delivered", 3).await;
     assert_eq!(files(&spool, "msg"), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]
-async fn requests_that_were_sent_ahead_are_no_sign_that_a_message_was_read() {
+async fn a_second_request_behind_a_pull_is_not_begun_when_the_pull_brings_a_message() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
     cisco.put_raw_message("demo", message(2));
-    // Both requests are here before the first answer is.
+    // Both requests are here before the first response is.
     cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 200 }));
     let mut caller = Caller::to(daemon.address()).await;
     caller.say(request("GET").repeat(2)).await;
-    seen_when(&cisco, |seen| {
-        seen.iter().filter(|seen| is_pull(seen)).count() == 2
-    })
-    .await;
-    // Nothing of either answer is read: closing now is a reset.
-    drop(caller);
-    daemon.logged("did not reach its caller").await;
+    let first = caller.message().await;
+    assert_eq!(first.text(), message(1));
+    assert_eq!(first.field("connection"), Some("close"));
+    caller.is_over().await;
+    caller.finish().await;
+    daemon.logged("pulled message delivered").await;
+    assert_eq!(pulls(&cisco), 1);
+    assert_eq!(pull(&daemon).await.text(), message(2));
+}
+
+#[tokio::test]
+async fn a_response_without_a_message_leaves_the_connection_open() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = on_disk(&cisco).start().await;
     let mut caller = Caller::to(daemon.address()).await;
-    for number in 1..=2 {
-        let again = ask(&mut caller).await;
-        assert_eq!(again.text(), message(number));
-        assert!(is_redelivered(&again));
+    for _ in 0..2 {
+        let empty = ask(&mut caller).await;
+        assert!(empty.text().contains("No messages available"));
+        assert_eq!(empty.field("connection"), None);
     }
+    cisco.put_raw_message("demo", message(1));
+    assert_eq!(ask(&mut caller).await.text(), message(1));
+}
+
+#[tokio::test]
+async fn a_message_that_its_caller_has_not_read_is_not_delivered_when_that_one_closes() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    // All of it fits into the caller's receive buffer, and is acknowledged.
+    let body = format!("{{\"Calls\":\"{}\"}}", "x".repeat(60_000));
+    cisco.put_raw_message("demo", body.clone());
+    let mut caller = TcpStream::connect(daemon.address()).await.unwrap();
+    caller.write_all(request("GET").as_bytes()).await.unwrap();
+    caller.read_exact(&mut [0; 4096]).await.unwrap();
+    // Its system resets the connection, since there is more to read.
+    drop(caller);
+    daemon.logged("delivery failed, message will be redelivered").await;
+    let again = pull(&daemon).await;
+    assert!(again.text() == body && is_redelivered(&again));
 }
 
 #[tokio::test]
@@ -135,24 +193,117 @@ async fn a_message_on_an_open_connection_is_not_offered_to_another() {
 }
 
 #[tokio::test]
-async fn a_reset_takes_back_what_an_open_connection_had_for_seconds() {
+async fn a_reset_before_spool_settle_is_a_failed_delivery_and_afterwards_it_changes_nothing() {
     let cisco = simulator(Options::default()).await;
-    let mut daemon = on_disk(&cisco).start().await;
+    let mut daemon = on_disk(&cisco)
+        .and("settle = \"1s\"\npauses = [\"0s\"]\n")
+        .start()
+        .await;
     cisco.put_raw_message("demo", message(1));
-    let spool = spool_of(&daemon);
     let mut caller = Caller::to(daemon.address()).await;
     assert_eq!(ask(&mut caller).await.text(), message(1));
-    let provisional = async {
-        while files(&spool, "sent").is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(crate::harness::PATIENCE, provisional)
-        .await
-        .expect("an open connection has it provisionally");
     caller.reset();
-    daemon.logged("did not reach its caller").await;
-    assert!(is_redelivered(&pull(&daemon).await));
+    daemon.logged("delivery failed, message will be redelivered").await;
+
+    let mut caller = Caller::to(daemon.address()).await;
+    assert!(is_redelivered(&ask(&mut caller).await));
+    daemon.logged("pulled message delivered").await;
+    caller.reset();
+    assert!(pull(&daemon).await.text().contains("No messages available"));
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_a_message_is_delivered_when_the_proxy_has_acknowledged_it() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::new()
+        .upstream("cisco", &cisco, "demo", DEMO_SECRET, "")
+        .listener("127.0.0.1:0", "trusted_proxies = [\"127.0.0.1\"]");
+    let directory = setup.directory.path().join("spool");
+    let mut daemon = setup
+        .and(&format!("[spool]\ndirectory = {directory:?}\n"))
+        .start()
+        .await;
+    for number in 1..=2 {
+        cisco.put_raw_message("demo", message(number));
+    }
+    let relayed = request("GET").replace("\r\n\r\n", "\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n");
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(relayed).await;
+    assert_eq!(caller.message().await.text(), message(1));
+    daemon.logged("pulled message delivered").await;
+    caller.reset();
+    // The same address without the header calls for itself.
+    let mut caller = Caller::to(daemon.address()).await;
+    assert_eq!(ask(&mut caller).await.text(), message(2));
+    caller.reset();
+    daemon.logged("delivery failed, message will be redelivered").await;
+    assert_eq!(pull(&daemon).await.text(), message(2));
+}
+
+#[tokio::test]
+async fn a_delivered_message_is_retained_and_one_command_delivers_it_again_before_newer_ones() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    for number in 1..=3 {
+        cisco.put_raw_message("demo", message(number));
+    }
+    for number in 1..=2 {
+        assert_eq!(pull(&daemon).await.text(), message(number));
+    }
+    daemon.logged_times("pulled message delivered", 2).await;
+    assert_eq!(files(&spool_of(&daemon), "done").len(), 2);
+    let requeued = spool_command(&daemon, &["requeue", "--since", "1h"]).await;
+    assert_eq!(requeued.code, Some(0), "{requeued:?}");
+    assert!(requeued.stdout.contains("2 messages will be delivered again"), "{requeued:?}");
+    for number in 1..=3 {
+        let again = pull(&daemon).await;
+        assert_eq!((again.text(), is_redelivered(&again)), (message(number).as_str(), number < 3));
+    }
+    daemon.logged_times("pulled message delivered", 5).await;
+
+    let listed = spool_command(&daemon, &["list"]).await;
+    let name = listed.stdout.split_whitespace().find(|word| word.contains('/')).unwrap();
+    assert_eq!(spool_command(&daemon, &["requeue", name]).await.code, Some(0));
+    assert_eq!(pull(&daemon).await.text(), message(1));
+    daemon.logged_times("pulled message delivered", 6).await;
+    let all = spool_command(&daemon, &["requeue", "--all"]).await;
+    assert!(all.stdout.contains("3 messages will be delivered again"), "{all:?}");
+    let nothing = spool_command(&daemon, &["requeue", "--all"]).await;
+    assert!(nothing.stdout.starts_with("0 messages"), "{nothing:?}");
+    for wrong in [&["requeue"][..], &["requeue", "--since", "yesterday"], &["requeue", "--all", name]] {
+        assert_eq!(spool_command(&daemon, wrong).await.code, Some(2), "{wrong:?}");
+    }
+    let unknown = spool_command(&daemon, &["requeue", "1234"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("`bondgate spool list` names all"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_no_message_is_reported_everywhere_and_takes_no_third_one_off_the_queue() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).and("pauses = [\"0s\"]\n").start().await;
+    let large = |number| message(number).replace("INC", &"x".repeat(24 << 20));
+    for number in 1..=4 {
+        cisco.put_raw_message("demo", large(number));
+    }
+    for failure in 1..=6 {
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say(request("GET")).await;
+        assert_eq!(caller.head().await.status(), 200);
+        caller.reset();
+        daemon.logged_times("will be redelivered", failure).await;
+    }
+    let what = "caller 127.0.0.1 takes no pulled message";
+    daemon.logged(what).await;
+    assert!(daemon.ask("/readyz").await.body().contains(what));
+    assert_eq!(daemon.ask("/readyz").await.status(), 200);
+    let status = daemon.status().await["spool"].take();
+    assert!(status["troubles"][0].as_str().unwrap().contains(what), "{status}");
+    assert_eq!((pulls(&cisco), status["set_aside"].as_u64()), (2, Some(0)));
+    for number in 1..=4 {
+        assert!(pull(&daemon).await.body == large(number).as_bytes(), "{number}");
+    }
+    assert_eq!(daemon.ask("/readyz").await.body(), "ready\n");
 }
 
 #[tokio::test]
@@ -174,12 +325,10 @@ async fn callers_of_one_queue_pull_one_at_a_time_and_each_gets_a_message_of_its_
     for _ in 0..8 {
         let address = daemon.address();
         callers.spawn(async move {
-            let mut caller = Caller::to(address).await;
             let mut got = Vec::new();
             for _ in 0..5 {
-                got.push(ask(&mut caller).await.text().to_owned());
+                got.push(pull_at(address).await.text().to_owned());
             }
-            caller.finish().await;
             got
         });
     }
@@ -300,7 +449,7 @@ async fn a_message_never_answers_the_pull_of_another_client() {
     caller.say(request("GET")).await;
     seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
     caller.reset();
-    daemon.logged("had left").await;
+    daemon.logged("caller disconnected before its message arrived").await;
     let mut caller = Caller::to(daemon.addresses()[1]).await;
     assert!(ask(&mut caller).await.text().contains("No messages available"));
     let mut caller = Caller::to(daemon.addresses()[0]).await;
@@ -317,7 +466,7 @@ async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does()
     caller.say(request("GET")).await;
     caller.finish().await;
     assert_eq!(caller.message().await.text(), message(1));
-    daemon.logged("a pulled message was delivered").await;
+    daemon.logged("pulled message delivered").await;
 }
 
 #[tokio::test]

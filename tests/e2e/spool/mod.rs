@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bondgate::simulator::{Endpoint, Handle, Seen};
 use tokio::net::TcpStream;
 
-use crate::harness::{Daemon, PULL, Setup};
+use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished};
 use crate::wire::{Caller, Line, Message};
 
 /// A daemon whose spool is in a directory of its test.
@@ -30,11 +30,17 @@ fn request(method: &str) -> String {
 
 /// Pulls on a connection of its own that ends in good order.
 async fn pull(daemon: &Daemon) -> Message {
-    let mut caller = Caller::to(daemon.address()).await;
-    ask(&mut caller).await
+    pull_at(daemon.address()).await
 }
 
-/// Pulls on a connection that stays.
+async fn pull_at(address: std::net::SocketAddr) -> Message {
+    let mut caller = Caller::to(address).await;
+    let message = ask(&mut caller).await;
+    caller.finish().await;
+    message
+}
+
+/// Pulls on a connection that the caller leaves open.
 async fn ask(caller: &mut Line<TcpStream>) -> Message {
     caller.say(request("GET")).await;
     caller.message().await
@@ -66,15 +72,25 @@ fn files(spool: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(spool).into_iter().flatten() {
         let folder = folder.unwrap().path();
-        for file in std::fs::read_dir(folder).into_iter().flatten() {
-            let file = file.unwrap().path();
-            if file.extension().is_some_and(|found| found == extension) {
-                found.push(file);
+        for folder in [folder.join("retained"), folder] {
+            for file in std::fs::read_dir(folder).into_iter().flatten() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|found| found == extension) {
+                    found.push(file);
+                }
             }
         }
     }
     found.sort();
     found
+}
+
+/// Runs `bondgate spool` beside a daemon.
+async fn spool_command(daemon: &Daemon, arguments: &[&str]) -> Ended {
+    let mut command = bondgate();
+    let config = daemon.directory.path().join("bondgate.toml");
+    command.arg("spool").args(arguments).arg("--config").arg(config);
+    finished(command).await
 }
 
 fn spool_of(daemon: &Daemon) -> PathBuf {

@@ -1,0 +1,39 @@
+//! For a response whose delivery somebody wants to know: a message that was taken off a queue.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Learns whether a response was delivered. Dropped before [`delivered`](Self::delivered) was called, it was not.
+pub trait DeliveryObserver: Send {
+    /// Ready when somebody asks whether the caller is still connected.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The caller is connected: its connection was not reset.
+    fn is_connected(&mut self);
+
+    /// How long the connection has to be silent, once every byte is acknowledged, for the response to count as
+    /// delivered. Zero: an acknowledged response is delivered, whatever follows.
+    fn settle(&self) -> Duration;
+
+    /// The caller's system acknowledged every byte, and then the caller closed the connection or was silent for
+    /// [`settle`](Self::settle).
+    fn delivered(self: Box<Self>);
+}
+
+/// An extension of a response: who observes its delivery. Such a response is the last on its connection, so that
+/// the end of the connection shows whether the caller has it.
+#[derive(Clone)]
+pub struct ObserveDelivery(Arc<Mutex<Option<Box<dyn DeliveryObserver>>>>);
+
+impl ObserveDelivery {
+    /// Delivery is reported to this observer.
+    #[must_use]
+    pub fn new(observer: impl DeliveryObserver + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(observer)))))
+    }
+
+    pub(super) fn take(&self) -> Option<Box<dyn DeliveryObserver>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

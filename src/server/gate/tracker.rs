@@ -1,0 +1,142 @@
+//! Determines whether a caller has a response that carries a message, after which its connection is closed.
+//!
+//! | after the last byte and our FIN | the message is |
+//! |---|---|
+//! | the caller closes the connection in order, every byte acknowledged | delivered |
+//! | every byte acknowledged, and silence for `spool.settle` | delivered |
+//! | every byte acknowledged, and a trusted proxy relays for the caller | delivered |
+//! | the connection is reset | not delivered |
+//!
+//! An acknowledgement comes from the caller's system and not from the caller, so it proves nothing by itself.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::super::delivery::DeliveryObserver;
+use super::super::listener::Wire;
+
+/// The delivery that is under way on a connection, if any: there is at most one, since it is the last response.
+#[derive(Default)]
+pub(super) struct DeliveryTracker {
+    pending: Option<Pending>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+struct Pending {
+    observer: Box<dyn DeliveryObserver>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Writing,
+    Written,
+    /// Written, and acknowledged since then.
+    Acknowledged(Instant),
+}
+
+/// How often to look for the acknowledgement: the system does not announce it.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl DeliveryTracker {
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// A response begins to be written.
+    pub(super) fn begin(&mut self, observer: Box<dyn DeliveryObserver>) {
+        let stage = Stage::Writing;
+        self.pending = Some(Pending { observer, stage });
+    }
+
+    /// The response is written to its last byte.
+    pub(super) fn written(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.stage = Stage::Written;
+        }
+    }
+
+    /// The caller closed its side in order.
+    pub(super) fn closed(&mut self, wire: &impl Wire) {
+        if let Some(pending) = &self.pending
+            && pending.stage != Stage::Writing
+            && wire.unacknowledged() == 0
+        {
+            self.deliver();
+        }
+    }
+
+    /// The connection was reset, or broke.
+    pub(super) fn broken(&mut self, wire: &impl Wire) {
+        if let Some(pending) = &self.pending
+            && pending.is_delivered_when_acknowledged()
+            && pending.stage != Stage::Writing
+            && wire.unacknowledged() == 0
+        {
+            self.deliver();
+        }
+        self.pending = None;
+    }
+
+    /// The connection ends before the caller closed it: what its system has acknowledged is delivered, as far as
+    /// anybody will ever know.
+    pub(super) fn end(&mut self, wire: &impl Wire) {
+        if wire.is_reset() {
+            self.broken(wire);
+        } else {
+            self.closed(wire);
+        }
+        self.pending = None;
+    }
+
+    /// Answers who asks, and follows the acknowledgement and the time; called whenever the connection waits for its
+    /// caller.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, wire: &impl Wire) {
+        while let Some(pending) = &mut self.pending {
+            while pending.observer.poll_asked(cx).is_ready() {
+                // After the question was read, so that the answer covers every reset before it.
+                if wire.is_reset() {
+                    return self.broken(wire);
+                }
+                pending.observer.is_connected();
+            }
+            if wire.is_reset() {
+                return self.broken(wire);
+            }
+            if pending.stage == Stage::Written && wire.unacknowledged() == 0 {
+                pending.stage = Stage::Acknowledged(Instant::now());
+            }
+            let due = match pending.stage {
+                Stage::Writing => return,
+                Stage::Written => Instant::now() + LOOK,
+                Stage::Acknowledged(since) => since + pending.observer.settle(),
+            };
+            if due <= Instant::now() {
+                return self.deliver();
+            }
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            timer.as_mut().reset(due);
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            pending.observer.delivered();
+        }
+    }
+}
+
+impl Pending {
+    fn is_delivered_when_acknowledged(&self) -> bool {
+        self.observer.settle().is_zero()
+    }
+}

@@ -1,0 +1,261 @@
+//! When a caller that failed to take a message may try again, and which of the two is at fault.
+//!
+//! Each failed delivery pauses the message for that caller alone. After five failures the caller is offered the next
+//! message once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the
+//! caller is at fault and both messages stay in the queue.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::record::Stamp;
+
+/// The callers of one queue whose last delivery failed.
+pub(super) struct Pauses {
+    /// The pause after the first failure, the second, and so on; the last one holds from then on.
+    steps: Arc<[Duration]>,
+    callers: Mutex<HashMap<Arc<str>, Failing>>,
+}
+
+/// A caller that failed to take a message.
+struct Failing {
+    /// The oldest message that it failed to take.
+    message: Stamp,
+    failures: u32,
+    until: Instant,
+    /// The next message has not been tried since the last failure.
+    is_next_untried: bool,
+    /// It failed to take the next message too.
+    is_at_fault: bool,
+}
+
+/// What the oldest message is for a caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// To be delivered.
+    Message,
+    /// To be skipped once: the message behind it shows which of the two is at fault.
+    Next,
+    /// Paused for this long, after so many failures.
+    Paused(Duration, u32),
+}
+
+/// Failed deliveries before the next message is tried.
+pub(super) const FAILURES: u32 = 5;
+/// How many of them must be the caller's own: one broken connection proves nothing.
+const OWN_FAILURES: u32 = 2;
+/// Callers that are remembered at once; behind many addresses it could be any number.
+const MOST: usize = 1024;
+/// How long a caller is remembered after its pause.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+impl Pauses {
+    pub(super) fn new(steps: Arc<[Duration]>) -> Self {
+        Self {
+            steps,
+            callers: Mutex::default(),
+        }
+    }
+
+    fn callers(&self) -> MutexGuard<'_, HashMap<Arc<str>, Failing>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, failures: u32) -> Duration {
+        let last = self.steps.len().saturating_sub(1);
+        let at = usize::try_from(failures.saturating_sub(1)).unwrap_or(last).min(last);
+        self.steps.get(at).copied().unwrap_or_default()
+    }
+
+    /// What the oldest message, whose delivery failed `attempts` times in all, is for this caller.
+    pub(super) fn offer(&self, caller: &str, message: Stamp, attempts: u32) -> Offer {
+        let callers = self.callers();
+        let Some(failing) = callers.get(caller).filter(|failing| failing.message == message) else {
+            return Offer::Message;
+        };
+        let left = failing.until.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            Offer::Paused(left, failing.failures)
+        } else if attempts >= FAILURES && failing.failures >= OWN_FAILURES && failing.is_next_untried {
+            Offer::Next
+        } else {
+            Offer::Message
+        }
+    }
+
+    /// A delivery of the oldest message failed; returns the pause that follows.
+    pub(super) fn failed(&self, caller: &Arc<str>, message: Stamp) -> Duration {
+        let mut callers = self.callers();
+        make_room(&mut callers);
+        let failing = callers.entry(caller.clone()).or_insert_with(|| Failing::of(message));
+        if failing.message != message {
+            *failing = Failing {
+                is_at_fault: failing.is_at_fault,
+                ..Failing::of(message)
+            };
+        }
+        failing.failures += 1;
+        failing.is_next_untried = true;
+        let pause = self.step(failing.failures);
+        failing.until = Instant::now() + pause;
+        pause
+    }
+
+    /// The message behind `message` was tried, and its delivery failed too. Returns whether that is new.
+    pub(super) fn next_failed(&self, caller: &str, message: Stamp) -> bool {
+        self.tried(caller, message, |pauses, failing| {
+            failing.failures += 1;
+            failing.until = Instant::now() + pauses.step(failing.failures);
+            !std::mem::replace(&mut failing.is_at_fault, true)
+        })
+        .unwrap_or_default()
+    }
+
+    /// There is no message behind `message`.
+    pub(super) fn no_next(&self, caller: &str, message: Stamp) {
+        self.tried(caller, message, |pauses, failing| {
+            failing.until = Instant::now() + pauses.step(u32::MAX);
+        });
+    }
+
+    fn tried<T>(
+        &self,
+        caller: &str,
+        message: Stamp,
+        note: impl FnOnce(&Self, &mut Failing) -> T,
+    ) -> Option<T> {
+        let mut callers = self.callers();
+        let failing = callers.get_mut(caller)?;
+        if failing.message != message {
+            return None;
+        }
+        failing.is_next_untried = false;
+        Some(note(self, failing))
+    }
+
+    /// A caller has a message: nothing is wrong with it.
+    pub(super) fn delivered(&self, caller: &str) {
+        self.callers().remove(caller);
+    }
+
+    /// Callers that take no message at all.
+    pub(super) fn at_fault(&self) -> Vec<Arc<str>> {
+        let callers = self.callers();
+        let at_fault = callers.iter().filter(|(_, failing)| failing.is_at_fault);
+        at_fault.map(|(caller, _)| caller.clone()).collect()
+    }
+
+    /// Whether no caller has to be remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut callers = self.callers();
+        callers.retain(|_, failing| failing.until + REMEMBERED > Instant::now());
+        callers.is_empty()
+    }
+}
+
+impl Failing {
+    fn of(message: Stamp) -> Self {
+        Self {
+            message,
+            failures: 0,
+            until: Instant::now(),
+            is_next_untried: true,
+            is_at_fault: false,
+        }
+    }
+}
+
+/// Forgets the caller whose pause ends first, where there are too many.
+fn make_room(callers: &mut HashMap<Arc<str>, Failing>) {
+    if callers.len() < MOST {
+        return;
+    }
+    let first = callers.iter().min_by_key(|(_, failing)| failing.until);
+    if let Some(caller) = first.map(|(caller, _)| caller.clone()) {
+        callers.remove(&caller);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pauses() -> Pauses {
+        Pauses::new([0, 1, 5, 30, 120, 600].map(Duration::from_secs).into())
+    }
+
+    fn messages() -> [Stamp; 2] {
+        let first = Stamp::now(None);
+        [first, Stamp::now(Some(first))]
+    }
+
+    /// Fails so often, each time after the pause; the pauses in seconds.
+    async fn fail(pauses: &Pauses, caller: &Arc<str>, message: Stamp, times: u32) -> Vec<u64> {
+        let mut seconds = Vec::new();
+        for _ in 0..times {
+            let pause = pauses.failed(caller, message);
+            tokio::time::sleep(pause).await;
+            seconds.push(pause.as_secs());
+        }
+        seconds
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_failure_pauses_the_message_for_longer_and_for_that_caller_alone() {
+        let (pauses, caller, [message, other]) = (pauses(), Arc::from("one"), messages());
+        assert_eq!(fail(&pauses, &caller, message, 8).await, [0, 1, 5, 30, 120, 600, 600, 600]);
+        pauses.failed(&caller, message);
+        let left = Duration::from_secs(600);
+        assert_eq!(pauses.offer("one", message, 9), Offer::Paused(left, 9));
+        assert_eq!(pauses.offer("two", message, 9), Offer::Message);
+        assert_eq!(pauses.offer("one", other, 0), Offer::Message, "another message is not paused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_five_failures_the_next_message_is_tried_once_after_each_failure() {
+        let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
+        fail(&pauses, &caller, message, 5).await;
+        assert_eq!(pauses.offer("one", message, 5), Offer::Next);
+        assert!(pauses.next_failed("one", message), "reported");
+        assert_eq!(pauses.at_fault(), [caller.clone()]);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+        fail(&pauses, &caller, message, 1).await;
+        assert_eq!(pauses.offer("one", message, 6), Offer::Next);
+        assert!(!pauses.next_failed("one", message), "reported once");
+        pauses.delivered("one");
+        assert_eq!(pauses.offer("one", message, 6), Offer::Message);
+        assert!(pauses.at_fault().is_empty() && pauses.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_without_a_next_one_keeps_the_longest_pause() {
+        let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
+        fail(&pauses, &caller, message, 5).await;
+        pauses.no_next("one", message);
+        assert_eq!(pauses.offer("one", message, 5), Offer::Paused(Duration::from_secs(600), 5));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_broken_connection_of_a_second_caller_does_not_put_the_message_at_fault() {
+        let (pauses, [message, _]) = (pauses(), messages());
+        fail(&pauses, &Arc::from("one"), message, 4).await;
+        fail(&pauses, &Arc::from("two"), message, 1).await;
+        assert_eq!(pauses.offer("two", message, 5), Offer::Message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_are_remembered_for_an_hour_after_their_pause_and_their_number_is_bounded() {
+        let (pauses, [message, _]) = (pauses(), messages());
+        for caller in 0..MOST + 10 {
+            pauses.failed(&caller.to_string().into(), message);
+        }
+        assert_eq!(pauses.callers().len(), MOST);
+        tokio::time::sleep(REMEMBERED + Duration::from_secs(1)).await;
+        assert!(pauses.is_empty());
+    }
+}
