@@ -57,8 +57,9 @@
 //!
 //! On a consuming route the request takes another way from 4 on: the spool gives it the oldest message that no
 //! caller has, or pulls one in a task of the control thread, which writes the answer down to its end before
-//! the caller gets any of it. The gate hears what becomes of it: acknowledged and followed by another request
-//! or an end, it is delivered; else the next request gets it.
+//! the caller gets any of it. Such a response is the last on its connection. The gate observes how the connection ends:
+//! acknowledged and closed, or silent for a while, the message is delivered, and the spool retains it for a day; after a
+//! reset it is paused for that caller, and another request gets it.
 //!
 //! # Life of a configuration
 //!
