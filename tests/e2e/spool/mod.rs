@@ -1,6 +1,7 @@
 //! What a pull takes off Cisco's queue reaches a caller, whatever breaks on the way.
 
 mod bounds;
+mod crash_loop;
 mod crashes;
 mod deliveries;
 mod storm;
