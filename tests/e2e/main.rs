@@ -27,6 +27,7 @@ mod handover;
 mod harness;
 mod headers;
 mod inside;
+mod intermediaries;
 mod listeners;
 mod log;
 mod malformed;

@@ -1,6 +1,7 @@
 //! What a pull takes off Cisco's queue reaches a caller, whatever breaks on the way.
 
 mod bounds;
+mod crash_loop;
 mod crashes;
 mod deliveries;
 mod storm;
@@ -18,6 +19,16 @@ fn on_disk(cisco: &Handle) -> Setup {
     let setup = Setup::at(cisco);
     let directory = setup.directory.path().join("spool");
     setup.and(&format!("[spool]\ndirectory = {directory:?}\n"))
+}
+
+/// The line of `[spool]` that sets how long a failed message is paused for the caller that failed.
+///
+/// A program that does not have that key yet can be measured too: `BONDGATE_TEST_WITHOUT_PAUSES` leaves it out.
+pub(crate) fn pauses(pauses: &[&str]) -> String {
+    match std::env::var_os("BONDGATE_TEST_WITHOUT_PAUSES") {
+        None => format!("pauses = {pauses:?}\n"),
+        Some(_) => String::new(),
+    }
 }
 
 fn message(number: usize) -> String {
