@@ -45,7 +45,9 @@ enum Spool {
         /// What keeps messages from being delivered.
         troubles: Vec<String>,
     },
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 #[derive(Serialize)]

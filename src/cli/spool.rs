@@ -80,7 +80,9 @@ fn since(text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339_weak(text)
         .ok()
         .or_else(|| humantime::parse_duration(text).ok().and_then(ago))
-        .ok_or_else(|| "write a time in UTC like 2026-11-28T14:00:00Z, or how long ago, like 2h or 30m".to_owned())
+        .ok_or_else(|| {
+            "write a time in UTC like 2026-11-28T14:00:00Z, or how long ago, like 2h or 30m".to_owned()
+        })
 }
 
 pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
@@ -178,9 +180,11 @@ fn state(listed: &Listed) -> String {
         State::Held => format!("waits for the next pull; failed deliveries: {attempts}"),
         State::Delivered => format!("delivered at {}", time(listed.changed)),
         State::DeadLetter => format!("dead letter after {attempts} failed deliveries"),
-        State::Lost => "perhaps lost: its pull was sent, and no whole response came; look for it at Cisco, then \
+        State::Lost => {
+            "perhaps lost: its pull was sent, and no whole response came; look for it at Cisco, then \
              discard it"
-            .to_owned(),
+                .to_owned()
+        }
         State::Corrupt => "damaged: show it, then discard it".to_owned(),
     }
 }

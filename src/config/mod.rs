@@ -252,10 +252,7 @@ impl Spool {
             keep_bytes: section.or::<Size>("keep_bytes", "\"1GiB\"").0,
             settle: section.or::<Span>("settle", "\"4s\"").0,
             pauses: section
-                .or::<Vec<Span>>(
-                    "pauses",
-                    "[\"0s\", \"1s\", \"5s\", \"30s\", \"2m\", \"10m\"]",
-                )
+                .or::<Vec<Span>>("pauses", "[\"0s\", \"1s\", \"5s\", \"30s\", \"2m\", \"10m\"]")
                 .into_iter()
                 .map(|span| span.0)
                 .collect(),

@@ -286,10 +286,13 @@ impl Worker {
         let mut caller = service.policy.caller(peer, &request);
         let judged = service.policy.judge(&mut caller, &request);
         let id = caller.id();
-        let asker = judged.as_ref().is_ok_and(|admitted| admitted.is_consuming).then(|| Asker {
-            name: caller.label().into(),
-            is_relayed: caller.is_relayed,
-        });
+        let asker = judged
+            .as_ref()
+            .is_ok_and(|admitted| admitted.is_consuming)
+            .then(|| Asker {
+                name: caller.label().into(),
+                is_relayed: caller.is_relayed,
+            });
         observation.caller(caller);
         let admitted = judged?;
         observation.hold(service.in_flight.enter(id)?);

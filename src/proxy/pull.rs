@@ -95,7 +95,11 @@ impl Puller {
             let may_pull = move || until.phase() < Phase::Draining;
             let puller = self.clone();
             let pull = move |intake| puller.pull(parts, upload, kept, intake);
-            let settle = if asker.is_relayed { Duration::ZERO } else { self.spool.settle() };
+            let settle = if asker.is_relayed {
+                Duration::ZERO
+            } else {
+                self.spool.settle()
+            };
             let taken = self.spool.take(key, &method, asker.name, may_pull, pull).await;
             match taken.map_err(PullError::Spool)? {
                 Taken::Message(claim) => deliver(*claim, settle),
@@ -174,7 +178,11 @@ impl Puller {
         if !is_success || response.body().is_end_stream() {
             intake.discard().await;
             let answer = Ok(self.forwarder.inbound(response));
-            return if is_success { Taken::Empty(answer) } else { Taken::Other(answer) };
+            return if is_success {
+                Taken::Empty(answer)
+            } else {
+                Taken::Other(answer)
+            };
         }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::inbound(parts.headers);

@@ -288,6 +288,9 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Holds the last segment back until the connection is shut down for writing, which then goes out with it.
     fn cork(&self);
 
+    /// Bytes that were written and that this system has not sent yet.
+    fn unsent(&self) -> usize;
+
     /// Bytes that were written and that the caller's system has not acknowledged.
     fn unacknowledged(&self) -> usize;
 
@@ -318,6 +321,10 @@ impl Stream {
 impl Wire for Stream {
     fn cork(&self) {
         socket::cork(self.descriptor());
+    }
+
+    fn unsent(&self) -> usize {
+        socket::unsent(self.descriptor())
     }
 
     fn unacknowledged(&self) -> usize {

@@ -7,21 +7,40 @@ use rustix::event::{PollFd, PollFlags, poll};
 /// Bytes that were written and that the other end's system has not acknowledged (SIOCOUTQ, tcp(7)): 0
 /// where it has all, and where this system does not say.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)] // An ioctl with one number in and one out; rustix has no safe name for it.
 pub(super) fn unacknowledged(socket: impl AsFd) -> usize {
+    queued::<SIOCOUTQ>(socket)
+}
+
+/// Bytes that were written and that this system has not sent yet (SIOCOUTQNSD, tcp(7)): 0 where it does not say.
+#[cfg(target_os = "linux")]
+pub(super) fn unsent(socket: impl AsFd) -> usize {
+    queued::<SIOCOUTQNSD>(socket)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)] // An ioctl with one number in and one out; rustix has no safe name for it.
+fn queued<const OPCODE: rustix::ioctl::Opcode>(socket: impl AsFd) -> usize {
     use rustix::ioctl::{Getter, ioctl};
-    // SAFETY: SIOCOUTQ writes one int, whatever the socket, and nothing else.
-    let count = unsafe { ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) };
+    // SAFETY: both opcodes write one int, whatever the socket, and nothing else.
+    let count = unsafe { ioctl(socket, Getter::<OPCODE, i32>::new()) };
     count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
 /// `TIOCOUTQ` by its older name; the same number on every architecture that bondgate is built for.
 #[cfg(target_os = "linux")]
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+#[cfg(target_os = "linux")]
+const SIOCOUTQNSD: rustix::ioctl::Opcode = 0x894B;
 
 /// Elsewhere nobody says; what was written counts as acknowledged.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn unacknowledged(_: impl AsFd) -> usize {
+    0
+}
+
+/// Elsewhere nobody says; what was written counts as sent.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn unsent(_: impl AsFd) -> usize {
     0
 }
 
@@ -73,12 +92,13 @@ mod tests {
         while let Ok(count) = ours.write(&piece) {
             sent += count;
         }
-        assert!(unacknowledged(&ours) > 0);
+        assert!(unacknowledged(&ours) > 0 && unsent(&ours) > 0);
         let mut taken = vec![0; sent];
         theirs.read_exact(&mut taken).unwrap();
         while unacknowledged(&ours) > 0 {
             std::thread::yield_now();
         }
+        assert_eq!(unsent(&ours), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The file of one message: its name, which tells its state, and its lock, which tells whose it is.
 
+use rustix::fs::FallocateFlags;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -7,7 +8,6 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use rustix::fs::FallocateFlags;
 
 use super::record::{Intent, Record, Stamp};
 

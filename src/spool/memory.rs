@@ -88,7 +88,11 @@ impl Memory {
     /// Each message that is to be delivered.
     pub(super) fn held(&self) -> Vec<Intent> {
         let shared = self.shared();
-        let held = shared.queues.values().flatten().filter(|entry| !entry.is_dead_letter);
+        let held = shared
+            .queues
+            .values()
+            .flatten()
+            .filter(|entry| !entry.is_dead_letter);
         held.map(|entry| entry.message.intent.clone()).collect()
     }
 
@@ -200,9 +204,8 @@ impl Shared {
     fn oldest(&mut self, key: &Key, after: Option<Stamp>, bound: u64) -> Option<&mut Entry> {
         let is_full = self.bytes >= bound;
         let queue = self.queues.get_mut(key)?;
-        let is_free = |entry: &Entry| {
-            !entry.is_leased && after.is_none_or(|after| entry.message.intent.pulled > after)
-        };
+        let is_free =
+            |entry: &Entry| !entry.is_leased && after.is_none_or(|after| entry.message.intent.pulled > after);
         let at = queue
             .iter()
             .position(|entry| is_free(entry) && !entry.is_dead_letter)

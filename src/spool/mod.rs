@@ -160,7 +160,10 @@ impl Spool {
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut callers: Vec<_> = queues.values().flat_map(|queue| queue.pauses.at_fault()).collect();
+        let mut callers: Vec<_> = queues
+            .values()
+            .flat_map(|queue| queue.pauses.at_fault())
+            .collect();
         drop(queues);
         callers.sort();
         callers.dedup();

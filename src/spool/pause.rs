@@ -1,8 +1,9 @@
 //! When a caller that failed to take a message may try again, and which of the two is at fault.
 //!
 //! Each failed delivery pauses the message for that caller alone. After five failures the caller is offered the next
-//! message once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the
-//! caller is at fault and both messages stay in the queue.
+//! message at once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the
+//! caller is at fault and both messages stay in the queue. Later than that the next message would prove nothing, since the
+//! caller may have been repaired: then the first message is offered again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ struct Failing {
     /// The oldest message that it failed to take.
     message: Stamp,
     failures: u32,
+    failed: Instant,
     until: Instant,
     /// The next message has not been tried since the last failure.
     is_next_untried: bool,
@@ -48,6 +50,8 @@ pub(super) const FAILURES: u32 = 5;
 const OWN_FAILURES: u32 = 2;
 /// Callers that are remembered at once; behind many addresses it could be any number.
 const MOST: usize = 1024;
+/// How long a failure is fresh at least, so that the next message shows which of the two is at fault.
+const FRESH: Duration = Duration::from_secs(30);
 /// How long a caller is remembered after its pause.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
@@ -65,7 +69,9 @@ impl Pauses {
 
     fn step(&self, failures: u32) -> Duration {
         let last = self.steps.len().saturating_sub(1);
-        let at = usize::try_from(failures.saturating_sub(1)).unwrap_or(last).min(last);
+        let at = usize::try_from(failures.saturating_sub(1))
+            .unwrap_or(last)
+            .min(last);
         self.steps.get(at).copied().unwrap_or_default()
     }
 
@@ -75,11 +81,13 @@ impl Pauses {
         let Some(failing) = callers.get(caller).filter(|failing| failing.message == message) else {
             return Offer::Message;
         };
-        let left = failing.until.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            Offer::Paused(left, failing.failures)
-        } else if attempts >= FAILURES && failing.failures >= OWN_FAILURES && failing.is_next_untried {
+        let now = Instant::now();
+        let is_fresh = now < failing.until.max(failing.failed + FRESH);
+        let is_suspect = attempts >= FAILURES && failing.failures >= OWN_FAILURES;
+        if is_suspect && failing.is_next_untried && is_fresh {
             Offer::Next
+        } else if now < failing.until {
+            Offer::Paused(failing.until - now, failing.failures)
         } else {
             Offer::Message
         }
@@ -89,7 +97,9 @@ impl Pauses {
     pub(super) fn failed(&self, caller: &Arc<str>, message: Stamp) -> Duration {
         let mut callers = self.callers();
         make_room(&mut callers);
-        let failing = callers.entry(caller.clone()).or_insert_with(|| Failing::of(message));
+        let failing = callers
+            .entry(caller.clone())
+            .or_insert_with(|| Failing::of(message));
         if failing.message != message {
             *failing = Failing {
                 is_at_fault: failing.is_at_fault,
@@ -99,7 +109,8 @@ impl Pauses {
         failing.failures += 1;
         failing.is_next_untried = true;
         let pause = self.step(failing.failures);
-        failing.until = Instant::now() + pause;
+        failing.failed = Instant::now();
+        failing.until = failing.failed + pause;
         pause
     }
 
@@ -160,6 +171,7 @@ impl Failing {
         Self {
             message,
             failures: 0,
+            failed: Instant::now(),
             until: Instant::now(),
             is_next_untried: true,
             is_at_fault: false,
@@ -205,24 +217,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_failure_pauses_the_message_for_longer_and_for_that_caller_alone() {
         let (pauses, caller, [message, other]) = (pauses(), Arc::from("one"), messages());
-        assert_eq!(fail(&pauses, &caller, message, 8).await, [0, 1, 5, 30, 120, 600, 600, 600]);
+        assert_eq!(
+            fail(&pauses, &caller, message, 8).await,
+            [0, 1, 5, 30, 120, 600, 600, 600]
+        );
         pauses.failed(&caller, message);
         let left = Duration::from_secs(600);
-        assert_eq!(pauses.offer("one", message, 9), Offer::Paused(left, 9));
-        assert_eq!(pauses.offer("two", message, 9), Offer::Message);
-        assert_eq!(pauses.offer("one", other, 0), Offer::Message, "another message is not paused");
+        assert_eq!(pauses.offer("one", message, 4), Offer::Paused(left, 9));
+        assert_eq!(pauses.offer("two", message, 4), Offer::Message);
+        assert_eq!(
+            pauses.offer("one", other, 0),
+            Offer::Message,
+            "another message is not paused"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_five_failures_the_next_message_is_tried_once_after_each_failure() {
+    async fn after_five_failures_the_next_message_is_tried_once_and_at_once() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
-        fail(&pauses, &caller, message, 5).await;
+        fail(&pauses, &caller, message, 4).await;
+        pauses.failed(&caller, message);
         assert_eq!(pauses.offer("one", message, 5), Offer::Next);
         assert!(pauses.next_failed("one", message), "reported");
         assert_eq!(pauses.at_fault(), [caller.clone()]);
+        assert_eq!(
+            pauses.offer("one", message, 5),
+            Offer::Paused(Duration::from_secs(600), 6)
+        );
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(pauses.offer("one", message, 5), Offer::Message);
-        fail(&pauses, &caller, message, 1).await;
+        pauses.failed(&caller, message);
         assert_eq!(pauses.offer("one", message, 6), Offer::Next);
         assert!(!pauses.next_failed("one", message), "reported once");
         pauses.delivered("one");
@@ -231,11 +255,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_caller_that_comes_back_after_its_pause_is_offered_the_message_that_it_failed_to_take() {
+        let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
+        fail(&pauses, &caller, message, 5).await;
+        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_message_without_a_next_one_keeps_the_longest_pause() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 5).await;
         pauses.no_next("one", message);
-        assert_eq!(pauses.offer("one", message, 5), Offer::Paused(Duration::from_secs(600), 5));
+        assert_eq!(
+            pauses.offer("one", message, 5),
+            Offer::Paused(Duration::from_secs(600), 5)
+        );
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(pauses.offer("one", message, 5), Offer::Message);
     }
@@ -244,7 +278,8 @@ mod tests {
     async fn one_broken_connection_of_a_second_caller_does_not_put_the_message_at_fault() {
         let (pauses, [message, _]) = (pauses(), messages());
         fail(&pauses, &Arc::from("one"), message, 4).await;
-        fail(&pauses, &Arc::from("two"), message, 1).await;
+        let two = Arc::from("two");
+        pauses.failed(&two, message);
         assert_eq!(pauses.offer("two", message, 5), Offer::Message);
     }
 

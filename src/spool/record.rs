@@ -399,7 +399,11 @@ mod tests {
         assert!(matches!(read_intent(&later[..]), Err(RecordError::Later(7))));
         let first = serde_json::to_vec(&intent()).unwrap();
         let before = [&first[..], b"\n"].concat();
-        assert_eq!(read_intent(&before[..]).unwrap(), intent(), "from before there were formats");
+        assert_eq!(
+            read_intent(&before[..]).unwrap(),
+            intent(),
+            "from before there were formats"
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl Exchange {
         if !self.has_observer.swap(false, Ordering::AcqRel) {
             return None;
         }
-        self.observer.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.observer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// How much has come of a body that nobody waits for any more, since the answer is with hyper to its end.

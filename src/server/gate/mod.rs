@@ -146,6 +146,7 @@ impl<S: Wire> Gate<S> {
             self.stream.shutdown().await
         };
         let Ok(Ok(())) = tokio::time::timeout(LINGER, told).await else {
+            self.delivery.broken(&self.stream);
             return;
         };
         if self.delivery.is_pending() {

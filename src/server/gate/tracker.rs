@@ -71,11 +71,15 @@ impl DeliveryTracker {
     }
 
     /// The connection was reset, or broke.
+    ///
+    /// A proxy may reset a connection that it has read to its end before its system has acknowledged the last segments,
+    /// and the system ignores the acknowledgement that a reset carries. So, behind a trusted proxy, what was sent by then
+    /// counts as acknowledged.
     pub(super) fn broken(&mut self, wire: &impl Wire) {
         if let Some(pending) = &self.pending
             && pending.is_delivered_when_acknowledged()
             && pending.stage != Stage::Writing
-            && wire.unacknowledged() == 0
+            && wire.unsent() == 0
         {
             self.deliver();
         }

@@ -111,6 +111,10 @@ mod tests {
 
         fn cork(&self) {}
 
+        fn unsent(&self) -> usize {
+            0
+        }
+
         fn unacknowledged(&self) -> usize {
             0
         }

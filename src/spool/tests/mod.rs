@@ -253,7 +253,9 @@ async fn an_answer_without_end_is_given_up() {
         }
         unreachable!()
     };
-    let taken = spool.take(key("/pull"), &Method::GET, "caller".into(), || true, pull).await;
+    let taken = spool
+        .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
+        .await;
     assert!(matches!(taken, Ok(Taken::Other(why)) if why.contains("spool.bytes")));
     assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
 }
@@ -275,7 +277,9 @@ async fn take_with_a_broken_disk(spool: &Spool, directory: &Path, bytes: usize) 
             }
         }
     };
-    let taken = spool.take(key("/pull"), &Method::GET, "caller".into(), || true, pull).await;
+    let taken = spool
+        .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
+        .await;
     taken.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -404,7 +408,11 @@ async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_onc
         });
         fail(&spool, "first").await;
         match take(&spool, "/pull", "second").await {
-            Err(SpoolError::Paused { caller, failures, left }) => {
+            Err(SpoolError::Paused {
+                caller,
+                failures,
+                left,
+            }) => {
                 assert_eq!((&*caller, failures), ("caller", 1));
                 assert!(left <= pause && left > pause / 2, "{left:?}");
             }
@@ -414,7 +422,11 @@ async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_onc
         assert_eq!(body(&claimed), "first");
         claimed.delivered();
         spool.settled().await;
-        assert_eq!(succeed(&spool, "second").await, "second", "its pause was for the first");
+        assert_eq!(
+            succeed(&spool, "second").await,
+            "second",
+            "its pause was for the first"
+        );
     }
 }
 

@@ -13,7 +13,9 @@ async fn only_what_is_to_be_delivered_stops_pulls() {
             intake.lose("a test").await;
             Taken::Other("lost")
         };
-        let taken = spool.take(key("/lost"), &Method::GET, "caller".into(), || true, pull).await;
+        let taken = spool
+            .take(key("/lost"), &Method::GET, "caller".into(), || true, pull)
+            .await;
         assert!(matches!(taken, Ok(Taken::Other("lost"))), "{number}");
     }
     for route in ["/1", "/2", "/3"] {
@@ -62,7 +64,10 @@ async fn a_delivered_message_is_kept_from_its_delivery_and_then_removed() {
     claim.delivered();
     spool.settled().await;
     let retained = folder.join("retained");
-    assert_eq!((names(&folder), extensions(&retained)), (vec![], vec!["done".to_owned()]));
+    assert_eq!(
+        (names(&folder), extensions(&retained)),
+        (vec![], vec!["done".to_owned()])
+    );
     let mut told = HashSet::new();
     let now = SystemTime::now();
     let next = spool.shared.look(&mut told, now).unwrap().next.unwrap();
@@ -101,7 +106,10 @@ async fn the_oldest_delivered_messages_are_removed_beyond_the_limit_and_no_other
     assert_eq!(extensions(&folder(directory.path(), "/held")), ["msg"]);
 
     let full = io::Error::from(io::ErrorKind::StorageFull);
-    assert!(spool.shared.makes_room(&full).await, "retained messages make room on a full disk");
+    assert!(
+        spool.shared.makes_room(&full).await,
+        "retained messages make room on a full disk"
+    );
     assert_eq!(names(&retained), Vec::<String>::new());
     assert!(!spool.shared.makes_room(&full).await);
 }

@@ -52,7 +52,11 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
         .logged_times("delivery failed, message will be redelivered", 5)
         .await;
     let failing = daemon.status().await["spool"].take();
-    assert_eq!((&failing["failing"], &failing["set_aside"]), (&1.into(), &0.into()), "{failing}");
+    assert_eq!(
+        (&failing["failing"], &failing["set_aside"]),
+        (&1.into(), &0.into()),
+        "{failing}"
+    );
     assert_eq!(pull(&daemon).await.text(), message(2));
     daemon.logged("message set aside as a dead letter").await;
     assert_eq!(files(&spool_of(&daemon), "dead").len(), 1);
@@ -61,7 +65,10 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
     let listed = spool_command(&daemon, &["list"]).await;
     assert_eq!(listed.code, Some(0), "{listed:?}");
     assert!(listed.stdout.contains("dead letter after 5"), "{listed:?}");
-    assert!(listed.stdout.contains("run `bondgate spool requeue NAME`"), "{listed:?}");
+    assert!(
+        listed.stdout.contains("run `bondgate spool requeue NAME`"),
+        "{listed:?}"
+    );
     let id = listed
         .stdout
         .split_whitespace()
@@ -214,7 +221,9 @@ async fn what_is_held_is_told_on_the_admin_listener() {
     assert_eq!(metric(&daemon, "bondgate_spool_messages").await, 0);
     cisco.put_raw_message("demo", message(1));
     abandon(&cisco, &mut daemon, 1).await;
-    daemon.logged("caller disconnected before its message arrived").await;
+    daemon
+        .logged("caller disconnected before its message arrived")
+        .await;
     let held = daemon.status().await["spool"].take();
     assert_eq!(held["messages"], 1, "{held}");
     assert!(held["bytes"].as_u64().unwrap() > 0, "{held}");

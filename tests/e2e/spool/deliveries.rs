@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
-    ask, files, is_pull, is_redelivered, message, on_disk, pull, pull_at, pulls, request, spool_command, spool_of,
+    ask, files, is_pull, is_redelivered, message, on_disk, pull, pull_at, pulls, request, spool_command,
+    spool_of,
 };
 use crate::harness::{DEMO_SECRET, Setup, seen_when, simulator};
 use crate::wire::Caller;
@@ -64,7 +65,9 @@ async fn a_message_cut_in_its_middle_comes_again_whole_and_before_the_ones_behin
     let again = pull(&daemon).await;
     assert!(is_redelivered(&again) && again.body == large.as_bytes());
     assert_eq!(pull(&daemon).await.text(), message(2));
-    daemon.logged_times("delivery failed, message will be redelivered", 2).await;
+    daemon
+        .logged_times("delivery failed, message will be redelivered", 2)
+        .await;
     assert_eq!(pulls(&cisco), 2);
 }
 
@@ -82,8 +85,14 @@ async fn a_failed_delivery_pauses_the_message_for_its_caller_and_another_caller_
             .await;
     }
     let paused = pull(&daemon).await;
-    paused.is_ours(503, "the last 2 deliveries of the oldest message to caller 127.0.0.1 failed");
-    assert!(matches!(paused.field("retry-after").unwrap().parse().unwrap(), 3500..=3600), "{paused:?}");
+    paused.is_ours(
+        503,
+        "the last 2 deliveries of the oldest message to caller 127.0.0.1 failed",
+    );
+    assert!(
+        matches!(paused.field("retry-after").unwrap().parse().unwrap(), 3500..=3600),
+        "{paused:?}"
+    );
     let other = TcpSocket::new_v4().unwrap();
     other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut other = Caller::over(other.connect(daemon.address()).await.unwrap());
@@ -92,7 +101,11 @@ async fn a_failed_delivery_pauses_the_message_for_its_caller_and_another_caller_
     other.finish().await;
     daemon.logged("pulled message delivered").await;
     cisco.put_raw_message("demo", message(2));
-    assert_eq!(pull(&daemon).await.text(), message(2), "the next message is not paused");
+    assert_eq!(
+        pull(&daemon).await.text(),
+        message(2),
+        "the next message is not paused"
+    );
 }
 
 #[tokio::test]
@@ -107,9 +120,17 @@ async fn a_message_is_delivered_when_its_caller_closes_the_connection_and_has_al
         let mut caller = Caller::to(daemon.address()).await;
         let answer = ask(&mut caller).await;
         assert_eq!(answer.text(), message(number));
-        assert_eq!(answer.field("connection"), Some("close"), "the connection's last response");
+        assert_eq!(
+            answer.field("connection"),
+            Some("close"),
+            "the connection's last response"
+        );
         caller.is_over().await;
-        assert_eq!(files(&spool, "msg").len(), 1, "it is held until the caller closes");
+        assert_eq!(
+            files(&spool, "msg").len(),
+            1,
+            "it is held until the caller closes"
+        );
         caller.finish().await;
         daemon.logged_times("pulled message delivered", number).await;
     }
@@ -171,7 +192,9 @@ async fn a_message_that_its_caller_has_not_read_is_not_delivered_when_that_one_c
     caller.read_exact(&mut [0; 4096]).await.unwrap();
     // Its system resets the connection, since there is more to read.
     drop(caller);
-    daemon.logged("delivery failed, message will be redelivered").await;
+    daemon
+        .logged("delivery failed, message will be redelivered")
+        .await;
     let again = pull(&daemon).await;
     assert!(again.text() == body && is_redelivered(&again));
 }
@@ -203,7 +226,9 @@ async fn a_reset_before_spool_settle_is_a_failed_delivery_and_afterwards_it_chan
     let mut caller = Caller::to(daemon.address()).await;
     assert_eq!(ask(&mut caller).await.text(), message(1));
     caller.reset();
-    daemon.logged("delivery failed, message will be redelivered").await;
+    daemon
+        .logged("delivery failed, message will be redelivered")
+        .await;
 
     let mut caller = Caller::to(daemon.address()).await;
     assert!(is_redelivered(&ask(&mut caller).await));
@@ -236,7 +261,9 @@ async fn behind_a_trusted_proxy_a_message_is_delivered_when_the_proxy_has_acknow
     let mut caller = Caller::to(daemon.address()).await;
     assert_eq!(ask(&mut caller).await.text(), message(2));
     caller.reset();
-    daemon.logged("delivery failed, message will be redelivered").await;
+    daemon
+        .logged("delivery failed, message will be redelivered")
+        .await;
     assert_eq!(pull(&daemon).await.text(), message(2));
 }
 
@@ -254,28 +281,48 @@ async fn a_delivered_message_is_retained_and_one_command_delivers_it_again_befor
     assert_eq!(files(&spool_of(&daemon), "done").len(), 2);
     let requeued = spool_command(&daemon, &["requeue", "--since", "1h"]).await;
     assert_eq!(requeued.code, Some(0), "{requeued:?}");
-    assert!(requeued.stdout.contains("2 messages will be delivered again"), "{requeued:?}");
+    assert!(
+        requeued.stdout.contains("2 messages will be delivered again"),
+        "{requeued:?}"
+    );
     for number in 1..=3 {
         let again = pull(&daemon).await;
-        assert_eq!((again.text(), is_redelivered(&again)), (message(number).as_str(), number < 3));
+        assert_eq!(
+            (again.text(), is_redelivered(&again)),
+            (message(number).as_str(), number < 3)
+        );
     }
     daemon.logged_times("pulled message delivered", 5).await;
 
     let listed = spool_command(&daemon, &["list"]).await;
-    let name = listed.stdout.split_whitespace().find(|word| word.contains('/')).unwrap();
+    let name = listed
+        .stdout
+        .split_whitespace()
+        .find(|word| word.contains('/'))
+        .unwrap();
     assert_eq!(spool_command(&daemon, &["requeue", name]).await.code, Some(0));
     assert_eq!(pull(&daemon).await.text(), message(1));
     daemon.logged_times("pulled message delivered", 6).await;
     let all = spool_command(&daemon, &["requeue", "--all"]).await;
-    assert!(all.stdout.contains("3 messages will be delivered again"), "{all:?}");
+    assert!(
+        all.stdout.contains("3 messages will be delivered again"),
+        "{all:?}"
+    );
     let nothing = spool_command(&daemon, &["requeue", "--all"]).await;
     assert!(nothing.stdout.starts_with("0 messages"), "{nothing:?}");
-    for wrong in [&["requeue"][..], &["requeue", "--since", "yesterday"], &["requeue", "--all", name]] {
+    for wrong in [
+        &["requeue"][..],
+        &["requeue", "--since", "yesterday"],
+        &["requeue", "--all", name],
+    ] {
         assert_eq!(spool_command(&daemon, wrong).await.code, Some(2), "{wrong:?}");
     }
     let unknown = spool_command(&daemon, &["requeue", "1234"]).await;
     assert_eq!(unknown.code, Some(1));
-    assert!(unknown.stderr.contains("`bondgate spool list` names all"), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("`bondgate spool list` names all"),
+        "{unknown:?}"
+    );
 }
 
 #[tokio::test]
@@ -449,7 +496,9 @@ async fn a_message_never_answers_the_pull_of_another_client() {
     caller.say(request("GET")).await;
     seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
     caller.reset();
-    daemon.logged("caller disconnected before its message arrived").await;
+    daemon
+        .logged("caller disconnected before its message arrived")
+        .await;
     let mut caller = Caller::to(daemon.addresses()[1]).await;
     assert!(ask(&mut caller).await.text().contains("No messages available"));
     let mut caller = Caller::to(daemon.addresses()[0]).await;
