@@ -247,8 +247,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             if let Some(fault) = exchange.body_fault() {
                 response = fault.into_response();
             }
-            let observed = response.extensions_mut().remove::<ObserveDelivery>();
-            let observer = observed.and_then(|observed| observed.take());
+            let delivery = response.extensions_mut().remove::<ObserveDelivery>();
+            let observer = delivery.and_then(|delivery| delivery.take());
             let is_last =
                 observer.is_some() || !is_read || exchange.is_body_open() || stop.phase() >= Phase::LameDuck;
             exchange.observe(observer);

@@ -63,8 +63,16 @@ enum Outcome {
     Untouched,
     /// After so many failed deliveries in all.
     Failed(u32),
-    /// And the name of the dead letter that this makes of the message before it.
-    Delivered(Option<String>),
+    /// And what it makes of the message before it.
+    Delivered(Option<DeadLetter>),
+}
+
+/// Where a message is that became a dead letter.
+pub(super) enum DeadLetter {
+    /// In the directory, by this name.
+    File(String),
+    /// In memory, where no command reaches it.
+    Memory,
 }
 
 impl Claim {
@@ -191,23 +199,27 @@ impl End {
                 shared.changed.notify_one();
                 let is_redelivery = self.is_redelivery;
                 tracing::debug!(%queue, %pulled, %caller, is_redelivery, "pulled message delivered");
-                if let Some(name) = dead_letter {
-                    numbers.set_aside.inc();
-                    tracing::error!(
-                        %queue,
-                        %caller,
-                        "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
-                         to print it, run `bondgate spool show {name}`; to deliver it again, \
-                         `bondgate spool requeue {name}`"
-                    );
-                }
+                let Some(dead_letter) = dead_letter else { return };
+                numbers.set_aside.inc();
+                let what_to_do = match dead_letter {
+                    DeadLetter::File(name) => format!(
+                        "to print it, run `bondgate spool show {name}`; to deliver it again, `bondgate spool requeue {name}`"
+                    ),
+                    DeadLetter::Memory => "it is lost when bondgate ends; set spool.directory".to_owned(),
+                };
+                tracing::error!(
+                    %queue,
+                    %caller,
+                    "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
+                     {what_to_do}"
+                );
             }
             Ok(Outcome::Failed(failures)) => {
                 numbers.failed_deliveries.inc();
-                let pauses = &self.recipient.queue.pauses;
+                let callers = &self.recipient.queue.pauses;
                 match self.recipient.suspect {
                     None => {
-                        let pause_s = pauses.failed(caller, pulled).as_secs_f32();
+                        let pause_s = callers.failed(caller, pulled).as_secs_f32();
                         tracing::warn!(
                             %queue,
                             %pulled,
@@ -218,7 +230,7 @@ impl End {
                         );
                     }
                     Some(suspect) => {
-                        let is_new = pauses.next_failed(caller, suspect);
+                        let is_new = callers.next_failed(caller, suspect);
                         tracing::warn!(
                             %queue,
                             %pulled,

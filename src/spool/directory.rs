@@ -199,7 +199,7 @@ impl Directory {
         incidents: &mut Vec<Incident>,
     ) -> io::Result<Oldest> {
         let folder = self.root.join(key.folder());
-        self.recover_in(&folder, incidents)?;
+        Self::recover_in(&folder, incidents)?;
         for name in names(&folder)? {
             if before.is_some_and(|before| name.stamp > before) {
                 break;
@@ -264,14 +264,14 @@ impl Directory {
         for folder in self.folders()? {
             // Another process that has the turn is there to judge them, and may be about to pull.
             if let Some(_turn) = turn(&folder)? {
-                self.recover_in(&folder, incidents)?;
+                Self::recover_in(&folder, incidents)?;
             }
         }
         Ok(())
     }
 
     /// A pull or a delivery that nobody is at work on any more was cut off by a kill.
-    fn recover_in(&self, folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
+    fn recover_in(folder: &Path, incidents: &mut Vec<Incident>) -> io::Result<()> {
         for name in names(folder)? {
             if name.state != State::Pulling {
                 continue;

@@ -35,6 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use self::claim::DeadLetter;
 use self::directory::{Directory, Incident};
 use self::file::Held;
 use self::memory::Memory;
@@ -233,15 +234,16 @@ impl Shared {
         }
     }
 
-    /// Makes a dead letter of a message. Returns its name for people, where it is one now.
-    fn set_aside(&self, intent: &Intent) -> io::Result<Option<String>> {
+    /// Makes a dead letter of a message, unless a caller has it just now.
+    fn set_aside(&self, intent: &Intent) -> io::Result<Option<DeadLetter>> {
         if self.memory.set_aside(&intent.key, intent.pulled) {
-            return Ok(Some(intent.pulled.to_string()));
+            return Ok(Some(DeadLetter::Memory));
         }
-        match &self.directory {
-            Some(directory) => directory.set_aside(&intent.key, intent.pulled),
-            None => Ok(None),
-        }
+        let Some(directory) = &self.directory else {
+            return Ok(None);
+        };
+        let name = directory.set_aside(&intent.key, intent.pulled)?;
+        Ok(name.map(DeadLetter::File))
     }
 
     /// Makes room on a disk that is full, of which retained messages are the first to go. Returns whether something may

@@ -239,7 +239,7 @@ mod tests {
         pauses.failed(&caller, message);
         assert_eq!(pauses.offer("one", message, 5), Offer::Next);
         assert!(pauses.next_failed("one", message), "reported");
-        assert_eq!(pauses.at_fault(), [caller.clone()]);
+        assert_eq!(pauses.at_fault(), std::slice::from_ref(&caller));
         assert_eq!(
             pauses.offer("one", message, 5),
             Offer::Paused(Duration::from_secs(600), 6)

@@ -14,6 +14,7 @@ mod framing;
 pub mod fuzzed;
 mod head;
 mod room;
+mod tail;
 mod tracker;
 mod wait;
 
@@ -31,6 +32,7 @@ use tokio::time::Sleep;
 pub(super) use self::exchange::Exchange;
 use self::framing::{BodyError, Framing};
 use self::head::Examined;
+use self::tail::Tail;
 use self::tracker::DeliveryTracker;
 use self::wait::{PARK_AFTER, Wait};
 use super::answer::Answer;
@@ -60,6 +62,8 @@ pub(super) struct Gate<S> {
     is_answer_flushed: bool,
     is_reader_waiting: bool,
     delivery: DeliveryTracker,
+    /// Of the response whose delivery is tracked.
+    tail: Tail,
 }
 
 enum Phase {
@@ -103,6 +107,7 @@ impl<S: Wire> Gate<S> {
             is_answer_flushed: false,
             is_reader_waiting: false,
             delivery: DeliveryTracker::default(),
+            tail: Tail::default(),
             limits,
         }
     }
@@ -139,13 +144,20 @@ impl<S: Wire> Gate<S> {
     pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) {
         let is_unread =
             self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
-        let told = async {
+        if self.delivery.is_pending()
+            && self.exchange.is_whole.load(Ordering::Acquire)
+            && self.send_tail().await.is_err()
+        {
+            self.delivery.broken(&self.stream);
+            return;
+        }
+        let finished = async {
             if let Some(answer) = self.refusal.take() {
                 self.stream.write_all(&answer.to_bytes(!self.is_to_head)).await?;
             }
             self.stream.shutdown().await
         };
-        let Ok(Ok(())) = tokio::time::timeout(LINGER, told).await else {
+        let Ok(Ok(())) = tokio::time::timeout(LINGER, finished).await else {
             self.delivery.broken(&self.stream);
             return;
         };
@@ -161,6 +173,41 @@ impl<S: Wire> Gate<S> {
             let mut nowhere = tokio::io::sink();
             let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
         }
+    }
+
+    /// Sends the end of a message, when the caller has had the time to read everything before it.
+    async fn send_tail(&mut self) -> io::Result<()> {
+        if !self.tail.is_all() {
+            let mut left = tail::LONGEST;
+            while self.stream.unacknowledged() > 0 && !left.is_zero() {
+                self.track_for(tail::LOOK).await;
+                left = left.saturating_sub(tail::LOOK);
+            }
+            self.track_for(tail::READING).await;
+        }
+        let mut tail = self.tail.take();
+        self.stream.cork();
+        std::future::poll_fn(|cx| {
+            self.delivery.poll(cx, &self.stream);
+            while !tail.is_empty() {
+                let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &tail))?;
+                tail.advance(written);
+            }
+            Pin::new(&mut self.stream).poll_flush(cx)
+        })
+        .await?;
+        self.delivery.written();
+        Ok(())
+    }
+
+    /// Waits, and follows the delivery meanwhile.
+    async fn track_for(&mut self, time: Duration) {
+        let mut timer = std::pin::pin!(tokio::time::sleep(time));
+        std::future::poll_fn(|cx| {
+            self.delivery.poll(cx, &self.stream);
+            timer.as_mut().poll(cx)
+        })
+        .await;
     }
 
     /// Resolves when it is known whether the message was delivered. What the caller sends meanwhile is discarded: the
@@ -345,12 +392,10 @@ impl<S: Wire> Gate<S> {
     }
 
     /// The delivery of the response that is about to be written may be observed. Such a response is the connection's
-    /// last, and the FIN goes out together with its last byte: a proxy that sees both at once closes its side in order,
-    /// where it would reset a connection that is closed later.
+    /// last, and its [`Tail`] is held back until [`close`](Self::close).
     fn before_write(&mut self) {
         if let Some(observer) = self.exchange.take_observer() {
             self.delivery.begin(observer);
-            self.stream.cork();
         }
     }
 
@@ -358,12 +403,6 @@ impl<S: Wire> Gate<S> {
     fn after_write<T>(&mut self, written: &Poll<T>, cx: &mut Context<'_>) {
         if written.is_pending() {
             self.delivery.poll(cx, &self.stream);
-        }
-    }
-
-    fn end_answer(&mut self) {
-        if self.exchange.is_whole.load(Ordering::Acquire) {
-            self.delivery.written();
         }
     }
 
@@ -410,7 +449,12 @@ impl<S: Wire> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         gate.before_write();
-        let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
+        let stream = Pin::new(&mut gate.stream);
+        let written = if gate.delivery.is_pending() {
+            gate.tail.poll_write(stream, cx, bytes)
+        } else {
+            stream.poll_write(cx, bytes)
+        };
         gate.after_write(&written, cx);
         written
     }
@@ -422,7 +466,13 @@ impl<S: Wire> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         gate.before_write();
-        let written = room::write(Pin::new(&mut gate.stream), cx, bytes);
+        let stream = Pin::new(&mut gate.stream);
+        let written = if gate.delivery.is_pending() {
+            let first = bytes.iter().find(|piece| !piece.is_empty());
+            gate.tail.poll_write(stream, cx, first.map_or(&[], |piece| piece))
+        } else {
+            room::write(stream, cx, bytes)
+        };
         gate.after_write(&written, cx);
         written
     }
@@ -437,7 +487,6 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if !self.is_answer_flushed && self.exchange.answered.load(Ordering::Acquire) {
             self.is_answer_flushed = true;
-            self.end_answer();
             // After a message nothing more is read as a request: the connection is about to be closed.
             if self.is_reader_waiting && !self.delivery.is_pending() {
                 // hyper does not read again unasked after a read that was pending. So the next head is waited for
