@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::connect::{BoxError, Connector};
 use super::link::Link;
+use crate::resolver::ResolveError;
 
 /// Connections for requests; cheap to clone.
 #[derive(Clone)]
@@ -62,6 +63,10 @@ impl Pool {
         if let Some(link) = self.take() {
             return Ok(link);
         }
+        if !self.0.connector.is_resolved() {
+            // Dials that would all wait for one lookup are not begun before it has ended.
+            Box::pin(self.0.connector.resolved()).await?;
+        }
         let (mut next, has_own) = self.wait();
         if !has_own && let Ok(next) = tokio::time::timeout(PATIENCE, &mut next).await {
             return next?;
@@ -92,6 +97,16 @@ impl Pool {
     fn make_one(&self, state: &mut State) {
         state.under_way += 1;
         tokio::spawn(UnderWay(self.0.clone()).run());
+    }
+
+    /// Begins what the first connection will need.
+    pub(super) fn prefetch(&self) {
+        self.0.connector.prefetch();
+    }
+
+    /// What keeps requests waiting for a connection, where it is the upstream's name.
+    pub(super) fn unresolved(&self) -> Option<ResolveError> {
+        self.0.connector.unresolved()
     }
 
     /// A connection of its own, that nobody had before.
@@ -209,12 +224,14 @@ async fn sweep(pool: Weak<Shared>, keep_alive: Duration) {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::resolver::Resolver;
 
     fn pool() -> Pool {
         let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = { file = \"/s\" }\n";
         let config = Config::parse(text, "f", []).unwrap();
         let upstream = &config.upstreams[0];
-        let connector = Connector::new(upstream, crate::tls::client(None).unwrap()).unwrap();
+        let tls = crate::tls::client(None).unwrap();
+        let connector = Connector::new(upstream, tls, Resolver::default()).unwrap();
         Pool::new(connector, upstream.keep_alive, upstream.pooled)
     }
 
