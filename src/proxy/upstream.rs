@@ -32,12 +32,7 @@ impl Upstream {
         let url = &upstream.url;
         let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
         Ok(Self {
-            // Shorter than the upstream's, or it closes a connection while we take it.
-            pool: Pool::new(
-                Connector::new(upstream, tls, resolver)?,
-                upstream.keep_alive,
-                upstream.pooled,
-            ),
+            pool: Pool::new(Connector::new(upstream, tls, resolver)?, upstream),
             base: url.path().trim_end_matches('/').to_owned(),
             host,
         })

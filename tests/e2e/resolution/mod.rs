@@ -7,11 +7,13 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use bondgate::simulator::{Endpoint, Handle, Options};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::name_server::{NameServer, in_namespace, silent_at};
 use crate::corporate::Corporate;
-use crate::harness::{Daemon, PUSH, Setup, bondgate, finished, relayed, seen_when, simulator};
+use crate::harness::{Daemon, PATIENCE, PUSH, Setup, bondgate, finished, seen_when, simulator};
+use crate::raw_upstream::RawUpstream;
 use crate::wire::{Caller, Message};
 
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
@@ -190,34 +192,57 @@ async fn a_changed_address_is_used_within_max_age_under_steady_traffic() {
     }
     let (old, new) = (Ipv4Addr::new(127, 0, 0, 10), Ipv4Addr::new(127, 0, 0, 11));
     let server = NameServer::at(ALIVE, &[(API, old)]).await;
-    let before = named((old, 0), Duration::from_secs(3600)).await;
-    let after = named((new, before.address().port()), Duration::from_secs(3600)).await;
     let identity = simulator(Options::default()).await;
-    let ca_pem = format!("{}{}", before.ca_pem(), after.ca_pem());
-    let url = format!("https://{API}:{}", before.address().port());
-    let more = "max_age = \"2s\"\nrules = \"any\"";
-    // The API takes any bearer that looks like one of its own: each simulator issues its own.
-    let daemon = Setup::apart(&identity, &url, &ca_pem, more).start().await;
+    let before = RawUpstream::bind_at((old, 0), API).await;
+    let port = before.address().port();
+    let after = RawUpstream::bind_at((new, port), API).await;
+    let ca_pem = format!("{}{}", before.ca_pem, after.ca_pem);
+    let url = format!("https://{API}:{port}");
+    let daemon = Setup::apart(&identity, &url, &ca_pem, "max_age = \"2s\"\n")
+        .start()
+        .await;
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    tokio::spawn(answer_all(before, answered.clone(), old));
+    tokio::spawn(answer_all(after, answered, new));
     let mut caller = Caller::to(daemon.address()).await;
-    caller.say(GET).await;
-    caller.message().await;
-    assert_eq!(relayed(&before).len(), 1);
+    let mut next = async || {
+        caller.say(GET).await;
+        assert_eq!(caller.message().await.status(), 200);
+        answers.recv().await.unwrap()
+    };
+    assert_eq!(next().await, old);
 
     server.set(API, new);
     let changed = Instant::now();
-    while relayed(&after).is_empty() {
-        caller.say(GET).await;
-        caller.message().await;
+    let mut stayed = 0;
+    while next().await == old {
+        stayed += 1;
         assert!(
-            changed.elapsed() < Duration::from_secs(20),
-            "the old address is used on and on"
+            changed.elapsed() < PATIENCE,
+            "{stayed} requests went to the old address"
         );
     }
-    let moved = changed.elapsed();
-    let stayed = relayed(&before).len();
-    println!("the new address is used {moved:?} after the change, {stayed} requests went to the old one");
-    for _ in 0..20 {
-        assert_eq!(asked(&daemon, GET).await.status(), 401);
+    println!(
+        "the new address is used {:?} after the change, {stayed} requests went to the old one",
+        changed.elapsed()
+    );
+    for _ in 0..100 {
+        assert_eq!(next().await, new);
+    }
+}
+
+/// Answers every request on every connection, and tells by which address.
+async fn answer_all(upstream: RawUpstream, answered: mpsc::UnboundedSender<Ipv4Addr>, by: Ipv4Addr) {
+    loop {
+        let mut line = upstream.accept().await;
+        let answered = answered.clone();
+        tokio::spawn(async move {
+            while line.has_more().await {
+                line.message().await;
+                let _ = answered.send(by);
+                line.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        });
     }
 }
 
