@@ -150,6 +150,8 @@ async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) 
 }
 
 const DNS: &str = "check DNS, or set proxy if the network has one";
+/// How long one call may take, connecting included.
+const LONGEST: Duration = Duration::from_secs(15);
 /// What no name server takes that answers at all.
 const SLOW: Duration = Duration::from_secs(2);
 
@@ -168,7 +170,7 @@ async fn reach(
         .no_proxy()
         .dns_resolver(resolver.clone())
         .connect_timeout(upstream.timeout.connect)
-        .timeout(Duration::from_secs(10));
+        .timeout(LONGEST);
     if let Some(route) = upstream
         .proxy
         .route(endpoint)

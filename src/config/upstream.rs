@@ -75,7 +75,8 @@ impl Written for ClientAuth {
 /// Bounds on each step of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP, proxy and TLS handshakes together.
+    /// TCP, proxy and TLS handshakes together. The default is longer than what they wait for below: a proxy for its own
+    /// dead name server (5 s), TCP for its third retransmission of a SYN (7 s).
     pub connect: Duration,
     /// From the end of the request's body to the first byte of our answer.
     pub head: Duration,
@@ -163,7 +164,7 @@ impl Upstream {
         let ca_file = section.optional("ca_file");
         let proxy = outbound_proxy(section);
         let timeout = Timeouts::read(section.section("timeout"));
-        let keep_alive = section.or::<Span>("keep_alive", "\"20s\"").0;
+        let keep_alive = section.or::<Span>("keep_alive", "\"18s\"").0;
         let max_age = section.or::<Span>("max_age", "\"5m\"").0;
         if max_age.is_zero() {
             section.fault(
@@ -213,7 +214,7 @@ impl Upstream {
 impl Timeouts {
     fn read(mut section: Section<'_>) -> Self {
         let timeouts = Self {
-            connect: section.or::<Span>("connect", "\"5s\"").0,
+            connect: section.or::<Span>("connect", "\"8s\"").0,
             head: section.or::<Span>("head", "\"25s\"").0,
             idle: section.or::<Span>("idle", "\"60s\"").0,
             pull: section.or::<Span>("pull", "\"5m\"").0,

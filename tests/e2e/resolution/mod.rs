@@ -119,6 +119,24 @@ async fn a_dead_first_name_server_delays_the_first_request_and_no_later_one() {
 
 #[tokio::test]
 #[ignore = "needs root or user namespaces, unshare and iproute2; .ci/run runs it"]
+async fn a_corporate_proxy_that_waits_for_a_dead_name_server_itself_is_waited_for() {
+    let test = "resolution::a_corporate_proxy_that_waits_for_a_dead_name_server_itself_is_waited_for";
+    if !in_namespace(test, &[DEAD, ALIVE]).await {
+        return;
+    }
+    let (local, _dead) = (Ipv4Addr::LOCALHOST, silent_at(DEAD).await);
+    let _alive = NameServer::at(ALIVE, &[(IDENTITY, local), (API, local)]).await;
+    let cisco = named((local, 0), Duration::from_secs(3600)).await;
+    // It resolves both names here, by the libc of this test.
+    let corporate = Corporate::start().await;
+    let proxy = format!("proxy = \"http://{}\"\n", corporate.address);
+
+    let daemon = by_name(&cisco, &proxy).start().await;
+    assert_eq!(asked(&daemon, GET).await.status(), 200);
+}
+
+#[tokio::test]
+#[ignore = "needs root or user namespaces, unshare and iproute2; .ci/run runs it"]
 async fn check_live_waits_for_a_dead_first_name_server_and_says_so() {
     let test = "resolution::check_live_waits_for_a_dead_first_name_server_and_says_so";
     if !in_namespace(test, &[DEAD, ALIVE]).await {
