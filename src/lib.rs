@@ -11,6 +11,7 @@
 //! | [`config`] | the file and the environment, as types that come out right or not at all |
 //! | [`telemetry`] | logs, and the one struct of metrics |
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
+//! | [`resolver`] | names and their addresses, for every call out |
 //! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has them |
@@ -23,7 +24,7 @@
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, telemetry, tls}`.
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, resolver, telemetry, tls}`.
 //! `proxy` and `admin` never see each other. A test holds the whole table.
 //!
 //! There are three kinds of threads. Workers (one a core, at most four) each run their own
@@ -46,8 +47,8 @@
 //! 5. Hop-by-hop fields and everything that says who the caller is are stripped, then exactly one
 //!    `Authorization` is set. Path and query go upstream byte for byte, behind scheme, host and port
 //!    from the configuration alone.
-//! 6. A kept connection is taken, or one is made; connecting is tried again for a while, since nothing was
-//!    sent. The connection has no task of its own: whoever waits for its answer drives it, and then whoever
+//! 6. A kept connection is taken, or one is made: the API's name is looked up anew, and the last known addresses are
+//!    used where that hangs or fails. Connecting is tried again for a while, since nothing was sent. The connection has no task of its own: whoever waits for its answer drives it, and then whoever
 //!    reads the answer's body, so that nothing crosses from task to task. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
 //!    is reported, and a request whose body is still at hand goes out once more with the newer one.
 //!    Whatever of a request's body nobody has read by the answer is read away if it is there; else the answer
@@ -91,6 +92,7 @@ pub mod daemon;
 pub mod fuzzing;
 pub mod process;
 pub mod proxy;
+pub mod resolver;
 pub mod sandbox;
 pub mod server;
 pub mod simulator;

@@ -1,6 +1,6 @@
 //! `bondgate check`: is the configuration right, and (`--live`) does everything that it names work?
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use reqwest::redirect::Policy;
@@ -8,6 +8,7 @@ use reqwest::redirect::Policy;
 use super::{ConfigArgs, Exit, load, runtime, tell_faults};
 use crate::config::{Config, Endpoint, Fault, Upstream};
 use crate::daemon;
+use crate::resolver::{ResolveError, Resolver};
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
 
@@ -74,9 +75,10 @@ fn missing(config: &Config) -> Vec<Fault> {
 /// Tries each upstream, a line a step, and stops at the first step that fails.
 async fn live(config: &Config) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
+    let resolver = Resolver::default();
     for upstream in &config.upstreams {
         println!("upstream {}:", upstream.name);
-        if let Err(why) = walk(upstream).await {
+        if let Err(why) = walk(upstream, &resolver).await {
             println!("  FAILED  {why}");
             exit = Exit::Failed;
         }
@@ -84,13 +86,13 @@ async fn live(config: &Config) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-async fn walk(upstream: &Upstream) -> Result<(), String> {
+async fn walk(upstream: &Upstream, resolver: &Resolver) -> Result<(), String> {
     let tls = tls::client(upstream.ca_file.as_deref());
     let tls = tls.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
     for endpoint in [&upstream.token_url, &upstream.url] {
-        resolve(upstream, endpoint).await?;
+        resolve(upstream, endpoint, resolver).await?;
     }
-    let skew = reach(upstream, &upstream.token_url, tls.clone()).await?;
+    let skew = reach(upstream, &upstream.token_url, tls.clone(), resolver).await?;
     told(
         "clock",
         &match skew {
@@ -104,52 +106,61 @@ async fn walk(upstream: &Upstream) -> Result<(), String> {
             Some(skew) => format!("within {} s of the identity service's", skew.as_secs().max(1)),
         },
     );
-    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), Clock::default());
+    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), resolver.clone(), Clock::default());
     let grant = endpoint.fetch().await.map_err(|error| error.to_string())?;
     told(
         "token",
         &format!("granted, lives for {} s", grant.lifetime.as_secs()),
     );
-    reach(upstream, &upstream.url, tls).await?;
+    reach(upstream, &upstream.url, tls, resolver).await?;
     told("API", &format!("{} answers", upstream.url.authority()));
     Ok(())
 }
 
-async fn resolve(upstream: &Upstream, endpoint: &Endpoint) -> Result<(), String> {
+async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) -> Result<(), String> {
     let host = endpoint.host();
     let route = upstream
         .proxy
         .route(endpoint)
         .map_err(|error| error.to_string())?;
-    let (name, port) = match &route {
-        None => (host, endpoint.port()),
-        Some(route) => (
-            route.uri.host().unwrap_or_default(),
-            route.uri.port_u16().unwrap_or(80),
-        ),
+    let name = match &route {
+        None => host,
+        Some(route) => route.uri.host().unwrap_or_default(),
     };
-    let found = tokio::net::lookup_host((name, port)).await;
-    let first = found.ok().and_then(|mut found| found.next());
-    match first {
-        Some(address) if route.is_some() => told(
-            "name",
-            &format!("{host} by way of the outbound proxy {name} ({address})"),
-        ),
-        Some(address) => told("name", &format!("{host} is {}", address.ip())),
-        None => {
-            return Err(format!(
-                "the name {name} cannot be resolved: check DNS, or set proxy if the network has one"
-            ));
-        }
+    let began = Instant::now();
+    let found = resolver.addresses(name).await;
+    let took = began.elapsed();
+    let addresses = found.map_err(|error| match error {
+        ResolveError::TimedOut(_) => format!("{error} (waited {} s): {DNS}", took.as_secs()),
+        ResolveError::Failed { ref source, .. } => format!("{error} ({source}): {DNS}"),
+    })?;
+    let address = addresses[0].ip();
+    let what = match &route {
+        Some(_) => format!("{host} by way of the outbound proxy {name} ({address})"),
+        None => format!("{host} is {address}"),
+    };
+    told("name", &what);
+    if took > SLOW {
+        let seconds = took.as_secs_f32();
+        println!(
+            "      warning: that took {seconds:.1} s; a name server in /etc/resolv.conf does not answer"
+        );
     }
     Ok(())
 }
+
+const DNS: &str = "check DNS, or set proxy if the network has one";
+/// How long one call may take, connecting included.
+const LONGEST: Duration = Duration::from_secs(15);
+/// What no name server takes that answers at all.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Any HTTP answer will do: it shows that TCP, the proxy and TLS work. Says how far the clocks differ.
 async fn reach(
     upstream: &Upstream,
     endpoint: &Endpoint,
     tls: rustls::ClientConfig,
+    resolver: &Resolver,
 ) -> Result<Option<Duration>, String> {
     let unusable = |error: reqwest::Error| error.without_url().to_string();
     let mut builder = reqwest::Client::builder()
@@ -157,8 +168,9 @@ async fn reach(
         .redirect(Policy::none())
         .http1_only()
         .no_proxy()
+        .dns_resolver(resolver.clone())
         .connect_timeout(upstream.timeout.connect)
-        .timeout(Duration::from_secs(10));
+        .timeout(LONGEST);
     if let Some(route) = upstream
         .proxy
         .route(endpoint)

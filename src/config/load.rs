@@ -413,10 +413,13 @@ mod tests {
 
     #[test]
     fn a_user_list_over_tcp_and_a_timeout_of_nothing_are_faults() {
-        let text = format!("{LEAST}timeout = {{ head = \"0s\" }}\n[[listener]]\nusers = [1000]\n");
+        let text =
+            format!("{LEAST}max_age = \"0s\"\ntimeout = {{ head = \"0s\" }}\n[[listener]]\nusers = [1000]\n");
         let told = read(&text).unwrap_err().to_string();
         assert!(
-            told.contains("timeout.head: is 0") && told.contains("users: is for unix sockets"),
+            told.contains("timeout.head: is 0")
+                && told.contains("max_age: is 0")
+                && told.contains("users: is for unix sockets"),
             "{told}"
         );
     }

@@ -43,6 +43,8 @@ pub struct Upstream {
     pub timeout: Timeouts,
     /// How long an idle connection is kept for the next request; not at all where zero.
     pub keep_alive: Duration,
+    /// How old a connection may become that is kept for further requests; one in use is never cut.
+    pub max_age: Duration,
     /// How many idle connections one worker keeps; no key, it goes by the descriptors that there are.
     pub pooled: usize,
     /// How long a request may wait for a token, at start or while a first fetch runs; shorter than
@@ -73,7 +75,8 @@ impl Written for ClientAuth {
 /// Bounds on each step of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP, proxy and TLS handshakes together.
+    /// TCP, proxy and TLS handshakes together. The default is longer than what they wait for below: a proxy for its own
+    /// dead name server (5 s), TCP for its third retransmission of a SYN (7 s).
     pub connect: Duration,
     /// From the end of the request's body to the first byte of our answer.
     pub head: Duration,
@@ -161,7 +164,15 @@ impl Upstream {
         let ca_file = section.optional("ca_file");
         let proxy = outbound_proxy(section);
         let timeout = Timeouts::read(section.section("timeout"));
-        let keep_alive = section.or::<Span>("keep_alive", "\"20s\"").0;
+        let keep_alive = section.or::<Span>("keep_alive", "\"18s\"").0;
+        let max_age = section.or::<Span>("max_age", "\"5m\"").0;
+        if max_age.is_zero() {
+            section.fault(
+                "max_age",
+                "is 0, at which no connection could be used; leave it out for the default, or write keep_alive = \"0s\" \
+                 for a connection of its own for each request",
+            );
+        }
         let wait = section.or::<Span>("wait", "\"2s\"").0;
         // Ended by timeout.head, a request would be told as one that may have been executed.
         let wait = wait.min(timeout.head * 9 / 10);
@@ -192,6 +203,7 @@ impl Upstream {
             proxy,
             timeout,
             keep_alive,
+            max_age,
             pooled: usize::MAX,
             wait,
             replay,
@@ -202,7 +214,7 @@ impl Upstream {
 impl Timeouts {
     fn read(mut section: Section<'_>) -> Self {
         let timeouts = Self {
-            connect: section.or::<Span>("connect", "\"5s\"").0,
+            connect: section.or::<Span>("connect", "\"8s\"").0,
             head: section.or::<Span>("head", "\"25s\"").0,
             idle: section.or::<Span>("idle", "\"60s\"").0,
             pull: section.or::<Span>("pull", "\"5m\"").0,

@@ -29,6 +29,7 @@ use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
 use crate::config::{Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{InFlight, ProxyConfigError, ReplayBudget, Service};
+use crate::resolver::Resolver;
 use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
 use crate::supervisor::{Pulses, Supervisor};
@@ -60,6 +61,7 @@ pub struct Daemon {
 /// What every configuration in force shares.
 struct Means {
     clock: Clock,
+    resolver: Resolver,
     metrics: Arc<Metrics>,
     in_flight: InFlight,
     budget: ReplayBudget,
@@ -178,6 +180,7 @@ impl Daemon {
         let spool = Spool::open(&config.spool, metrics.clone())?;
         let means = Means {
             clock: clock.clone(),
+            resolver: Resolver::default(),
             metrics,
             in_flight: InFlight::new(&config.limits),
             budget: ReplayBudget::default(),

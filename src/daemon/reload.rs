@@ -56,8 +56,9 @@ pub(super) struct Reloader {
 /// How often files are looked at. They are read and not watched: no watch sees every mount. What changed is
 /// read again when it looks the same twice, so that nobody is caught writing.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long callers of an upstream are served as before, while its first token is fetched.
-const HEAD_START: Duration = Duration::from_secs(5);
+/// How long callers of an upstream are served as before, while its first token is fetched: longer than the 5 s that the
+/// C library waits for a dead name server.
+const HEAD_START: Duration = Duration::from_secs(8);
 
 /// What made the daemon look at its configuration again.
 #[derive(Clone, Copy)]

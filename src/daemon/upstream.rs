@@ -101,7 +101,8 @@ impl Engine {
         if let Some(before) = before.filter(|before| before.config.shares_tokens_with(config)) {
             writer.adopt(&before.tokens);
         }
-        let endpoint = TokenEndpoint::new(config.clone(), client, means.clock.clone());
+        let (resolver, clock) = (means.resolver.clone(), means.clock.clone());
+        let endpoint = TokenEndpoint::new(config.clone(), client, resolver, clock);
         let counted = means.metrics.upstream(&config.name);
         let engine = Self {
             refresher: Refresher::new(&config.name, endpoint, writer, Schedule::default(), counted),
@@ -124,6 +125,7 @@ fn outbound(
 ) -> Result<Outbound, ProxyConfigError> {
     let parts = Parts {
         tls,
+        resolver: means.resolver.clone(),
         tokens,
         budget: means.budget.clone(),
         spool: means.spool.clone(),

@@ -1,4 +1,4 @@
-//! Connects to an upstream: TCP or a tunnel, then TLS. Nothing of a request has been sent by then, so a
+//! Connects to an upstream: its name, TCP or a tunnel, then TLS. Nothing of a request has been sent by then, so a
 //! connect that fails is tried again for a while: an upstream that restarts costs a wait and no request.
 
 use std::future::Future;
@@ -18,6 +18,7 @@ use super::error::find;
 use super::socket::Socket;
 use super::tunnel::{Tunnel, TunnelError};
 use crate::config::{self, OutboundError};
+use crate::resolver::{ResolveError, Resolver};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -25,11 +26,15 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 /// A connection to the upstream.
 pub(super) type Connected = MaybeHttpsStream<TokioIo<Socket>>;
 
-/// TCP (or a tunnel), then TLS, with all attempts within `timeout.connect`.
+/// TCP (or a tunnel), then TLS, with all attempts within `timeout.connect`. A name without a known address is resolved
+/// before that, within a timeout of its own.
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Dial>,
     to: Uri,
+    resolver: Resolver,
+    /// The host that is dialled: the upstream's, or the outbound proxy's.
+    host: String,
     limit: Duration,
 }
 
@@ -45,15 +50,24 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 impl Connector {
-    pub(super) fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        tls: ClientConfig,
+        resolver: Resolver,
+    ) -> Result<Self, OutboundError> {
         let limit = upstream.timeout.connect;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         // Shared among the addresses of a name: one that swallows everything leaves time for the next.
         tcp.set_connect_timeout(Some(limit));
         let route = upstream.proxy.route(&upstream.url)?;
+        let host = match &route {
+            None => upstream.url.host(),
+            Some(route) => route.uri.host().unwrap_or_default(),
+        };
+        let host = host.to_owned();
         let dial = Dial {
             tcp,
             tunnel: route.map(|route| Tunnel {
@@ -67,11 +81,42 @@ impl Connector {
             .enable_http1()
             .wrap_connector(dial);
         let to = upstream.url.uri().clone();
-        Ok(Self { https, to, limit })
+        Ok(Self {
+            https,
+            to,
+            resolver,
+            host,
+            limit,
+        })
     }
 
-    /// Connects.
+    /// Begins to resolve the name, before the first dial.
+    pub(super) fn prefetch(&self) {
+        self.resolver.prefetch(&self.host);
+    }
+
+    /// Whether dials wait for no name server.
+    pub(super) fn is_resolved(&self) -> bool {
+        self.resolver.is_known(&self.host)
+    }
+
+    /// What keeps dials waiting, where it is the name.
+    pub(super) fn unresolved(&self) -> Option<ResolveError> {
+        self.resolver.unresolved(&self.host)
+    }
+
+    /// Waits until an address is known, which is at once where one ever was.
+    pub(super) async fn resolved(&self) -> Result<(), BoxError> {
+        if self.is_resolved() {
+            return Ok(());
+        }
+        let attempt = || async { Ok(self.resolver.addresses(&self.host).await.map(drop)?) };
+        insisting(INSIST, attempt).await
+    }
+
+    /// Connects. Each attempt takes the addresses that are known by then.
     pub(super) async fn connect(&self) -> Result<Connected, BoxError> {
+        self.resolved().await?;
         let limit = self.limit;
         let attempt = || self.https.clone().oneshot(self.to.clone());
         tokio::time::timeout(limit, insisting(limit.min(INSIST), attempt))
@@ -103,16 +148,18 @@ where
     }
 }
 
-/// Whether an attempt a moment later would find the same: somebody has to mend a certificate or a right.
+/// Whether another attempt would find the same: a certificate or a permission has to be fixed, or a name has been waited
+/// for long enough.
 fn is_final(error: &(dyn std::error::Error + 'static)) -> bool {
     find::<rustls::Error>(error).is_some()
         || find::<TunnelError>(error).is_some_and(|error| !error.may_pass())
+        || matches!(find(error), Some(ResolveError::TimedOut(_)))
 }
 
 /// The way to where TLS begins.
 #[derive(Clone)]
 struct Dial {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     tunnel: Option<Tunnel>,
 }
 

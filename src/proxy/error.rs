@@ -13,6 +13,7 @@ use super::connect::{BoxError, TimedOut};
 use super::pull_error::PullError;
 use super::socket::Flooded;
 use super::tunnel::TunnelError;
+use crate::resolver::ResolveError;
 use crate::server::Answer;
 use crate::token::Unavailable;
 
@@ -206,11 +207,12 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
             ),
         };
     }
-    if chain(error).any(|link| link.to_string().starts_with("dns error")) {
-        return (
-            "dns_error",
-            format!("its name cannot be resolved ({})", deepest(error)),
-        );
+    match find::<ResolveError>(error) {
+        Some(error @ ResolveError::TimedOut(_)) => return ("dns_timeout", error.to_string()),
+        Some(error @ ResolveError::Failed { source, .. }) => {
+            return ("dns_error", format!("{error} ({source})"));
+        }
+        None => {}
     }
     if let Some(tunnel) = find::<TunnelError>(error) {
         return tunnel_failure(tunnel);

@@ -19,6 +19,7 @@ use super::link::Arriving;
 use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
 use crate::config::{self, OutboundError, Timeouts};
+use crate::resolver::Resolver;
 use crate::server::{Answer, Phase, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
@@ -49,13 +50,14 @@ impl Forwarder {
     pub(super) fn new(
         upstream: &config::Upstream,
         tls: ClientConfig,
+        resolver: Resolver,
         tokens: TokenReader,
         budget: ReplayBudget,
         metrics: Arc<UpstreamMetrics>,
         stop: Stopping,
     ) -> Result<Self, OutboundError> {
         Ok(Self {
-            upstream: Upstream::new(upstream, tls)?,
+            upstream: Upstream::new(upstream, tls, resolver)?,
             tokens,
             timeout: upstream.timeout,
             wait: upstream.wait,
@@ -87,7 +89,7 @@ impl Forwarder {
         let response = tokio::select! {
             biased;
             response = self.exchange(parts, upload, kept_body, admitted) => response,
-            () = self.out_of_time(&progress) => Err(ProxyError::Timeout { is_sent: progress.is_sent() }),
+            () = self.out_of_time(&progress) => Err(self.timed_out(progress.is_sent())),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
@@ -114,6 +116,19 @@ impl Forwarder {
             is_consuming: true,
         };
         self.exchange(parts, upload, Some(kept), admitted).await
+    }
+
+    /// Begins what the first request will need.
+    pub(super) fn prefetch(&self) {
+        self.upstream.prefetch();
+    }
+
+    /// What a caller has waited for in vain.
+    pub(super) fn timed_out(&self, is_sent: bool) -> ProxyError {
+        match self.upstream.unresolved() {
+            Some(unresolved) if !is_sent => ProxyError::Connect(unresolved.into()),
+            _ => ProxyError::Timeout { is_sent },
+        }
     }
 
     /// `timeout.head` begins when the request's body has ended.

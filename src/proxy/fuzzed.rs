@@ -10,6 +10,7 @@ use super::headers;
 use super::path::PlainPath;
 use super::upstream::Upstream;
 use crate::config::Config;
+use crate::resolver::Resolver;
 use crate::tls;
 
 /// A path that is let through is sent as it was judged, and no usual normalisation makes another of it.
@@ -83,7 +84,7 @@ fn upstream() -> &'static Upstream {
                     client_secret = \"secret\"\nurl = \"https://api.example\"\n";
         let config = Config::parse(text, "fuzzed.toml", []).expect("this is a configuration");
         let tls = tls::client(None).expect("the machine has certificates");
-        Upstream::new(&config.upstreams[0], tls).expect("there is no outbound proxy")
+        Upstream::new(&config.upstreams[0], tls, Resolver::default()).expect("there is no outbound proxy")
     })
 }
 

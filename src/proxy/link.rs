@@ -13,9 +13,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 
 use super::body::Upload;
 use super::connect::Connected;
+use super::keep_alive;
 use super::pool::Pool;
 use super::socket::{self, Head};
 
@@ -26,6 +28,10 @@ pub(super) struct Link {
     connection: Option<Box<http1::Connection<Connected, Box<Upload>>>>,
     head: Head,
     news: Arc<News>,
+    /// When it is too old for another request.
+    expires: Instant,
+    /// How long it may idle by the upstream's word.
+    idle_limit: Duration,
 }
 
 /// Whether something may have happened on a connection since it was driven on its own behalf.
@@ -51,7 +57,8 @@ const BUFFER: usize = 64 << 10;
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 impl Link {
-    pub(super) async fn over(stream: Connected) -> hyper::Result<Self> {
+    /// Speaks HTTP over a connection that is for requests until it expires.
+    pub(super) async fn over(stream: Connected, expires: Instant) -> hyper::Result<Self> {
         let head = socket::head(&stream);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
@@ -63,7 +70,15 @@ impl Link {
             head,
             // It was never driven.
             news: Arc::new(News(AtomicBool::new(true))),
+            expires,
+            idle_limit: Duration::MAX,
         })
+    }
+
+    /// Until when it may idle from now on, for `keep_alive` at most; nothing where it is not to take another request.
+    pub(super) fn idles_until(&self, now: Instant, keep_alive: Duration) -> Option<Instant> {
+        let until = now + self.idle_limit.min(keep_alive);
+        Some(until.min(self.expires)).filter(|until| *until > now)
     }
 
     /// Lets the connection go on with whatever is to be read and written; ready when it is over.
@@ -116,6 +131,9 @@ impl Link {
         match answered.await {
             Ok(response) => {
                 self.head.ends();
+                if let Some(limit) = keep_alive::idle_limit(response.headers()) {
+                    self.idle_limit = limit;
+                }
                 let mut response = response.map(|body| Arriving {
                     body,
                     link: Some(self),

@@ -11,6 +11,7 @@ mod forward;
 pub mod fuzzed;
 mod headers;
 mod in_flight;
+mod keep_alive;
 mod link;
 mod message;
 mod observe;
@@ -41,6 +42,7 @@ use self::observe::Observation;
 use self::path::{PathError, PlainPath};
 use self::pull::{Asker, Puller};
 use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
+use crate::resolver::Resolver;
 use crate::server::{Answer, Answering, Application, Peer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
@@ -110,6 +112,7 @@ pub struct Outbound {
     metrics: Arc<UpstreamMetrics>,
     config: config::Upstream,
     tls: ClientConfig,
+    resolver: Resolver,
     tokens: TokenReader,
     budget: ReplayBudget,
     spool: Spool,
@@ -121,6 +124,8 @@ pub struct Outbound {
 pub struct Parts {
     /// TLS for the call out.
     pub tls: ClientConfig,
+    /// Where names are resolved.
+    pub resolver: Resolver,
     /// The upstream's token.
     pub tokens: TokenReader,
     /// The budget over all requests.
@@ -141,6 +146,7 @@ impl Outbound {
             metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
             config: upstream.clone(),
             tls: parts.tls,
+            resolver: parts.resolver,
             tokens: parts.tokens,
             budget: parts.budget,
             spool: parts.spool,
@@ -155,6 +161,7 @@ impl Outbound {
         Forwarder::new(
             &self.config,
             self.tls.clone(),
+            self.resolver.clone(),
             self.tokens.clone(),
             self.budget.clone(),
             self.metrics.clone(),
@@ -244,6 +251,7 @@ struct Way {
 impl Way {
     fn open(outbound: Arc<Outbound>) -> Result<Self, OutboundError> {
         let forwarder = outbound.forwarder()?;
+        forwarder.prefetch();
         let puller = Puller::new(
             &outbound.config,
             outbound.forwarder()?,

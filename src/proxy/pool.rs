@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::connect::{BoxError, Connector};
 use super::link::Link;
+use crate::config;
+use crate::resolver::ResolveError;
 
 /// Connections for requests; cheap to clone.
 #[derive(Clone)]
@@ -18,15 +20,19 @@ pub(super) struct Pool(Arc<Shared>);
 struct Shared {
     connector: Connector,
     keep_alive: Duration,
+    max_age: Duration,
     most: usize,
     state: Mutex<State>,
+    /// Wakes the sweep where a connection is to be closed before it would have looked.
+    sooner: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Connections that idle, the longest idle one first.
+    /// Connections that idle, the longest idle one first, each with the time when it is closed.
     idle: Vec<(Link, Instant)>,
-    is_swept: bool,
+    /// When the sweep looks next; nothing where none runs.
+    sweep: Option<Instant>,
     /// Requests that wait for a connection, the longest waiting one first.
     waiting: VecDeque<Waiting>,
     /// How many connections are being made.
@@ -41,14 +47,23 @@ struct Waiting {
 /// How long a request waits for connections that were begun for others.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Longer spans are for ever, and are cut to what can be added to a time.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Connections that were made together do not expire together: each lives for this part of the maximum age or longer.
+const YOUNGEST: f64 = 0.8;
+
 impl Pool {
-    /// Keeps up to `most` connections for up to `keep_alive` each.
-    pub(super) fn new(connector: Connector, keep_alive: Duration, most: usize) -> Self {
+    /// Keeps up to `upstream.pooled` connections, each idle for up to `keep_alive` and up to the age of `max_age`.
+    pub(super) fn new(connector: Connector, upstream: &config::Upstream) -> Self {
+        let keep_alive = upstream.keep_alive.min(FOR_EVER);
         Self(Arc::new(Shared {
             connector,
             keep_alive,
-            most: if keep_alive.is_zero() { 0 } else { most },
+            max_age: upstream.max_age.min(FOR_EVER),
+            most: if keep_alive.is_zero() { 0 } else { upstream.pooled },
             state: Mutex::default(),
+            sooner: Arc::default(),
         }))
     }
 
@@ -61,6 +76,10 @@ impl Pool {
         }
         if let Some(link) = self.take() {
             return Ok(link);
+        }
+        if !self.0.connector.is_resolved() {
+            // Dials that would all wait for one lookup are not begun before it has ended.
+            Box::pin(self.0.connector.resolved()).await?;
         }
         let (mut next, has_own) = self.wait();
         if !has_own && let Ok(next) = tokio::time::timeout(PATIENCE, &mut next).await {
@@ -94,6 +113,16 @@ impl Pool {
         tokio::spawn(UnderWay(self.0.clone()).run());
     }
 
+    /// Begins what the first connection will need.
+    pub(super) fn prefetch(&self) {
+        self.0.connector.prefetch();
+    }
+
+    /// What keeps requests waiting for a connection, where it is the upstream's name.
+    pub(super) fn unresolved(&self) -> Option<ResolveError> {
+        self.0.connector.unresolved()
+    }
+
     /// A connection of its own, that nobody had before.
     pub(super) async fn fresh(&self) -> Result<Link, BoxError> {
         Box::pin(self.0.connect()).await
@@ -102,15 +131,21 @@ impl Pool {
     /// An idle connection that was open when it was last heard of, a moment ago.
     fn take(&self) -> Option<Link> {
         loop {
-            let (mut link, since) = self.0.state().idle.pop()?;
-            if since.elapsed() < self.0.keep_alive && link.is_still_usable() {
+            let (mut link, until) = self.0.state().idle.pop()?;
+            if Instant::now() >= until {
+                link.close();
+            } else if link.is_still_usable() {
                 return Some(link);
             }
         }
     }
 
-    /// Hands a connection that is ready for a request to the one that waits longest, or keeps it.
+    /// Hands a connection that is ready for a request to the one that waits longest, or keeps it. One that has reached
+    /// its age is closed: whoever waits has another one under way.
     pub(super) fn put(&self, mut link: Link) {
+        let Some(until) = link.idles_until(Instant::now(), self.0.keep_alive) else {
+            return link.close();
+        };
         let mut state = self.0.state();
         while let Some(longest) = state.waiting.pop_front() {
             // It comes back where the request has been given up meanwhile.
@@ -122,11 +157,16 @@ impl Pool {
         if state.idle.len() >= self.0.most {
             return link.close();
         }
-        state.idle.push((link, Instant::now()));
-        if !state.is_swept {
-            state.is_swept = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.0), self.0.keep_alive));
+        state.idle.push((link, until));
+        match state.sweep {
+            Some(next) if next <= until => return,
+            Some(_) => self.0.sooner.notify_one(),
+            None => drop(tokio::spawn(sweep(
+                Arc::downgrade(&self.0),
+                self.0.sooner.clone(),
+            ))),
         }
+        state.sweep = Some(until);
     }
 }
 
@@ -136,7 +176,21 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Link, BoxError> {
-        Ok(Link::over(self.connector.connect().await?).await?)
+        let stream = self.connector.connect().await?;
+        let age = self
+            .max_age
+            .mul_f64(YOUNGEST + (1.0 - YOUNGEST) * fastrand::f64());
+        Ok(Link::over(stream, Instant::now() + age).await?)
+    }
+
+    /// Closes the idle connections whose time is over; says when the next one's is.
+    fn sweep(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let over = state.idle.extract_if(.., |(_, until)| *until <= now);
+        over.for_each(|(link, _)| link.close());
+        state.sweep = state.idle.iter().map(|(_, until)| *until).min();
+        state.sweep
     }
 
     /// Tells the request that waits longest that there is no connection for it. One that came after the
@@ -185,23 +239,13 @@ impl Drop for UnderWay {
     }
 }
 
-/// Closes what has idled for too long, for as long as there is something.
-async fn sweep(pool: Weak<Shared>, keep_alive: Duration) {
-    let mut wait = keep_alive;
-    loop {
-        tokio::time::sleep(wait).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let mut state = pool.state();
-        let now = Instant::now();
-        let young = state
-            .idle
-            .partition_point(|(_, since)| *since + keep_alive <= now);
-        state.idle.drain(..young).for_each(|(link, _)| link.close());
-        let Some((_, since)) = state.idle.first() else {
-            state.is_swept = false;
-            return;
-        };
-        wait = *since + keep_alive - now;
+/// Closes what has idled for too long or is too old, for as long as there is something.
+async fn sweep(pool: Weak<Shared>, sooner: Arc<Notify>) {
+    while let Some(next) = pool.upgrade().and_then(|pool| pool.sweep()) {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = sooner.notified() => {}
+        }
     }
 }
 
@@ -209,13 +253,15 @@ async fn sweep(pool: Weak<Shared>, keep_alive: Duration) {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::resolver::Resolver;
 
     fn pool() -> Pool {
         let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = { file = \"/s\" }\n";
         let config = Config::parse(text, "f", []).unwrap();
         let upstream = &config.upstreams[0];
-        let connector = Connector::new(upstream, crate::tls::client(None).unwrap()).unwrap();
-        Pool::new(connector, upstream.keep_alive, upstream.pooled)
+        let tls = crate::tls::client(None).unwrap();
+        let connector = Connector::new(upstream, tls, Resolver::default()).unwrap();
+        Pool::new(connector, upstream)
     }
 
     fn wait(pool: &Pool, since: Instant) -> oneshot::Receiver<Result<Link, BoxError>> {

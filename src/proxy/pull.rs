@@ -112,11 +112,19 @@ impl Puller {
         tokio::select! {
             taken = taken => taken,
             () = tokio::time::sleep(self.timeout.head) => {
-                Err(unanswered(PullError::GoesOn.into(), PullError::Waits.into()))
+                Err(unanswered(PullError::GoesOn.into(), self.waits_in_vain()))
             }
             () = stop.reached(Phase::Deadline) => {
                 Err(unanswered(ProxyError::Stopping { is_sent: true }, PullError::Spool(SpoolError::Stopping).into()))
             }
+        }
+    }
+
+    /// Why nothing was sent within `timeout.head`.
+    fn waits_in_vain(&self) -> ProxyError {
+        match self.forwarder.timed_out(false) {
+            unresolved @ ProxyError::Connect(_) => unresolved,
+            _ => PullError::Waits.into(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::error::ProxyError;
 use super::link::Arriving;
 use super::pool::Pool;
 use crate::config::{self, OutboundError};
+use crate::resolver::{ResolveError, Resolver};
 
 /// One upstream as a worker reaches it.
 pub(super) struct Upstream {
@@ -23,19 +24,28 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        tls: ClientConfig,
+        resolver: Resolver,
+    ) -> Result<Self, OutboundError> {
         let url = &upstream.url;
         let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
         Ok(Self {
-            // Shorter than the upstream's, or it closes a connection while we take it.
-            pool: Pool::new(
-                Connector::new(upstream, tls)?,
-                upstream.keep_alive,
-                upstream.pooled,
-            ),
+            pool: Pool::new(Connector::new(upstream, tls, resolver)?, upstream),
             base: url.path().trim_end_matches('/').to_owned(),
             host,
         })
+    }
+
+    /// Begins what the first connection will need.
+    pub(super) fn prefetch(&self) {
+        self.pool.prefetch();
+    }
+
+    /// What keeps requests waiting for a connection, where it is the upstream's name.
+    pub(super) fn unresolved(&self) -> Option<ResolveError> {
+        self.pool.unresolved()
     }
 
     /// What goes into `Host`.
@@ -125,7 +135,8 @@ mod tests {
             "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = {{ file = \"/s\" }}\nurl = \"{url}\"\n"
         );
         let config = Config::parse(&text, "f", []).unwrap();
-        Upstream::new(&config.upstreams[0], crate::tls::client(None).unwrap()).unwrap()
+        let tls = crate::tls::client(None).unwrap();
+        Upstream::new(&config.upstreams[0], tls, Resolver::default()).unwrap()
     }
 
     #[test]

@@ -21,12 +21,14 @@ use super::response::{self, Grant};
 use super::shape::TokenRequest;
 use super::wiped::{self, Spellings};
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
+use crate::resolver::{ResolveError, Resolver};
 
 /// An upstream's token endpoint. Secrets are read again for each request, redirects are never
 /// followed, and no error names a URL: with [`Query`](crate::config::ClientAuth::Query) it holds the secret.
 pub struct TokenEndpoint {
     upstream: Upstream,
     tls: ClientConfig,
+    resolver: Resolver,
     clock: Clock,
     /// What the last fetch was begun with; nothing where it could not be read.
     used: Mutex<Option<Fingerprint>>,
@@ -34,9 +36,10 @@ pub struct TokenEndpoint {
     reading: tokio::sync::Mutex<Option<JoinHandle<Result<Credentials, FetchError>>>>,
 }
 
-/// The whole of one fetch, reading the secret and connecting included.
+/// One token request, connecting included. Reading the credentials and resolving the name come before it, each with a
+/// timeout of its own.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// The part of it that reading the credentials may take.
+/// How long reading the credentials may take, and how long one that hangs from before is waited for.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 /// The most that is read of a reply.
 const LONGEST_REPLY: usize = 64 << 10;
@@ -66,10 +69,11 @@ impl TokenEndpoint {
     /// The endpoint of an upstream, reached with these TLS settings; `clock` ends a fetch that takes
     /// too long.
     #[must_use]
-    pub fn new(upstream: Upstream, tls: ClientConfig, clock: Clock) -> Self {
+    pub fn new(upstream: Upstream, tls: ClientConfig, resolver: Resolver, clock: Clock) -> Self {
         Self {
             upstream,
             tls,
+            resolver,
             clock,
             used: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
@@ -96,12 +100,19 @@ impl TokenEndpoint {
         ended.unwrap_or_else(|_| Err(hangs()))
     }
 
-    async fn exchange(&self) -> Result<Grant, FetchError> {
+    /// Waits until an address of what is dialled is known: reqwest's `connect_timeout` is for what follows.
+    async fn resolve(&self, route: Option<&ProxyRoute>) -> Result<(), FetchError> {
+        let host = match route {
+            None => self.upstream.token_url.host(),
+            Some(route) => route.uri.host().unwrap_or_default(),
+        };
+        let resolved = self.resolver.addresses(host).await;
+        resolved.map(drop).map_err(|error| self.unresolved(&error))
+    }
+
+    async fn exchange(&self, credentials: Credentials) -> Result<Grant, FetchError> {
         let upstream = &self.upstream;
-        let credentials = self.credentials().await;
-        let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
-        let Credentials { id, secret, route } = credentials?;
+        let Credentials { id, secret, route } = credentials;
         let shaped = TokenRequest::new(
             &upstream.token_url,
             upstream.client_auth,
@@ -147,6 +158,7 @@ impl TokenEndpoint {
             .referer(false)
             .http1_only()
             .no_proxy()
+            .dns_resolver(self.resolver.clone())
             .connect_timeout(self.upstream.timeout.connect)
             .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
         let unusable = |_| FetchError::new(FetchErrorKind::Network, "the HTTP client cannot be set up");
@@ -180,6 +192,14 @@ impl TokenEndpoint {
         )
     }
 
+    fn unresolved(&self, error: &ResolveError) -> FetchError {
+        let (kind, reason) = match error {
+            ResolveError::TimedOut(_) => (FetchErrorKind::Timeout, error.to_string()),
+            ResolveError::Failed { source, .. } => (FetchErrorKind::Network, format!("{error} ({source})")),
+        };
+        FetchError::new(kind, format!("cannot reach {}: {reason}; {WALK}", self.place()))
+    }
+
     fn unreachable(&self, error: reqwest::Error) -> FetchError {
         if error.is_timeout() {
             let limit = self.upstream.timeout.connect;
@@ -211,7 +231,12 @@ impl TokenEndpoint {
 
 impl TokenSource for TokenEndpoint {
     async fn fetch(&self) -> Result<Grant, FetchError> {
-        let fetched = self.clock.timeout(DEADLINE, self.exchange()).await;
+        let credentials = self.credentials().await;
+        let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
+        let credentials = credentials?;
+        self.resolve(credentials.route.as_ref()).await?;
+        let fetched = self.clock.timeout(DEADLINE, self.exchange(credentials)).await;
         fetched.unwrap_or_else(|| Err(self.too_slow()))
     }
 

@@ -14,15 +14,15 @@ use crate::wire::Caller;
 const GET: &str = "GET /simulator/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A proxy that tunnels, or says what it is told to instead.
-struct Corporate {
-    address: SocketAddr,
+pub(crate) struct Corporate {
+    pub(crate) address: SocketAddr,
     /// What it says instead of tunnelling, each once.
     says: Arc<Mutex<Vec<&'static str>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Corporate {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Self {
             address: listener.local_addr().unwrap(),

@@ -37,6 +37,7 @@ mod overload;
 mod raw_upstream;
 mod refusals;
 mod reload;
+mod resolution;
 mod restarts;
 mod reuse;
 mod rotation;

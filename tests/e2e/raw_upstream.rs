@@ -1,6 +1,6 @@
 //! An upstream in a test's own hands: TLS, and above it whatever bytes the test says.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -23,7 +23,12 @@ pub(crate) struct RawUpstream {
 
 impl RawUpstream {
     pub(crate) async fn bind() -> Self {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self::bind_at((Ipv4Addr::LOCALHOST, 0), "localhost").await
+    }
+
+    /// The same at a given address, with a certificate for a given name.
+    pub(crate) async fn bind_at(address: (Ipv4Addr, u16), name: &str) -> Self {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -32,7 +37,7 @@ impl RawUpstream {
             .with_single_cert(vec![certified.cert.der().clone()], key)
             .unwrap();
         Self {
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            listener: TcpListener::bind(address).await.unwrap(),
             tls: TlsAcceptor::from(Arc::new(config)),
             ca_pem: certified.cert.pem(),
         }

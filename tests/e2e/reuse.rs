@@ -1,7 +1,7 @@
 //! Kept connections: one that the upstream has closed costs no request, and none is kept too long.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bondgate::simulator::Options;
 use tokio::sync::mpsc;
@@ -265,5 +265,95 @@ async fn with_keep_alive_0_each_request_has_a_connection_of_its_own() {
         line.say(ANSWER).await;
         assert_eq!(caller.message().await.status(), 200);
         line.is_over().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_use_outlives_max_age_and_is_closed_after_its_answer() {
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "max_age = \"300ms\"").await;
+    let mut caller = Caller::to(daemon.address()).await;
+
+    caller.say(POST).await;
+    let mut line = upstream.accept().await;
+    line.message().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    line.say(ANSWER).await;
+    assert_eq!(caller.message().await.status(), 200);
+    line.is_over().await;
+
+    caller.say(POST).await;
+    let mut line = upstream.accept().await;
+    line.message().await;
+    line.say(ANSWER).await;
+    assert_eq!(caller.message().await.status(), 200);
+    // This one reaches its age while it idles, long before keep_alive is over.
+    let began = Instant::now();
+    line.is_over().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn under_steady_traffic_connections_are_replaced_at_max_age_and_no_request_notices() {
+    const CALLERS: usize = 4;
+    const REPLACED: usize = 5;
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "max_age = \"300ms\"").await;
+    let (sender, mut opened) = mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        let mut lines = JoinSet::new();
+        loop {
+            let mut line = upstream.accept().await;
+            let _ = sender.send(());
+            lines.spawn(async move {
+                while line.has_more().await {
+                    line.message().await;
+                    line.say(ANSWER).await;
+                }
+            });
+        }
+    });
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let address = daemon.address();
+        callers.spawn(async move {
+            let mut caller = Caller::to(address).await;
+            loop {
+                caller.say(POST).await;
+                assert_eq!(caller.message().await.status(), 200);
+            }
+        });
+    }
+    for _ in 0..CALLERS * REPLACED {
+        tokio::select! {
+            () = heard(&mut opened) => {}
+            Some(failed) = callers.join_next() => failed.unwrap(),
+        }
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_shorter_keep_alive_of_the_upstream_is_kept_with_a_second_to_spare() {
+    let upstream = RawUpstream::bind().await;
+    let daemon = before(&upstream, "").await;
+    let mut caller = Caller::to(daemon.address()).await;
+    // Two seconds are there for the next request, and one of the three for the way.
+    for (announced, kept) in [("timeout=3, max=100", 2), ("max=5,Timeout=\"1\"", 0)] {
+        caller.say(POST).await;
+        let mut line = upstream.accept().await;
+        line.message().await;
+        let answer = format!("HTTP/1.1 200 OK\r\nKeep-Alive: {announced}\r\nContent-Length: 2\r\n\r\nok");
+        line.say(answer).await;
+        let answered = Instant::now();
+        assert_eq!(caller.message().await.status(), 200);
+        line.is_over().await;
+        let closed = answered.elapsed();
+        // A busy machine may be late, but keep_alive is far away.
+        let kept = Duration::from_secs(kept);
+        assert!(
+            closed >= kept && closed < Duration::from_secs(15),
+            "{announced}: {closed:?}"
+        );
     }
 }

@@ -249,6 +249,11 @@ impl<S: AsyncRead + Unpin> Line<S> {
         (std::mem::take(&mut self.input), end)
     }
 
+    /// Whether something follows, rather than the end.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        !self.input.is_empty() || matches!(self.more().await, Ok(1..))
+    }
+
     /// Asserts that the other end closed in good order and said nothing more.
     pub(crate) async fn is_over(&mut self) {
         let (rest, end) = self.rest().await;
