@@ -91,7 +91,7 @@ pub struct Limits {
     pub head: usize,
     /// Fields of a request's head: 431 beyond.
     pub fields: usize,
-    /// Bytes of a request's target: 414 beyond.
+    /// Bytes of a request's target as it is sent on: 414 beyond.
     pub target: usize,
     /// Bytes of a request's body, 0 for no bound: 413 beyond.
     pub body: u64,

@@ -33,6 +33,7 @@ mod malformed;
 mod outage;
 mod outbound;
 mod overload;
+mod queries;
 mod raw_upstream;
 mod refusals;
 mod reload;
