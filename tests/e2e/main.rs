@@ -47,6 +47,7 @@ mod slow;
 mod soak;
 mod spool;
 mod supervised;
+mod tls_callers;
 mod tokens;
 mod transfers;
 mod unix;
