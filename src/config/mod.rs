@@ -179,7 +179,7 @@ impl Limits {
             target,
             body: section.or::<Size>("body", "\"0\"").0,
             first_byte: section.or::<Span>("first_byte", "\"10s\"").0,
-            keep_alive: section.or::<Span>("keep_alive", "\"75s\"").0,
+            keep_alive: section.or::<Span>("keep_alive", "\"5m\"").0,
             stall: section.or::<Span>("stall", "\"60s\"").0,
             connections: section.or("connections", "8192"),
             refusals: 64,

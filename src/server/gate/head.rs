@@ -255,7 +255,7 @@ pub(super) mod tests {
             target: 8192,
             body: 1000,
             first_byte: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(75),
+            keep_alive: Duration::from_secs(300),
             connections: 1,
             in_flight: 1,
             per_caller: 0,
