@@ -45,10 +45,12 @@
 //! 4. The current token is read from its cell. Without one the request waits a moment, or is answered
 //!    with 503: it is never relayed bare.
 //! 5. Hop-by-hop fields and everything that says who the caller is are stripped, then exactly one
-//!    `Authorization` is set. Path and query go upstream byte for byte, behind scheme, host and port
-//!    from the configuration alone.
+//!    `Authorization` is set. The path goes upstream byte for byte, behind scheme, host and port from the
+//!    configuration alone; so does the query, except for characters that HTTP forbids there, which the gate
+//!    has percent-encoded.
 //! 6. A kept connection is taken, or one is made: the API's name is looked up anew, and the last known addresses are
-//!    used where that hangs or fails. Connecting is tried again for a while, since nothing was sent. The connection has no task of its own: whoever waits for its answer drives it, and then whoever
+//!    used where that hangs or fails. Connecting is tried again for a while, since nothing was sent. The connection has
+//!    no task of its own: whoever waits for its answer drives it, and then whoever
 //!    reads the answer's body, so that nothing crosses from task to task. The body streams up and the answer streams back, each watched for a stall. After a 401 the token
 //!    is reported, and a request whose body is still at hand goes out once more with the newer one.
 //!    Whatever of a request's body nobody has read by the answer is read away if it is there; else the answer

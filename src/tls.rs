@@ -1,5 +1,7 @@
 //! rustls configurations: one for every call out, one for each listener that speaks TLS.
 
+use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::ServerTls;
@@ -41,6 +43,9 @@ pub enum TlsError {
         /// The certificate's.
         certificate: PathBuf,
     },
+    /// The certificate is of X.509 version 1.
+    #[error("the certificate in {} is {VERSION_1}; {REISSUE}", .0.display())]
+    VersionOne(PathBuf),
     /// rustls refuses what was read.
     #[error("{} cannot be used", path.display())]
     Refused {
@@ -49,6 +54,30 @@ pub enum TlsError {
         /// What rustls said.
         source: rustls::Error,
     },
+}
+
+/// What is said of a certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
+pub const VERSION_1: &str = "X.509 version 1, which is not accepted";
+/// How to get one of version 3 in its place.
+pub const REISSUE: &str = "issue it again with a version 3 extension: openssl x509 -req … -extfile FILE, with \
+                           \"basicConstraints = CA:FALSE\" in FILE";
+
+/// Whether an error comes from a certificate of X.509 version 1. (As an authority's own, one is accepted.)
+#[must_use]
+pub fn is_version_1(error: &(dyn Error + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error.downcast_ref() {
+            // rustls keeps webpki's error to itself; its text is the variant's name.
+            return why.0.to_string() == "UnsupportedCertVersion";
+        }
+        // What an `io::Error` wraps is passed over by `source`.
+        link = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The certificates that calls out trust: the system's roots, and those of a `ca_file` beside them.
@@ -118,7 +147,7 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
-/// The configuration of a TLS listener: HTTP/1.1 alone is offered.
+/// The configuration of a TLS listener: HTTP/1 alone is offered, by either of its versions.
 pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&tls.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|source| TlsError::Pem {
@@ -152,12 +181,14 @@ pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
                 key: tls.key_file.clone(),
                 certificate: tls.certificate_file.clone(),
             },
+            source if is_version_1(&source) => TlsError::VersionOne(tls.certificate_file.clone()),
             source => TlsError::Refused {
                 path: tls.certificate_file.clone(),
                 source,
             },
         })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // In the order in which they are chosen. Some callers offer 1.0 alone, as curl -0 does.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(config)
 }
 

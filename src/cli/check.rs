@@ -186,7 +186,15 @@ async fn reach(
     let url = format!("{scheme}://{}/", endpoint.authority());
     let response = builder.build().map_err(unusable)?.head(url).send().await;
     let response = response.map_err(|error| {
-        let error = anyhow::Error::new(error.without_url());
+        let error = error.without_url();
+        if tls::is_version_1(&error) {
+            return format!(
+                "{}: its certificate is {}; whoever runs it has to replace it by one of version 3",
+                endpoint.authority(),
+                tls::VERSION_1
+            );
+        }
+        let error = anyhow::Error::new(error);
         format!(
             "cannot reach {}: {error:#}; behind a TLS-intercepting network its CA goes into ca_file",
             endpoint.authority()

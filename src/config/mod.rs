@@ -91,7 +91,7 @@ pub struct Limits {
     pub head: usize,
     /// Fields of a request's head: 431 beyond.
     pub fields: usize,
-    /// Bytes of a request's target: 414 beyond.
+    /// Bytes of a request's target as it is sent on: 414 beyond.
     pub target: usize,
     /// Bytes of a request's body, 0 for no bound: 413 beyond.
     pub body: u64,
@@ -185,7 +185,7 @@ impl Limits {
             target,
             body: section.or::<Size>("body", "\"0\"").0,
             first_byte: section.or::<Span>("first_byte", "\"10s\"").0,
-            keep_alive: section.or::<Span>("keep_alive", "\"75s\"").0,
+            keep_alive: section.or::<Span>("keep_alive", "\"5m\"").0,
             stall: section.or::<Span>("stall", "\"60s\"").0,
             connections: section.or("connections", "8192"),
             refusals: 64,

@@ -193,6 +193,13 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
     }
     if let Some(tls) = find::<rustls::Error>(error) {
         return match tls {
+            _ if crate::tls::is_version_1(tls) => (
+                "tls_certificate_error",
+                format!(
+                    "its certificate is {}; whoever runs it has to replace it by one of version 3",
+                    crate::tls::VERSION_1
+                ),
+            ),
             rustls::Error::InvalidCertificate(why) => (
                 "tls_certificate_error",
                 format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),

@@ -35,12 +35,10 @@ pub(super) enum PathError {
         "the path has bytes (%C0, %C1) that UTF-8 never has, and that some servers read as other characters"
     )]
     Overlong,
-    #[error(
-        "the path has characters that some clients and servers encode and others do not; percent-encode them"
-    )]
-    Unencoded,
-    #[error("the path has an encoded control character")]
-    Control,
+    #[error("the path has '{0}', which some clients and servers encode and others do not; percent-encode it")]
+    Unencoded(char),
+    #[error("the path has the control character 0x{0:02X}, encoded; leave it out")]
+    Control(u8),
     #[error("the path has an encoded slash (%2F), which no rule lets through (encoded_slash)")]
     EncodedSlash,
 }
@@ -57,11 +55,12 @@ impl<'a> PlainPath<'a> {
         if path.contains("//") {
             return Err(PathError::DoubleSlash);
         }
-        if path
+        if let Some(at) = path
             .bytes()
-            .any(|byte| !byte.is_ascii_graphic() || ENCODED_BY_SOME.contains(&byte))
+            .position(|byte| !byte.is_ascii_graphic() || ENCODED_BY_SOME.contains(&byte))
         {
-            return Err(PathError::Unencoded);
+            let character = path[at..].chars().next();
+            return Err(PathError::Unencoded(character.unwrap_or_default()));
         }
         let mut decoded = Cow::Borrowed(path.as_bytes());
         let mut has_encoded_slash = false;
@@ -134,7 +133,7 @@ fn judge(path: &[u8]) -> Result<(), PathError> {
         None => Ok(()),
         Some(b'\\') => Err(PathError::Backslash),
         Some(b';') => Err(PathError::Semicolon),
-        Some(_) => Err(PathError::Control),
+        Some(&control) => Err(PathError::Control(control)),
     }
 }
 
@@ -213,13 +212,13 @@ mod tests {
             ("/a%255cb", PathError::Backslash),
             ("/a;b=c/d", PathError::Semicolon),
             ("/a%253Bb", PathError::Semicolon),
-            ("/a%00", PathError::Control),
-            ("/a%0d%0ab", PathError::Control),
-            ("/a%2500", PathError::Control),
+            ("/a%00", PathError::Control(0)),
+            ("/a%0d%0ab", PathError::Control(13)),
+            ("/a%2500", PathError::Control(0)),
             ("/a/%c0%ae%C0%ae/b", PathError::Overlong),
-            ("/a\"b", PathError::Unencoded),
-            ("/{id}", PathError::Unencoded),
-            ("/caf\u{e9}", PathError::Unencoded),
+            ("/a\"b", PathError::Unencoded('"')),
+            ("/{id}", PathError::Unencoded('{')),
+            ("/caf\u{e9}", PathError::Unencoded('\u{e9}')),
             ("/%", PathError::Percent),
             ("/%4", PathError::Percent),
             ("/%zz", PathError::Percent),

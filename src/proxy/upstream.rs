@@ -53,7 +53,7 @@ impl Upstream {
         &self.host
     }
 
-    /// What is asked for at the upstream: the caller's path and query, byte for byte, behind the base path.
+    /// What is asked for at the upstream: the caller's path and query as the gate passed them on, behind the base path.
     /// Where it is asked for is the configuration's alone.
     pub(super) fn target(&self, from: &Uri) -> Result<Uri, http::Error> {
         let asked = from.path_and_query();

@@ -24,6 +24,7 @@ use super::stall::Watched;
 use super::{Phase, Stopping};
 use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
+use crate::tls;
 
 /// What makes a worker's applications: one for each listener, in their order. It runs on the worker's own
 /// thread and runtime, where connection pools belong.
@@ -335,7 +336,7 @@ async fn open(
             }
             Err(error) if is_gone(&error) => Err(Unopened::Gone),
             Err(error) => {
-                tracing::info!(address = %from, "refused at the door: the TLS handshake failed: {error}{}", mend(&error));
+                tracing::info!(address = %from, "refused at the door: the TLS handshake failed: {}", reason(&error));
                 Err(Unopened::Refused)
             }
         }
@@ -353,11 +354,14 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// What somebody could do about a handshake that failed, where that is known.
-fn mend(error: &io::Error) -> &'static str {
+/// Why a handshake failed, with the fix where it is known.
+fn reason(error: &io::Error) -> String {
     use rustls::{AlertDescription, Error};
 
-    match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+    if tls::is_version_1(error) {
+        return format!("the client certificate is {}; {}", tls::VERSION_1, tls::REISSUE);
+    }
+    let mend = match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
         Some(Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
@@ -365,8 +369,12 @@ fn mend(error: &io::Error) -> &'static str {
         )) => " (the caller does not trust this listener's certificate)",
         Some(Error::NoCertificatesPresented) => " (the caller needs a certificate from tls.client_ca_file)",
         Some(Error::InvalidCertificate(_)) => " (the caller's certificate is none from tls.client_ca_file)",
+        Some(Error::NoApplicationProtocol) => {
+            " (the caller's ALPN names neither http/1.1 nor http/1.0; this listener speaks no other protocol)"
+        }
         _ => "",
-    }
+    };
+    format!("{error}{mend}")
 }
 
 /// Answers who speaks plain HTTP to a listener that speaks TLS.

@@ -22,6 +22,7 @@ use super::shape::TokenRequest;
 use super::wiped::{self, Spellings};
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
 use crate::resolver::{ResolveError, Resolver};
+use crate::tls;
 
 /// An upstream's token endpoint. Secrets are read again for each request, redirects are never
 /// followed, and no error names a URL: with [`Query`](crate::config::ClientAuth::Query) it holds the secret.
@@ -220,6 +221,9 @@ impl TokenEndpoint {
             let system = deeper.downcast_ref::<io::Error>();
             is_denied |= system.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
             cause = deeper.source();
+        }
+        if tls::is_version_1(&error) {
+            reason = format!("its certificate is {}", tls::VERSION_1);
         }
         let mend = if is_denied { ANOTHER_PORT } else { WALK };
         FetchError::new(

@@ -23,6 +23,8 @@ mod head;
 mod headers;
 #[path = "../../src/proxy/path.rs"]
 mod path;
+#[path = "../../src/server/gate/target.rs"]
+mod target;
 
 /// What those files know of the rest of the program.
 mod config {

@@ -7,7 +7,8 @@ use super::head::{Examined, Head, examine};
 use crate::config::{Config, Limits};
 
 /// A head is judged alike in one piece and byte by byte; one that is let through has lines that end in CR
-/// LF and one way to tell its body's length; and that body ends at the same byte however it comes.
+/// LF and one way to tell its body's length; it is passed on as it came but for what a URI forbids in its query; and
+/// its body ends at the same byte however it comes.
 pub fn head(mut data: &[u8]) {
     // The gate itself passes over empty lines before a request (RFC 9112 §2.2).
     while let Some(rest) = data.strip_prefix(b"\r\n") {
@@ -18,7 +19,11 @@ pub fn head(mut data: &[u8]) {
         Examined::Complete(head) => head,
         Examined::Partial | Examined::Refused(_) => return,
     };
-    assert_plain(&data[..whole.length]);
+    let raw = &data[..whole.length];
+    let passed = whole.encoded.as_deref().unwrap_or(raw);
+    assert_plain(raw);
+    assert_plain(passed);
+    assert_passed(raw, passed, &limits);
     for end in 1..whole.length {
         assert!(
             matches!(
@@ -65,6 +70,38 @@ fn assert_plain(head: &[u8]) {
     assert!(count("host") <= 1, "{text:?}");
     let words: Vec<_> = lines[0].split(' ').collect();
     assert_eq!(words.len(), 3, "{text:?}");
+}
+
+/// Byte for byte, with `%XX` in the query for each byte that no query has (RFC 3986 §3.4), and within the limits.
+fn assert_passed(raw: &[u8], passed: &[u8], limits: &Limits) {
+    let words = |head: &[u8]| -> Vec<Vec<u8>> {
+        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        line.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect()
+    };
+    let (sent, got) = (words(raw), words(passed));
+    let (sent, got) = (&sent[1], &got[1]);
+    let query = sent.iter().position(|byte| *byte == b'?').unwrap_or(sent.len());
+    let mut expected = sent[..query].to_vec();
+    for &byte in &sent[query..] {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            expected.push(byte);
+        } else {
+            assert!(byte > b' ' && byte != b'#' && byte != 0x7f, "{byte:02X}");
+            expected.extend(format!("%{byte:02X}").into_bytes());
+        }
+    }
+    assert_eq!(*got, expected);
+    let rest = |head: &[u8], target: &[u8]| {
+        let at = head
+            .iter()
+            .position(|byte| *byte == b' ')
+            .expect("it has a method")
+            + 1;
+        [&head[..at], &head[at + target.len()..]].concat()
+    };
+    assert_eq!(rest(raw, sent), rest(passed, got));
+    assert!(got.len() <= limits.target && passed.len() <= limits.head);
+    assert!(http::Uri::try_from(&got[..]).is_ok(), "hyper refuses it");
 }
 
 fn assert_follows(body: &[u8], head: &Head) {

@@ -5,9 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use http::{StatusCode, Uri};
+use http::StatusCode;
 
 use super::framing::Framing;
+use super::target;
 use crate::config::{Limits, MAX_FIELDS};
 use crate::server::answer::Answer;
 
@@ -25,8 +26,10 @@ pub(super) enum Examined {
 /// What the gate keeps of a head that it let through.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Bytes of it, the empty line included.
+    /// Bytes of it as the caller sent it, the empty line included.
     pub(super) length: usize,
+    /// What is passed on in their place, where characters of the query had to be percent-encoded.
+    pub(super) encoded: Option<Box<[u8]>>,
     /// How its body is delimited.
     pub(super) framing: Framing,
     /// HTTP/1.0: an answer of unknown length ends with the connection.
@@ -56,9 +59,10 @@ fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, 
             "a line of the request's head ends in a bare line feed; lines end in CR LF",
         ));
     }
+    let encoded = target::validate(raw, limits)?;
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(raw, &mut fields) {
+    match request.parse_with_uninit_headers(encoded.as_deref().unwrap_or(raw), &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(malformed("the request's head breaks off")),
         Err(httparse::Error::TooManyHeaders) => return Err(too_large(limits)),
@@ -67,15 +71,11 @@ fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, 
     if request.headers.len() > limits.fields {
         return Err(too_large(limits));
     }
-    judge_target(
-        request.method.unwrap_or_default(),
-        request.path.unwrap_or_default(),
-        limits,
-    )?;
     let is_http_10 = request.version == Some(0);
     let framing = judge_fields(request.headers, is_http_10, limits)?;
     Ok(Some(Head {
         length,
+        encoded,
         framing,
         is_http_10,
     }))
@@ -108,7 +108,7 @@ fn judge_partial(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
         _ => {}
     }
     if !bytes.contains(&b'\n') && bytes.len() > limits.target + METHOD_AND_VERSION {
-        return Err(too_long(limits));
+        return Err(target::too_long(limits));
     }
     if bytes.len() >= limits.head {
         return Err(too_large(limits));
@@ -118,52 +118,6 @@ fn judge_partial(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
 
 /// Room for a method and `HTTP/1.1` beside the target of a request line.
 const METHOD_AND_VERSION: usize = 64;
-
-fn judge_target(method: &str, target: &str, limits: &Limits) -> Result<(), Answer> {
-    let never = [
-        (
-            "CONNECT",
-            "; point the tool at bondgate as its server, not as its proxy",
-        ),
-        ("TRACE", ": its answer would repeat the token"),
-    ];
-    if let Some((_, why)) = never.iter().find(|(never, _)| method.eq_ignore_ascii_case(never)) {
-        let detail = format!("{method} is not relayed{why}");
-        return Err(Answer::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "http_request_denied",
-            detail,
-        ));
-    }
-    if target.len() > limits.target {
-        return Err(too_long(limits));
-    }
-    if target.contains('#') {
-        return Err(malformed(
-            "the request's target has a fragment (#…), which is never sent; remove it",
-        ));
-    }
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(malformed(ENCODE));
-    }
-    let scheme = |name: &str| {
-        target
-            .get(..name.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(name))
-    };
-    if !target.starts_with('/') && !scheme("http://") && !scheme("https://") {
-        return Err(malformed(
-            "the request's target must begin with a slash, like /path",
-        ));
-    }
-    // Where hyper cannot read the target, its own answer has no body.
-    match Uri::try_from(target) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(malformed(ENCODE)),
-    }
-}
-
-const ENCODE: &str = "the request's target has characters that must be percent-encoded";
 
 fn judge_fields(
     fields: &[httparse::Header<'_>],
@@ -270,7 +224,8 @@ pub(super) fn body_too_long() -> Answer {
     Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "http_request_error", detail)
 }
 
-fn too_large(limits: &Limits) -> Answer {
+/// 431.
+pub(super) fn too_large(limits: &Limits) -> Answer {
     let detail = format!(
         "the request's head is over limits.head ({} bytes) or limits.fields ({})",
         limits.head, limits.fields
@@ -282,23 +237,16 @@ fn too_large(limits: &Limits) -> Answer {
     )
 }
 
-fn too_long(limits: &Limits) -> Answer {
-    let detail = format!(
-        "the request's target is over limits.target ({} bytes)",
-        limits.target
-    );
-    Answer::new(StatusCode::URI_TOO_LONG, "http_request_error", detail)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(crate) fn limits() -> Limits {
+    /// The defaults, but for small bodies.
+    pub(in super::super) fn limits() -> Limits {
         Limits {
             stall: Duration::from_secs(60),
             refusals: 1,
@@ -307,7 +255,7 @@ mod tests {
             target: 8192,
             body: 1000,
             first_byte: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(75),
+            keep_alive: Duration::from_secs(300),
             connections: 1,
             in_flight: 1,
             per_caller: 0,
@@ -333,6 +281,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nExpect: 100-Continue\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n",
             "GET /WIC-1T=,*:%2F HTTP/1.1\r\nHost: a\r\nX_Y: \u{fc}\r\n\r\n",
+            "GET /?\"x\"=\u{fc} HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
             assert_eq!(status(head), 200, "{head:?}");
         }
@@ -353,7 +302,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n", 400),
             ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("GET /?\"x\" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /?x y HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET / /?x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET http://[::1/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
@@ -416,7 +366,7 @@ mod tests {
             let first = examine(&head[..cut], 0, &limits());
             let scanned = if matches!(first, Examined::Partial) { cut } else { 0 };
             let Examined::Complete(found) = examine(head, scanned, &limits()) else { panic!() };
-            prop_assert_eq!(found, Head { length: 47, framing: Framing::Length(3), is_http_10: false });
+            prop_assert_eq!(found, Head { length: 47, encoded: None, framing: Framing::Length(3), is_http_10: false });
         }
 
         #[test]

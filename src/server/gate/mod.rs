@@ -15,6 +15,7 @@ pub mod fuzzed;
 mod head;
 mod room;
 mod tail;
+mod target;
 mod tracker;
 mod wait;
 
@@ -292,6 +293,12 @@ impl<S: Wire> Gate<S> {
 
     fn admit(&mut self, head: &head::Head) {
         self.passable = head.length;
+        if let Some(encoded) = &head.encoded {
+            let rest = self.input.split_off(head.length);
+            self.input = BytesMut::from(&encoded[..]);
+            self.input.extend_from_slice(&rest);
+            self.passable = encoded.len();
+        }
         self.scanned = 0;
         self.is_http_10 = head.is_http_10;
         self.is_answer_flushed = false;

@@ -215,6 +215,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_five_minutes_by_default() {
+        let mut idle = stand();
+        idle.gate.arm(Wait::Park, PARK_AFTER);
+        let (parked_after, next) = waited(&mut idle.gate).await;
+        assert!(next == Next::End && idle.gate.is_parked());
+        let (kept_for, next) = waited(&mut idle.gate).await;
+        assert!(next == Next::End && !idle.gate.is_parked());
+        let all = parked_after + kept_for;
+        assert!(
+            all.abs_diff(Duration::from_secs(300)) < Duration::from_millis(10),
+            "{all:?}"
+        );
+
+        // A poller that comes every 80 s is served each time.
+        let mut poller = stand();
+        poller.gate.is_parked = true;
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(80)).await;
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            poller.caller.write_all(request).await.unwrap();
+        };
+        let ((_, next), ()) = tokio::join!(waited(&mut poller.gate), later);
+        assert_eq!(next, Next::Request);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn in_a_drain_a_new_connection_is_waited_for_a_moment() {
         let mut stand = stand();
         stand.exchange.drain();

@@ -174,7 +174,7 @@ pub(super) fn cases() -> Vec<Honest> {
         "/?",
         "/?a=../b//c",
         "/a?%2f%2e%00",
-        "/a?b;c=%zz&d=\\",
+        "/a?b;c=%zz&d=/",
         "/a??b?",
         "/http://evil.example".trim_end_matches("//evil.example"),
         "/%e2%80%ae",
@@ -186,6 +186,21 @@ pub(super) fn cases() -> Vec<Honest> {
             "",
             true,
         ));
+    }
+    for (query, sent) in [
+        ("b=\"c\"&d=<e>", "b=%22c%22&d=%3Ce%3E"),
+        ("{[|]}\\^`", "%7B%5B%7C%5D%7D%5C%5E%60"),
+        ("\u{e9}\u{2713}%zz", "%C3%A9%E2%9C%93%zz"),
+    ] {
+        for target in ["/a", "http://localhost/a"] {
+            cases.push(honest(
+                format!("GET {target}?{query} HTTP/1.1\r\n{host}\r\n"),
+                "GET",
+                &format!("/a?{sent}"),
+                "",
+                true,
+            ));
+        }
     }
     for authority in [
         "http://localhost",

@@ -109,14 +109,29 @@ fn paths() -> Vec<Case> {
         .collect()
 }
 
-/// Bytes that are in no target.
+/// Bytes that are in no target, and those that are in no path.
 fn bytes() -> Vec<Case> {
     let mut cases = Vec::new();
-    for byte in (0..=0x20).chain([0x7f, 0x80, 0x85, 0xa0, 0xe9, 0xff, b'#', b'<', b'>']) {
+    let nowhere = (0..=0x20).chain([0x7f, b'#']);
+    let places = [
+        ("/a", "b"),
+        ("/a?b=", "c"),
+        ("http://localhost/a", "b"),
+        ("/", ""),
+    ];
+    for byte in nowhere {
+        for (before, after) in places {
+            cases.push(malformed(get(
+                [before.as_bytes(), &[byte], after.as_bytes()].concat()
+            )));
+        }
+    }
+    for byte in [0x80, 0x85, 0xa0, 0xe9, 0xff, b'<', b'>', b'`'] {
         for (before, after) in [
             ("/a", "b"),
-            ("/a?b=", "c"),
+            ("/a", "b?c"),
             ("http://localhost/a", "b"),
+            ("http://local", "host/"),
             ("/", ""),
         ] {
             cases.push(malformed(get(
@@ -129,9 +144,10 @@ fn bytes() -> Vec<Case> {
         "/\u{202e}",
         "/\u{ff0e}\u{ff0e}/",
         "/\u{2215}",
-        "/a?\u{e9}",
         "/a#",
         "/a?b#c",
+        "/a?\"b\"#c",
+        "/a?{b c}",
         "/#",
         "/##",
     ] {
