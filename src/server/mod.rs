@@ -7,6 +7,7 @@ mod browser;
 mod connection;
 mod crowd;
 mod gate;
+mod idle;
 mod inherited;
 mod listener;
 mod peer;
