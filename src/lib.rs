@@ -35,8 +35,8 @@
 //!
 //! # Life of a request
 //!
-//! 1. A worker accepts the connection, under a cap over all workers that no caller can take whole; those
-//!    beyond it are answered with 503. TLS is shaken hands over in the connection's own task.
+//! 1. A worker accepts the connection, under a cap over all workers that no caller can take whole. At the cap,
+//!    the connection that has been idle longest is closed for it; where none is idle, it is answered with 503. TLS is shaken hands over in the connection's own task.
 //! 2. The gate reads the raw head. What is not plainly one request is answered there with 400 to 431;
 //!    the rest goes to hyper, one request at a time. Between requests the connection is parked.
 //! 3. hyper parses, and the layers of [`proxy`] follow, by one dynamic call: a panic becomes an answer;

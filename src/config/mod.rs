@@ -101,7 +101,7 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a caller may take nothing of its answer, or the rest of a body go nowhere behind one.
     pub stall: Duration,
-    /// Connections at once: 503 beyond.
+    /// Connections at once: beyond, the longest idle one is closed, or 503.
     pub connections: usize,
     /// Connections beside them that are told so; no key, it goes by the descriptors that there are.
     pub refusals: usize,

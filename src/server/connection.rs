@@ -20,6 +20,7 @@ use super::answer::Answer;
 use super::application::Application;
 use super::delivery::ObserveDelivery;
 use super::gate::{Exchange, Gate, Next};
+use super::idle::{Registration, Successor};
 use super::listener::Wire;
 use super::peer::Peer;
 use super::stall::{Stall, is_stalled};
@@ -28,10 +29,17 @@ use super::worker::Shared;
 use super::{Phase, Stopping};
 use crate::config::Limits;
 
-/// Serves a connection to its end, or to the end of a drain.
-pub(super) async fn serve<S: Wire>(stream: S, app: Arc<dyn Application>, peer: Peer, shared: Arc<Shared>) {
+/// Serves a connection to its end, or to the end of a drain. Where it ended to make room for a newcomer, that is who
+/// gets its place.
+pub(super) async fn serve<S: Wire>(
+    stream: S,
+    app: Arc<dyn Application>,
+    peer: Peer,
+    shared: Arc<Shared>,
+) -> Option<Successor> {
     let exchange = Arc::<Exchange>::default();
-    let mut gate = Gate::new(stream, shared.limits.clone(), exchange.clone());
+    let registration = Registration::new(shared.connections.idle.clone(), peer.id());
+    let mut gate = Gate::new(stream, shared.limits.clone(), exchange.clone()).with_registration(registration);
     let mut service = Service {
         app,
         peer: peer.clone(),
@@ -41,7 +49,7 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Arc<dyn Application>, peer: P
     };
     // Looked at before the gate and before hyper, so that they know of a stop when they are polled.
     let mut stopping = pin!(follow(shared.stop.clone(), exchange));
-    let gate = loop {
+    let mut gate = loop {
         let next = tokio::select! {
             biased;
             never = &mut stopping => match never {},
@@ -54,10 +62,12 @@ pub(super) async fn serve<S: Wire>(stream: S, app: Arc<dyn Application>, peer: P
         match Box::pin(exchange_all(gate, service, &shared, stopping.as_mut())).await {
             Exchanged::Idle(idle) => (gate, service) = *idle,
             Exchanged::Over(gate) => break *gate,
-            Exchanged::Ended => return,
+            Exchanged::Ended => return None,
         }
     };
+    let successor = gate.take_successor();
     Box::pin(end(gate, &peer, &shared)).await;
+    successor
 }
 
 /// What is left of a connection when hyper has done with it.

@@ -8,6 +8,7 @@ mod connection;
 mod crowd;
 mod delivery;
 mod gate;
+mod idle;
 mod inherited;
 mod listener;
 mod peer;

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A bounded number of places, over all workers. Clones are the same places.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ struct Shared {
     all: usize,
     /// The most that one caller may have, 0 for no fixed bound.
     per_caller: usize,
+    /// Whether no more than a quarter is free.
+    are_scarce: AtomicBool,
     taken: Mutex<Taken>,
 }
 
@@ -71,6 +74,7 @@ impl Places {
         Self(Arc::new(Shared {
             all,
             per_caller,
+            are_scarce: AtomicBool::new(false),
             taken: Mutex::default(),
         }))
     }
@@ -78,7 +82,7 @@ impl Places {
     /// A place, or why there is none. A caller that nobody can name has only the bound on all.
     pub fn enter(&self, caller: Option<CallerId>) -> Result<Place, Full> {
         let shared = &*self.0;
-        let mut taken = shared.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = shared.taken();
         let free = shared.all.saturating_sub(taken.count);
         let own = match &caller {
             Some(caller) => taken.by_caller.get(caller).copied().unwrap_or(0),
@@ -93,10 +97,9 @@ impl Places {
         if !is_fair(shared.all, free, own) {
             return Err(Full::Share);
         }
+        taken.add(caller.as_ref());
         taken.count += 1;
-        if let Some(caller) = &caller {
-            *taken.by_caller.entry(caller.clone()).or_insert(0) += 1;
-        }
+        shared.note_scarcity(taken.count);
         drop(taken);
         Ok(Place {
             caller,
@@ -104,10 +107,63 @@ impl Places {
         })
     }
 
+    /// Whether no more than a quarter is free: heavy callers are close to being refused.
+    pub(super) fn are_scarce(&self) -> bool {
+        self.0.are_scarce.load(Ordering::Relaxed)
+    }
+
+    /// Whether a caller holds all that one caller may hold.
+    pub(super) fn has_full_share(&self, caller: &CallerId) -> bool {
+        let taken = self.0.taken();
+        let own = taken.by_caller.get(caller).copied().unwrap_or(0);
+        own >= self.0.all - self.0.all / 4
+    }
+
     /// How many there are.
     #[must_use]
     pub fn all(&self) -> usize {
         self.0.all
+    }
+}
+
+impl Shared {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Written only where it changes: connections of all workers look at it.
+    fn note_scarcity(&self, count: usize) {
+        let are_scarce = self.all.saturating_sub(count) <= self.all / 4;
+        if self.are_scarce.load(Ordering::Relaxed) != are_scarce {
+            self.are_scarce.store(are_scarce, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Taken {
+    fn add(&mut self, caller: Option<&CallerId>) {
+        if let Some(caller) = caller {
+            *self.by_caller.entry(caller.clone()).or_insert(0) += 1;
+        }
+    }
+
+    fn remove(&mut self, caller: Option<CallerId>) {
+        let Some(caller) = caller else { return };
+        if let Entry::Occupied(mut own) = self.by_caller.entry(caller) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+impl Place {
+    /// The same place for another caller.
+    pub(super) fn pass_to(&mut self, caller: Option<CallerId>) {
+        let mut taken = self.places.0.taken();
+        taken.add(caller.as_ref());
+        taken.remove(std::mem::replace(&mut self.caller, caller));
     }
 }
 
@@ -118,15 +174,11 @@ fn is_fair(all: usize, free: usize, own: usize) -> bool {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.places.0;
+        let mut taken = shared.taken();
         taken.count -= 1;
-        let Some(caller) = self.caller.take() else { return };
-        if let Entry::Occupied(mut own) = taken.by_caller.entry(caller) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
+        shared.note_scarcity(taken.count);
+        taken.remove(self.caller.take());
     }
 }
 
@@ -169,6 +221,33 @@ mod tests {
         );
         drop(one);
         assert!(fill(&places, 2).len() > 50);
+    }
+
+    #[test]
+    fn a_place_that_is_passed_on_counts_for_its_new_caller_alone() {
+        let places = Places::new(8, 0);
+        let mut held = fill(&places, 1);
+        assert_eq!(held.len(), 6);
+        assert!(places.has_full_share(&caller(1)) && !places.has_full_share(&caller(2)));
+        held[0].pass_to(Some(caller(2)));
+        assert!(!places.has_full_share(&caller(1)));
+        assert_eq!(places.0.taken().by_caller[&caller(2)], 1);
+        drop(held);
+        assert!(places.0.taken().by_caller.is_empty() && places.0.taken().count == 0);
+    }
+
+    #[test]
+    fn places_are_scarce_while_no_more_than_a_quarter_is_free() {
+        let places = Places::new(8, 0);
+        let mut held = Vec::new();
+        for number in 0..8 {
+            assert_eq!(places.are_scarce(), number >= 6, "{number}");
+            held.push(places.enter(Some(caller(number))).unwrap());
+        }
+        for number in (0..8).rev() {
+            assert!(places.are_scarce() == (number >= 5));
+            held.pop();
+        }
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Accept {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok(accepted) => self.take(accepted),
+                Ok(accepted) => self.take(accepted).await,
                 Err(error) if is_of_one_caller(&error) => {}
                 Err(error) => {
                     self.shared.connections.told.exhausted(&error);
@@ -212,39 +212,47 @@ impl Accept {
             }
         }
         if !self.is_inherited {
-            self.take_backlog();
+            self.take_backlog().await;
         }
     }
 
     /// Takes what waits when the stop comes: closing the socket would reset it.
-    fn take_backlog(&self) {
+    async fn take_backlog(&self) {
         for _ in 0..BACKLOG {
             match self.socket.accept_at_hand() {
-                Ok(accepted) => self.take(accepted),
+                Ok(accepted) => self.take(accepted).await,
                 Err(error) if is_of_one_caller(&error) => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn take(&self, accepted: Accepted) {
+    /// Serves a connection, or tells that there is no place for it; waits where another has to make room first.
+    async fn take(&self, accepted: Accepted) {
         let peer = accepted.peer();
         let (shared, app) = (self.shared.clone(), self.app.clone());
         let tls = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.load_full()));
-        match shared.connections.admit(peer.id()) {
+        match shared.connections.admit(peer.id()).await {
             Admission::Place(place) => {
                 self.tasks.spawn(async move {
-                    let _place = place;
-                    let _counted = Counted::new(&shared.metrics);
-                    match open(accepted, peer, tls, shared.limits.stall).await {
+                    let metrics = shared.metrics.clone();
+                    let counted = Counted::new(&metrics);
+                    let successor = match open(accepted, peer, tls, shared.limits.stall).await {
                         Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
                         Err(Unopened::Plain(stream, peer)) => {
-                            connection::serve(stream, Arc::new(PlainHttp), peer, shared).await;
+                            connection::serve(stream, Arc::new(PlainHttp), peer, shared).await
                         }
                         Err(Unopened::Refused) => {
-                            shared.metrics.refused.inc();
+                            metrics.refused.inc();
+                            None
                         }
-                        Err(Unopened::Gone) => {}
+                        Err(Unopened::Gone) => None,
+                    };
+                    drop(counted);
+                    // The socket is closed by now. Without a successor the place is free.
+                    if let Some(successor) = successor {
+                        metrics.evicted.inc();
+                        let _ = successor.send(place);
                     }
                 });
             }

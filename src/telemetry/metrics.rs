@@ -23,6 +23,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// Connections beyond the cap.
     pub crowded_out: Counter,
+    /// Idle connections that were closed for new ones, at the cap.
+    pub evicted: Counter,
     /// Connections that were ended since nothing moved on them.
     pub stalled: Counter,
     /// Log lines that were not written, since nobody read those before them.
@@ -113,6 +115,7 @@ impl Metrics {
             connections: Gauge::default(),
             refused: Counter::default(),
             crowded_out: Counter::default(),
+            evicted: Counter::default(),
             stalled: Counter::default(),
             log_lines_dropped: Counter::default(),
             config_reloads: Family::default(),
@@ -207,6 +210,11 @@ impl Metrics {
             "refused_connections",
             "Connections beyond limits.connections or a caller's share of them",
             self.crowded_out.clone(),
+        );
+        registry.register(
+            "evicted_connections",
+            "Idle connections closed for new ones at limits.connections or a caller's share of them",
+            self.evicted.clone(),
         );
         registry.register(
             "stalled_connections",

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::confidential;
 use crate::harness::{
@@ -203,6 +204,22 @@ impl Certificates {
         protocols: &[&str],
         shows_certificate: bool,
     ) -> std::io::Result<(Option<Vec<u8>>, Answer)> {
+        let stream = self.shaken(stream, protocols, shows_certificate).await?;
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        Ok((protocol, pulled(stream).await?))
+    }
+
+    /// TLS over a connection that there is.
+    pub(crate) async fn opened(&self, stream: TcpStream) -> TlsStream<TcpStream> {
+        self.shaken(stream, &[], false).await.unwrap()
+    }
+
+    async fn shaken(
+        &self,
+        stream: TcpStream,
+        protocols: &[&str],
+        shows_certificate: bool,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap())
@@ -221,9 +238,7 @@ impl Certificates {
         };
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
-        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-        Ok((protocol, pulled(stream).await?))
+        connector.connect("localhost".try_into().unwrap(), stream).await
     }
 }
 

@@ -19,6 +19,7 @@ mod confidential;
 mod corporate;
 mod door;
 mod drain;
+mod eviction;
 mod faults;
 mod fleet;
 mod forwarding;

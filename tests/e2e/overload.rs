@@ -35,20 +35,20 @@ async fn with_descriptors(setup: Setup, count: u32) -> Daemon {
 }
 
 /// Connects from a loopback address of its own.
-async fn caller_from(from: [u8; 4], to: SocketAddr) -> Caller {
+pub(crate) async fn caller_from(from: [u8; 4], to: SocketAddr) -> Caller {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
     let stream = tokio::time::timeout(PATIENCE, socket.connect(to)).await;
     Caller::over(stream.unwrap().unwrap())
 }
 
-async fn asked(caller: &mut Caller) -> Message {
+pub(crate) async fn asked(caller: &mut Caller) -> Message {
     caller.say(GET).await;
     caller.message().await
 }
 
 /// An answer by which there was no place.
-fn is_crowded(answer: &Message) {
+pub(crate) fn is_crowded(answer: &Message) {
     answer.is_ours(503, "crowded");
     assert_eq!(answer.error(), "connection_limit_reached", "{answer:?}");
     assert_eq!(
@@ -72,7 +72,8 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
     let setup = Setup::open(&cisco, "wait = \"10s\"").environment("BONDGATE_LOG", "info");
     let mut daemon = with_descriptors(setup, 256).await;
     daemon.logged("limits.connections is 84 and not 8192").await;
-    let mut old = Caller::to(daemon.address()).await;
+    // Another caller than the crowd, which would make room with idle connections of its own.
+    let mut old = caller_from([127, 0, 0, 3], daemon.address()).await;
     assert_eq!(asked(&mut old).await.status(), 200);
 
     let mut crowd = Vec::new();
@@ -224,7 +225,9 @@ async fn fewer_connections_than_sockets_and_workers_starve_no_socket() {
             is_crowded(&answer);
         }
     };
-    let _first = tokio::time::timeout(PATIENCE, in_at_last).await.expect("a place");
+    let mut first = tokio::time::timeout(PATIENCE, in_at_last).await.expect("a place");
+    // While it idles it would make room.
+    first.say("GET /").await;
     for address in addresses {
         let mut second = Caller::to(address).await;
         is_crowded(&asked(&mut second).await);

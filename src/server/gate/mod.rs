@@ -37,6 +37,7 @@ use self::tail::Tail;
 use self::tracker::DeliveryTracker;
 use self::wait::{PARK_AFTER, Wait};
 use super::answer::Answer;
+use super::idle::{Registration, Successor};
 use super::listener::Wire;
 use crate::config::Limits;
 
@@ -65,6 +66,8 @@ pub(super) struct Gate<S> {
     delivery: DeliveryTracker,
     /// Of the response whose delivery is tracked.
     tail: Tail,
+    /// Among the connections that idle; in a box, since most of the time nothing in it is looked at.
+    idle: Option<Box<Registration>>,
 }
 
 enum Phase {
@@ -109,8 +112,20 @@ impl<S: Wire> Gate<S> {
             is_reader_waiting: false,
             delivery: DeliveryTracker::default(),
             tail: Tail::default(),
+            idle: None,
             limits,
         }
+    }
+
+    /// Lets the connection be closed for a newcomer while it idles.
+    pub(super) fn with_registration(mut self, idle: Registration) -> Self {
+        self.idle = Some(Box::new(idle));
+        self
+    }
+
+    /// Who gets the connection's place, where it ended to make room.
+    pub(super) fn take_successor(&mut self) -> Option<Successor> {
+        self.idle.as_mut()?.take_successor()
     }
 
     /// Waits for a whole head that may go to hyper. Cancel safe.
@@ -275,7 +290,7 @@ impl<S: Wire> Gate<S> {
                     let answer = head::malformed("the request's head breaks off");
                     return Poll::Ready(self.refuse(answer));
                 }
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.stop_idling(),
                 Poll::Ready(Err(_)) => {
                     self.is_eof = true;
                     return Poll::Ready(Next::End);
@@ -283,6 +298,9 @@ impl<S: Wire> Gate<S> {
                 Poll::Pending => {
                     if let Some(next) = self.heed_stop() {
                         return Poll::Ready(next);
+                    }
+                    if self.makes_room(cx) {
+                        return Poll::Ready(Next::End);
                     }
                     ready!(self.timer.as_mut().poll(cx));
                     return Poll::Ready(self.time_is_up());

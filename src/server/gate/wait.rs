@@ -1,5 +1,6 @@
 //! How long the gate waits for a request's head, and when a stop ends the wait.
 
+use std::task::Context;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -58,6 +59,41 @@ impl<S: Wire> Gate<S> {
         None
     }
 
+    /// Whether the connection ends to make room for another. It registers while it idles; what was asked is heeded
+    /// only while nothing has come, and nobody waits to hear what becomes of an answer.
+    pub(super) fn makes_room(&mut self, cx: &Context<'_>) -> bool {
+        let Some(idle) = &mut self.idle else { return false };
+        let idled = match self.wait {
+            Wait::KeepAlive => PARK_AFTER,
+            Wait::Park if idle.is_registered() || idle.is_due_early() => Duration::ZERO,
+            _ => return idle.is_asked(),
+        };
+        if !self.input.is_empty() || !self.handed.is_empty() {
+            idle.leave();
+            return false;
+        }
+        if !idle.is_asked() {
+            if !idle.is_registered() {
+                let now = Instant::now();
+                idle.enter(now.checked_sub(idled).unwrap_or(now), cx.waker());
+            }
+            return false;
+        }
+        // The runtime may not know yet what has come.
+        if self.stream.unread() > 0 {
+            idle.leave();
+            return false;
+        }
+        true
+    }
+
+    /// Something has come.
+    pub(super) fn stop_idling(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.leave();
+        }
+    }
+
     pub(super) fn time_is_up(&mut self) -> Next {
         match self.wait {
             Wait::Head => {
@@ -96,9 +132,14 @@ mod tests {
 
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::super::Exchange;
     use super::*;
     use crate::config::Config;
+    use crate::server::crowd::Crowd;
+    use crate::server::idle::Registration;
+    use crate::server::places::Place;
 
     /// A caller's connection without a system: `at_hand` is what has come and the runtime does not know.
     struct Fake {
@@ -212,6 +253,92 @@ mod tests {
         stand.gate.is_parked = true;
         stand.exchange.drain();
         assert_eq!(waited(&mut stand.gate).await, (NOW, Next::End));
+    }
+
+    /// A stand whose connection may be asked to make room, of so many places, and the one who may ask.
+    fn registered(connections: usize, taken: usize) -> (Stand, Crowd, Vec<Place>) {
+        let crowd = Crowd::new(connections, 1);
+        let places = (0..taken).map(|_| crowd.place()).collect();
+        let mut stand = stand();
+        let registration = Registration::new(crowd.idle.clone(), None);
+        stand.gate = stand.gate.with_registration(registration);
+        (stand, crowd, places)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_connection_ends_when_it_is_asked_to_make_room() {
+        let (mut stand, crowd, _places) = registered(4, 1);
+        stand.gate.is_parked = true;
+        let soon = Duration::from_millis(3);
+        let ask = async {
+            tokio::time::sleep(soon).await;
+            let asked = crowd.idle.ask(None);
+            assert!(asked.is_some(), "it idles");
+            asked
+        };
+        let (waited_for, _place) = tokio::join!(waited(&mut stand.gate), ask);
+        assert_eq!(waited_for, (soon, Next::End));
+        assert!(stand.gate.take_successor().is_some() && stand.gate.refusal().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_on_which_something_has_come_declines_and_serves_it() {
+        for is_read in [false, true] {
+            let (mut stand, crowd, _places) = registered(4, 1);
+            stand.gate.is_parked = true;
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                let mut place = crowd.idle.ask(None).expect("it idles");
+                if is_read {
+                    // The runtime knows of it when the connection sees that it was asked.
+                    stand.caller.write_all(b"GET").await.unwrap();
+                } else {
+                    stand.at_hand.store(3, Ordering::Relaxed);
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                assert!(matches!(place.try_recv(), Err(TryRecvError::Closed)), "{is_read}");
+                stand.at_hand.store(0, Ordering::Relaxed);
+                let rest = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+                let rest = if is_read { &rest[3..] } else { rest };
+                stand.caller.write_all(rest).await.unwrap();
+            };
+            let (waited_for, ()) = tokio::join!(waited(&mut stand.gate), late);
+            assert_eq!(waited_for.1, Next::Request);
+            assert!(stand.gate.take_successor().is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_asked_before_it_is_parked_only_while_places_are_scarce() {
+        for (taken, is_asked) in [(2, false), (3, true)] {
+            let (mut stand, crowd, _places) = registered(4, taken);
+            stand.gate.arm(Wait::Park, PARK_AFTER);
+            let ask = async {
+                tokio::time::sleep(PARK_AFTER / 2).await;
+                crowd.idle.ask(None)
+            };
+            let (waited_for, asked) = tokio::join!(waited(&mut stand.gate), ask);
+            assert_eq!(asked.is_some(), is_asked);
+            let expected = if is_asked { PARK_AFTER / 2 } else { PARK_AFTER };
+            assert!(
+                waited_for.0.abs_diff(expected) < Duration::from_millis(10),
+                "{waited_for:?}"
+            );
+            assert_eq!(stand.gate.is_parked(), !is_asked);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_just_come_or_has_begun_a_head_is_never_asked() {
+        for begun in [&b""[..], b"GET / HT"] {
+            let (mut stand, crowd, _places) = registered(4, 4);
+            stand.caller.write_all(begun).await.unwrap();
+            let ask = async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                assert!(crowd.idle.ask(None).is_none());
+            };
+            tokio::join!(waited(&mut stand.gate), ask);
+        }
     }
 
     #[tokio::test(start_paused = true)]
