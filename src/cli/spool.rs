@@ -81,7 +81,8 @@ fn since(text: &str) -> Result<SystemTime, String> {
         .ok()
         .or_else(|| humantime::parse_duration(text).ok().and_then(ago))
         .ok_or_else(|| {
-            "write a time in UTC like 2026-11-28T14:00:00Z, or how long ago, like 2h or 30m".to_owned()
+            "write date, time and seconds in UTC, like 2026-11-28T14:00:00Z, or how long ago, like 2h or 30m"
+                .to_owned()
         })
 }
 
@@ -109,7 +110,7 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     };
     if let Err(error) = std::fs::read_dir(&directory) {
         let mend = match error.kind() {
-            io::ErrorKind::NotFound => "; the daemon makes it at its start: is this the right one?",
+            io::ErrorKind::NotFound => "; check the path (the daemon creates it at its first start)",
             io::ErrorKind::PermissionDenied => "; look as root, or as the user that bondgate runs as",
             _ => "",
         };
@@ -140,7 +141,7 @@ fn list(inspection: &Inspection) -> Result<(), InspectError> {
     let listed = inspection.list()?;
     let mut out = io::stdout().lock();
     if listed.is_empty() {
-        writeln!(out, "nothing is held")?;
+        writeln!(out, "no messages are held")?;
     }
     let is_any_requeueable = listed.iter().any(Listed::is_requeueable);
     for listed in listed {
@@ -175,6 +176,9 @@ fn state(listed: &Listed) -> String {
     match listed.state {
         State::Pulling if listed.is_busy => "being pulled".to_owned(),
         State::Pulling => "its pull was cut off; the next pull or start recovers or reports it".to_owned(),
+        _ if listed.is_later => {
+            "not delivered, since a later bondgate wrote it: run that one, or a newer one".to_owned()
+        }
         State::Held if listed.is_busy => "with a caller".to_owned(),
         State::Held if attempts == 0 => "waits for the next pull".to_owned(),
         State::Held => format!("waits for the next pull; failed deliveries: {attempts}"),
@@ -221,7 +225,13 @@ fn requeue(inspection: &Inspection, which: &Which) -> Result<Exit, InspectError>
             }
         }
     }
-    println!("{count} messages will be delivered again, before newer ones");
+    if count > 0 {
+        println!("{count} messages will be delivered again, before newer ones");
+    } else if wanted.is_empty() {
+        println!(
+            "nothing to requeue: no dead letter or delivered message matches; see `bondgate spool list`"
+        );
+    }
     Ok(exit)
 }
 

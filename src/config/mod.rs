@@ -257,6 +257,12 @@ impl Spool {
                 .map(|span| span.0)
                 .collect(),
         };
+        if spool.settle.is_zero() {
+            section.fault(
+                "settle",
+                "is 0, and a caller that breaks off would not be noticed; leave it out for the default",
+            );
+        }
         if spool.pauses.is_empty() {
             section.fault("pauses", "is empty; leave it out for the default");
         }

@@ -74,9 +74,12 @@ pub(super) fn address(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Netwo
 pub(super) fn is_relayed(peer: &Peer, headers: &HeaderMap, trusted_proxies: &[Network]) -> bool {
     let direct = peer.address.map(|address| address.ip().to_canonical());
     direct.is_some_and(|direct| is_in(trusted_proxies, direct)) && {
-        let last = headers.get_all("x-forwarded-for").iter().next_back();
-        let named = last.and_then(|line| hop(line.to_str().ok()?.rsplit(',').next()?.trim()));
-        named.is_some()
+        let lines = headers.get_all("x-forwarded-for").iter().rev();
+        let mut named = lines
+            .flat_map(|line| line.to_str().unwrap_or("?").rsplit(','))
+            .map(str::trim)
+            .filter(|named| !named.is_empty());
+        named.next().is_some_and(|named| hop(named).is_some())
     }
 }
 

@@ -95,14 +95,10 @@ impl Puller {
             let may_pull = move || until.phase() < Phase::Draining;
             let puller = self.clone();
             let pull = move |intake| puller.pull(parts, upload, kept, intake);
-            let settle = if asker.is_relayed {
-                Duration::ZERO
-            } else {
-                self.spool.settle()
-            };
+            let (settle, is_relayed) = (self.spool.settle(), asker.is_relayed);
             let taken = self.spool.take(key, &method, asker.name, may_pull, pull).await;
             match taken.map_err(PullError::Spool)? {
-                Taken::Message(claim) => deliver(*claim, settle),
+                Taken::Message(claim) => deliver(*claim, settle, is_relayed),
                 Taken::Empty(answer) | Taken::Other(answer) => answer,
             }
         };
@@ -286,7 +282,7 @@ fn answer(head: Head, body: Body) -> Response<Body> {
     response
 }
 
-fn deliver(mut claim: Claim, settle: Duration) -> Result<Response<Body>, ProxyError> {
+fn deliver(mut claim: Claim, settle: Duration, is_relayed: bool) -> Result<Response<Body>, ProxyError> {
     let body = MessageBody::open(
         claim
             .body()
@@ -301,9 +297,11 @@ fn deliver(mut claim: Claim, settle: Duration) -> Result<Response<Body>, ProxyEr
         response.headers_mut().insert(headers::REDELIVERED, pulled);
     }
     claim.begin();
-    response
-        .extensions_mut()
-        .insert(ObserveDelivery::new(Delivery { claim, settle }));
+    response.extensions_mut().insert(ObserveDelivery::new(Delivery {
+        claim,
+        settle,
+        is_relayed,
+    }));
     Ok(response.map(|_| Body::new(body)))
 }
 
@@ -311,6 +309,7 @@ fn deliver(mut claim: Claim, settle: Duration) -> Result<Response<Body>, ProxyEr
 struct Delivery {
     claim: Claim,
     settle: Duration,
+    is_relayed: bool,
 }
 
 impl DeliveryObserver for Delivery {
@@ -324,6 +323,10 @@ impl DeliveryObserver for Delivery {
 
     fn settle(&self) -> Duration {
         self.settle
+    }
+
+    fn is_relayed(&self) -> bool {
+        self.is_relayed
     }
 
     fn delivered(self: Box<Self>) {

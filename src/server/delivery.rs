@@ -1,4 +1,4 @@
-//! For a response whose delivery somebody wants to know: a message that was taken off a queue.
+//! Observes the delivery of a response that carries a message.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -6,15 +6,18 @@ use std::time::Duration;
 
 /// Learns whether a response was delivered. Dropped before [`delivered`](Self::delivered) was called, it was not.
 pub trait DeliveryObserver: Send {
-    /// Ready when somebody asks whether the caller is still connected.
+    /// Ready when the spool asks whether the caller is still connected.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The caller is connected: its connection was not reset.
     fn is_connected(&mut self);
 
     /// How long the connection has to be silent, once every byte is acknowledged, for the response to count as
-    /// delivered. Zero: an acknowledged response is delivered, whatever follows.
+    /// delivered.
     fn settle(&self) -> Duration;
+
+    /// A trusted proxy relays for the caller: a response that it has acknowledged is delivered, even if a reset follows.
+    fn is_relayed(&self) -> bool;
 
     /// The caller's system acknowledged every byte, and then the caller closed the connection or was silent for
     /// [`settle`](Self::settle).

@@ -63,7 +63,7 @@ enum Outcome {
     Untouched,
     /// After so many failed deliveries in all.
     Failed(u32),
-    /// And what it makes of the message before it.
+    /// With the dead letter that this delivery makes of the message before it.
     Delivered(Option<DeadLetter>),
 }
 
@@ -194,12 +194,15 @@ impl End {
         let (queue, pulled, caller) = (&self.intent.key, self.intent.pulled, &self.recipient.caller);
         match outcome {
             Ok(Outcome::Delivered(dead_letter)) => {
-                self.recipient.queue.pauses.delivered(caller);
+                self.recipient.queue.pauses.delivered(caller, pulled);
                 numbers.delivered.inc();
                 shared.changed.notify_one();
                 let is_redelivery = self.is_redelivery;
                 tracing::debug!(%queue, %pulled, %caller, is_redelivery, "pulled message delivered");
-                let Some(dead_letter) = dead_letter else { return };
+                let (Some(dead_letter), Some(suspect)) = (dead_letter, self.recipient.suspect) else {
+                    return;
+                };
+                self.recipient.queue.pauses.forget(suspect);
                 numbers.set_aside.inc();
                 let what_to_do = match dead_letter {
                     DeadLetter::File(name) => format!(
@@ -209,6 +212,7 @@ impl End {
                 };
                 tracing::error!(
                     %queue,
+                    pulled = %suspect,
                     %caller,
                     "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
                      {what_to_do}"
@@ -236,7 +240,7 @@ impl End {
                             %pulled,
                             %caller,
                             failures,
-                            "delivery of the next message failed too, both will be redelivered"
+                            "delivery of the next message failed too, both messages will be redelivered"
                         );
                         if is_new {
                             tracing::error!(%queue, %caller, "{}", super::at_fault(caller));
@@ -250,13 +254,18 @@ impl End {
                 %caller,
                 "caller disconnected before its message arrived, message will be redelivered"
             ),
-            Err(error) => tracing::error!(
-                %queue,
-                %pulled,
-                %caller,
-                %error,
-                "outcome of a delivery cannot be written to the spool's directory, the message may be delivered again"
-            ),
+            Err(error) => {
+                // Else the same message would be delivered again and again, without a pause.
+                self.recipient.queue.pauses.failed(caller, pulled);
+                tracing::error!(
+                    %queue,
+                    %pulled,
+                    %caller,
+                    %error,
+                    "outcome of a delivery cannot be written to the spool's directory, the message may be delivered again; \
+                     make the directory writable"
+                );
+            }
         }
     }
 }
@@ -283,18 +292,22 @@ impl Content {
                 content.release(shared);
                 Ok(Outcome::Untouched)
             }
-            (Self::File(held), Verdict::Failed) => held.fail().map(Outcome::Failed),
-            (Self::Memory(message), Verdict::Failed) => {
-                Ok(Outcome::Failed(shared.memory.release(&message, true)))
+            (content, Verdict::Failed) => {
+                let failures = match content {
+                    Self::File(held) => held.fail()?,
+                    Self::Memory(message) => shared.memory.release(&message, true),
+                };
+                shared.count_failing(Some(failures));
+                Ok(Outcome::Failed(failures))
             }
             (content, Verdict::Delivered) => {
                 match content {
                     Self::File(held) => shared.note_delivered(&held)?,
                     Self::Memory(message) => shared.memory.delivered(&message),
                 }
-                let dead_letter = suspect.map(|suspect| shared.set_aside(&suspect));
-                shared.count_failing_again();
-                Ok(Outcome::Delivered(dead_letter.transpose()?.flatten()))
+                let dead_letter = suspect.and_then(|suspect| shared.set_aside(&suspect));
+                shared.count_failing(None);
+                Ok(Outcome::Delivered(dead_letter))
             }
         }
     }

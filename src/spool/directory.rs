@@ -46,7 +46,7 @@ pub(super) enum Incident {
 }
 
 /// A message for `bondgate spool list`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Listed {
     /// What it is called: folder and digits.
     pub id: String,
@@ -62,6 +62,8 @@ pub struct Listed {
     pub is_busy: bool,
     /// What was asked, or why that cannot be read.
     pub intent: Result<Intent, String>,
+    /// Whether a later bondgate wrote it: it is left where it is.
+    pub is_later: bool,
     /// When its state last changed: when it was delivered, or became a dead letter.
     pub changed: SystemTime,
     /// Its file.
@@ -405,6 +407,7 @@ fn listed_at(queue: &Path, folder: &Path, name: Name) -> Option<Listed> {
     let path = name.in_folder(folder);
     let file = File::open(&path).ok()?;
     let about = file.metadata().ok()?;
+    let intent = record::read_intent(&file);
     Some(Listed {
         id: id(queue, name.stamp),
         pulled: name.stamp,
@@ -412,7 +415,8 @@ fn listed_at(queue: &Path, folder: &Path, name: Name) -> Option<Listed> {
         attempts: name.attempts,
         bytes: about.len(),
         is_busy: !try_lock(&file).unwrap_or(true),
-        intent: record::read_intent(&file).map_err(|error| error.to_string()),
+        is_later: matches!(intent, Err(RecordError::Later(_))),
+        intent: intent.map_err(|error| error.to_string()),
         changed: about.modified().ok()?,
         path,
         queue: queue.to_owned(),

@@ -26,7 +26,7 @@ pub struct Holding {
     pub oldest: Option<Stamp>,
     /// Of these, messages whose delivery has failed five times or more.
     pub failing: usize,
-    /// Dead letters: `bondgate spool requeue` puts them back into their queue.
+    /// Dead letters: `bondgate spool requeue --dead-letters` puts them back into their queue.
     pub set_aside: usize,
     /// The size of the delivered messages that are retained, in bytes.
     pub retained_bytes: u64,
@@ -222,8 +222,7 @@ impl Overdue {
             queue = self.queue.as_ref().map(tracing::field::display),
             messages = self.messages,
             oldest = %self.oldest,
-            "pulled messages have waited for an hour: nobody asks for them, or nobody gets them; \
-             `bondgate spool list` names them"
+            "pulled messages have waited for an hour: no caller pulls, or deliveries fail; `bondgate spool list` names them"
         );
     }
 }

@@ -20,10 +20,12 @@ pub enum InspectError {
     #[error("{0:?} names several messages; write the whole name as `bondgate spool list` has it")]
     Ambiguous(String),
     /// A daemon is at work on it.
-    #[error("a running bondgate is at work on {0}; try again when its caller is done, or stop it")]
+    #[error("{0} is being delivered now; try again in a few seconds")]
     Busy(String),
     /// It is not one that could be put back.
-    #[error("{0} is neither a dead letter nor a retained message, so there is nothing to requeue")]
+    #[error(
+        "{0} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can be requeued"
+    )]
     NotRequeueable(String),
     /// Its file is no whole message.
     #[error("{id} cannot be requeued: {why}")]
@@ -34,7 +36,7 @@ pub enum InspectError {
         why: String,
     },
     /// The system refuses.
-    #[error("the spool's directory cannot be read")]
+    #[error("the spool's directory cannot be read or changed")]
     Io(#[from] io::Error),
 }
 
@@ -107,7 +109,11 @@ impl Inspection {
         if !super::file::try_lock(&file)? {
             return Err(InspectError::Busy(listed.id.clone()));
         }
-        fs::remove_file(&listed.path)?;
-        Ok(())
+        match fs::remove_file(&listed.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(InspectError::Unknown(listed.id.clone()))
+            }
+            removed => Ok(removed?),
+        }
     }
 }

@@ -23,7 +23,7 @@ mod retained;
 mod tests;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ use self::claim::DeadLetter;
 use self::directory::{Directory, Incident};
 use self::file::Held;
 use self::memory::Memory;
+use self::pause::FAILURES;
 use self::queue::Queue;
 use self::retained::Retention;
 use crate::config;
@@ -157,20 +158,18 @@ impl Spool {
         self.shared.settle
     }
 
-    /// What keeps messages from being delivered, a line each; as of the last pull or look.
+    /// What keeps messages from being delivered, a line each.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut callers: Vec<_> = queues
+        let callers: BTreeSet<_> = queues
             .values()
             .flat_map(|queue| queue.pauses.at_fault())
             .collect();
         drop(queues);
-        callers.sort();
-        callers.dedup();
         let mut troubles: Vec<_> = callers.iter().map(|caller| at_fault(caller)).collect();
         let failing = self.shared.failing.load(Ordering::Relaxed);
-        if troubles.is_empty() && failing > 0 {
+        if failing > 0 {
             troubles.push(failing_messages(failing));
         }
         troubles
@@ -180,15 +179,15 @@ impl Spool {
 /// What is wrong with a caller that takes no message.
 fn at_fault(caller: &str) -> String {
     format!(
-        "caller {caller} takes no pulled message: its connection broke with several messages before it had them; \
-         look at the caller's own log, and restart it; its messages stay in the queue, and other callers get them"
+        "caller {caller} takes no pulled message: its connections were reset during several messages; look at the \
+         caller's own log, and restart it; the messages stay in the queue, and other callers can pull them"
     )
 }
 
 fn failing_messages(count: usize) -> String {
     format!(
-        "the delivery of {count} pulled messages failed five times or more, and they stay in the queue; look at the log \
-         of the caller that pulls them; `bondgate spool list` names them"
+        "pulled messages that failed delivery five times or more and stay in the queue: {count}; `bondgate spool list` \
+         names them; look at the log of the caller that pulls them"
     )
 }
 
@@ -213,9 +212,14 @@ impl Shared {
         }
     }
 
-    /// One message fewer may be failing.
-    fn count_failing_again(&self) {
-        if self.failing.load(Ordering::Relaxed) > 0 {
+    /// Counts the messages that are failing, where a delivery may have changed that: one that failed so often in all, or
+    /// was successful.
+    fn count_failing(&self, failures: Option<u32>) {
+        let may_have_changed = match failures {
+            Some(failures) => failures >= FAILURES,
+            None => self.failing.load(Ordering::Relaxed) > 0,
+        };
+        if may_have_changed {
             // What cannot be counted stays as it was.
             let _ = self.holding();
         }
@@ -235,15 +239,22 @@ impl Shared {
     }
 
     /// Makes a dead letter of a message, unless a caller has it just now.
-    fn set_aside(&self, intent: &Intent) -> io::Result<Option<DeadLetter>> {
+    fn set_aside(&self, intent: &Intent) -> Option<DeadLetter> {
         if self.memory.set_aside(&intent.key, intent.pulled) {
-            return Ok(Some(DeadLetter::Memory));
+            return Some(DeadLetter::Memory);
         }
-        let Some(directory) = &self.directory else {
-            return Ok(None);
-        };
-        let name = directory.set_aside(&intent.key, intent.pulled)?;
-        Ok(name.map(DeadLetter::File))
+        match self.directory.as_ref()?.set_aside(&intent.key, intent.pulled) {
+            Ok(name) => name.map(DeadLetter::File),
+            Err(error) => {
+                tracing::error!(
+                    queue = %intent.key,
+                    pulled = %intent.pulled,
+                    %error,
+                    "message cannot be made a dead letter and stays in the queue; check the spool's disk"
+                );
+                None
+            }
+        }
     }
 
     /// Makes room on a disk that is full, of which retained messages are the first to go. Returns whether something may

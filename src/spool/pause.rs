@@ -5,7 +5,7 @@
 //! caller is at fault and both messages stay in the queue. Later than that the next message would prove nothing, since the
 //! caller may have been repaired: then the first message is offered again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use super::record::Stamp;
 pub(super) struct Pauses {
     /// The pause after the first failure, the second, and so on; the last one holds from then on.
     steps: Arc<[Duration]>,
-    callers: Mutex<HashMap<Arc<str>, Failing>>,
+    failing: Mutex<Failures>,
 }
 
-/// A caller that failed to take a message.
+type Failures = HashMap<(Arc<str>, Stamp), Failing>;
+
+/// The failed deliveries of one message to one caller.
 struct Failing {
-    /// The oldest message that it failed to take.
-    message: Stamp,
     failures: u32,
     failed: Instant,
     until: Instant,
@@ -48,23 +48,23 @@ pub(super) enum Offer {
 pub(super) const FAILURES: u32 = 5;
 /// How many of them must be the caller's own: one broken connection proves nothing.
 const OWN_FAILURES: u32 = 2;
-/// Callers that are remembered at once; behind many addresses it could be any number.
+/// Callers and messages that are remembered at once; behind many addresses it could be any number.
 const MOST: usize = 1024;
 /// How long a failure is fresh at least, so that the next message shows which of the two is at fault.
 const FRESH: Duration = Duration::from_secs(30);
-/// How long a caller is remembered after its pause.
+/// How long a failure is remembered after its pause.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 impl Pauses {
     pub(super) fn new(steps: Arc<[Duration]>) -> Self {
         Self {
             steps,
-            callers: Mutex::default(),
+            failing: Mutex::default(),
         }
     }
 
-    fn callers(&self) -> MutexGuard<'_, HashMap<Arc<str>, Failing>> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> MutexGuard<'_, Failures> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn step(&self, failures: u32) -> Duration {
@@ -76,9 +76,9 @@ impl Pauses {
     }
 
     /// What the oldest message, whose delivery failed `attempts` times in all, is for this caller.
-    pub(super) fn offer(&self, caller: &str, message: Stamp, attempts: u32) -> Offer {
-        let callers = self.callers();
-        let Some(failing) = callers.get(caller).filter(|failing| failing.message == message) else {
+    pub(super) fn offer(&self, caller: &Arc<str>, message: Stamp, attempts: u32) -> Offer {
+        let all = self.failing();
+        let Some(failing) = all.get(&(caller.clone(), message)) else {
             return Offer::Message;
         };
         let now = Instant::now();
@@ -95,17 +95,9 @@ impl Pauses {
 
     /// A delivery of the oldest message failed; returns the pause that follows.
     pub(super) fn failed(&self, caller: &Arc<str>, message: Stamp) -> Duration {
-        let mut callers = self.callers();
-        make_room(&mut callers);
-        let failing = callers
-            .entry(caller.clone())
-            .or_insert_with(|| Failing::of(message));
-        if failing.message != message {
-            *failing = Failing {
-                is_at_fault: failing.is_at_fault,
-                ..Failing::of(message)
-            };
-        }
+        let mut all = self.failing();
+        make_room(&mut all);
+        let failing = all.entry((caller.clone(), message)).or_insert_with(Failing::new);
         failing.failures += 1;
         failing.is_next_untried = true;
         let pause = self.step(failing.failures);
@@ -115,61 +107,66 @@ impl Pauses {
     }
 
     /// The message behind `message` was tried, and its delivery failed too. Returns whether that is new.
-    pub(super) fn next_failed(&self, caller: &str, message: Stamp) -> bool {
-        self.tried(caller, message, |pauses, failing| {
+    pub(super) fn next_failed(&self, caller: &Arc<str>, message: Stamp) -> bool {
+        let is_known = self.at_fault().contains(caller);
+        self.tried(caller, message, |failing| {
             failing.failures += 1;
-            failing.until = Instant::now() + pauses.step(failing.failures);
-            !std::mem::replace(&mut failing.is_at_fault, true)
-        })
-        .unwrap_or_default()
+            failing.until = Instant::now() + self.step(failing.failures);
+            failing.is_at_fault = true;
+        });
+        !is_known
     }
 
     /// There is no message behind `message`.
-    pub(super) fn no_next(&self, caller: &str, message: Stamp) {
-        self.tried(caller, message, |pauses, failing| {
-            failing.until = Instant::now() + pauses.step(u32::MAX);
+    pub(super) fn no_next(&self, caller: &Arc<str>, message: Stamp) {
+        self.tried(caller, message, |failing| {
+            failing.until = Instant::now() + self.step(u32::MAX);
         });
     }
 
-    fn tried<T>(
-        &self,
-        caller: &str,
-        message: Stamp,
-        note: impl FnOnce(&Self, &mut Failing) -> T,
-    ) -> Option<T> {
-        let mut callers = self.callers();
-        let failing = callers.get_mut(caller)?;
-        if failing.message != message {
-            return None;
+    fn tried(&self, caller: &Arc<str>, message: Stamp, note: impl FnOnce(&mut Failing)) {
+        if let Some(failing) = self.failing().get_mut(&(caller.clone(), message)) {
+            failing.is_next_untried = false;
+            note(failing);
         }
-        failing.is_next_untried = false;
-        Some(note(self, failing))
     }
 
-    /// A caller has a message: nothing is wrong with it.
-    pub(super) fn delivered(&self, caller: &str) {
-        self.callers().remove(caller);
+    /// A caller has a message, so it is not at fault. What it failed to take before stays paused.
+    pub(super) fn delivered(&self, caller: &str, message: Stamp) {
+        let mut all = self.failing();
+        all.retain(|(_, failed), _| *failed != message);
+        for ((failing_caller, _), failing) in all.iter_mut() {
+            if **failing_caller == *caller {
+                failing.is_at_fault = false;
+            }
+        }
+    }
+
+    /// A message is not in the queue any more.
+    pub(super) fn forget(&self, message: Stamp) {
+        self.failing().retain(|(_, failed), _| *failed != message);
     }
 
     /// Callers that take no message at all.
-    pub(super) fn at_fault(&self) -> Vec<Arc<str>> {
-        let callers = self.callers();
-        let at_fault = callers.iter().filter(|(_, failing)| failing.is_at_fault);
-        at_fault.map(|(caller, _)| caller.clone()).collect()
+    pub(super) fn at_fault(&self) -> BTreeSet<Arc<str>> {
+        let all = self.failing();
+        let at_fault = all
+            .iter()
+            .filter(|(_, failing)| failing.is_at_fault && failing.is_remembered());
+        at_fault.map(|((caller, _), _)| caller.clone()).collect()
     }
 
     /// Whether no caller has to be remembered.
     pub(super) fn is_empty(&self) -> bool {
-        let mut callers = self.callers();
-        callers.retain(|_, failing| failing.until + REMEMBERED > Instant::now());
-        callers.is_empty()
+        let mut all = self.failing();
+        all.retain(|_, failing| failing.is_remembered());
+        all.is_empty()
     }
 }
 
 impl Failing {
-    fn of(message: Stamp) -> Self {
+    fn new() -> Self {
         Self {
-            message,
             failures: 0,
             failed: Instant::now(),
             until: Instant::now(),
@@ -177,16 +174,20 @@ impl Failing {
             is_at_fault: false,
         }
     }
+
+    fn is_remembered(&self) -> bool {
+        self.until + REMEMBERED > Instant::now()
+    }
 }
 
-/// Forgets the caller whose pause ends first, where there are too many.
-fn make_room(callers: &mut HashMap<Arc<str>, Failing>) {
-    if callers.len() < MOST {
+/// Forgets what ends first, where there is too much.
+fn make_room(all: &mut Failures) {
+    if all.len() < MOST {
         return;
     }
-    let first = callers.iter().min_by_key(|(_, failing)| failing.until);
-    if let Some(caller) = first.map(|(caller, _)| caller.clone()) {
-        callers.remove(&caller);
+    let first = all.iter().min_by_key(|(_, failing)| failing.until);
+    if let Some(key) = first.map(|(key, _)| key.clone()) {
+        all.remove(&key);
     }
 }
 
@@ -223,10 +224,10 @@ mod tests {
         );
         pauses.failed(&caller, message);
         let left = Duration::from_secs(600);
-        assert_eq!(pauses.offer("one", message, 4), Offer::Paused(left, 9));
-        assert_eq!(pauses.offer("two", message, 4), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), message, 4), Offer::Paused(left, 9));
+        assert_eq!(pauses.offer(&"two".into(), message, 4), Offer::Message);
         assert_eq!(
-            pauses.offer("one", other, 0),
+            pauses.offer(&"one".into(), other, 0),
             Offer::Message,
             "another message is not paused"
         );
@@ -237,20 +238,20 @@ mod tests {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 4).await;
         pauses.failed(&caller, message);
-        assert_eq!(pauses.offer("one", message, 5), Offer::Next);
-        assert!(pauses.next_failed("one", message), "reported");
-        assert_eq!(pauses.at_fault(), std::slice::from_ref(&caller));
+        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Next);
+        assert!(pauses.next_failed(&"one".into(), message), "reported");
+        assert_eq!(pauses.at_fault(), [caller.clone()].into());
         assert_eq!(
-            pauses.offer("one", message, 5),
+            pauses.offer(&"one".into(), message, 5),
             Offer::Paused(Duration::from_secs(600), 6)
         );
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
         pauses.failed(&caller, message);
-        assert_eq!(pauses.offer("one", message, 6), Offer::Next);
-        assert!(!pauses.next_failed("one", message), "reported once");
-        pauses.delivered("one");
-        assert_eq!(pauses.offer("one", message, 6), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), message, 6), Offer::Next);
+        assert!(!pauses.next_failed(&"one".into(), message), "reported once");
+        pauses.delivered("one", message);
+        assert_eq!(pauses.offer(&"one".into(), message, 6), Offer::Message);
         assert!(pauses.at_fault().is_empty() && pauses.is_empty());
     }
 
@@ -258,20 +259,32 @@ mod tests {
     async fn a_caller_that_comes_back_after_its_pause_is_offered_the_message_that_it_failed_to_take() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 5).await;
-        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_without_a_next_one_keeps_the_longest_pause() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 5).await;
-        pauses.no_next("one", message);
+        pauses.no_next(&"one".into(), message);
         assert_eq!(
-            pauses.offer("one", message, 5),
+            pauses.offer(&"one".into(), message, 5),
             Offer::Paused(Duration::from_secs(600), 5)
         );
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(pauses.offer("one", message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_connections_of_one_caller_do_not_end_each_others_pauses() {
+        let (pauses, caller, [first, second]) = (pauses(), Arc::from("one"), messages());
+        for pause in [0, 1, 5, 30] {
+            assert_eq!(pauses.failed(&caller, first).as_secs(), pause);
+            assert_eq!(pauses.failed(&caller, second).as_secs(), pause);
+        }
+        pauses.delivered("one", second);
+        let left = Duration::from_secs(30);
+        assert_eq!(pauses.offer(&caller, first, 4), Offer::Paused(left, 4));
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,7 +293,7 @@ mod tests {
         fail(&pauses, &Arc::from("one"), message, 4).await;
         let two = Arc::from("two");
         pauses.failed(&two, message);
-        assert_eq!(pauses.offer("two", message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"two".into(), message, 5), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,7 +302,7 @@ mod tests {
         for caller in 0..MOST + 10 {
             pauses.failed(&caller.to_string().into(), message);
         }
-        assert_eq!(pauses.callers().len(), MOST);
+        assert_eq!(pauses.failing().len(), MOST);
         tokio::time::sleep(REMEMBERED + Duration::from_secs(1)).await;
         assert!(pauses.is_empty());
     }

@@ -73,8 +73,8 @@ pub enum SpoolError {
     },
     /// The oldest message is paused for this caller.
     #[error(
-        "the last {failures} deliveries of the oldest message to caller {caller} failed: the connection broke before it \
-         had all of the message, which is paused for this caller"
+        "the oldest message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
+         ended before the caller had the whole message"
     )]
     Paused {
         /// The caller.

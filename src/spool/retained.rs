@@ -55,7 +55,7 @@ impl Retention {
             Ok(()) => Ok(()),
             Err(error) => {
                 fs::remove_file(path)?;
-                tracing::warn!(%error, "delivered message cannot be retained (spool.keep)");
+                tracing::warn!(%error, "delivered message was removed and not retained (spool.keep); check the spool's disk");
                 Ok(())
             }
         }
@@ -83,7 +83,7 @@ impl Retention {
         match renamed {
             // The first version of Landlock lets no file change its directory.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                fs::copy(&from, &to)?;
+                fs::copy(&from, &to).inspect_err(|_| drop(fs::remove_file(&to)))?;
                 fs::remove_file(&from)?;
             }
             renamed => renamed?,

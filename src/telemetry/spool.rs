@@ -64,7 +64,7 @@ impl SpoolMetrics {
             ),
             (
                 "spool_set_aside",
-                "Dead letters; bondgate spool list names them, bondgate spool requeue delivers them again",
+                "Dead letters; bondgate spool list names them, bondgate spool requeue --dead-letters delivers them again",
                 &numbers.set_aside,
             ),
             (

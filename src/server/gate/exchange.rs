@@ -54,7 +54,7 @@ impl Exchange {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Who observes the delivery of the response that is about to be written.
+    /// Sets the observer of the response that is about to be written.
     pub(in super::super) fn observe(&self, observer: Option<Box<dyn DeliveryObserver>>) {
         let has_observer = observer.is_some();
         *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;

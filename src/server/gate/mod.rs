@@ -8,6 +8,7 @@
 //! Between requests an idle connection is parked: hyper is told that input has ended, its state is
 //! dropped, and the gate alone waits for the next head.
 
+mod close;
 mod exchange;
 mod framing;
 #[cfg(any(test, fuzzing))]
@@ -24,10 +25,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 pub(super) use self::exchange::Exchange;
@@ -88,10 +88,6 @@ pub(super) enum Next {
     End,
 }
 
-/// Bounds on reading what a refused caller still sends, so that it gets to read the answer.
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES: usize = 1 << 20;
-
 impl<S: Wire> Gate<S> {
     pub(super) fn new(stream: S, limits: Arc<Limits>, exchange: Arc<Exchange>) -> Self {
         Self {
@@ -151,103 +147,6 @@ impl<S: Wire> Gate<S> {
     /// The answer that [`close`](Self::close) will tell.
     pub(super) fn refusal(&self) -> Option<&Answer> {
         self.refusal.as_deref()
-    }
-
-    /// Tells a refusal, if there is one, and ends the connection so that the caller can still read
-    /// what was sent: closing over unread input would reset it away.
-    ///
-    /// Where the fate of an answer is open, the caller is heard out, until `hurry` resolves.
-    pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) {
-        let is_unread =
-            self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
-        if self.delivery.is_pending()
-            && self.exchange.is_whole.load(Ordering::Acquire)
-            && self.send_tail().await.is_err()
-        {
-            self.delivery.broken(&self.stream);
-            return;
-        }
-        let finished = async {
-            if let Some(answer) = self.refusal.take() {
-                self.stream.write_all(&answer.to_bytes(!self.is_to_head)).await?;
-            }
-            self.stream.shutdown().await
-        };
-        let Ok(Ok(())) = tokio::time::timeout(LINGER, finished).await else {
-            self.delivery.broken(&self.stream);
-            return;
-        };
-        if self.delivery.is_pending() {
-            tokio::select! {
-                () = self.follow_delivery() => {}
-                () = hurry => {}
-            }
-            self.delivery.end(&self.stream);
-        }
-        if is_unread && !self.is_eof {
-            let mut stream = self.stream.take(LINGER_BYTES as u64);
-            let mut nowhere = tokio::io::sink();
-            let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
-        }
-    }
-
-    /// Sends the end of a message, when the caller has had the time to read everything before it.
-    async fn send_tail(&mut self) -> io::Result<()> {
-        if !self.tail.is_all() {
-            let mut left = tail::LONGEST;
-            while self.stream.unacknowledged() > 0 && !left.is_zero() {
-                self.track_for(tail::LOOK).await;
-                left = left.saturating_sub(tail::LOOK);
-            }
-            self.track_for(tail::READING).await;
-        }
-        let mut tail = self.tail.take();
-        self.stream.cork();
-        std::future::poll_fn(|cx| {
-            self.delivery.poll(cx, &self.stream);
-            while !tail.is_empty() {
-                let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &tail))?;
-                tail.advance(written);
-            }
-            Pin::new(&mut self.stream).poll_flush(cx)
-        })
-        .await?;
-        self.delivery.written();
-        Ok(())
-    }
-
-    /// Waits, and follows the delivery meanwhile.
-    async fn track_for(&mut self, time: Duration) {
-        let mut timer = std::pin::pin!(tokio::time::sleep(time));
-        std::future::poll_fn(|cx| {
-            self.delivery.poll(cx, &self.stream);
-            timer.as_mut().poll(cx)
-        })
-        .await;
-    }
-
-    /// Resolves when it is known whether the message was delivered. What the caller sends meanwhile is discarded: the
-    /// response said that it is the connection's last.
-    async fn follow_delivery(&mut self) {
-        std::future::poll_fn(|cx| {
-            while self.delivery.is_pending() && !self.is_eof {
-                match self.poll_fill(cx) {
-                    Poll::Ready(Ok(_)) => self.input.clear(),
-                    Poll::Ready(Err(_)) => self.is_eof = true,
-                    Poll::Pending => break,
-                }
-            }
-            self.delivery.poll(cx, &self.stream);
-            if self.is_eof && !self.stream.is_reset() {
-                self.delivery.closed(&self.stream);
-            }
-            if self.delivery.is_pending() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
-        })
-        .await;
     }
 
     /// Ends a connection in the middle of an answer, so that the caller can tell: where only the

@@ -23,7 +23,7 @@ pub(super) struct Tail {
 /// What is held back. With the FIN and TLS it fits into one segment of any network.
 const LENGTH: usize = 1 << 10;
 /// How often to look for the acknowledgement of the rest: the system does not announce it.
-pub(super) const LOOK: Duration = Duration::from_millis(1);
+pub(super) const POLL: Duration = Duration::from_millis(1);
 /// How long to wait for the acknowledgement: some more than the 40 ms for which a system may delay it.
 pub(super) const LONGEST: Duration = Duration::from_millis(60);
 /// How long the caller has to read what its system has acknowledged.

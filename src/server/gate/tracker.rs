@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the caller closes the connection in order, every byte acknowledged | delivered |
 //! | every byte acknowledged, and silence for `spool.settle` | delivered |
-//! | every byte acknowledged, and a trusted proxy relays for the caller | delivered |
+//! | every byte acknowledged by a trusted proxy, or sent before that proxy reset the connection | delivered |
 //! | the connection is reset | not delivered |
 //!
 //! An acknowledgement comes from the caller's system and not from the caller, so it proves nothing by itself.
@@ -40,7 +40,7 @@ enum Stage {
 }
 
 /// How often to look for the acknowledgement: the system does not announce it.
-const LOOK: Duration = Duration::from_millis(100);
+const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(100);
 
 impl DeliveryTracker {
     pub(super) fn is_pending(&self) -> bool {
@@ -77,7 +77,7 @@ impl DeliveryTracker {
     /// counts as acknowledged.
     pub(super) fn broken(&mut self, wire: &impl Wire) {
         if let Some(pending) = &self.pending
-            && pending.is_delivered_when_acknowledged()
+            && pending.observer.is_relayed()
             && pending.stage != Stage::Writing
             && wire.unsent() == 0
         {
@@ -86,8 +86,7 @@ impl DeliveryTracker {
         self.pending = None;
     }
 
-    /// The connection ends before the caller closed it: what its system has acknowledged is delivered, as far as
-    /// anybody will ever know.
+    /// The connection ends before the caller closed it: a message that is acknowledged by now counts as delivered.
     pub(super) fn end(&mut self, wire: &impl Wire) {
         if wire.is_reset() {
             self.broken(wire);
@@ -97,7 +96,7 @@ impl DeliveryTracker {
         self.pending = None;
     }
 
-    /// Answers who asks, and follows the acknowledgement and the time; called whenever the connection waits for its
+    /// Answers the spool's questions, and follows the acknowledgement and the time; called whenever the connection waits for its
     /// caller.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, wire: &impl Wire) {
         while let Some(pending) = &mut self.pending {
@@ -116,7 +115,8 @@ impl DeliveryTracker {
             }
             let due = match pending.stage {
                 Stage::Writing => return,
-                Stage::Written => Instant::now() + LOOK,
+                Stage::Written => Instant::now() + ACKNOWLEDGEMENT_POLL,
+                Stage::Acknowledged(since) if pending.observer.is_relayed() => since,
                 Stage::Acknowledged(since) => since + pending.observer.settle(),
             };
             if due <= Instant::now() {
@@ -136,11 +136,5 @@ impl DeliveryTracker {
         if let Some(pending) = self.pending.take() {
             pending.observer.delivered();
         }
-    }
-}
-
-impl Pending {
-    fn is_delivered_when_acknowledged(&self) -> bool {
-        self.observer.settle().is_zero()
     }
 }

@@ -68,7 +68,7 @@ impl<S: Wire> Gate<S> {
             Wait::Park if idle.is_registered() || idle.is_due_early() => Duration::ZERO,
             _ => return idle.is_asked(),
         };
-        if !self.input.is_empty() || !self.handed.is_empty() {
+        if !self.input.is_empty() || self.delivery.is_pending() {
             idle.leave();
             return false;
         }

@@ -389,7 +389,7 @@ async fn a_caller_that_fails_with_the_next_message_too_is_reported_and_both_are_
         assert_eq!(spool.holding().await.unwrap().set_aside, 0);
         if let Some(place) = place {
             let again = open(&config(Some(place)));
-            assert!(again.troubles()[0].contains("the delivery of 1 pulled messages failed"));
+            assert!(again.troubles()[0].contains("stay in the queue: 1;"));
         }
         assert_eq!(succeed(&spool, "third").await, "first");
         assert!(spool.troubles().is_empty());
@@ -480,6 +480,7 @@ async fn a_file_of_a_later_format_is_left_as_it_is_and_reported_and_others_are_d
     assert_eq!(names(&folder), written);
     let inspection = Inspection::new(directory.path());
     for listed in inspection.list().unwrap() {
+        assert!(listed.is_later);
         let why = listed.intent.unwrap_err();
         assert!(why.contains("a later bondgate wrote it (format 2)"), "{why}");
         assert_eq!(std::fs::read_to_string(listed.path).unwrap(), later);
