@@ -46,6 +46,7 @@ mod slow;
 mod soak;
 mod spool;
 mod supervised;
+mod token_reuse;
 mod tokens;
 mod transfers;
 mod unix;
