@@ -1,5 +1,7 @@
 //! Why a request on a consuming route got no message, and the answer that it gets from us.
 
+use std::io::ErrorKind;
+
 use http::StatusCode;
 
 use super::error::{SOON, UNDONE, UNKNOWN};
@@ -39,6 +41,9 @@ impl PullError {
             Self::Spool(SpoolError::Full { .. }) => {
                 undone("nothing was pulled; let callers take what is held, or see `bondgate spool list`")
             }
+            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => undone(
+                "nothing was pulled; raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)",
+            ),
             Self::Spool(SpoolError::Unusable(_)) => {
                 undone("nothing was pulled; see that there is room, and that it is writable")
             }

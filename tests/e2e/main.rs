@@ -42,6 +42,7 @@ mod rotation;
 mod sandbox;
 mod secrets;
 mod shutdown;
+mod signals;
 mod slow;
 mod soak;
 mod spool;
