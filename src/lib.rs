@@ -82,7 +82,8 @@
 //! 3. The token is put into an arc-swap cell, and whoever waits is woken. From now on every request
 //!    reads it without a lock.
 //! 4. At about half of its lifetime its successor is fetched. A failed fetch never replaces it; it
-//!    serves until it expires by the monotonic or the wall clock.
+//!    serves until it expires by the monotonic or the wall clock. Where the identity service returns the same
+//!    token until it expires, its successor is fetched then, and requests wait for it.
 //! 5. An upstream that refuses it makes the refresher fetch at once, if it is still the one in force: a
 //!    thousand refusals of one token are one fetch.
 

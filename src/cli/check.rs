@@ -110,7 +110,12 @@ async fn walk(upstream: &Upstream, resolver: &Resolver) -> Result<(), String> {
     let grant = endpoint.fetch().await.map_err(|error| error.to_string())?;
     told(
         "token",
-        &format!("granted, lives for {} s", grant.lifetime.as_secs()),
+        &match grant.lifetime.as_secs() {
+            0 => {
+                "granted in its last second: the identity service returns a token until it expires".to_owned()
+            }
+            seconds => format!("granted, lives for {seconds} s"),
+        },
     );
     reach(upstream, &upstream.url, tls, resolver).await?;
     told("API", &format!("{} answers", upstream.url.authority()));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::run::{UnixSignals, exit, refused};
+use super::run::{exit, refused};
+use super::signals::EarlySignals;
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness, StartError};
@@ -68,7 +69,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     handle.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = UnixSignals::new()?;
+        let signals = EarlySignals::new()?.and_stop(logs.file())?;
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &handle)));
         let outcome = daemon.run(signals).await;

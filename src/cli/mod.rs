@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod probe;
 mod run;
+mod signals;
 mod simulate;
 mod spool;
 

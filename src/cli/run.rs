@@ -1,44 +1,18 @@
 //! `bondgate run`: the daemon.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use super::signals::EarlySignals;
 use super::{ConfigArgs, Exit, load, read, runtime};
-use crate::daemon::{self, BindError, Daemon, Outcome, Source, StartError};
+use crate::daemon::{BindError, Daemon, Outcome, Source, StartError};
 use crate::process;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
 use crate::telemetry;
 use crate::token::Clock;
 
-/// SIGTERM and SIGINT stop, SIGHUP reloads.
-pub(super) struct UnixSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl UnixSignals {
-    /// Begins to listen; within a runtime.
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
-impl daemon::Signals for UnixSignals {
-    async fn next(&mut self) -> daemon::Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => daemon::Signal::Stop,
-            _ = self.interrupt.recv() => daemon::Signal::Stop,
-            _ = self.hangup.recv() => daemon::Signal::Reload,
-        }
-    }
-}
-
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
+    // It starts no thread before a task needs one.
+    let idle_runtime = runtime()?;
+    let signals = idle_runtime.block_on(async { EarlySignals::new() })?;
     let file = args.file();
     let mut config = match load(file.as_deref()) {
         Ok(config) => config,
@@ -62,7 +36,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
             ));
         }
     };
-    // Every socket is bound, and no other thread runs yet: not even the runtime's.
+    // Every socket is bound, and no other thread runs yet: not even one of the runtime's.
     let sandbox = Sandbox::enter(&config, file.as_deref());
     // Ends last of all, and with a panic too.
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
@@ -73,8 +47,9 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         sandbox,
         level: logs.level(),
     });
-    let runtime = runtime()?;
-    let outcome = runtime.block_on(async { daemon.run(UnixSignals::new()?).await })?;
+    // Moved here, it ends before the log's thread.
+    let (runtime, log) = (idle_runtime, logs.file());
+    let outcome = runtime.block_on(async { daemon.run(signals.and_stop(log)?).await })?;
     // A worker that was cut short is not waited for.
     runtime.shutdown_background();
     Ok(exit(outcome))

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::simulator::{
     BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, Handle, OlderTokens, Options, Simulator,
-    Tenant, UnknownClient,
+    Tenant, TokenReuse, UnknownClient,
 };
 
 const EXAMPLE: &str = r#"Example session:
@@ -76,7 +76,8 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 1100, value_parser = clap::value_parser!(u32).range(16..=60_000))]
     token_bytes: u32,
 
-    /// What token replies say in expires_in, as JSON, if not the truth: "\"3599\"", -1, null; or "missing"
+    /// What token replies say in expires_in, as JSON, if not the whole seconds that are left: "\"3599\"", -1, null;
+    /// or "missing", or "rounded-up", so that a token expires up to a second before its reply says so
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     expires_in: Option<String>,
 
@@ -87,6 +88,10 @@ pub(crate) struct SimulateArgs {
     /// The status that an unknown client id gets
     #[arg(long, value_name = "STATUS", value_enum, default_value_t)]
     unknown_client: UnknownClient,
+
+    /// Whether a client that asks again gets the same token until it expires, with expires_in counted down to 0
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    token_reuse: TokenReuse,
 
     /// What becomes of a client's older tokens when it gets a new one
     #[arg(long, value_name = "FATE", value_enum, default_value_t)]
@@ -142,10 +147,12 @@ impl SimulateArgs {
                 expires_in: match self.expires_in.as_deref() {
                     None => ExpiresIn::Lifetime,
                     Some("missing") => ExpiresIn::Missing,
+                    Some("rounded-up") => ExpiresIn::RoundedUp,
                     Some(raw) => ExpiresIn::Raw(raw.to_owned()),
                 },
                 tenant: self.tenant,
                 unknown_client: self.unknown_client,
+                token_reuse: self.token_reuse,
                 older_tokens: self.older_tokens,
                 bearer_rejection: self.bearer_rejection,
                 empty_queue: self.empty_queue,
@@ -283,6 +290,7 @@ mod tests {
         let sent = |text| expires_in(text).behaviour.expires_in;
         assert_eq!(sent("-1"), ExpiresIn::Raw("-1".to_owned()));
         assert_eq!(sent("missing"), ExpiresIn::Missing);
+        assert_eq!(sent("rounded-up"), ExpiresIn::RoundedUp);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why a request on a consuming route got no message, and the answer that it gets from us.
 
+use std::io::ErrorKind;
+
 use http::StatusCode;
 
 use super::error::{SOON, UNDONE, UNKNOWN};
@@ -46,6 +48,9 @@ impl PullError {
                 );
                 Answer::unavailable("proxy_internal_response", detail, *left)
             }
+            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => undone(
+                "nothing was pulled; raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)",
+            ),
             Self::Spool(SpoolError::Unusable(_)) => {
                 undone("nothing was pulled; see that there is room, and that it is writable")
             }

@@ -45,6 +45,7 @@ fn ruleset(grants: &Grants) -> Result<landlock::RestrictionStatus, RulesetError>
         | make_bitflags!(AccessFs::{
             WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
         });
+    let log = make_bitflags!(AccessFs::{WriteFile | MakeReg});
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         // No port is ever listened on again.
@@ -58,6 +59,7 @@ fn ruleset(grants: &Grants) -> Result<landlock::RestrictionStatus, RulesetError>
         .create()?
         .add_rules(path_beneath_rules(&grants.read, read))?
         .add_rules(path_beneath_rules(&grants.write, write))?
+        .add_rules(path_beneath_rules(&grants.log, log))?
         .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))?
         .add_rules(ports.map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?
         .restrict_self()

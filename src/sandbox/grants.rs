@@ -11,6 +11,8 @@ pub(super) struct Grants {
     pub(super) read: Vec<PathBuf>,
     /// Directories to write in, too.
     pub(super) write: Vec<PathBuf>,
+    /// Where the log file is made again and appended to.
+    pub(super) log: Option<PathBuf>,
     /// TCP ports to connect to; any where it is nothing.
     pub(super) ports: Option<Vec<u16>>,
     /// What the operator should know.
@@ -77,6 +79,9 @@ impl Grants {
         grants
             .write
             .extend(spool.and_then(|path| path.canonicalize().ok()));
+        if let Some(file) = &config.log.file {
+            grants.write_log(file);
+        }
         grants.ports = ports(config);
         grants
     }
@@ -92,6 +97,23 @@ impl Grants {
 
     pub(super) fn reach(&self, port: u16) -> bool {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
+    }
+
+    /// The directory of a log file, since log rotation moves the file away; a pipe or a device stays where it is.
+    fn write_log(&mut self, file: &Path) {
+        let file = resolved(file);
+        if !file.is_file() {
+            return;
+        }
+        let holder = file.parent().filter(|holder| holder.parent().is_some());
+        if holder.is_none() {
+            self.notes.push(format!(
+                "log.file is at {}, in the root directory: where it is moved, a restart is needed; put it into a \
+                 directory of its own",
+                file.display()
+            ));
+        }
+        self.log = holder.unwrap_or(&file).canonicalize().ok();
     }
 
     fn read_place(&mut self, place: &Path) {

@@ -158,6 +158,28 @@ fn the_spool_alone_is_written_in() {
 }
 
 #[test]
+fn a_log_file_that_was_moved_is_made_again_in_its_directory_and_nothing_is_removed_there() {
+    let (_own, secret) = directory();
+    let log = tempfile::tempdir().unwrap();
+    let file = log.path().join("bondgate.log");
+    fs::write(&file, "").unwrap();
+    let config = config(&secret, &format!("[log]\nfile = \"{}\"", file.display()));
+    let moved = log.path().join("bondgate.log.1");
+    let rotate = || fs::rename(&file, &moved).unwrap();
+    let path = file.clone();
+    inside_after(config, rotate, move |_| {
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
+        assert_eq!(kind(fs::remove_file(&path)), ErrorKind::PermissionDenied);
+        assert_eq!(kind(fs::read(&path)), ErrorKind::PermissionDenied);
+    });
+    assert!(file.exists());
+}
+
+#[test]
 fn no_program_is_run_and_threads_start_all_the_same() {
     let (_own, secret) = directory();
     assert!(

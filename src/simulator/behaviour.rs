@@ -11,6 +11,8 @@ pub struct Behaviour {
     pub tenant: Tenant,
     /// What an unknown client id gets.
     pub unknown_client: UnknownClient,
+    /// Which token a client gets that still has one.
+    pub token_reuse: TokenReuse,
     /// What becomes of a client's older tokens when it is issued a new one.
     pub older_tokens: OlderTokens,
     /// How the API refuses a bearer.
@@ -22,9 +24,11 @@ pub struct Behaviour {
 /// The `expires_in` of a token reply. It is missing, a string, or absurd in the wild.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ExpiresIn {
-    /// The lifetime in whole seconds, as a number.
+    /// What is left of the lifetime in whole seconds, as a number; 0 in the last second.
     #[default]
     Lifetime,
+    /// The same rounded up: the token expires up to a second before its reply says so.
+    RoundedUp,
     /// No such member.
     Missing,
     /// This text where the number would stand; it is not checked to be JSON.
@@ -55,6 +59,16 @@ pub enum UnknownClient {
     BadRequest,
     /// 401.
     Unauthorized,
+}
+
+/// Which token a client gets that asks while an earlier token of its is good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TokenReuse {
+    /// A new one.
+    #[default]
+    Never,
+    /// The same one until it expires, revoked or not, as identity services do that cache tokens.
+    UntilExpiry,
 }
 
 /// What becomes of a client's older tokens when it is issued a new one; Cisco says nothing about it.

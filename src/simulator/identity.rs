@@ -18,7 +18,7 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::json;
 
-use super::behaviour::{ExpiresIn, OlderTokens, Tenant, UnknownClient};
+use super::behaviour::{ExpiresIn, OlderTokens, Tenant, TokenReuse, UnknownClient};
 use super::record::Entry;
 use super::reply;
 use super::{Client, Settings, Shared, form};
@@ -79,18 +79,26 @@ pub(super) async fn method_not_allowed() -> Response<Body> {
 }
 
 fn issued(shared: &Shared, settings: &Settings, client: &str) -> Response<Body> {
-    if settings.behaviour.older_tokens == OlderTokens::Revoked {
-        shared.tokens.revoke(Some(client));
-    }
-    let token = shared.tokens.issue(
-        client,
-        shared.clock.now(),
-        settings.token_lifetime,
-        settings.token_bytes,
-    );
+    let now = shared.clock.now();
+    let reused = match settings.behaviour.token_reuse {
+        TokenReuse::Never => None,
+        TokenReuse::UntilExpiry => shared.tokens.newest_of(client, now),
+    };
+    let (token, left) = reused.unwrap_or_else(|| {
+        if settings.behaviour.older_tokens == OlderTokens::Revoked {
+            shared.tokens.revoke(Some(client));
+        }
+        let lifetime = settings.token_lifetime;
+        let token = shared.tokens.issue(client, now, lifetime, settings.token_bytes);
+        (token, lifetime)
+    });
     let mut body = format!(r#"{{"access_token":"{token}","token_type":"Bearer""#);
     let expires_in = match &settings.behaviour.expires_in {
-        ExpiresIn::Lifetime => Some(settings.token_lifetime.as_secs().to_string()),
+        ExpiresIn::Lifetime => Some(left.as_secs().to_string()),
+        ExpiresIn::RoundedUp => {
+            let begun = u64::from(left.subsec_nanos() > 0);
+            Some(left.as_secs().saturating_add(begun).to_string())
+        }
         ExpiresIn::Missing => None,
         ExpiresIn::Raw(raw) => Some(raw.clone()),
     };

@@ -64,7 +64,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-pub use behaviour::{BearerRejection, Behaviour, EmptyQueue, ExpiresIn, OlderTokens, Tenant, UnknownClient};
+pub use behaviour::{
+    BearerRejection, Behaviour, EmptyQueue, ExpiresIn, OlderTokens, Tenant, TokenReuse, UnknownClient,
+};
 pub use faults::{Fault, Kind, On, Then, Times};
 pub use handle::Handle;
 pub use identity::ClientAuth;

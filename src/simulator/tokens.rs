@@ -28,6 +28,8 @@ pub const TOKENS_KEPT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     live: Mutex<HashMap<String, Issued>>,
+    /// The newest token of each client, revoked or not, and when it expires.
+    newest: Mutex<HashMap<String, (String, Instant)>>,
     issued: Mutex<VecDeque<String>>,
     count: watch::Sender<usize>,
     refused: AtomicUsize,
@@ -51,6 +53,11 @@ impl Tokens {
             issued.pop_front();
         }
         drop(issued);
+        // A lifetime past the end of the clock is as good as a day.
+        let expires = now
+            .checked_add(lifetime)
+            .unwrap_or(now + Duration::from_secs(86_400));
+        locked(&self.newest).insert(client.to_owned(), (token.clone(), expires));
         let mut live = locked(&self.live);
         if live.len() >= PRUNE_AT {
             live.retain(|_, issued| issued.expires > now);
@@ -59,15 +66,20 @@ impl Tokens {
             token.clone(),
             Issued {
                 client: client.to_owned(),
-                // A lifetime past the end of the clock is as good as a day.
-                expires: now
-                    .checked_add(lifetime)
-                    .unwrap_or(now + Duration::from_secs(86_400)),
+                expires,
             },
         );
         drop(live);
         self.count.send_modify(|count| *count += 1);
         token
+    }
+
+    /// The newest token of `client` and how long it is still good, until it expires.
+    pub(super) fn newest_of(&self, client: &str, now: Instant) -> Option<(String, Duration)> {
+        let newest = locked(&self.newest);
+        let (token, expires) = newest.get(client)?;
+        let left = expires.saturating_duration_since(now);
+        (!left.is_zero()).then(|| (token.clone(), left))
     }
 
     /// How many tokens were issued.

@@ -68,6 +68,18 @@ impl LogLevel {
     }
 }
 
+/// Opens the log file again while the process runs; cheap to clone.
+#[derive(Clone)]
+pub struct LogFile(Arc<Writer>);
+
+impl LogFile {
+    /// Has the log's thread open the file again by its path, where log rotation has moved it; a log that goes to
+    /// standard error stays there. What comes of it is logged.
+    pub fn reopen(&self) {
+        self.0.reopen();
+    }
+}
+
 /// Whether a level is one.
 pub fn judge_level(level: &str) -> Result<(), LogError> {
     filter(level).map(drop)
@@ -85,6 +97,12 @@ impl Logs {
     #[must_use]
     pub fn level(&self) -> LogLevel {
         self.level.clone()
+    }
+
+    /// What opens the log file again.
+    #[must_use]
+    pub fn file(&self) -> LogFile {
+        LogFile(self.writer.clone())
     }
 
     /// From here on lines are written by a thread of their own, and nobody waits for the log's reader: what it
@@ -120,17 +138,10 @@ pub fn init(log: &Log) -> Result<Logs, LogError> {
     let filter = filter(&log.level)?;
     let sink = match &log.file {
         None => Sink::Stderr,
-        Some(path) => {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|source| LogError::File {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-            Sink::File(file)
-        }
+        Some(path) => Sink::file(path).map_err(|source| LogError::File {
+            path: path.display().to_string(),
+            source,
+        })?,
     };
     let writer = Writer::new(sink, Terms::USUAL);
     let is_stderr = log.file.is_none();

@@ -7,13 +7,16 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{Level, Metadata};
@@ -25,7 +28,7 @@ const KEPT: usize = 64 * 1024;
 /// Where lines go in the end.
 pub(super) enum Sink {
     Stderr,
-    File(File),
+    File { path: PathBuf, file: ArcSwap<File> },
 }
 
 /// How the thread writes.
@@ -71,6 +74,8 @@ struct State {
     /// Bytes that the thread is writing.
     in_hand: usize,
     is_urgent: bool,
+    /// The log file is to be opened again.
+    reopens: bool,
     is_ending: bool,
     /// Lines dropped that the log does not tell of yet.
     dropped: u64,
@@ -140,6 +145,24 @@ impl Writer {
         }
     }
 
+    /// Opens the log file again, which log rotation may have moved: in the thread, since a file system may hang.
+    pub(super) fn reopen(&self) {
+        let mut state = self.lock();
+        match state.mode {
+            Mode::Closed => {}
+            Mode::Direct => {
+                drop(state);
+                self.sink.reopen();
+            }
+            Mode::Threaded => {
+                state.reopens = true;
+                state.is_urgent = true;
+                drop(state);
+                self.wake.notify_one();
+            }
+        }
+    }
+
     /// Starts the thread; lines that are dropped from then on are counted.
     pub(super) fn start(self: &Arc<Self>, dropped: Counter) -> io::Result<LogThread> {
         {
@@ -174,7 +197,11 @@ impl Writer {
             std::mem::swap(&mut state.waiting, &mut batch);
             state.in_hand = batch.len();
             let dropped = std::mem::take(&mut state.dropped);
+            let reopens = std::mem::take(&mut state.reopens);
             drop(state);
+            if reopens {
+                self.sink.reopen();
+            }
             if dropped > 0 {
                 // These came after the batch, and before what follows the line that is now written of them.
                 (self.terms.tell_dropped)(self, dropped);
@@ -214,20 +241,62 @@ impl Writer {
 
 impl State {
     fn has_something(&self) -> bool {
-        !self.waiting.is_empty() || self.dropped > 0
+        !self.waiting.is_empty() || self.dropped > 0 || self.reopens
     }
 }
 
 impl Sink {
+    /// A file that is appended to, and made where it is not there.
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        Ok(Self::File {
+            path: path.to_owned(),
+            file: ArcSwap::from_pointee(open(path)?),
+        })
+    }
+
+    /// Opens a log file again by its path, and says so where it is another file now. Where that fails, the file that
+    /// is open is written on.
+    fn reopen(&self) {
+        let Self::File { path, file } = self else {
+            return;
+        };
+        // A pipe or a device has no successor.
+        let before = match file.load().metadata() {
+            Ok(before) if before.is_file() => before,
+            _ => return,
+        };
+        let reopened = open(path).and_then(|file| Ok((file.metadata()?, file)));
+        match reopened {
+            Ok((now, _)) if (now.dev(), now.ino()) == (before.dev(), before.ino()) => {}
+            Ok((_, reopened)) => {
+                file.store(Arc::new(reopened));
+                tracing::info!(file = %path.display(), "log file reopened");
+            }
+            Err(error) => tracing::error!(
+                file = %path.display(),
+                %error,
+                "log file cannot be reopened, the previous one is written on; let bondgate's user create files in its \
+                 directory and send SIGUSR1 (a directory that is new since the start needs a restart)"
+            ),
+        }
+    }
+
     /// Writes all of it. What cannot be written is gone: there is nowhere to tell of it. A reader that is slow is
     /// waited for where that is wanted, even where it shares a pipe with us that does not block.
     fn write(&self, bytes: &[u8], waits: bool) {
         match self {
             // The lock keeps a panic's message out of the middle of a line.
             Self::Stderr => write_all(&mut io::stderr().lock(), io::stderr().as_fd(), bytes, waits),
-            Self::File(file) => write_all(&mut &*file, file.as_fd(), bytes, waits),
+            Self::File { file, .. } => {
+                let file = file.load();
+                write_all(&mut &**file, file.as_fd(), bytes, waits);
+            }
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn write_all(to: &mut impl Write, descriptor: BorrowedFd<'_>, mut bytes: &[u8], waits: bool) {

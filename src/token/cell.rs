@@ -162,14 +162,13 @@ impl TokenReader {
     }
 
     /// Says that the upstream refused a token: if it is still the one in force, its successor is
-    /// fetched at once; a late word about an older one costs nothing.
-    pub fn reject(&self, token: &Arc<AccessToken>) {
-        let is_newest = self
-            .shared
-            .token
-            .load()
+    /// fetched at once; a late word about an older one costs nothing. By its serial, since a token that the identity
+    /// service repeats is stored again with another end.
+    pub fn reject(&self, token: &AccessToken) {
+        let newest = self.shared.token.load();
+        let is_newest = newest
             .as_ref()
-            .is_some_and(|newest| Arc::ptr_eq(newest, token));
+            .is_some_and(|newest| newest.serial() == token.serial());
         if is_newest && self.shared.rejected.fetch_max(token.serial(), Ordering::AcqRel) < token.serial() {
             self.shared.word.notify_one();
         }

@@ -53,6 +53,15 @@ impl AccessToken {
         }
     }
 
+    /// The same token with another end: it was asked for again at a moment and lives so long from then on.
+    fn repeated(&self, asked: Moment, left: Duration) -> Self {
+        Self {
+            authorization: self.authorization.clone(),
+            expires: asked.after(left),
+            ..*self
+        }
+    }
+
     /// The value of `Authorization`, marked sensitive.
     #[must_use]
     pub fn authorization(&self) -> &HeaderValue {
@@ -83,6 +92,11 @@ impl AccessToken {
             .monotonic
             .saturating_duration_since(now.monotonic)
             .min(by_wall)
+    }
+
+    /// How long it still lives by the clock that is never set.
+    fn left_by_monotonic(&self, now: Moment) -> Duration {
+        self.expires.monotonic.saturating_duration_since(now.monotonic)
     }
 
     /// When it expires, by the wall clock as it stands now.

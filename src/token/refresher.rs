@@ -39,6 +39,8 @@ pub struct Refresher<S> {
     useless: u32,
     /// Refusals in a row that were followed by other credentials.
     changes: u32,
+    /// How often in a row a successor was awaited that was due in a moment.
+    awaited: u32,
 }
 
 /// A token that is refused, or over, at this age or younger says that a new one may not help.
@@ -63,6 +65,7 @@ impl<S: TokenSource> Refresher<S> {
             failures: 0,
             useless: 0,
             changes: 0,
+            awaited: 0,
         }
     }
 
@@ -71,7 +74,7 @@ impl<S: TokenSource> Refresher<S> {
         loop {
             let asked = self.writer.clock().now();
             match self.fetch().await {
-                Ok(grant) => self.serve(&grant, asked).await,
+                Ok(grant) => self.take(grant, asked).await,
                 Err(error) => self.back_off(&error).await,
             }
         }
@@ -100,11 +103,82 @@ impl<S: TokenSource> Refresher<S> {
         fetched
     }
 
+    /// Finds out what a token is that was fetched: a new one, or one that there was before, as identity services
+    /// return it until it expires.
+    async fn take(&mut self, mut grant: Grant, asked: Moment) {
+        self.changes = 0;
+        if grant.lifetime.is_zero() {
+            return self.await_successor(asked, false).await;
+        }
+        let newest = self.writer.newest();
+        let Some(token) = newest.filter(|newest| newest.authorization() == grant.authorization) else {
+            self.awaited = 0;
+            return self.serve(&grant, asked).await;
+        };
+        let known = token.left_by_monotonic(asked);
+        grant.lifetime = self.schedule.left_of_repeated(grant.lifetime, known);
+        if !self.writer.is_rejected() {
+            self.keep(&token, grant.lifetime, asked).await;
+        } else if self.awaited > self.schedule.successor_tries {
+            // There is no other, and perhaps the upstream was wrong: it goes on trial.
+            self.serve(&grant, asked).await;
+        } else {
+            self.await_successor(asked, true).await;
+        }
+    }
+
+    /// Goes on with a token that the identity service returned again, and rests until its successor is due.
+    async fn keep(&mut self, token: &AccessToken, left: Duration, asked: Moment) {
+        if left.is_zero() {
+            return self.await_successor(asked, false).await;
+        }
+        self.reporter.repeated(left);
+        self.failures = 0;
+        self.awaited = 0;
+        self.writer.store(token.repeated(asked, left));
+        let refresh = asked.after(self.schedule.refresh_repeated_after(left, fastrand::f64()));
+        self.reporter.resting(&self.writer, refresh.monotonic);
+        let clock = self.writer.clock();
+        tokio::select! {
+            biased;
+            () = clock.reached(refresh) => self.useless = 0,
+            // A request may have found it expired before this task did: that is its end, and no fault of it.
+            () = self.writer.spent() => {
+                if self.writer.is_rejected() || clock.now().monotonic < asked.monotonic + left {
+                    self.replace(asked).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the successor of a token that the identity service returned though it is over, or was refused: a
+    /// moment each for the first times, and then as after any failure.
+    async fn await_successor(&mut self, asked: Moment, is_refused: bool) {
+        let clock = self.writer.clock();
+        if self.awaited < self.schedule.successor_tries {
+            self.awaited += 1;
+            self.failures = 0;
+            let wait = self.schedule.wait_for_successor(fastrand::f64());
+            let next = clock.now().monotonic + wait;
+            self.reporter.awaiting_successor(&self.writer, next);
+            clock.sleep_until(next).await;
+        } else if is_refused {
+            self.awaited += 1;
+            self.useless = self.useless.max(1);
+            self.replace(asked).await;
+        } else {
+            let error = FetchError::new(
+                FetchErrorKind::Malformed,
+                "the identity service returns a token that is over (expires_in is under 1) and no successor",
+            );
+            self.back_off(&error).await;
+        }
+    }
+
     /// Puts a token in force, and rests until it is time for its successor.
     async fn serve(&mut self, grant: &Grant, asked: Moment) {
         self.serial += 1;
         self.failures = 0;
-        self.changes = 0;
         self.writer.store(AccessToken::new(grant, asked, self.serial));
         let clock = self.writer.clock();
         let refresh = asked.after(self.schedule.refresh_after(grant.lifetime, fastrand::f64()));

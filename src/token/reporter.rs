@@ -52,6 +52,21 @@ impl Reporter {
         self.tell(writer, Activity::Fetching, None, is_hopeful, writer.told());
     }
 
+    /// The identity service returned the token in force once more.
+    pub(super) fn repeated(&self, left: Duration) {
+        tracing::debug!(
+            upstream = self.upstream,
+            left_s = left.as_secs(),
+            "the identity service returned the same token"
+        );
+    }
+
+    /// The identity service returned a token that is of no more use, and its successor is asked for at `next`, within
+    /// a moment: a request may wait for it.
+    pub(super) fn awaiting_successor(&self, writer: &TokenWriter, next: Instant) {
+        self.tell(writer, Activity::Fetching, Some(next), true, writer.told());
+    }
+
     /// Something went wrong at a moment, and the next attempt is at `next`.
     pub(super) fn backing_off(
         &self,

@@ -18,7 +18,8 @@ use super::wiped::{Spellings, sensitive};
 pub struct Grant {
     /// `Bearer …`, marked sensitive; wiped when the last copy is dropped.
     pub authorization: HeaderValue,
-    /// From the moment it was asked for.
+    /// From the moment it was asked for. Zero where the token is over, or all but over: an identity service that
+    /// returns the same token until it expires says so in its last second, and has its successor soon.
     pub lifetime: Duration,
     /// What the server's clock says.
     pub server_time: Option<SystemTime>,
@@ -30,7 +31,7 @@ const UNSTATED: Duration = Duration::from_secs(300);
 const LONGEST: f64 = 86_400.0;
 
 /// Reads a whole reply. `expires_in` may be a number or digits; missing it counts as five minutes,
-/// over a day as a day; under a second, negative or no number is malformed.
+/// over a day as a day, under a second or negative as zero; no number is malformed.
 pub(super) fn parse(
     status: StatusCode,
     headers: &HeaderMap,
@@ -81,7 +82,7 @@ fn grant(body: &[u8]) -> Result<Grant, &'static str> {
     if !is_token68(&token) {
         return Err("access_token holds characters that no bearer has (RFC 6750 §2.1)");
     }
-    let lifetime = lifetime(&expires_in).ok_or("expires_in is not a positive number of seconds")?;
+    let lifetime = lifetime(&expires_in).ok_or("expires_in is not a number of seconds")?;
     let authorization = Bytes::from_owner(Zeroizing::new(["Bearer ", &token].concat().into_bytes()));
     Ok(Grant {
         authorization: sensitive(authorization),
@@ -97,7 +98,14 @@ fn lifetime(expires_in: &Value) -> Option<Duration> {
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    (seconds.is_finite() && seconds >= 1.0).then(|| Duration::from_secs_f64(seconds.min(LONGEST)))
+    if !seconds.is_finite() {
+        return None;
+    }
+    Some(if seconds < 1.0 {
+        Duration::ZERO
+    } else {
+        Duration::from_secs_f64(seconds.min(LONGEST))
+    })
 }
 
 /// `token68` of RFC 9110 §11.2: what a bearer may consist of.
@@ -157,9 +165,10 @@ mod tests {
         assert_eq!(lifetime_of("\"1800\""), Some(1800));
         assert_eq!(lifetime_of("30"), Some(30));
         assert_eq!(lifetime_of("1e12"), Some(86_400));
-        for malformed in [
-            "0", "-1", "0.5", "\"\"", "\"soon\"", "\"inf\"", "\"NaN\"", "[]", "true",
-        ] {
+        for over in ["0", "\"0\"", "-1", "0.5"] {
+            assert_eq!(lifetime_of(over), Some(0), "{over}");
+        }
+        for malformed in ["\"\"", "\"soon\"", "\"inf\"", "\"-inf\"", "\"NaN\"", "[]", "true"] {
             assert_eq!(lifetime_of(malformed), None, "{malformed}");
         }
         assert_eq!(read(r#"{"access_token":"t"}"#).unwrap().lifetime, UNSTATED);

@@ -20,7 +20,17 @@ pub struct Schedule {
     /// The shortest wait after credentials were refused; it is jittered up to twice as long.
     /// (Each try counts as a failed login.)
     pub refused_wait: Duration,
+    /// How long to wait for the successor of a token that the identity service still returns in its last second.
+    pub successor_wait: Duration,
+    /// How often a successor is asked for at that pace, before its absence counts as a failure.
+    pub successor_tries: u32,
 }
+
+/// A token that is returned again is asked for at half of what it has left while that is longer: should its successor
+/// be there early, there is one when the identity service fails.
+const EARLY: Duration = Duration::from_secs(60);
+/// How far two statements of the same end lie apart: whole seconds, cut or rounded up, and the time on the way.
+const ROUNDING: Duration = Duration::from_millis(1500);
 
 impl Default for Schedule {
     fn default() -> Self {
@@ -29,6 +39,8 @@ impl Default for Schedule {
             longest_wait: Duration::from_secs(60),
             longest_wait_expired: Duration::from_secs(10),
             refused_wait: Duration::from_secs(30),
+            successor_wait: Duration::from_millis(250),
+            successor_tries: 8,
         }
     }
 }
@@ -38,6 +50,34 @@ impl Schedule {
     #[must_use]
     pub fn refresh_after(&self, lifetime: Duration, random: f64) -> Duration {
         lifetime.mul_f64(0.45 + 0.1 * random.clamp(0.0, 1.0))
+    }
+
+    /// How long after it was asked for again a token's successor is asked for, where the identity service returned the
+    /// same token with so much left; `random` is in 0..1.
+    #[must_use]
+    pub fn refresh_repeated_after(&self, left: Duration, random: f64) -> Duration {
+        if left >= EARLY {
+            self.refresh_after(left, random)
+        } else {
+            left
+        }
+    }
+
+    /// What a token that is returned again has left: what its reply says, or what was `known` before where that is
+    /// the same but for the rounding to whole seconds, which is none in a token's first reply.
+    #[must_use]
+    pub fn left_of_repeated(&self, stated: Duration, known: Duration) -> Duration {
+        if stated.abs_diff(known) <= ROUNDING {
+            known
+        } else {
+            stated
+        }
+    }
+
+    /// How long to wait for a successor that is due in a moment; `random` is in 0..1.
+    #[must_use]
+    pub fn wait_for_successor(&self, random: f64) -> Duration {
+        self.successor_wait.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0))
     }
 
     /// How long to wait after this many failures in a row (1 at least). `left` is what the token in

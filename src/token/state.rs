@@ -92,7 +92,7 @@ pub struct TokenStatus {
     /// How far the identity service's clock is ahead of ours (negative: behind), in seconds, as of its
     /// last answer.
     pub skew_s: Option<i64>,
-    /// A fetch runs, and the one before it did not fail: a request may wait for it.
+    /// A fetch runs, and the one before it did not fail, or a successor is due in a moment: a request may wait for it.
     pub is_hopeful: bool,
     pub(super) activity: Activity,
     /// There was a token to send.
@@ -140,9 +140,10 @@ impl TokenStatus {
         // While it rests, the next attempt is a refresh, and who finds no token has woken it.
         let next = self.next_attempt.filter(|_| self.activity != Activity::Resting);
         let until_next = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let reason = self
-            .message()
-            .unwrap_or("the identity service has not answered yet");
+        let reason = self.message().unwrap_or(match next {
+            Some(_) => "the identity service still returns the token before, which is over or was refused",
+            None => "the identity service has not answered yet",
+        });
         Unavailable {
             reason: reason.to_owned(),
             retry_after: until_next + Duration::from_secs(1),

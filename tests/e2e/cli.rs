@@ -72,7 +72,7 @@ async fn a_configuration_file_that_is_not_there_is_named() {
 async fn a_spool_that_is_not_there_is_no_empty_one() {
     let ended = run(&["spool", "list", "--directory", "/nowhere/spool"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for told in ["/nowhere/spool cannot be read", "is this the right one?"] {
+    for told in ["/nowhere/spool cannot be read", "check the path"] {
         assert!(ended.stderr.contains(told), "{told}: {ended:?}");
     }
 }

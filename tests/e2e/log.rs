@@ -1,7 +1,9 @@
 //! The daemon's log: it is whole at the end, and nobody waits for its reader.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use bondgate::simulator::{Handle, Options};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,6 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::confidential;
 use crate::harness::{PATIENCE, Setup, bondgate, seen_when, send, simulator};
+use crate::rotation::Load;
 use crate::wire::Caller;
 
 /// A daemon whose standard error is read when the test wants it.
@@ -155,4 +158,134 @@ async fn a_log_file_is_whole_at_the_end() {
     let last = log.lines().last().unwrap();
     assert!(last.contains("drained, nothing was cut short"), "{log}");
     assert_eq!(daemon.log(), [""; 0]);
+}
+
+/// A daemon that logs into a file in a directory of its own.
+async fn logging_to_file(cisco: &Handle) -> (crate::harness::Daemon, PathBuf) {
+    let setup = Setup::open(cisco, "");
+    let directory = setup.directory.path().join("log");
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("bondgate.log");
+    let daemon = setup.environment("BONDGATE__LOG__FILE", &file.display().to_string());
+    let daemon = daemon.environment("BONDGATE_LOG", "info").spawn();
+    holds(&file, "there is a token").await;
+    (daemon, file)
+}
+
+/// Waits until a file holds a text, and gives all of it.
+async fn holds(file: &Path, text: &str) -> String {
+    let reading = async {
+        loop {
+            let found = std::fs::read_to_string(file).unwrap_or_default();
+            if found.contains(text) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, reading).await;
+    let found = found.unwrap_or_else(|_| panic!("{text:?} does not come into {}", file.display()));
+    confidential::assert_clean(found.as_bytes());
+    found
+}
+
+/// Where a daemon listens, by its log.
+fn listener(log: &str) -> SocketAddr {
+    let (_, after) = log.split_once("listening on http://").unwrap();
+    after.split(['"', '/']).next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_log_file_that_was_moved_is_reopened_at_sighup_and_at_sigusr1() {
+    let cisco = simulator(Options::default()).await;
+    let (daemon, file) = logging_to_file(&cisco).await;
+    let listener = listener(&std::fs::read_to_string(&file).unwrap());
+    for signal in ["HUP", "USR1", "USR1"] {
+        std::fs::rename(&file, file.with_extension("1")).unwrap();
+        daemon.signal(signal);
+        holds(&file, "log file reopened").await;
+        send(listener, crate::inside::get("/simulator/echo")).await;
+        holds(&file, "\"answered\"").await;
+    }
+    daemon.signal("HUP");
+    let log = holds(&file, "the configuration was read again").await;
+    assert_eq!(
+        log.matches("log file reopened").count(),
+        1,
+        "it is where it was: {log}"
+    );
+}
+
+#[tokio::test]
+async fn a_log_file_that_cannot_be_reopened_is_written_on_and_the_log_says_why() {
+    let cisco = simulator(Options::default()).await;
+    let (daemon, file) = logging_to_file(&cisco).await;
+    let moved = file.with_extension("1");
+    std::fs::rename(&file, &moved).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    daemon.signal("USR1");
+    let log = holds(&moved, "log file cannot be reopened").await;
+    let line = log
+        .lines()
+        .find(|line| line.contains("cannot be reopened"))
+        .unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().unwrap().contains("SIGUSR1"), "{line}");
+    send(listener(&log), crate::inside::get("/simulator/echo")).await;
+    holds(&moved, "\"answered\"").await;
+
+    std::fs::remove_dir(&file).unwrap();
+    daemon.signal("USR1");
+    holds(&file, "log file reopened").await;
+}
+
+#[tokio::test]
+#[ignore = "needs logrotate; run by .ci/run"]
+async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
+    let _turn = crate::harness::heavy_or_hasty().await;
+    let cisco = simulator(Options::default()).await;
+    let (mut daemon, file) = logging_to_file(&cisco).await;
+    let listener = listener(&std::fs::read_to_string(&file).unwrap());
+    let snippet = include_str!("../../config/logrotate/bondgate")
+        .replace("/var/log/bondgate/*.log", &file.display().to_string())
+        .replace(
+            "systemctl kill --kill-who=main --signal=SIGUSR1 bondgate.service 2>/dev/null || true",
+            &format!("kill -USR1 {}", daemon.id()),
+        );
+    assert!(!snippet.contains("systemctl"), "{snippet}");
+    let rotation = daemon.directory.path().join("rotation");
+    std::fs::write(&rotation, snippet).unwrap();
+    let state = daemon.directory.path().join("state");
+
+    let load = Load::start(listener, 4);
+    for _ in 0..5 {
+        let mut logrotate = std::process::Command::new("logrotate");
+        logrotate.arg("--force").arg("--state").args([&state, &rotation]);
+        let ended = crate::harness::finished(logrotate).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        holds(&file, "log file reopened").await;
+        holds(&file, "\"answered\"").await;
+    }
+    let answered = load.stop().await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+
+    let (mut files, mut lines) = (0, 0);
+    for entry in std::fs::read_dir(file.parent().unwrap()).unwrap() {
+        let path = entry.unwrap().path();
+        let read = std::process::Command::new("zcat")
+            .arg("--force")
+            .arg(path)
+            .output()
+            .unwrap();
+        let log = String::from_utf8(read.stdout).unwrap();
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            lines += usize::from(line["message"] == "answered");
+        }
+        files += 1;
+    }
+    println!("{answered} requests over 5 rotations: {lines} lines in {files} files");
+    assert_eq!((lines, files), (answered, 6));
 }

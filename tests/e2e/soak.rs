@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod idle;
+mod rollovers;
 mod sleep;
 mod slow;
 mod streams;

@@ -261,3 +261,43 @@ async fn token_requests_that_run_at_once_are_counted() {
     stand.cisco.wait_for(|seen| seen.len() == 2).await;
     assert_eq!(stand.cisco.max_concurrent_token_requests(), 2);
 }
+
+#[tokio::test]
+async fn a_token_that_is_reused_is_counted_down_to_0_and_refused_from_the_moment_it_expires() {
+    let stand = Stand::start().await;
+    stand.cisco.set_token_lifetime(Duration::from_secs(60));
+    let reuse = |expires_in| Behaviour {
+        token_reuse: TokenReuse::UntilExpiry,
+        expires_in,
+        ..Behaviour::default()
+    };
+    stand.cisco.set_behaviour(reuse(ExpiresIn::Lifetime));
+    let first = stand.token().await;
+    for (advance, least, most) in [(20, 38, 39), (20, 18, 19), (19, 0, 0)] {
+        stand.cisco.advance(Duration::from_secs(advance));
+        let reply = json(stand.login("", LOGIN).await).await;
+        assert_eq!(reply["access_token"], first.as_str());
+        let left = reply["expires_in"].as_u64().unwrap();
+        assert!((least..=most).contains(&left), "{left}");
+        assert_eq!(stand.pull(&first).await.status(), 200);
+    }
+    stand.cisco.set_behaviour(reuse(ExpiresIn::RoundedUp));
+    let reply = json(stand.login("", LOGIN).await).await;
+    assert_eq!(
+        (&reply["access_token"], &reply["expires_in"]),
+        (&first.as_str().into(), &1.into())
+    );
+
+    stand.cisco.advance(Duration::from_secs(1));
+    assert_eq!(stand.pull(&first).await.status(), 401);
+    let second = json(stand.login("", LOGIN).await).await;
+    assert_ne!(second["access_token"], first.as_str());
+    assert_eq!(
+        (&second["expires_in"], stand.cisco.token_count()),
+        (&60.into(), 2)
+    );
+
+    // What was revoked is handed out all the same.
+    stand.cisco.revoke_all();
+    assert_eq!(stand.token().await, second["access_token"]);
+}

@@ -20,10 +20,17 @@ fn terms(gather: Duration, bound: usize) -> Terms {
     }
 }
 
+fn of(file: File) -> Sink {
+    Sink::File {
+        path: PathBuf::new(),
+        file: ArcSwap::from_pointee(file),
+    }
+}
+
 /// A writer whose every write is a message of its own.
 fn writes(gather: Duration) -> (Arc<Writer>, UnixDatagram) {
     let (to, from) = UnixDatagram::pair().unwrap();
-    let sink = Sink::File(File::from(OwnedFd::from(to)));
+    let sink = of(File::from(OwnedFd::from(to)));
     (Writer::new(sink, terms(gather, 1 << 20)), from)
 }
 
@@ -36,7 +43,7 @@ fn next(from: &UnixDatagram) -> String {
 /// A writer to a pipe that is full before its first line is written.
 fn pipe(terms: Terms) -> (Arc<Writer>, PipeReader) {
     let (from, to) = io::pipe().unwrap();
-    let sink = Sink::File(File::from(OwnedFd::from(to)));
+    let sink = of(File::from(OwnedFd::from(to)));
     (Writer::new(sink, terms), from)
 }
 
@@ -178,7 +185,7 @@ fn a_reader_that_has_gone_is_no_fault() {
 fn a_slow_reader_of_a_pipe_that_does_not_block_gets_every_byte() {
     let (from, to) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&to, true).unwrap();
-    let sink = Sink::File(File::from(OwnedFd::from(to)));
+    let sink = of(File::from(OwnedFd::from(to)));
     let writer = Writer::new(sink, terms(Duration::ZERO, 1 << 20));
     let thread = writer.start(Counter::default()).unwrap();
     writer.append(&large_line(), true);

@@ -37,7 +37,11 @@ impl TokenSource for Script {
             answers.front().copied()
         };
         match answer.unwrap() {
-            Ok(seconds) => Ok(Grant::for_tests("t", Duration::from_secs(seconds))),
+            // Each is another one.
+            Ok(seconds) => {
+                let token = format!("t{}", self.asked().len());
+                Ok(Grant::for_tests(&token, Duration::from_secs(seconds)))
+            }
             Err(kind) => Err(FetchError::new(kind, "scripted")),
         }
     }
@@ -304,4 +308,202 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_one_that_jumps_makes_no_st
     }
     let asked = script.asked().len();
     assert!(asked < 20, "{asked} fetches in a minute of jumps");
+}
+
+/// An identity service that returns the same token until it expires, and notes when it was asked.
+#[derive(Clone)]
+struct Repeating {
+    lifetime: Duration,
+    began: Instant,
+    asked: Arc<Mutex<Vec<Duration>>>,
+    /// How long after its lifetime a token is still returned.
+    overtime: Duration,
+}
+
+impl TokenSource for Repeating {
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    async fn fetch(&self) -> Result<Grant, FetchError> {
+        let now = self.began.elapsed();
+        self.asked.lock().unwrap().push(now);
+        let period = self.lifetime + self.overtime;
+        let number = now.as_millis() / period.as_millis();
+        let age = Duration::from_millis(u64::try_from(now.as_millis() % period.as_millis()).unwrap());
+        let left = self.lifetime.saturating_sub(age);
+        // Whole seconds, cut.
+        Ok(Grant::for_tests(
+            &format!("t{number}"),
+            Duration::from_secs(left.as_secs()),
+        ))
+    }
+}
+
+impl Repeating {
+    fn start(lifetime: u64, overtime: Duration) -> (Self, TokenReader) {
+        let source = Self {
+            lifetime: Duration::from_secs(lifetime),
+            began: Instant::now(),
+            asked: Arc::default(),
+            overtime,
+        };
+        let (writer, reader) = cell(Clock::faster(1));
+        let metrics = Metrics::new().upstream("test");
+        tokio::spawn(Refresher::new("test", source.clone(), writer, Schedule::default(), metrics).run());
+        (source, reader)
+    }
+
+    /// When it was asked since the last time that this was called.
+    fn asked(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_returned_again_is_asked_for_at_its_end_and_not_before() {
+    let (source, reader) = Repeating::start(40, Duration::ZERO);
+    sleep(1).await;
+    let first = reader.current().unwrap();
+    sleep(38).await;
+    let asked = source.asked();
+    assert!(
+        asked.len() == 2 && asked[1] >= 18 * SECOND && asked[1] <= 22 * SECOND,
+        "{asked:?}"
+    );
+    assert_eq!(
+        reader.current().unwrap().serial(),
+        first.serial(),
+        "it is the same one"
+    );
+    assert_eq!(reader.status().state, TokenState::Fresh);
+    sleep(2).await;
+    assert_eq!(source.asked()[0].as_secs(), 40);
+    assert_eq!(reader.current().unwrap().serial(), first.serial() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_lived_token_that_is_returned_again_is_asked_for_at_halves_until_a_minute_is_left() {
+    let (source, _reader) = Repeating::start(3600, Duration::ZERO);
+    sleep(3599).await;
+    let asked = source.asked();
+    assert!((5..=9).contains(&asked.len()), "{asked:?}");
+    assert!(*asked.last().unwrap() >= 3539 * SECOND, "{asked:?}");
+    sleep(2).await;
+    assert_eq!(source.asked().len(), 1, "and at its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_the_successor_of_a_token_that_is_over_which_is_asked_for_every_250_ms() {
+    let (source, reader) = Repeating::start(12, SECOND / 2);
+    let mut waited = Duration::ZERO;
+    for _ in 0..600 {
+        let began = Instant::now();
+        let token = reader.wait(2 * SECOND).await.unwrap();
+        waited = waited.max(began.elapsed());
+        assert!(!token.is_expired(Clock::faster(1).now()));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        waited >= SECOND / 2 && waited < Duration::from_millis(1800),
+        "{waited:?}"
+    );
+    let asked = source.asked();
+    assert!(asked.len() <= 5 * 8, "{} times in a minute", asked.len());
+    let waits = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+    assert!(
+        waits.into_iter().all(|wait| wait >= Duration::from_millis(225)),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_does_not_come_is_asked_for_eight_times_and_then_as_after_failures() {
+    let (source, reader) = Repeating::start(40, 60 * SECOND);
+    sleep(39).await;
+    assert!(reader.current().is_some());
+    source.asked();
+    sleep(29).await;
+    let asked = source.asked();
+    let waits: Vec<_> = asked
+        .windows(2)
+        .map(|pair| pair[1].saturating_sub(pair[0]))
+        .collect();
+    let quick = Duration::from_millis(225)..=Duration::from_millis(275);
+    assert!(waits[..8].iter().all(|wait| quick.contains(wait)), "{waits:?}");
+    assert!(
+        waits[8..]
+            .iter()
+            .all(|wait| *wait >= 2 * quick.start().to_owned()),
+        "{waits:?}"
+    );
+    assert!(asked.len() < 20, "{asked:?}");
+    let error = reader.status().last_error.unwrap();
+    assert_eq!(error.kind, FetchErrorKind::Malformed);
+    assert!(error.message.contains("is over"), "{}", error.message);
+
+    sleep(45).await;
+    assert_eq!(
+        reader.status().state,
+        TokenState::Fresh,
+        "its successor came after all"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_that_is_returned_again_is_no_newer_one() {
+    let (source, reader) = Repeating::start(40, Duration::ZERO);
+    sleep(39).await;
+    let first = reader.current().unwrap();
+    reader.reject(&first);
+    let newer = reader.newer(&first, 2 * SECOND).await.unwrap();
+    assert_ne!(newer.authorization(), first.authorization());
+    assert!(source.asked().len() <= 2 + 6);
+    sleep(1).await;
+    assert_eq!(reader.status().state, TokenState::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_that_is_returned_again_and_again_makes_no_loop_and_the_reason_is_told() {
+    let (source, reader) = Repeating::start(86_400, Duration::ZERO);
+    sleep(10).await;
+    source.asked();
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        reader.reject(&reader.current().unwrap());
+    }
+    let asked = source.asked();
+    assert!((9..=25).contains(&asked.len()), "{asked:?}");
+    let status = reader.status();
+    assert_eq!(status.state, TokenState::Degraded);
+    assert_eq!(status.last_error.unwrap().kind, FetchErrorKind::Rejected);
+
+    // Nobody refuses it any more: the upstream was wrong.
+    sleep(11 + YOUNG.as_secs()).await;
+    assert_eq!(reader.status().state, TokenState::Fresh);
+    assert!(reader.status().last_error.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_makes_no_storm_where_the_same_token_is_returned() {
+    let clock = Clock::faster(1);
+    let source = Repeating {
+        lifetime: Duration::from_secs(3600),
+        began: Instant::now(),
+        asked: Arc::default(),
+        overtime: Duration::ZERO,
+    };
+    let (writer, reader) = cell(clock.clone());
+    let metrics = Metrics::new().upstream("test");
+    tokio::spawn(Refresher::new("test", source.clone(), writer, Schedule::default(), metrics).run());
+    sleep(100).await;
+    for jump in 0..1200 {
+        clock.set_wall(Duration::from_secs(7200), jump % 2 == 1);
+        let _ = reader.wait(2 * SECOND).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let asked = source.asked().len();
+    assert!(asked < 20, "{asked} fetches in a minute of jumps");
+    sleep(60).await;
+    assert!(reader.current().is_some());
 }

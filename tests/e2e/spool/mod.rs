@@ -15,7 +15,7 @@ use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished};
 use crate::wire::{Caller, Line, Message};
 
 /// A daemon whose spool is in a directory of its test.
-fn on_disk(cisco: &Handle) -> Setup {
+pub(crate) fn on_disk(cisco: &Handle) -> Setup {
     let setup = Setup::at(cisco);
     let directory = setup.directory.path().join("spool");
     setup.and(&format!("[spool]\ndirectory = {directory:?}\n"))
@@ -31,16 +31,16 @@ pub(crate) fn pauses(pauses: &[&str]) -> String {
     }
 }
 
-fn message(number: usize) -> String {
+pub(crate) fn message(number: usize) -> String {
     format!("{{\"Calls\":{{\"CustCallID\":\"INC{number:07}\"}}}}")
 }
 
-fn request(method: &str) -> String {
+pub(crate) fn request(method: &str) -> String {
     format!("{method} {PULL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 }
 
 /// Pulls on a connection of its own that ends in good order.
-async fn pull(daemon: &Daemon) -> Message {
+pub(crate) async fn pull(daemon: &Daemon) -> Message {
     pull_at(daemon.address()).await
 }
 
@@ -69,12 +69,12 @@ fn httpdate_like(time: &str) -> bool {
     time.ends_with(" GMT") && time.len() == "Sun, 06 Nov 1994 08:49:37 GMT".len()
 }
 
-fn pulls(cisco: &Handle) -> usize {
+pub(crate) fn pulls(cisco: &Handle) -> usize {
     let seen = cisco.seen();
     seen.iter().filter(|seen| is_pull(seen)).count()
 }
 
-fn is_pull(seen: &Seen) -> bool {
+pub(crate) fn is_pull(seen: &Seen) -> bool {
     seen.endpoint == Endpoint::Pull
 }
 
