@@ -165,7 +165,13 @@ async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
         stop.reached(Phase::Draining).await;
         tokio::time::sleep(LAST_WORD).await;
     };
-    gate.close(hurry).await;
+    if gate.close(hurry).await {
+        shared.metrics.stalled.inc();
+        tracing::info!(
+            address = peer.address.map(tracing::field::display),
+            "caller took nothing more of its message for limits.stall; reset"
+        );
+    }
 }
 
 /// Tells the gate how far a stop has come. hyper is not told: it would drop the head that the gate has.

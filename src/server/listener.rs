@@ -285,7 +285,11 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close a reset, which no caller takes for a clean end.
     fn reset(&self);
 
-    /// Holds the last segment back until the connection is shut down for writing, which then goes out with it.
+    /// Shuts the connection down for writing, without TLS's close_notify: a caller that has read a response to its length
+    /// leaves that unread, and its system would reset the connection.
+    fn finish(&self);
+
+    /// Holds the last segment back until [`finish`](Self::finish), whose FIN goes out with it.
     fn cork(&self);
 
     /// Bytes that were written and that this system has not sent yet.
@@ -319,6 +323,10 @@ impl Stream {
 }
 
 impl Wire for Stream {
+    fn finish(&self) {
+        socket::finish(self.descriptor());
+    }
+
     fn cork(&self) {
         socket::cork(self.descriptor());
     }

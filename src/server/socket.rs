@@ -44,6 +44,11 @@ pub(super) fn unsent(_: impl AsFd) -> usize {
     0
 }
 
+/// Shuts a socket down for writing; one that has no connection any more stays as it is.
+pub(super) fn finish(socket: impl AsFd) {
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+}
+
 /// Holds the last, partly filled segment back until the socket is shut down for writing, or for 200 ms at most
 /// (TCP_CORK, tcp(7)). A socket that has no such option sends at once.
 #[cfg(target_os = "linux")]

@@ -41,8 +41,8 @@ pub(super) enum Incident {
     Saved(Intent),
     /// A file was damaged.
     Corrupt { path: PathBuf, error: RecordError },
-    /// A later bondgate wrote a file, which is left as it is.
-    Later { path: PathBuf, error: RecordError },
+    /// A file cannot be used, and is left as it is: a later bondgate wrote it, or it may not be opened.
+    Unusable { path: PathBuf, error: RecordError },
 }
 
 /// A message for `bondgate spool list`.
@@ -212,11 +212,11 @@ impl Directory {
             match name.state {
                 State::Held => {}
                 State::Pulling if !is_own(name.stamp) => {
-                    let intent = File::open(name.in_folder(&folder)).map(record::read_intent);
-                    if matches!(intent, Ok(Err(RecordError::Later(_)))) {
-                        continue;
+                    match File::open(name.in_folder(&folder)).map(record::read_intent) {
+                        Ok(Err(RecordError::Later(_))) => continue,
+                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+                        _ => return Ok(Oldest::Foreign),
                     }
-                    return Ok(Oldest::Foreign);
                 }
                 _ => continue,
             }
@@ -225,6 +225,11 @@ impl Directory {
                 Ok(file) => file,
                 // Delivered just now, or back under another name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Oldest::Foreign),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let error = error.into();
+                    incidents.push(Incident::Unusable { path, error });
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if !try_lock(&file)? {
@@ -251,7 +256,7 @@ impl Directory {
                     })));
                 }
                 Err(RecordError::Io(error)) => return Err(error),
-                Err(error @ RecordError::Later(_)) => incidents.push(Incident::Later { path, error }),
+                Err(error @ RecordError::Later(_)) => incidents.push(Incident::Unusable { path, error }),
                 Err(error) => {
                     let path = rename(&folder, name, name.attempts, State::Corrupt)?;
                     incidents.push(Incident::Corrupt { path, error });
@@ -279,13 +284,22 @@ impl Directory {
                 continue;
             }
             let path = name.in_folder(folder);
-            let Ok(file) = open(&path) else { continue };
+            let file = match open(&path) {
+                Ok(file) => file,
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::PermissionDenied {
+                        let error = error.into();
+                        incidents.push(Incident::Unusable { path, error });
+                    }
+                    continue;
+                }
+            };
             if !try_lock(&file)? || !is_still(&path, &file) {
                 continue;
             }
             let intent = match record::read_intent(&file) {
                 Err(error @ RecordError::Later(_)) => {
-                    incidents.push(Incident::Later { path, error });
+                    incidents.push(Incident::Unusable { path, error });
                     continue;
                 }
                 intent => intent.ok(),
@@ -337,6 +351,9 @@ impl Directory {
         let mut listed = Vec::new();
         for queue in self.folders()? {
             for folder in [retained::folder_in(&queue), queue.clone()] {
+                if !folder.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+                    continue;
+                }
                 for name in names(&folder)? {
                     // One that goes away meanwhile is not there.
                     listed.extend(listed_at(&queue, &folder, name));

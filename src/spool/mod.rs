@@ -283,7 +283,9 @@ impl Shared {
         let recovered = directory.recover(&mut incidents);
         self.tell(incidents);
         recovered?;
-        directory.tidy(SystemTime::now())?;
+        if let Err(error) = directory.tidy(SystemTime::now()) {
+            tracing::warn!(%error, "retained messages cannot be looked through; check the owner of the spool's folders");
+        }
         let held = directory.held()?.len();
         if held > 0 {
             tracing::warn!(held, "pulled messages wait in the spool for the next pull");
@@ -307,12 +309,13 @@ impl Shared {
                     pulled = %intent.pulled,
                     "pulled message recovered after a crash, it will be redelivered"
                 ),
-                Incident::Later { path, error } => {
+                Incident::Unusable { path, error } => {
                     let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
                     if reported.len() < MOST_REPORTED && reported.insert(path.clone()) {
                         tracing::error!(
                             path = %path.display(),
-                            "message in the spool cannot be delivered and is left as it is: {error}"
+                            "message in the spool cannot be delivered and is left as it is: {error}; a file that may not be \
+                             opened wants chown to bondgate's user"
                         );
                     }
                 }

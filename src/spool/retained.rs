@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::file::{Name, State, names};
+use super::record::{self, RecordError};
 
 /// The rules by which delivered messages are retained.
 #[derive(Debug)]
@@ -156,6 +157,10 @@ fn list(queues: &[PathBuf]) -> io::Result<Vec<Retained>> {
     let mut retained = Vec::new();
     for queue in queues {
         let folder = folder_in(queue);
+        // A link would lead out of the spool.
+        if !folder.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+            continue;
+        }
         for name in names(&folder)? {
             let path = name.in_folder(&folder);
             // One that was requeued meanwhile is not there.
@@ -171,6 +176,10 @@ fn list(queues: &[PathBuf]) -> io::Result<Vec<Retained>> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
+    let intent = File::open(path).map(record::read_intent);
+    if matches!(intent, Ok(Err(RecordError::Later(_)))) {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         // Requeued, or removed by another process.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

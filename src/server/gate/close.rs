@@ -19,20 +19,17 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 1 << 20;
 
 impl<S: Wire> Gate<S> {
-    /// Tells a refusal, if there is one, and ends the connection so that the caller can still read
-    /// what was sent: closing over unread input would reset it away.
+    /// Writes a refusal, if there is one, and ends the connection so that the caller can still read what was sent: closing
+    /// over unread input would reset it away.
     ///
-    /// Where the fate of an answer is open, the caller is heard out, until `hurry` resolves.
-    pub(in super::super) async fn close(mut self, hurry: impl Future<Output = ()>) {
+    /// After a message the delivery is followed, until `hurry` resolves. Returns whether the caller took nothing more of
+    /// the message for `limits.stall`.
+    pub(in super::super) async fn close(mut self, hurry: impl Future<Output = ()>) -> bool {
+        if self.delivery.is_pending() {
+            return self.finish_delivery(hurry).await;
+        }
         let is_unread =
             self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
-        if self.delivery.is_pending()
-            && self.exchange.is_whole.load(Ordering::Acquire)
-            && self.send_tail().await.is_err()
-        {
-            self.delivery.broken(&self.stream);
-            return;
-        }
         let finished = async {
             if let Some(answer) = self.refusal.take() {
                 self.stream.write_all(&answer.to_bytes(!self.is_to_head)).await?;
@@ -40,21 +37,39 @@ impl<S: Wire> Gate<S> {
             self.stream.shutdown().await
         };
         let Ok(Ok(())) = tokio::time::timeout(LINGER, finished).await else {
-            self.delivery.broken(&self.stream);
-            return;
+            return false;
         };
-        if self.delivery.is_pending() {
-            tokio::select! {
-                () = self.follow_delivery() => {}
-                () = hurry => {}
-            }
-            self.delivery.end(&self.stream);
-        }
         if is_unread && !self.is_eof {
             let mut stream = self.stream.take(LINGER_BYTES as u64);
             let mut nowhere = tokio::io::sink();
             let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)).await;
         }
+        false
+    }
+
+    async fn finish_delivery(mut self, hurry: impl Future<Output = ()>) -> bool {
+        let is_whole = self.exchange.is_whole.load(Ordering::Acquire);
+        if !is_whole || self.send_tail().await.is_err() {
+            self.delivery.broken(&self.stream);
+            return false;
+        }
+        // A caller that closed its side before it had the message cannot close it once more. Only while our side is open
+        // does its system report that it left with a part of the message unread.
+        let was_half_closed = self.is_eof;
+        if !was_half_closed {
+            self.stream.finish();
+        }
+        tokio::select! {
+            () = self.follow_delivery(was_half_closed) => {}
+            () = hurry => {}
+        }
+        self.delivery.end(&self.stream);
+        if self.delivery.is_stalled() {
+            self.stream.reset();
+        } else if was_half_closed {
+            self.stream.finish();
+        }
+        self.delivery.is_stalled()
     }
 
     /// Sends the end of a message, when the caller has had the time to read everything before it.
@@ -68,7 +83,9 @@ impl<S: Wire> Gate<S> {
             self.track_for(tail::READING).await;
         }
         let mut tail = self.tail.take();
-        self.stream.cork();
+        if !self.is_eof {
+            self.stream.cork();
+        }
         std::future::poll_fn(|cx| {
             self.delivery.poll(cx, &self.stream);
             while !tail.is_empty() {
@@ -94,7 +111,7 @@ impl<S: Wire> Gate<S> {
 
     /// Resolves when it is known whether the message was delivered. What the caller sends meanwhile is discarded: the
     /// response said that it is the connection's last.
-    async fn follow_delivery(&mut self) {
+    async fn follow_delivery(&mut self, was_half_closed: bool) {
         std::future::poll_fn(|cx| {
             while self.delivery.is_pending() && !self.is_eof {
                 match self.poll_fill(cx) {
@@ -104,7 +121,7 @@ impl<S: Wire> Gate<S> {
                 }
             }
             self.delivery.poll(cx, &self.stream);
-            if self.is_eof && !self.stream.is_reset() {
+            if self.is_eof && !was_half_closed && !self.stream.is_reset() {
                 self.delivery.closed(&self.stream);
             }
             if self.delivery.is_pending() {

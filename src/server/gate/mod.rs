@@ -106,7 +106,7 @@ impl<S: Wire> Gate<S> {
             is_parked: false,
             is_answer_flushed: false,
             is_reader_waiting: false,
-            delivery: DeliveryTracker::default(),
+            delivery: DeliveryTracker::new(limits.stall),
             tail: Tail::default(),
             idle: None,
             limits,

@@ -20,9 +20,11 @@ use super::super::delivery::DeliveryObserver;
 use super::super::listener::Wire;
 
 /// The delivery that is under way on a connection, if any: there is at most one, since it is the last response.
-#[derive(Default)]
 pub(super) struct DeliveryTracker {
     pending: Option<Pending>,
+    /// For how long the caller's system may acknowledge nothing.
+    stall: Duration,
+    is_stalled: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,7 +36,8 @@ struct Pending {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Writing,
-    Written,
+    /// Written, with so many bytes unacknowledged since then.
+    Written(usize, Instant),
     /// Written, and acknowledged since then.
     Acknowledged(Instant),
 }
@@ -43,6 +46,20 @@ enum Stage {
 const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(100);
 
 impl DeliveryTracker {
+    pub(super) fn new(stall: Duration) -> Self {
+        Self {
+            pending: None,
+            stall,
+            is_stalled: false,
+            timer: None,
+        }
+    }
+
+    /// Whether the delivery failed because the caller's system acknowledged nothing more.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
@@ -56,7 +73,7 @@ impl DeliveryTracker {
     /// The response is written to its last byte.
     pub(super) fn written(&mut self) {
         if let Some(pending) = &mut self.pending {
-            pending.stage = Stage::Written;
+            pending.stage = Stage::Written(usize::MAX, Instant::now());
         }
     }
 
@@ -110,12 +127,22 @@ impl DeliveryTracker {
             if wire.is_reset() {
                 return self.broken(wire);
             }
-            if pending.stage == Stage::Written && wire.unacknowledged() == 0 {
-                pending.stage = Stage::Acknowledged(Instant::now());
+            if let Stage::Written(before, since) = pending.stage {
+                let now = Instant::now();
+                match wire.unacknowledged() {
+                    0 => pending.stage = Stage::Acknowledged(now),
+                    left if left < before => pending.stage = Stage::Written(left, now),
+                    _ if now - since >= self.stall => {
+                        self.is_stalled = true;
+                        self.pending = None;
+                        return;
+                    }
+                    _ => {}
+                }
             }
             let due = match pending.stage {
                 Stage::Writing => return,
-                Stage::Written => Instant::now() + ACKNOWLEDGEMENT_POLL,
+                Stage::Written(..) => Instant::now() + ACKNOWLEDGEMENT_POLL,
                 Stage::Acknowledged(since) if pending.observer.is_relayed() => since,
                 Stage::Acknowledged(since) => since + pending.observer.settle(),
             };

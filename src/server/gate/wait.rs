@@ -150,6 +150,8 @@ mod tests {
     impl Wire for Fake {
         fn reset(&self) {}
 
+        fn finish(&self) {}
+
         fn cork(&self) {}
 
         fn unsent(&self) -> usize {

@@ -520,6 +520,45 @@ async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does()
 }
 
 #[tokio::test]
+async fn a_half_closed_caller_that_leaves_a_part_of_its_message_unread_does_not_have_it() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    let body = format!("{{\"Calls\":\"{}\"}}", "x".repeat(12_000));
+    cisco.put_raw_message("demo", body.clone());
+    let mut caller = TcpStream::connect(daemon.address()).await.unwrap();
+    caller.write_all(request("GET").as_bytes()).await.unwrap();
+    caller.shutdown().await.unwrap();
+    caller.read_exact(&mut [0; 3000]).await.unwrap();
+    drop(caller);
+    daemon
+        .logged("delivery failed, message will be redelivered")
+        .await;
+    assert!(pull(&daemon).await.text() == body);
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_a_message_is_reset_after_limits_stall_and_does_not_have_it() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco)
+        .environment("BONDGATE__LIMITS__STALL", "1s")
+        .start()
+        .await;
+    // All of it fits into the buffers of both systems, and the caller's receive buffer is small.
+    let body = format!("{{\"Calls\":\"{}\"}}", "x".repeat(400_000));
+    cisco.put_raw_message("demo", body.clone());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut caller = socket.connect(daemon.address()).await.unwrap();
+    caller.write_all(request("GET").as_bytes()).await.unwrap();
+    caller.read_exact(&mut [0; 100]).await.unwrap();
+    daemon
+        .logged("delivery failed, message will be redelivered")
+        .await;
+    assert!(pull(&daemon).await.text() == body);
+    drop(caller);
+}
+
+#[tokio::test]
 async fn a_request_for_a_message_is_held_whole_and_may_not_be_long() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
