@@ -123,7 +123,7 @@ async fn who_is_served_or_silent_or_has_begun_a_head_keeps_its_place_and_the_new
     begun.say("GET /simul").await;
     let mut silent = caller_from([127, 0, 1, 4], daemon.address()).await;
 
-    // On one worker, what was sent before is read before: but not by the connection of another turn.
+    // A newcomer that comes before the worker has seen the others' connections still finds a place.
     let crowded = async {
         loop {
             let mut newcomer = caller_from([127, 0, 1, 5], daemon.address()).await;

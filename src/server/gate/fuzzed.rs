@@ -116,3 +116,24 @@ fn assert_follows(body: &[u8], head: &Head) {
     }
     assert_eq!((taken, at_once), (slow, slowly));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn whatever_a_target_is_made_of_it_is_passed_on_as_the_rules_have_it(
+            form in prop::sample::select(vec!["", "/", "/a?", "http://a", "http://a/?", "https://[::1]:9/?"]),
+            bytes in proptest::collection::vec(
+                prop_oneof![4 => prop::sample::select(b"/?%\"<>[]\\^`{|}aZ09;=&+#: @".to_vec()), 1 => any::<u8>()],
+                0..40,
+            ),
+            rest in prop::sample::select(vec!["Host: a", "Host: a\r\nContent-Length: 3", "X: ?\"", "Host: a\r\nX: {"]),
+        ) {
+            let line = [b"GET ", form.as_bytes(), &bytes, b" HTTP/1.1\r\n"].concat();
+            super::head(&[&line, rest.as_bytes(), b"\r\n\r\nabc?\"\xff"].concat());
+        }
+    }
+}
