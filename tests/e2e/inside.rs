@@ -81,6 +81,16 @@ impl Inside {
         status["upstreams"][0]["token"].clone()
     }
 
+    /// Waits for the first token: a request waits for it by the token's clock, which outruns a busy machine.
+    pub(crate) async fn has_token(&self) {
+        let fetched = async {
+            while self.token().await["state"] == "starting" {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, fetched).await.unwrap();
+    }
+
     /// A number of the metrics.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let answer = send(self.admin, get("/metrics")).await;

@@ -105,6 +105,7 @@ async fn an_identity_service_that_dies_is_unnoticed_while_the_token_lives() {
 
 /// A daemon with a good token whose identity service fails from one moment to another.
 async fn assert_unnoticed(what: &str, cisco: &Handle, daemon: &Inside, fails: impl Fn(), heals: impl Fn()) {
+    daemon.has_token().await;
     assert_eq!(daemon.get(ECHO).await.status(), 200);
     fails();
     let expires = daemon.token().await["expires"].as_str().unwrap().to_owned();
