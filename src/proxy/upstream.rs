@@ -25,7 +25,7 @@ pub(super) struct Upstream {
 impl Upstream {
     pub(super) fn new(upstream: &config::Upstream, tls: ClientConfig) -> Result<Self, OutboundError> {
         let url = &upstream.url;
-        let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
+        let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
         Ok(Self {
             // Shorter than the upstream's, or it closes a connection while we take it.
             pool: Pool::new(
