@@ -36,6 +36,7 @@ mod overload;
 mod raw_upstream;
 mod refusals;
 mod reload;
+mod responses;
 mod restarts;
 mod reuse;
 mod rotation;
