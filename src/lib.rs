@@ -13,6 +13,7 @@
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
 //! | [`resolver`] | names and their addresses, for every call out |
 //! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
+//! | [`spelling`] | how the names of fields are spelled, for those who store a head |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has them |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
@@ -99,6 +100,7 @@ pub mod resolver;
 pub mod sandbox;
 pub mod server;
 pub mod simulator;
+pub mod spelling;
 pub mod spool;
 pub mod supervisor;
 pub mod telemetry;

@@ -154,12 +154,22 @@ impl Endpoint {
         &self.uri
     }
 
-    /// Host and, where it is not the scheme's own, port: what goes into `Host`.
+    /// Host and port as they were written.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         self.uri
             .authority()
             .expect("an endpoint is parsed with an authority")
+    }
+
+    /// What goes into `Host`: the authority, without the dot that ends a name for the resolver alone.
+    #[must_use]
+    pub fn host_field(&self) -> String {
+        let (host, authority) = (self.authority().host(), self.authority().as_str());
+        match host.strip_suffix('.') {
+            Some(name) => format!("{name}{}", &authority[host.len()..]),
+            None => authority.to_owned(),
+        }
     }
 
     /// The host name or address, IPv6 without its brackets.
@@ -347,6 +357,14 @@ mod tests {
             (url.host(), url.port(), url.path()),
             ("sb.xylem.cisco.com", 443, "/base")
         );
+        for (url, host) in [
+            ("https://sb.xylem.cisco.com/base", "sb.xylem.cisco.com"),
+            ("https://sb.xylem.cisco.com./base", "sb.xylem.cisco.com"),
+            ("https://sb.xylem.cisco.com.:8443", "sb.xylem.cisco.com:8443"),
+            ("https://[::1]:8443", "[::1]:8443"),
+        ] {
+            assert_eq!(url.parse::<Endpoint>().unwrap().host_field(), host);
+        }
         for wrong in [
             "",
             "/path",

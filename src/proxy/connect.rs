@@ -195,6 +195,7 @@ fn destination(uri: &Uri) -> Result<http::uri::Authority, http::Error> {
         .port_u16()
         .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     let host = uri.host().unwrap_or_default();
+    let host = host.strip_suffix('.').unwrap_or(host);
     Ok(format!("{host}:{port}").parse()?)
 }
 
@@ -272,6 +273,7 @@ mod tests {
         let to = |uri| destination(&Uri::from_static(uri)).unwrap().to_string();
         assert_eq!(to("https://api.example/x"), "api.example:443");
         assert_eq!(to("https://api.example:8443"), "api.example:8443");
+        assert_eq!(to("https://api.example./x"), "api.example:443");
         assert_eq!(to("https://[::1]/"), "[::1]:443");
         assert_eq!(to("http://127.0.0.1"), "127.0.0.1:80");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use rustls::ClientConfig;
 
@@ -155,6 +155,13 @@ impl Forwarder {
         admitted: Admitted,
     ) -> Result<Response<Arriving>, ProxyError> {
         let had_no_body = upload.is_end_stream();
+        let mut headers = headers::outbound(parts.headers, self.upstream.host());
+        if had_no_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+            // RFC 9110 §8.6 asks for it, and strict servers respond with 411 where it is missing.
+            headers
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
         let head = Head {
             target: self.upstream.target(&parts.uri).map_err(|error| {
                 Answer::new(
@@ -164,7 +171,8 @@ impl Forwarder {
                 )
             })?,
             method: parts.method,
-            headers: headers::outbound(parts.headers, self.upstream.host()),
+            headers,
+            extensions: headers::kept(parts.extensions),
         };
         let token = match self.tokens.current() {
             Some(token) => token,
@@ -222,6 +230,7 @@ impl Forwarder {
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.target.clone();
         *request.headers_mut() = head.headers.clone();
+        *request.extensions_mut() = head.extensions.clone();
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization().clone());
         if has_unknown_length {
@@ -243,16 +252,18 @@ impl Forwarder {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);
-        parts.extensions.clear();
+        parts.extensions = headers::kept(parts.extensions);
         Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
     }
 }
 
 /// A request's head, for as often as it is sent.
 struct Head {
-    method: http::Method,
+    method: Method,
     target: http::Uri,
     headers: HeaderMap,
+    /// How the names of the fields are spelled.
+    extensions: Extensions,
 }
 
 impl Rejection {

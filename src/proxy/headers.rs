@@ -8,7 +8,8 @@ use http::header::{
     PROXY_AUTHENTICATE, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use hyper::upgrade::OnUpgrade;
 
 /// Where callers may put their key, beside Basic credentials.
 pub(super) const CALLER_KEY: HeaderName = HeaderName::from_static("x-bondgate-key");
@@ -119,6 +120,13 @@ pub(super) fn inbound(mut headers: HeaderMap) -> HeaderMap {
     strip(&mut headers, |name| OF_UPSTREAMS.holds(name));
     headers.append(VIA, VIA_BONDGATE);
     headers
+}
+
+/// What hyper notes of a head beside its fields, and heeds when it writes one: how the names are spelled and, of a
+/// response, the reason phrase. The connection itself, to be taken over by another protocol, is not passed on.
+pub(super) fn kept(mut extensions: Extensions) -> Extensions {
+    extensions.remove::<OnUpgrade>();
+    extensions
 }
 
 /// Takes fields out of an upstream's answer that repeat the token that it was sent, since no caller gets to

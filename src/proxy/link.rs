@@ -62,6 +62,8 @@ impl Link {
         let head = socket::head(&stream);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
+            .preserve_header_case(true)
+            .title_case_headers(true)
             .handshake(stream)
             .await?;
         Ok(Self {

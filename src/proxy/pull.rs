@@ -194,6 +194,7 @@ impl Puller {
         let head = Head {
             status: parts.status,
             headers: parts.headers,
+            extensions: headers::kept(parts.extensions),
         };
         take_in(intake, head, Download::new(body, self.timeout.idle), deadline).await
     }
@@ -279,6 +280,7 @@ fn answer(head: Head, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    *response.extensions_mut() = head.extensions;
     response
 }
 

@@ -30,7 +30,7 @@ impl Upstream {
         resolver: Resolver,
     ) -> Result<Self, OutboundError> {
         let url = &upstream.url;
-        let host = HeaderValue::try_from(url.authority().as_str()).expect("an authority is visible ASCII");
+        let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
         Ok(Self {
             pool: Pool::new(Connector::new(upstream, tls, resolver)?, upstream),
             base: url.path().trim_end_matches('/').to_owned(),

@@ -1,10 +1,13 @@
 //! Answers that are bondgate's own and not the upstream's: whole, and plain about what happened.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::spelling;
 
 /// An answer of ours: `Proxy-Status` for machines (RFC 9209), problem+json for people (RFC 9457),
 /// with Cisco's `message` member, since old tools show that one.
@@ -22,6 +25,9 @@ pub struct Answer {
 
 /// The field of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// How a field's name is spelled that is not written in title case.
+static AS_REGISTERED: LazyLock<Extensions> = LazyLock::new(|| spelling::extensions(["WWW-Authenticate"]));
 
 /// Methods that may be tried in place of CONNECT and TRACE.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -52,6 +58,9 @@ impl Answer {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers();
+        if self.status == StatusCode::UNAUTHORIZED {
+            *response.extensions_mut() = AS_REGISTERED.clone();
+        }
         response
     }
 
@@ -68,7 +77,7 @@ impl Answer {
             headers.insert("date", date);
         }
         for (name, value) in &headers {
-            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(spelling::title_case(name.as_str()).as_bytes());
             bytes.extend_from_slice(b": ");
             bytes.extend_from_slice(value.as_bytes());
             bytes.extend_from_slice(b"\r\n");
@@ -153,11 +162,11 @@ mod tests {
         let text = String::from_utf8(answer.to_bytes(true)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-        assert!(head.contains("retry-after: 2\r\n"));
+        assert!(head.contains("Retry-After: 2\r\n"));
         assert!(head.contains(
-            "proxy-status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?\"\r\n"
+            "Proxy-Status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?\"\r\n"
         ));
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(
             (&body["status"], &body["title"]),
@@ -172,6 +181,6 @@ mod tests {
             Answer::new(StatusCode::BAD_REQUEST, "http_request_error", "x").to_bytes(false),
         )
         .unwrap();
-        assert!(text.ends_with("\r\n\r\n") && !text.contains("content-length: 0"));
+        assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"));
     }
 }

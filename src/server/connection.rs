@@ -94,6 +94,10 @@ async fn exchange_all<S: Wire>(
         .header_read_timeout(None)
         // The gate looks after a caller that goes, too: hyper would make room for more to read each time.
         .half_close(true)
+        // Names are passed on as they are spelled; those that nobody else spelled are written as old tools search
+        // for them.
+        .preserve_header_case(true)
+        .title_case_headers(true)
         .max_buf_size((limits.head + (16 << 10)).max(64 << 10));
     if limits.fields > 100 {
         builder.max_headers(limits.fields);

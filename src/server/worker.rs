@@ -448,7 +448,7 @@ mod tests {
         let mut answer = String::new();
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(
-            answer.contains("connection: close") && answer.ends_with("served"),
+            answer.contains("Connection: close") && answer.ends_with("served"),
             "{answer}"
         );
     }

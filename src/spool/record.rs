@@ -8,11 +8,13 @@ use std::io::{self, BufRead as _, Read};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::ext::ReasonPhrase;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::key::Key;
+use crate::spelling;
 
 /// When a message was pulled, in microseconds since 1970; no two messages of a queue have the same, so
 /// that it orders and names them.
@@ -38,6 +40,8 @@ pub struct Head {
     pub status: StatusCode,
     /// Its fields, with neither length nor framing.
     pub headers: HeaderMap,
+    /// What hyper notes of it: its reason phrase and the spelling of its names.
+    pub extensions: Extensions,
 }
 
 /// A message as it was read back.
@@ -97,6 +101,10 @@ struct Format {
 #[derive(Serialize, Deserialize)]
 struct WrittenHead {
     status: u16,
+    /// Where it is another than the status has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The names as they are spelled; all small before that was kept.
     headers: Vec<(String, String)>,
 }
 
@@ -177,36 +185,45 @@ impl Intent {
 impl Head {
     /// The second line of a file.
     pub(super) fn line(&self) -> Vec<u8> {
-        // A field's value may hold any byte but controls: each is written as the character of its number.
-        let text = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+        let reason = self.extensions.get::<ReasonPhrase>();
+        let names = spelling::names(&self.headers, &self.extensions);
+        let values = self.headers.values().map(|value| text(value.as_bytes()));
         line(&WrittenHead {
             status: self.status.as_u16(),
-            headers: self
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), text(value)))
-                .collect(),
+            reason: reason.map(|reason| text(reason.as_bytes())),
+            headers: names.into_iter().zip(values).collect(),
         })
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
         let written: WrittenHead = serde_json::from_slice(line).ok()?;
         let mut headers = HeaderMap::new();
-        for (name, value) in written.headers {
-            let bytes = value
-                .chars()
-                .map(|c| u8::try_from(u32::from(c)))
-                .collect::<Result<Vec<_>, _>>();
+        for (name, value) in &written.headers {
             headers.append(
                 HeaderName::from_bytes(name.as_bytes()).ok()?,
-                HeaderValue::from_bytes(&bytes.ok()?).ok()?,
+                HeaderValue::from_bytes(&bytes(value)?).ok()?,
             );
+        }
+        let names = written.headers.iter().map(|(name, _)| name.as_str());
+        let mut extensions = spelling::extensions(names);
+        if let Some(reason) = written.reason {
+            extensions.insert(ReasonPhrase::try_from(bytes(&reason)?).ok()?);
         }
         Some(Self {
             status: StatusCode::from_u16(written.status).ok()?,
             headers,
+            extensions,
         })
     }
+}
+
+/// A value may hold any byte but controls: each is written as the character of its number.
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// What ends a file: the checksum of all before it.
@@ -328,9 +345,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-one", HeaderValue::from_bytes(b"caf\xe9").unwrap());
         headers.append("x-one", HeaderValue::from_static("two"));
+        let mut extensions = spelling::extensions(["X-ONE", "x-One"]);
+        extensions.insert(ReasonPhrase::from_static(b"Tr\xe8s bien"));
         let head = Head {
             status: StatusCode::OK,
             headers,
+            extensions,
         };
         let mut file = [intent().line(), head.line(), body.to_vec()].concat();
         let mut digest = Sha256::new();
@@ -358,11 +378,27 @@ mod tests {
                 .map(HeaderValue::as_bytes)
                 .collect();
             assert_eq!(values, [&b"caf\xe9"[..], b"two"]);
+            let Head {
+                headers, extensions, ..
+            } = &record.head;
+            assert_eq!(spelling::names(headers, extensions), ["X-ONE", "x-One"]);
+            let reason = extensions.get::<ReasonPhrase>().unwrap();
+            assert_eq!(reason.as_bytes(), b"Tr\xe8s bien");
             match record.body {
                 Some(kept) => assert_eq!(kept, body),
                 None => assert!(body.len() as u64 > SMALL),
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_was_written_before_reasons_and_spellings_were_kept_is_read() {
+        let head = Head::parse(b"{\"status\":200,\"headers\":[[\"x-one\",\"1\"]]}\n").unwrap();
+        assert_eq!(
+            (head.status, &head.headers["x-one"]),
+            (StatusCode::OK, &HeaderValue::from_static("1"))
+        );
+        assert!(head.extensions.get::<ReasonPhrase>().is_none());
     }
 
     #[test]

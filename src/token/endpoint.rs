@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Proxy, Url};
 use rustls::ClientConfig;
@@ -128,6 +128,9 @@ impl TokenEndpoint {
             .request(Method::POST, url)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, "application/json");
+        if upstream.token_url.host().ends_with('.') {
+            request = request.header(HOST, upstream.token_url.host_field());
+        }
         if let Some(authorization) = shaped.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }

@@ -10,12 +10,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("process", &[]),
     ("resolver", &[]),
+    ("spelling", &[]),
     ("sandbox", &["config"]),
     ("supervisor", &[]),
     ("fuzzing", &["config", "proxy", "server", "token"]),
     ("token", &["config", "resolver", "telemetry", "tls"]),
-    ("server", &["config", "telemetry", "tls"]),
-    ("spool", &["config", "telemetry"]),
+    ("server", &["config", "spelling", "telemetry", "tls"]),
+    ("spool", &["config", "spelling", "telemetry"]),
     (
         "proxy",
         &[

@@ -8,7 +8,8 @@ use std::time::Instant;
 use bondgate::simulator::Options;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Setup, relayed, simulator};
+use crate::harness::{DEMO_SECRET, Setup, relayed, simulator};
+use crate::raw_upstream::RawUpstream;
 use crate::wire::Caller;
 
 const GET: &str = "GET /simulator/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -43,7 +44,7 @@ impl Corporate {
                         caller.say(said).await;
                         return;
                     }
-                    let mut inside = TcpStream::connect(to).await.unwrap();
+                    let mut inside = TcpStream::connect(to.replace(".:", ":")).await.unwrap();
                     caller.say("HTTP/1.1 200 Connection established\r\n\r\n").await;
                     let _ = tokio::io::copy_bidirectional(&mut caller.into_stream(), &mut inside).await;
                 });
@@ -99,4 +100,35 @@ async fn token_and_api_go_through_the_proxy_whose_refusal_is_told_at_once() {
             "{head}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_dot_at_the_end_of_a_name_in_a_url_is_neither_in_host_nor_in_sni() {
+    let (cisco, upstream) = (simulator(Options::default()).await, RawUpstream::bind().await);
+    let proxy = Corporate::start().await;
+    let setup = Setup::new().listener("127.0.0.1:0", "");
+    let ca_file = setup.file("ca.pem", &format!("{}{}", cisco.ca_pem(), upstream.ca_pem));
+    let secret = setup.file("secret", DEMO_SECRET);
+    let port = upstream.address().port();
+    let dotted = |url: String| url.replace("localhost", "localhost.");
+    let daemon = setup
+        .and(&format!(
+            "[upstream.cisco]\npreset = \"none\"\nurl = \"{}\"\ntoken_url = \"{}\"\nclient_id = \"demo\"\n\
+             client_secret = {{ file = {secret:?} }}\nca_file = {ca_file:?}\nproxy = \"http://{}\"\nrules = \"any\"\n",
+            dotted(upstream.url()),
+            dotted(cisco.token_url()),
+            proxy.address,
+        ))
+        .start_without_token()
+        .await;
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(GET).await;
+    let mut line = upstream.accept().await;
+    let request = line.message().await;
+    assert_eq!(request.field("host"), Some(format!("localhost:{port}").as_str()));
+    line.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(caller.message().await.text(), "ok");
+    assert_eq!(line.into_stream().get_ref().1.server_name(), Some("localhost"));
+    let port = cisco.address().port();
+    assert_eq!(cisco.seen()[0].header("host"), [format!("localhost:{port}")]);
 }

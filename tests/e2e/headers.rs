@@ -27,8 +27,12 @@ async fn answered(daemon: &Daemon, cisco: &Handle, answer: &'static [u8]) -> Mes
     caller.message().await
 }
 
-fn names(seen: &Seen) -> Vec<&str> {
-    let mut names: Vec<&str> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
+fn names(seen: &Seen) -> Vec<String> {
+    let mut names: Vec<String> = seen
+        .headers
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
     names.sort_unstable();
     names
 }

@@ -40,6 +40,7 @@ mod raw_upstream;
 mod refusals;
 mod reload;
 mod resolution;
+mod responses;
 mod restarts;
 mod reuse;
 mod rotation;

@@ -45,6 +45,7 @@ fn head() -> Head {
     Head {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
+        extensions: http::Extensions::new(),
     }
 }
 

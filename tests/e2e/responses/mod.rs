@@ -1,0 +1,3 @@
+//! What a caller gets of the head of a response.
+
+mod spelling;
