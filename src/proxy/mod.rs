@@ -11,6 +11,7 @@ mod forward;
 pub mod fuzzed;
 mod headers;
 mod in_flight;
+mod length;
 mod link;
 mod message;
 mod observe;

@@ -159,7 +159,7 @@ impl Puller {
         };
         if !response.status().is_success() || response.body().is_end_stream() {
             intake.discard().await;
-            return Taken::Other(Ok(self.forwarder.inbound(response)));
+            return Taken::Other(Ok(self.forwarder.inbound(response, false)));
         }
         let (mut parts, body) = response.into_parts();
         parts.headers = headers::inbound(parts.headers);

@@ -57,6 +57,8 @@ pub(super) struct Gate<S> {
     is_http_10: bool,
     is_eof: bool,
     is_parked: bool,
+    /// Whether some of the response was written, interim ones apart.
+    is_begun: bool,
     is_answer_flushed: bool,
     is_reader_waiting: bool,
     /// Whether what comes next was sent before the last answer was out.
@@ -102,6 +104,7 @@ impl<S: Wire> Gate<S> {
             is_http_10: false,
             is_eof: false,
             is_parked: false,
+            is_begun: false,
             is_answer_flushed: false,
             is_reader_waiting: false,
             is_input_stale: false,
@@ -128,6 +131,16 @@ impl<S: Wire> Gate<S> {
     /// Whether an answer has begun and not ended: what hyper leaves behind is a cut.
     pub(super) fn is_mid_answer(&self) -> bool {
         !matches!(self.phase, Phase::Between)
+    }
+
+    /// Whether there is a request of whose response nothing was written.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.is_mid_answer() && !self.is_begun
+    }
+
+    /// Has [`close`](Self::close) send this in the place of a response that hyper could not write.
+    pub(super) fn respond_instead(&mut self, answer: Answer) {
+        self.refusal = Some(Box::new(answer));
     }
 
     /// The answer that [`close`](Self::close) will tell.
@@ -250,7 +263,9 @@ impl<S: Wire> Gate<S> {
         self.passable = head.length;
         self.scanned = 0;
         self.is_http_10 = head.is_http_10;
+        self.is_begun = false;
         self.is_answer_flushed = false;
+        self.is_to_head = self.input.starts_with(b"HEAD ");
         self.exchange.answered.store(false, Ordering::Release);
         let is_body_open = !head.framing.is_done();
         self.exchange.is_body_open.store(is_body_open, Ordering::Release);
@@ -423,6 +438,7 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         gate.before_write();
         let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
+        gate.is_begun |= room::begins(bytes, &written);
         gate.after_write(&written, cx);
         written
     }
@@ -435,6 +451,7 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         gate.before_write();
         let written = room::write(Pin::new(&mut gate.stream), cx, bytes);
+        gate.is_begun |= bytes.first().is_some_and(|first| room::begins(first, &written));
         gate.after_write(&written, cx);
         written
     }
