@@ -268,6 +268,10 @@ fn exchange_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) 
             "http_response_incomplete",
             "it closed the connection without an answer".to_owned(),
         ),
+        Some(http) if http.is_parse_too_large() => (
+            "http_response_header_section_size",
+            "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
+        ),
         Some(http) if http.is_parse() => (
             "http_protocol_error",
             format!("its answer is not HTTP/1.1 ({http})"),

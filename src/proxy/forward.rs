@@ -15,6 +15,7 @@ use super::access::Admitted;
 use super::body::{Download, Progress, Upload};
 use super::error::ProxyError;
 use super::headers;
+use super::length;
 use super::link::Arriving;
 use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
@@ -79,6 +80,7 @@ impl Forwarder {
         admitted: Admitted,
     ) -> Result<Response<Body>, ProxyError> {
         let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
         let (kept, kept_body) = self.keep(&body);
         let mut upload = Upload::from_caller(body, self.timeout.idle, kept);
         if parts.headers.contains_key(EXPECT) {
@@ -95,7 +97,7 @@ impl Forwarder {
         };
         // Where the caller broke off, what the upstream made of that is not the reason.
         let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
-        Ok(self.inbound(response))
+        Ok(self.inbound(response, is_head))
     }
 
     /// The upstream's answer to a request on a consuming route, as the upstream gives it.
@@ -247,12 +249,18 @@ impl Forwarder {
         }
     }
 
-    /// The upstream's answer, made ready for the caller.
-    pub(super) fn inbound(&self, response: Response<Arriving>) -> Response<Body> {
+    /// The upstream's answer, made ready for the caller of a HEAD request or of another one.
+    pub(super) fn inbound(&self, response: Response<Arriving>, is_head: bool) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);
         parts.extensions = headers::kept(parts.extensions);
+        let length = match parts.status {
+            StatusCode::NO_CONTENT => None,
+            status if is_head || status == StatusCode::NOT_MODIFIED => length::stated(&parts.headers),
+            _ => body.size_hint().exact(),
+        };
+        length::set(&mut parts.headers, length);
         Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
     }
 }

@@ -50,8 +50,12 @@ pub(super) struct Unanswered {
     pub(super) unsent: Option<Request<Box<Upload>>>,
 }
 
-/// How much is read at once, and how long an answer's head may be.
+/// How much is read at once.
 const BUFFER: usize = 64 << 10;
+/// The most bytes in the head of a response.
+const LONGEST_HEAD: usize = 64 << 10;
+/// The most fields in the head of a response: gateways add some hundred when somebody debugs them.
+const MOST_FIELDS: usize = 1000;
 
 /// How long a connection may take to end.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -62,6 +66,12 @@ impl Link {
         let head = socket::head(&stream);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
+            .max_header_size(LONGEST_HEAD)
+            .max_headers(MOST_FIELDS)
+            // What RFC 9112 §5 has a proxy mend. A line that hyper would have to drop unread is refused: it could
+            // hold framing.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
             .preserve_header_case(true)
             .title_case_headers(true)
             .handshake(stream)

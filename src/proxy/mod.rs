@@ -12,6 +12,7 @@ pub mod fuzzed;
 mod headers;
 mod in_flight;
 mod keep_alive;
+mod length;
 mod link;
 mod message;
 mod observe;

@@ -118,6 +118,10 @@ fn judged(mut response: Response<Arriving>) -> Result<Response<Arriving>, ProxyE
             // RFC 9112 §6.3: chunked coding overrides it.
             headers.remove(CONTENT_LENGTH);
         }
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            // RFC 2616 had this for no coding at all; the body is what comes before the connection ends.
+            headers.remove(CONTENT_LENGTH);
+        }
         _ => return Err(ProxyError::Coding),
     }
     Ok(response)

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -49,22 +49,26 @@ pub(super) async fn serve<S: Wire>(
     };
     // Looked at before the gate and before hyper, so that they know of a stop when they are polled.
     let mut stopping = pin!(follow(shared.stop.clone(), exchange));
-    let mut gate = loop {
+    let (mut gate, is_failed) = loop {
         let next = tokio::select! {
             biased;
             never = &mut stopping => match never {},
             next = gate.next() => next,
         };
         if next == Next::End {
-            break gate;
+            break (gate, false);
         }
         // In boxes of their own, what an exchange and an end need costs an idle connection nothing.
         match Box::pin(exchange_all(gate, service, &shared, stopping.as_mut())).await {
             Exchanged::Idle(idle) => (gate, service) = *idle,
-            Exchanged::Over(gate) => break *gate,
+            Exchanged::Over(gate) => break (*gate, false),
+            Exchanged::Failed(gate) => break (*gate, true),
             Exchanged::Ended => return None,
         }
     };
+    if !is_failed {
+        log_refusal(&gate, &peer, &shared);
+    }
     let successor = gate.take_successor();
     Box::pin(end(gate, &peer, &shared)).await;
     successor
@@ -76,6 +80,8 @@ enum Exchanged<S> {
     Idle(Box<(Gate<S>, Service)>),
     /// It is to be closed.
     Over(Box<Gate<S>>),
+    /// A response could not be written, and another one is to be sent in its place.
+    Failed(Box<Gate<S>>),
     /// It is no more.
     Ended,
 }
@@ -120,7 +126,7 @@ async fn exchange_all<S: Wire>(
     })
     .await;
     let parts = connection.into_parts();
-    let (gate, service) = (parts.io.into_inner(), parts.service);
+    let (mut gate, service) = (parts.io.into_inner(), parts.service);
     let address = service.peer.address.map(tracing::field::display);
     match result {
         Some(Ok(())) if gate.is_parked() => return Exchanged::Idle(Box::new((gate, service))),
@@ -133,6 +139,16 @@ async fn exchange_all<S: Wire>(
             );
             gate.reset();
             return Exchanged::Ended;
+        }
+        Some(Err(error)) if gate.is_unanswered() && !is_callers(&error) => {
+            let error = &error as &(dyn std::error::Error + 'static);
+            tracing::error!(
+                address,
+                error,
+                "a response could not be written, and 502 was sent in its place; please report it"
+            );
+            gate.respond_instead(unwritten());
+            return Exchanged::Failed(Box::new(gate));
         }
         Some(Err(error)) => {
             tracing::debug!(%error, "a connection ended early");
@@ -152,8 +168,18 @@ async fn exchange_all<S: Wire>(
     Exchanged::Over(Box::new(gate))
 }
 
-/// Tells a refusal, if there is one, and closes the connection.
-async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
+/// Whether a connection ended because of its caller, who gets no response.
+fn is_callers(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    !error.is_user() && causes.any(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+fn unwritten() -> Answer {
+    let detail = "bondgate could not write the response that there is; the upstream may have executed it";
+    Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail)
+}
+
+fn log_refusal<S: Wire>(gate: &Gate<S>, peer: &Peer, shared: &Shared) {
     if let Some(answer) = gate.refusal() {
         shared.metrics.refused.inc();
         let address = peer.address.map(tracing::field::display);
@@ -164,6 +190,10 @@ async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
             answer.detail
         );
     }
+}
+
+/// Sends the gate's own response, if there is one, and closes the connection.
+async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
     let mut stop = shared.stop.clone();
     let hurry = async {
         stop.reached(Phase::Draining).await;
@@ -277,19 +307,33 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            let length_alone = length_alone(&response);
             Ok(response.map(|body| Taken {
                 is_whole: body.is_end_stream(),
                 body,
+                length_alone,
                 exchange,
             }))
         })
     }
 }
 
+/// The length that a response tells which never has a body: 304. hyper writes it where a body is so long, and takes
+/// nothing of that.
+fn length_alone(response: &Response<Body>) -> Option<u64> {
+    if response.status() != StatusCode::NOT_MODIFIED {
+        return None;
+    }
+    let length = response.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
 /// An answer's body that tells the gate when hyper is done with it.
 struct Taken {
     body: Body,
     is_whole: bool,
+    /// What the head says of a body that is not there.
+    length_alone: Option<u64>,
     exchange: Arc<Exchange>,
 }
 
@@ -317,10 +361,139 @@ impl http_body::Body for Taken {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.length_alone.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.length_alone
+            .map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::super::application::Answering;
+    use super::super::listener::Listener;
+    use super::super::{Crowd, UnixAccess, stopping, worker};
+    use super::*;
+    use crate::config::Config;
+    use crate::telemetry::metrics::Metrics;
+
+    /// Responds with what hyper's server cannot write.
+    struct Unwritable(fn(Body) -> Response<Body>);
+
+    impl Application for Unwritable {
+        fn answer(self: Arc<Self>, _: &Peer, request: Request<Body>) -> Answering {
+            Box::pin(async move {
+                use http_body_util::{BodyExt as _, Collected};
+                let body = request.into_body().collect().await;
+                (self.0)(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
+            })
+        }
+    }
+
+    /// A body of which nothing is known, and a length that is no plain number.
+    fn with_two_lengths(_: Body) -> Response<Body> {
+        let mut response = Response::new(Body::new(Unknown(false)));
+        let length = HeaderValue::from_static("2, 2");
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        response
+    }
+
+    fn with_a_broken_body(_: Body) -> Response<Body> {
+        Response::new(Body::new(Unknown(true)))
+    }
+
+    struct Unknown(bool);
+
+    impl http_body::Body for Unknown {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            Poll::Ready(self.0.then(|| Err(std::io::ErrorKind::UnexpectedEof.into())))
+        }
+    }
+
+    async fn responses(app: fn(Body) -> Response<Body>, request: &str) -> String {
+        let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
+                    [[listener]]\naddress = \"127.0.0.1:0\"\n";
+        let config = Config::parse(text, "test.toml", []).unwrap();
+        let unix = UnixAccess {
+            mode: 0o660,
+            group: None,
+        };
+        let listener = Listener::bind(&config.listeners[0].address, &unix, None).unwrap();
+        let address = listener.addresses()[0];
+        let (_stop, stop) = stopping();
+        let shared = Shared {
+            limits: Arc::new(config.limits),
+            connections: Crowd::new(config.limits.connections, config.limits.refusals),
+            metrics: Metrics::new(),
+            stop,
+        };
+        let app = Arc::new(Unwritable(app));
+        let called = async {
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            caller.write_all(request.as_bytes()).await.unwrap();
+            let mut all = String::new();
+            caller.read_to_string(&mut all).await.unwrap();
+            all
+        };
+        tokio::select! {
+            _ = worker::serve(&listener, app, shared) => unreachable!("it has no end"),
+            all = called => all,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_cannot_be_written_is_a_complete_502() {
+        let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let old = "GET / HTTP/1.0\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi";
+        for request in [get, old, post] {
+            for app in [with_two_lengths as fn(Body) -> _, with_a_broken_body] {
+                let response = responses(app, request).await;
+                let (head, body) = response.split_once("\r\n\r\n").expect("there is a response");
+                assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{response}");
+                assert!(head.contains("Proxy-Status: bondgate; error="), "{response}");
+                assert!(
+                    head.contains(&format!("Content-Length: {}", body.len())),
+                    "{response}"
+                );
+                assert!(head.contains("Connection: close"), "{response}");
+                assert!(body.contains("may have executed it"), "{response}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_502_follows_an_interim_response_and_has_no_body_for_head() {
+        let post = "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let response = responses(with_two_lengths, &format!("{post}hi")).await;
+        let (interim, rest) = response.split_once("\r\n\r\n").unwrap();
+        assert_eq!(interim, "HTTP/1.1 100 Continue");
+        assert!(rest.starts_with("HTTP/1.1 502 "), "{response}");
+
+        let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let twice = |_| {
+            let mut response = Response::new(Body::empty());
+            for length in ["2", "2"] {
+                let length = HeaderValue::from_static(length);
+                response.headers_mut().append(CONTENT_LENGTH, length);
+            }
+            response
+        };
+        let response = responses(twice, head).await;
+        assert!(
+            response.starts_with("HTTP/1.1 502 ") && response.ends_with("\r\n\r\n"),
+            "{response}"
+        );
     }
 }

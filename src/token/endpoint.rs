@@ -44,6 +44,10 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const LONGEST_READ: Duration = Duration::from_secs(5);
 /// The most that is read of a reply.
 const LONGEST_REPLY: usize = 64 << 10;
+/// The most bytes and fields in a reply's head, as in the API's.
+const LONGEST_HEAD: usize = 64 << 10;
+const MOST_FIELDS: usize = 1000;
+const TOO_LARGE: &str = "the head of the identity service's response is over 64 KiB or 1,000 fields, which no token needs; check token_url";
 /// How often files are looked at while a change of them is waited for. They are read and not watched:
 /// no watch sees every mount, and nobody waits but where somebody has to mend something.
 const LOOK: Duration = Duration::from_millis(500);
@@ -140,6 +144,13 @@ impl TokenEndpoint {
             None => request.header(CONTENT_LENGTH, 0),
         };
         let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let lines = response.headers().iter();
+        let head: usize = lines
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        if head > LONGEST_HEAD {
+            return Err(FetchError::new(FetchErrorKind::Malformed, TOO_LARGE));
+        }
         let mut body = Zeroizing::new(Vec::with_capacity(LONGEST_REPLY));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             if body.len() + chunk.len() > LONGEST_REPLY {
@@ -161,6 +172,9 @@ impl TokenEndpoint {
             .retry(reqwest::retry::never())
             .referer(false)
             .http1_only()
+            .http1_max_headers(MOST_FIELDS)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             .no_proxy()
             .dns_resolver(self.resolver.clone())
             .connect_timeout(self.upstream.timeout.connect)
@@ -215,6 +229,9 @@ impl TokenEndpoint {
                 ),
             );
         }
+        if let Some(broken) = self.broken(&error) {
+            return broken;
+        }
         let error = error.without_url();
         let mut reason = error.to_string();
         let mut cause = error.source();
@@ -233,6 +250,38 @@ impl TokenEndpoint {
             FetchErrorKind::Network,
             format!("cannot reach {}: {reason}; {mend}", self.place()),
         )
+    }
+
+    /// The failure where the identity service was reached, and what it sent is not a whole HTTP response.
+    fn broken(&self, error: &reqwest::Error) -> Option<FetchError> {
+        let mut http: Option<&hyper::Error> = None;
+        let mut reason = String::new();
+        let mut cause = error.source();
+        while let Some(deeper) = cause {
+            http = http.or_else(|| deeper.downcast_ref());
+            reason = deeper.to_string();
+            cause = deeper.source();
+        }
+        let http = http?;
+        Some(if http.is_parse_too_large() {
+            FetchError::new(FetchErrorKind::Malformed, TOO_LARGE)
+        } else if http.is_parse() {
+            FetchError::new(
+                FetchErrorKind::Malformed,
+                format!(
+                    "{} sent no valid HTTP/1.1 response ({http}); check token_url",
+                    self.place()
+                ),
+            )
+        } else {
+            FetchError::new(
+                FetchErrorKind::Network,
+                format!(
+                    "{} was reached, but its response was not whole: {reason}; {WALK}",
+                    self.place()
+                ),
+            )
+        })
     }
 }
 

@@ -63,4 +63,11 @@ impl RawUpstream {
         let accepted = tokio::time::timeout(PATIENCE, accepted).await;
         Line::new(accepted.expect("the daemon connects"))
     }
+
+    /// Takes the next connection, however long it takes to come; nothing where TLS fails.
+    pub(crate) async fn accept_when_called(&self) -> Option<TlsStream<TcpStream>> {
+        let (stream, _) = self.listener.accept().await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        self.tls.accept(stream).await.ok()
+    }
 }

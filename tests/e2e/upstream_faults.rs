@@ -35,7 +35,7 @@ fn get(version: &str) -> String {
 async fn what_is_no_answer_is_502() {
     let upstream = RawUpstream::bind().await;
     let daemon = before(&upstream, "").await;
-    let many_fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(200));
+    let many_fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(2000));
     let answers = [
         "\0\0\0\0",
         "HTTP/2 200\r\n\r\n",

@@ -61,6 +61,8 @@ pub(super) struct Gate<S> {
     is_http_10: bool,
     is_eof: bool,
     is_parked: bool,
+    /// Whether some of the response was written, interim ones apart.
+    is_begun: bool,
     is_answer_flushed: bool,
     is_reader_waiting: bool,
     delivery: DeliveryTracker,
@@ -104,6 +106,7 @@ impl<S: Wire> Gate<S> {
             is_http_10: false,
             is_eof: false,
             is_parked: false,
+            is_begun: false,
             is_answer_flushed: false,
             is_reader_waiting: false,
             delivery: DeliveryTracker::new(limits.stall),
@@ -142,6 +145,19 @@ impl<S: Wire> Gate<S> {
     /// Whether an answer has begun and not ended: what hyper leaves behind is a cut.
     pub(super) fn is_mid_answer(&self) -> bool {
         !matches!(self.phase, Phase::Between)
+    }
+
+    /// Whether there is a request of whose response nothing was written.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.is_mid_answer() && !self.is_begun && self.tail.is_all()
+    }
+
+    /// Has [`close`](Self::close) send this in the place of a response that hyper could not write.
+    pub(super) fn respond_instead(&mut self, answer: Answer) {
+        // What is held back of a message is not sent, so that it was not delivered.
+        self.delivery.broken(&self.stream);
+        self.tail = Tail::default();
+        self.refusal = Some(Box::new(answer));
     }
 
     /// The answer that [`close`](Self::close) will tell.
@@ -218,7 +234,9 @@ impl<S: Wire> Gate<S> {
         }
         self.scanned = 0;
         self.is_http_10 = head.is_http_10;
+        self.is_begun = false;
         self.is_answer_flushed = false;
+        self.is_to_head = self.input.starts_with(b"HEAD ");
         self.exchange.answered.store(false, Ordering::Release);
         let is_body_open = !head.framing.is_done();
         self.exchange.is_body_open.store(is_body_open, Ordering::Release);
@@ -377,7 +395,9 @@ impl<S: Wire> AsyncWrite for Gate<S> {
         let written = if gate.delivery.is_pending() {
             gate.tail.poll_write(stream, cx, bytes)
         } else {
-            stream.poll_write(cx, bytes)
+            let written = stream.poll_write(cx, bytes);
+            gate.is_begun |= room::begins(bytes, &written);
+            written
         };
         gate.after_write(&written, cx);
         written
@@ -395,7 +415,9 @@ impl<S: Wire> AsyncWrite for Gate<S> {
             let first = bytes.iter().find(|piece| !piece.is_empty());
             gate.tail.poll_write(stream, cx, first.map_or(&[], |piece| piece))
         } else {
-            room::write(stream, cx, bytes)
+            let written = room::write(stream, cx, bytes);
+            gate.is_begun |= bytes.first().is_some_and(|first| room::begins(first, &written));
+            written
         };
         gate.after_write(&written, cx);
         written

@@ -16,6 +16,14 @@ thread_local! {
 /// Up to here it costs the system less to write one piece than several.
 const GATHERED: usize = 4 << 10;
 
+/// What hyper writes of its own accord before a response.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Whether something was written with which a response begins.
+pub(super) fn begins(first: &[u8], written: &Poll<io::Result<usize>>) -> bool {
+    matches!(written, Poll::Ready(Ok(1..))) && first != CONTINUE
+}
+
 /// Reads some more behind what is there; 0 at the end. Nothing that is there takes no room.
 pub(super) fn read(
     stream: Pin<&mut impl AsyncRead>,

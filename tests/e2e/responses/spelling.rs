@@ -221,7 +221,9 @@ async fn a_redelivered_message_keeps_its_reason_and_its_spelling_in_memory_on_di
         let mut caller = pull(&daemon).await;
         is_spelled_alike(&caller.head().await, false);
         caller.reset();
-        daemon.logged("did not reach its caller").await;
+        daemon
+            .logged("delivery failed, message will be redelivered")
+            .await;
         if restarts {
             daemon.signal("TERM");
             daemon.ended().await;
@@ -232,7 +234,7 @@ async fn a_redelivered_message_keeps_its_reason_and_its_spelling_in_memory_on_di
         assert_eq!(message.text(), "{\"Calls\":{}}");
         is_spelled_alike(&message.head, true);
         caller.finish().await;
-        daemon.logged("a pulled message was delivered").await;
+        daemon.logged("pulled message delivered").await;
     }
 }
 
