@@ -196,7 +196,7 @@ async fn signals_that_do_not_end_the_daemon_do_not_end_one_that_is_starting() {
     });
     let mut pipe = tokio::time::timeout(PATIENCE, pipe).await.unwrap().unwrap();
     replace(&file, &text);
-    for what in ["nothing", "reads the configuration again", "reopens"] {
+    for what in ["none", "reload", "reopen"] {
         kill(&daemon, &signals(what));
     }
     std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
