@@ -65,7 +65,7 @@ impl Readiness {
             if !has_token {
                 let why = status
                     .last_error
-                    .map_or_else(|| "it is being fetched".to_owned(), |error| error.message);
+                    .map_or_else(|| "it is being fetched".to_owned(), |(error, _)| error.message);
                 let _ = writeln!(text, "upstream {name} has no good token: {why}");
             }
         }

@@ -135,10 +135,10 @@ fn token(tokens: &TokenReader) -> Token {
         expires: status.expires.map(time),
         next_attempt_s: status.next_attempt.map(|at| tokens.until(at).as_secs()),
         clock_skew_s: status.skew_s,
-        last_error: status.last_error.map(|error| LastError {
+        last_error: status.last_error.map(|(error, at)| LastError {
             kind: error.kind.name(),
             message: error.message,
-            at: time(error.at),
+            at: time(at),
         }),
     }
 }

@@ -155,9 +155,15 @@ fn authorization() -> HeaderValue {
 
 /// The place of a token, with one in it.
 async fn tokens() -> TokenReader {
-    let (writer, reader) = bondgate::token::cell(Clock::default());
     let metrics = Metrics::new().upstream("api");
-    let refresher = Refresher::new("api", Source, writer, Schedule::default(), metrics);
+    let (reader, refresher) = Refresher::new(
+        "api",
+        Source,
+        Clock::default(),
+        Schedule::default(),
+        metrics,
+        None,
+    );
     tokio::select! {
         () = refresher.run() => {}
         token = reader.wait(Duration::from_secs(10)) => { token.expect("it comes at once"); }

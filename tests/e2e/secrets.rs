@@ -120,8 +120,10 @@ async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
         )
         .start_without_token()
         .await;
-    daemon.logged("there is a token").await;
-    daemon.logged_times("no token", token_faults().len() + 3).await;
+    daemon.logged("token acquired").await;
+    daemon
+        .logged_times("no valid token", token_faults().len() + 3)
+        .await;
 
     let mut said = Vec::new();
     for address in daemon.addresses() {
@@ -196,7 +198,7 @@ async fn a_daemon_leaves_no_core_and_shows_no_other_process_its_memory() {
     );
     command.args(["-c", &program]).env_clear();
     let mut daemon = Daemon::spawn(command, setup.into_file());
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));

@@ -393,7 +393,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
 #[tokio::test]
 async fn a_daemon_takes_a_token_out_of_a_response_with_300_fields_and_tells_what_is_wrong_with_5000() {
     for (case, told) in [
-        (cases::debugged(), "there is a token"),
+        (cases::debugged(), "token acquired"),
         (cases::too_many(), "over 64 KiB or 1,000 fields"),
     ] {
         let upstream = RawUpstream::bind().await;

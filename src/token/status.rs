@@ -1,0 +1,187 @@
+//! What the token engine is doing, as the status page, the metrics and the log name it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::access_token::AccessToken;
+use super::clock::Moment;
+use super::failure::{FetchError, FetchErrorKind};
+
+/// The state of an upstream's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// No token yet, and no failure.
+    Starting,
+    /// A valid token; its refresh is not due.
+    Fresh,
+    /// A valid token; its successor is being fetched.
+    Refreshing,
+    /// Fetches fail, or the upstream rejects new tokens; the newest token is still valid.
+    Degraded,
+    /// No valid token: it expired, or the first fetch failed.
+    Expired,
+    /// The credentials are missing or refused: an operator must act.
+    Misconfigured,
+}
+
+/// Whether there is a token to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenPresence {
+    Absent,
+    Valid,
+    Expired,
+}
+
+impl TokenState {
+    /// Every state's name.
+    pub const NAMES: [&'static str; 6] = [
+        "starting",
+        "fresh",
+        "refreshing",
+        "degraded",
+        "expired",
+        "misconfigured",
+    ];
+
+    /// The name in status, metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    fn of(is_resting: bool, error: Option<FetchErrorKind>, presence: TokenPresence) -> Self {
+        match (error, presence) {
+            (Some(kind), _) if kind.is_misconfiguration() => Self::Misconfigured,
+            (Some(_), TokenPresence::Valid) => Self::Degraded,
+            (Some(_), TokenPresence::Absent) | (_, TokenPresence::Expired) => Self::Expired,
+            (None, TokenPresence::Absent) => Self::Starting,
+            (None, TokenPresence::Valid) if is_resting => Self::Fresh,
+            (None, TokenPresence::Valid) => Self::Refreshing,
+        }
+    }
+}
+
+/// The refresher's published status at one moment.
+#[derive(Clone, Debug)]
+pub struct TokenStatus {
+    /// The state.
+    pub state: TokenState,
+    /// When the state began.
+    pub since: SystemTime,
+    /// The last failure and when it happened, until a fetch succeeds.
+    pub last_error: Option<(FetchError, SystemTime)>,
+    /// When the next fetch begins, by the token clock; `None` while one is in flight.
+    pub next_attempt: Option<Instant>,
+    /// When the newest token expires.
+    pub expires: Option<SystemTime>,
+    /// How far the identity service's clock was ahead of ours at its last reply (negative: behind), in seconds.
+    pub skew_s: Option<i64>,
+    /// A fetch is in flight after none failed, or a successor is due in a moment: a request may wait for a token.
+    pub may_succeed_soon: bool,
+    /// The refresher waits until the refresh is due.
+    pub(super) is_resting: bool,
+    pub(super) presence: TokenPresence,
+}
+
+/// There is no token to send; nothing was executed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no access token: {reason}")]
+pub struct Unavailable {
+    /// Why, for the caller; holds no secret.
+    pub reason: String,
+    /// When the caller should try again.
+    pub retry_after: Duration,
+}
+
+impl TokenStatus {
+    /// The status before the first fetch.
+    pub(super) fn new(now: SystemTime) -> Self {
+        Self {
+            state: TokenState::Starting,
+            since: now,
+            last_error: None,
+            next_attempt: None,
+            expires: None,
+            skew_s: None,
+            may_succeed_soon: true,
+            is_resting: false,
+            presence: TokenPresence::Absent,
+        }
+    }
+
+    /// The same status with the state that follows from the newest token `now`.
+    pub(super) fn as_of(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
+        self.presence = match newest {
+            None => TokenPresence::Absent,
+            Some(token) if token.is_expired(now) => TokenPresence::Expired,
+            Some(_) => TokenPresence::Valid,
+        };
+        self.expires = newest.map(|token| token.expires_wall(now));
+        let state = TokenState::of(self.is_resting, self.error_kind(), self.presence);
+        if state != self.state {
+            self.since = match self.expires {
+                Some(expired) if state == TokenState::Expired => expired,
+                _ => now.wall,
+            };
+            self.state = state;
+        }
+        self
+    }
+
+    /// The answer to a request that needs a token.
+    pub(super) fn unavailable(&self, now: Instant) -> Unavailable {
+        // While the refresher rests, its next attempt is a refresh; a request without a token wakes it earlier.
+        let next = self.next_attempt.filter(|_| !self.is_resting);
+        let until_next = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let reason = self.message().unwrap_or(match next {
+            Some(_) => {
+                "the identity service still returns the previous token, which has expired or was rejected"
+            }
+            None => "the identity service has not responded yet",
+        });
+        Unavailable {
+            reason: reason.to_owned(),
+            retry_after: until_next + Duration::from_secs(1),
+        }
+    }
+
+    pub(super) fn message(&self) -> Option<&str> {
+        self.last_error.as_ref().map(|(error, _)| error.message.as_str())
+    }
+
+    pub(super) fn error_kind(&self) -> Option<FetchErrorKind> {
+        self.last_error.as_ref().map(|(error, _)| error.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_follows_from_rest_error_and_token() {
+        use TokenPresence::{Absent, Expired, Valid};
+        let (down, refused) = (Some(FetchErrorKind::Network), Some(FetchErrorKind::Refused));
+        for (is_resting, error, presence, state) in [
+            (false, None, Absent, TokenState::Starting),
+            (true, None, Valid, TokenState::Fresh),
+            (false, None, Valid, TokenState::Refreshing),
+            (false, down, Valid, TokenState::Degraded),
+            (false, down, Expired, TokenState::Expired),
+            (false, down, Absent, TokenState::Expired),
+            // After a suspend, until a request wakes the refresher.
+            (true, None, Expired, TokenState::Expired),
+            (false, None, Expired, TokenState::Expired),
+            (false, refused, Valid, TokenState::Misconfigured),
+            (false, refused, Expired, TokenState::Misconfigured),
+            (false, refused, Absent, TokenState::Misconfigured),
+        ] {
+            assert_eq!(
+                TokenState::of(is_resting, error, presence),
+                state,
+                "{is_resting} {error:?} {presence:?}"
+            );
+        }
+    }
+}
