@@ -9,7 +9,7 @@ use super::{Means, StartError};
 use crate::config::{self, ProxyRoute};
 use crate::proxy::{Outbound, Parts, ProxyConfigError};
 use crate::tls::{Digest, Trusted};
-use crate::token::{Refresher, Schedule, TokenEndpoint, TokenReader};
+use crate::token::{Refresher, TokenEndpoint, TokenReader};
 
 /// What keeps an upstream's token fresh, once it is started.
 pub(super) struct Engine {
@@ -102,14 +102,7 @@ impl Engine {
         let metrics = means.metrics.upstream(&config.name);
         let previous = before.filter(|before| before.config.shares_tokens_with(config));
         let previous = previous.map(|before| &before.tokens);
-        let (reader, refresher) = Refresher::new(
-            &config.name,
-            endpoint,
-            clock,
-            Schedule::default(),
-            metrics,
-            previous,
-        );
+        let (reader, refresher) = Refresher::new(&config.name, endpoint, clock, metrics, previous);
         let engine = Self {
             refresher,
             task: Task::default(),

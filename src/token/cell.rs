@@ -14,21 +14,10 @@ use super::clock::Clock;
 use super::failure::FetchErrorKind;
 use super::status::{TokenStatus, Unavailable};
 
-/// The refresher's half.
-pub(super) struct TokenWriter {
-    shared: Arc<Shared>,
-    status: watch::Sender<TokenStatus>,
-}
-
-/// A request's half; cheap to clone.
-#[derive(Clone)]
-pub struct TokenReader {
-    shared: Arc<Shared>,
-    status: watch::Receiver<TokenStatus>,
-}
-
-struct Shared {
-    clock: Clock,
+/// What the refresher and the requests share.
+pub(super) struct TokenCell {
+    /// The clock that tokens live by.
+    pub(super) clock: Clock,
     token: ArcSwapOption<AccessToken>,
     /// The serial of the newest token that the upstream rejected.
     rejected: AtomicU64,
@@ -36,101 +25,79 @@ struct Shared {
     wake: Notify,
 }
 
-impl Shared {
-    fn is_rejected(&self) -> bool {
-        let rejected = self.rejected.load(Ordering::Acquire);
-        self.token
-            .load()
-            .as_ref()
-            .is_some_and(|token| token.serial == rejected)
-    }
-
-    /// Whether there is a token, and it has expired or was rejected.
-    fn is_invalidated(&self) -> bool {
-        let now = self.clock.now();
-        let is_expired = |token: &Arc<AccessToken>| token.is_expired(now);
-        self.is_rejected() || self.token.load().as_ref().is_some_and(is_expired)
-    }
+/// A request's half of the cell; cheap to clone.
+#[derive(Clone)]
+pub struct TokenReader {
+    cell: Arc<TokenCell>,
+    status: watch::Receiver<TokenStatus>,
 }
 
-/// A cell for tokens that live by `clock`. It begins with the token of a `previous` cell, if there is one.
-pub(super) fn cell(clock: Clock, previous: Option<&TokenReader>) -> (TokenWriter, TokenReader) {
-    let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
-    let shared = Arc::new(Shared {
-        clock,
-        token: ArcSwapOption::new(previous.and_then(|previous| previous.shared.token.load_full())),
-        rejected: AtomicU64::new(0),
-        wake: Notify::new(),
-    });
-    let writer = TokenWriter {
-        shared: shared.clone(),
-        status: sender,
-    };
-    let reader = TokenReader {
-        shared,
-        status: receiver,
-    };
-    (writer, reader)
-}
-
-impl TokenWriter {
-    /// The clock that tokens live by.
-    pub(super) fn clock(&self) -> &Clock {
-        &self.shared.clock
+impl TokenCell {
+    /// A cell with the token of a `previous` one, if there is one.
+    pub(super) fn new(clock: Clock, previous: Option<&TokenReader>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            token: ArcSwapOption::new(previous.and_then(|previous| previous.cell.newest())),
+            rejected: AtomicU64::new(0),
+            wake: Notify::new(),
+        })
     }
 
     /// Replaces the token.
     pub(super) fn store(&self, token: AccessToken) {
-        self.shared.token.store(Some(Arc::new(token)));
+        self.token.store(Some(Arc::new(token)));
     }
 
     /// The newest token, expired or not.
     pub(super) fn newest(&self) -> Option<Arc<AccessToken>> {
-        self.shared.token.load_full()
+        self.token.load_full()
     }
 
     /// Whether the upstream rejected the newest token.
     pub(super) fn is_rejected(&self) -> bool {
-        self.shared.is_rejected()
+        let rejected = self.rejected.load(Ordering::Acquire);
+        self.newest().is_some_and(|token| token.serial == rejected)
+    }
+
+    /// The remaining lifetime of the newest token; zero if there is none or the upstream rejected it.
+    pub(super) fn remaining(&self) -> Duration {
+        let newest = self.newest().filter(|_| !self.is_rejected());
+        newest.map_or(Duration::ZERO, |token| token.remaining(self.clock.now()))
+    }
+
+    fn is_invalidated(&self) -> bool {
+        self.newest().is_some() && self.remaining().is_zero()
     }
 
     /// Resolves when the newest token is invalid: it expired, the upstream rejected it, or a request found it expired
     /// by the wall clock (after a suspend or a step). Cancel safe.
     pub(super) async fn invalidated(&self) {
-        while !self.shared.is_invalidated() {
+        while !self.is_invalidated() {
             let newest = self.newest();
             let expired = async {
                 match newest {
-                    Some(token) => self.shared.clock.reached(token.expires).await,
+                    Some(token) => self.clock.reached(token.expires).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = self.shared.wake.notified() => {}
+                () = self.wake.notified() => {}
                 () = expired => {}
             }
         }
     }
-
-    /// Publishes the refresher's status. [`store`](Self::store) the token first, so that the readers that this wakes
-    /// find it.
-    pub(super) fn publish(&self, status: TokenStatus) {
-        self.status.send_replace(status);
-    }
-
-    /// The published status.
-    pub(super) fn status(&self) -> TokenStatus {
-        self.status.borrow().clone()
-    }
 }
 
 impl TokenReader {
+    pub(super) fn new(cell: Arc<TokenCell>, status: watch::Receiver<TokenStatus>) -> Self {
+        Self { cell, status }
+    }
+
     /// The valid token, if there is one.
     #[must_use]
     pub fn current(&self) -> Option<Arc<AccessToken>> {
-        let now = self.shared.clock.now();
-        let newest = self.shared.token.load_full();
-        newest.filter(|token| !token.is_expired(now))
+        let now = self.cell.clock.now();
+        self.cell.newest().filter(|token| !token.is_expired(now))
     }
 
     /// The valid token; waits up to `limit` for a fetch that may succeed soon.
@@ -147,12 +114,12 @@ impl TokenReader {
     /// report about an older token has no effect.
     pub fn reject(&self, token: &AccessToken) {
         // Compare serials, not pointers: a token that the identity service repeats is stored again.
-        let newest = self.shared.token.load();
-        let is_newest = newest
-            .as_ref()
+        let is_newest = self
+            .cell
+            .newest()
             .is_some_and(|newest| newest.serial == token.serial);
-        if is_newest && self.shared.rejected.fetch_max(token.serial, Ordering::AcqRel) < token.serial {
-            self.shared.wake.notify_one();
+        if is_newest && self.cell.rejected.fetch_max(token.serial, Ordering::AcqRel) < token.serial {
+            self.cell.wake.notify_one();
         }
     }
 
@@ -161,7 +128,7 @@ impl TokenReader {
     #[must_use]
     pub fn status(&self) -> TokenStatus {
         let status = self.status.borrow().clone();
-        status.as_of(self.shared.clock.now(), self.shared.token.load().as_deref())
+        status.as_of(self.cell.clock.now(), self.cell.newest().as_deref())
     }
 
     /// Whether the upstream rejects one new token after another.
@@ -173,7 +140,7 @@ impl TokenReader {
     /// The time from now to a moment of the token clock.
     #[must_use]
     pub fn until(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.shared.clock.now().monotonic)
+        at.saturating_duration_since(self.cell.clock.now().monotonic)
     }
 
     /// Resolves at the next change of [`status`](Self::status). Cancel safe.
@@ -198,14 +165,14 @@ impl TokenReader {
             }
             // The refresher may not know yet that the token is invalid. Wake it, and wait for it unless its last fetch
             // failed.
-            let is_invalidated = self.shared.is_invalidated();
+            let is_invalidated = self.cell.is_invalidated();
             if is_invalidated {
-                self.shared.wake.notify_one();
+                self.cell.wake.notify_one();
             }
             let may_succeed = status.may_succeed_soon || (is_invalidated && status.last_error.is_none());
             let changed = tokio::time::timeout_at(deadline, published.changed());
             if !may_succeed || !matches!(changed.await, Ok(Ok(()))) {
-                return Err(status.unavailable(self.shared.clock.now().monotonic));
+                return Err(status.unavailable(self.cell.clock.now().monotonic));
             }
         }
     }
@@ -217,36 +184,44 @@ mod tests {
     use super::super::status::TokenState;
     use super::*;
 
+    type Status = watch::Sender<TokenStatus>;
+
     /// A cell on the paused clock.
-    fn cell() -> (TokenWriter, TokenReader) {
-        super::cell(Clock::faster(1), None)
+    fn cell() -> (Arc<TokenCell>, Status, TokenReader) {
+        cell_with(Clock::faster(1))
     }
 
-    fn token(writer: &TokenWriter, serial: u64) -> AccessToken {
+    fn cell_with(clock: Clock) -> (Arc<TokenCell>, Status, TokenReader) {
+        let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
+        let cell = TokenCell::new(clock, None);
+        (cell.clone(), sender, TokenReader::new(cell, receiver))
+    }
+
+    fn token(cell: &TokenCell, serial: u64) -> AccessToken {
         let grant = Grant::for_tests("t", Duration::from_secs(10));
-        AccessToken::new(&grant, writer.clock().now(), serial)
+        AccessToken::new(&grant, cell.clock.now(), serial)
     }
 
     fn status(may_succeed_soon: bool) -> TokenStatus {
         TokenStatus {
             may_succeed_soon,
-            ..cell().1.status()
+            ..cell().2.status()
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_the_first_token_and_gets_it() {
-        let (writer, reader) = cell();
+        let (cell, status_sender, reader) = cell();
         let waiting = tokio::spawn(async move { reader.wait(Duration::from_secs(2)).await });
         tokio::task::yield_now().await;
-        writer.store(token(&writer, 1));
-        writer.publish(status(false));
+        cell.store(token(&cell, 1));
+        status_sender.send_replace(status(false));
         assert_eq!(waiting.await.unwrap().unwrap().serial, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_no_longer_than_its_limit() {
-        let (_writer, reader) = cell();
+        let (_cell, _status_sender, reader) = cell();
         let began = Instant::now();
         assert!(reader.wait(Duration::from_secs(2)).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(2));
@@ -254,8 +229,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_does_not_wait_for_a_fetch_that_will_not_succeed_soon() {
-        let (writer, reader) = cell();
-        writer.publish(status(false));
+        let (_cell, status_sender, reader) = cell();
+        status_sender.send_replace(status(false));
         let began = Instant::now();
         assert!(reader.wait(Duration::from_secs(2)).await.is_err());
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -263,8 +238,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_expired_token_is_not_current() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
+        let (cell, _status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
         assert!(reader.current().is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(reader.current().is_none());
@@ -272,13 +247,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_finds_the_token_expired_wakes_the_refresher() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
-        writer.publish(status(false));
+        let (cell, status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
+        status_sender.send_replace(status(false));
         let refresher = tokio::spawn(async move {
-            writer.invalidated().await;
-            writer.store(token(&writer, 2));
-            writer.publish(status(false));
+            cell.invalidated().await;
+            cell.store(token(&cell, 2));
+            status_sender.send_replace(status(false));
         });
         tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -289,14 +264,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wall_clock_set_forward_expires_a_token_and_set_back_does_not_prolong_it() {
         let clock = Clock::faster(1);
-        let (writer, reader) = super::cell(clock.clone(), None);
+        let (cell, _status_sender, reader) = cell_with(clock.clone());
         let two_hours = Duration::from_secs(7200);
-        writer.store(token(&writer, 1));
+        cell.store(token(&cell, 1));
         clock.set_wall(two_hours, false);
         assert!(reader.current().is_none(), "a suspend, or a step");
         assert_eq!(reader.status().state, TokenState::Expired);
 
-        writer.store(token(&writer, 2));
+        cell.store(token(&cell, 2));
         clock.set_wall(two_hours, true);
         assert!(reader.current().is_some());
         tokio::time::advance(Duration::from_secs(9)).await;
@@ -308,26 +283,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_invalidated_at_its_expiry_without_any_request() {
-        let (writer, _reader) = cell();
-        writer.store(token(&writer, 1));
+        let (cell, _status_sender, _reader) = cell();
+        cell.store(token(&cell, 1));
         let began = Instant::now();
-        writer.invalidated().await;
+        cell.invalidated().await;
         assert_eq!(began.elapsed(), Duration::from_secs(10));
     }
 
     #[tokio::test]
     async fn only_a_rejection_of_the_newest_token_counts() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
+        let (cell, _status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
         let old = reader.current().unwrap();
-        writer.store(token(&writer, 2));
+        cell.store(token(&cell, 2));
         reader.reject(&old);
-        let invalidated = tokio::time::timeout(Duration::from_millis(10), writer.invalidated()).await;
+        let invalidated = tokio::time::timeout(Duration::from_millis(10), cell.invalidated()).await;
         assert!(
             invalidated.is_err(),
             "a late rejection of an old token has no effect"
         );
         reader.reject(&reader.current().unwrap());
-        writer.invalidated().await;
+        cell.invalidated().await;
     }
 }

@@ -1,10 +1,12 @@
 //! The token source of the daemon: one request to the identity service, in the configured shape.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use reqwest::redirect::Policy;
@@ -34,7 +36,7 @@ pub struct TokenEndpoint {
     resolver: Resolver,
     clock: Clock,
     /// The credentials of the last fetch; `None` if they could not be read.
-    used: Mutex<Option<Fingerprint>>,
+    used: ArcSwapOption<Fingerprint>,
     /// Held while credentials are read.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
@@ -50,14 +52,13 @@ const MAX_FIELDS: usize = 1000;
 /// How often the credentials are read while a change is awaited. Not every mount supports a watch.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
-const HEAD_TOO_LARGE: &str =
-    "the head of the identity service's response is over 64 KiB or 1,000 fields; check token_url";
-const BODY_TOO_LARGE: &str =
-    "the identity service's response is over 64 KiB, which is no token; check token_url";
+const HEAD_TOO_LARGE: &str = "the response's head is over 64 KiB or 1,000 fields; check token_url";
+const BODY_TOO_LARGE: &str = "the response is over 64 KiB, which is no token; check token_url";
 const READ_HANGS: &str = "reading the credentials takes over 5 s; check the file system that they are on";
-const DIAGNOSE: &str = "run bondgate check --live to find out whether it is the name, the proxy, a firewall or a \
-                        certificate";
-const SANDBOXED: &str = "if the outbound proxy's port has changed since the start, restart bondgate: its sandbox allows only the old one";
+const DIAGNOSE: &str =
+    "run bondgate check --live to find the cause: the name, the proxy, a firewall or a certificate";
+const SANDBOXED: &str =
+    "if the outbound proxy's port has changed, restart bondgate, whose sandbox allows the old one";
 
 struct Credentials {
     id: SecretString,
@@ -77,7 +78,7 @@ impl TokenEndpoint {
             tls,
             resolver,
             clock,
-            used: Mutex::default(),
+            used: ArcSwapOption::empty(),
             reading: Arc::default(),
         }
     }
@@ -107,14 +108,11 @@ impl TokenEndpoint {
             Some(route) => route.uri.host().unwrap_or_default(),
         };
         let resolved = self.resolver.addresses(host).await;
-        resolved.map(drop).map_err(|error| {
-            let (kind, reason) = match &error {
-                ResolveError::TimedOut(_) => (FetchErrorKind::Timeout, error.to_string()),
-                ResolveError::Failed { source, .. } => {
-                    (FetchErrorKind::Network, format!("{error} ({source})"))
-                }
-            };
-            kind.error(format!("cannot reach {}: {reason}; {DIAGNOSE}", self.service()))
+        resolved.map(drop).map_err(|error| match &error {
+            ResolveError::TimedOut(_) => self.failed(FetchErrorKind::Timeout, format!("{error}; {DIAGNOSE}")),
+            ResolveError::Failed { source, .. } => {
+                self.failed(FetchErrorKind::Network, format!("{error} ({source}); {DIAGNOSE}"))
+            }
         })
     }
 
@@ -145,12 +143,12 @@ impl TokenEndpoint {
             .map(|(name, value)| name.as_str().len() + value.len() + 4)
             .sum();
         if head_size > MAX_HEAD {
-            return Err(FetchErrorKind::Malformed.error(HEAD_TOO_LARGE));
+            return Err(self.failed(FetchErrorKind::Malformed, HEAD_TOO_LARGE));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.http_error(error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(FetchErrorKind::Malformed.error(BODY_TOO_LARGE));
+                return Err(self.failed(FetchErrorKind::Malformed, BODY_TOO_LARGE));
             }
             body.extend_from_slice(&chunk);
         }
@@ -182,59 +180,56 @@ impl TokenEndpoint {
         builder.build().map_err(|error| self.http_error(error))
     }
 
-    fn service(&self) -> String {
+    fn failed(&self, kind: FetchErrorKind, reason: impl Display) -> FetchError {
         let endpoint = &self.upstream.token_url;
-        let proxy = match self.upstream.proxy {
-            OutboundProxy::Direct => "",
-            OutboundProxy::Environment | OutboundProxy::Url(_) => " through the outbound proxy",
+        let (host, port) = (endpoint.host(), endpoint.port());
+        let is_direct = self.upstream.proxy == OutboundProxy::Direct;
+        let proxy = if is_direct {
+            ""
+        } else {
+            " through the outbound proxy"
         };
-        format!(
-            "the identity service {}:{}{proxy}",
-            endpoint.host(),
-            endpoint.port()
-        )
+        kind.error(format!(
+            "the token request to {host}:{port}{proxy} failed: {reason}"
+        ))
     }
 
     fn http_error(&self, error: reqwest::Error) -> FetchError {
-        let service = self.service();
+        use FetchErrorKind::{Malformed, Network, Timeout};
         let error = error.without_url();
-        let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        let reason = causes
-            .clone()
+        let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+        let cause = causes()
             .last()
             .map_or_else(|| error.to_string(), ToString::to_string);
-        let http = causes
-            .clone()
-            .find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        let http = causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
         let is_denied = |cause: &io::Error| cause.kind() == io::ErrorKind::PermissionDenied;
-        if error.is_timeout() {
-            let limit = self.upstream.timeout.connect;
-            let message =
-                format!("no connection to {service} within {limit:?} (timeout.connect); {DIAGNOSE}");
-            return FetchErrorKind::Timeout.error(message);
-        }
-        match http {
-            Some(http) if http.is_parse_too_large() => FetchErrorKind::Malformed.error(HEAD_TOO_LARGE),
-            Some(http) if http.is_parse() => {
-                let message = format!("{service} sent no valid HTTP/1.1 response ({http}); check token_url");
-                FetchErrorKind::Malformed.error(message)
+        let (kind, reason) = match http {
+            _ if error.is_timeout() => {
+                let limit = self.upstream.timeout.connect;
+                (
+                    Timeout,
+                    format!("no connection within {limit:?} (timeout.connect); {DIAGNOSE}"),
+                )
             }
-            Some(_) => {
-                let message = format!("{service} sent an incomplete response: {reason}; {DIAGNOSE}");
-                FetchErrorKind::Network.error(message)
+            Some(http) if http.is_parse_too_large() => (Malformed, HEAD_TOO_LARGE.to_owned()),
+            Some(http) if http.is_parse() => (
+                Malformed,
+                format!("the response is not valid HTTP/1.1 ({http}); check token_url"),
+            ),
+            Some(_) => (
+                Network,
+                format!("the response is incomplete ({cause}); {DIAGNOSE}"),
+            ),
+            None if tls::is_version_1(&error) => (
+                Network,
+                format!("its certificate is {}; {DIAGNOSE}", tls::VERSION_1),
+            ),
+            None if causes().filter_map(|cause| cause.downcast_ref()).any(is_denied) => {
+                (Network, format!("cannot connect ({cause}); {SANDBOXED}"))
             }
-            None => {
-                let is_sandboxed = causes.filter_map(|cause| cause.downcast_ref()).any(is_denied);
-                let fix = if is_sandboxed { SANDBOXED } else { DIAGNOSE };
-                let is_version_1 = tls::is_version_1(&error);
-                let reason = if is_version_1 {
-                    format!("its certificate is {}", tls::VERSION_1)
-                } else {
-                    reason
-                };
-                FetchErrorKind::Network.error(format!("cannot reach {service}: {reason}; {fix}"))
-            }
-        }
+            None => (Network, format!("cannot connect ({cause}); {DIAGNOSE}")),
+        };
+        self.failed(kind, reason)
     }
 }
 
@@ -248,17 +243,17 @@ impl TokenSource for TokenEndpoint {
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let credentials = self.credentials().await;
         let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
+        self.used.store(fingerprint.map(Arc::new));
         let credentials = credentials?;
         self.resolve(credentials.route.as_ref()).await?;
-        let exchange = self.exchange(credentials);
-        self.clock
-            .timeout(REQUEST_TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|| {
-                let message = format!("{} did not respond within {REQUEST_TIMEOUT:?}", self.service());
-                Err(FetchErrorKind::Timeout.error(message))
-            })
+        let exchanged = self
+            .clock
+            .timeout(REQUEST_TIMEOUT, self.exchange(credentials))
+            .await;
+        exchanged.unwrap_or_else(|| {
+            let reason = format!("no response within {REQUEST_TIMEOUT:?}; {DIAGNOSE}");
+            Err(self.failed(FetchErrorKind::Timeout, reason))
+        })
     }
 
     async fn changed(&self) {
@@ -267,8 +262,7 @@ impl TokenSource for TokenEndpoint {
             self.clock.sleep_until(now + CHANGE_INTERVAL).await;
             // Credentials that cannot be read are no reason to try again.
             if let Ok(credentials) = self.credentials().await {
-                let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
-                if used != Some(credentials.fingerprint()) {
+                if self.used.load().as_deref() != Some(&credentials.fingerprint()) {
                     return;
                 }
             }
@@ -290,19 +284,14 @@ impl Credentials {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let route = self.route.as_ref();
-        let proxy = route.map(|route| route.uri.to_string()).unwrap_or_default();
-        let login = route.and_then(|route| route.authorization.as_ref());
-        let mut digest = Sha256::new();
-        for part in [
+        let proxy = self.route.as_ref().map(|route| route.uri.to_string());
+        let login = self.route.as_ref().and_then(|route| route.authorization.as_ref());
+        let parts = [
             self.id.expose_secret().as_bytes(),
             self.secret.expose_secret().as_bytes(),
-            proxy.as_bytes(),
+            proxy.as_deref().unwrap_or_default().as_bytes(),
             login.map_or(b"", |login| login.as_bytes()),
-        ] {
-            digest.update(part.len().to_le_bytes());
-            digest.update(part);
-        }
-        digest.finalize().into()
+        ];
+        Sha256::digest(&*Zeroizing::new(parts.join(&0))).into()
     }
 }

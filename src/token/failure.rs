@@ -95,10 +95,7 @@ pub(super) fn parse(
     let (kind, reason) = match code {
         429 => (RateLimited, "it limits token requests".into()),
         408 | 425 | 500..=599 => (Unavailable, "it is temporarily unavailable".into()),
-        300..=399 => (
-            Malformed,
-            "it redirects, which is never followed; check token_url".into(),
-        ),
+        300..=399 => (Malformed, REDIRECT.into()),
         400..=499 if is_html(headers, body) => (Malformed, HTML.into()),
         400..=499 => parse_refusal(body, secret),
         _ => (Malformed, "that is no token; check token_url".into()),
@@ -109,6 +106,7 @@ pub(super) fn parse(
     }
 }
 
+const REDIRECT: &str = "it redirects, which is never followed; check token_url";
 const HTML: &str = "it is an HTML page, so a gateway or proxy in front of the identity service refuses the request; check \
                     token_url and proxy";
 
@@ -130,11 +128,14 @@ fn parse_refusal(body: &[u8], secret: &SecretMatcher) -> (FetchErrorKind, Cow<'s
         error_summary: Option<String>,
     }
     let reply: Reply = serde_json::from_slice(body).unwrap_or_default();
-    let code = reply.error.or(reply.error_code);
+    let code = reply
+        .error
+        .or(reply.error_code)
+        .unwrap_or_else(|| "no error code".to_owned());
     let description = reply.description.or(reply.error_summary);
     // RFC 6749 defines these for redirects, which cannot carry a 503; some servers use them here too.
-    let is_transient = matches!(code.as_deref(), Some("server_error" | "temporarily_unavailable"));
-    let mut details: Vec<_> = [code, description].into_iter().flatten().collect();
+    let is_transient = matches!(code.as_str(), "server_error" | "temporarily_unavailable");
+    let mut details: Vec<_> = [Some(code), description].into_iter().flatten().collect();
     details.retain(|text| !secret.is_in(text));
     let details = printable(&details.join(": "));
     if is_transient {

@@ -11,12 +11,12 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod refresher;
-mod reporter;
 mod response;
-mod schedule;
+pub mod schedule;
 mod secret;
 mod shapes;
 mod status;
+mod writer;
 
 pub use self::access_token::AccessToken;
 pub use self::cell::TokenReader;
@@ -25,5 +25,4 @@ pub use self::endpoint::TokenEndpoint;
 pub use self::failure::{FetchError, FetchErrorKind};
 pub use self::refresher::{Refresher, TokenSource};
 pub use self::response::Grant;
-pub use self::schedule::Schedule;
 pub use self::status::{TokenState, TokenStatus, Unavailable};

@@ -4,18 +4,18 @@
 //! before one with a newer secret begins. A failed fetch never replaces a valid token and never ends the task.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::access_token::AccessToken;
-use super::cell::{TokenReader, TokenWriter, cell};
+use super::cell::{TokenCell, TokenReader};
 use super::clock::{Clock, Moment};
 use super::failure::{FetchError, FetchErrorKind};
-use super::reporter::Reporter;
 use super::response::Grant;
-use super::schedule::Schedule;
-use super::status::TokenStatus;
+use super::schedule;
+use super::writer::TokenWriter;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Where tokens come from.
@@ -30,11 +30,8 @@ pub trait TokenSource {
 /// Keeps one token fresh.
 pub struct Refresher<S> {
     source: S,
+    cell: Arc<TokenCell>,
     writer: TokenWriter,
-    schedule: Schedule,
-    reporter: Reporter,
-    /// The serial of the newest token.
-    serial: u64,
     /// Failed fetches in a row.
     failures: u32,
     /// Short-lived tokens in a row: rejected or expired within [`YOUNG`].
@@ -60,16 +57,13 @@ impl<S: TokenSource> Refresher<S> {
         upstream: &str,
         source: S,
         clock: Clock,
-        schedule: Schedule,
         metrics: UpstreamMetrics,
         previous: Option<&TokenReader>,
     ) -> (TokenReader, Self) {
-        let (writer, reader) = cell(clock, previous);
+        let (reader, writer) = TokenWriter::new(upstream, clock, metrics, previous);
         let refresher = Self {
             source,
-            schedule,
-            reporter: Reporter::new(upstream, metrics),
-            serial: writer.newest().map_or(0, |previous| previous.serial),
+            cell: writer.cell.clone(),
             writer,
             failures: 0,
             short_lived: 0,
@@ -82,7 +76,7 @@ impl<S: TokenSource> Refresher<S> {
     /// Fetches, rests and fetches again; never ends.
     pub async fn run(mut self) {
         loop {
-            let requested = self.writer.clock().now();
+            let requested = self.cell.clock.now();
             match self.fetch().await {
                 Ok(grant) => self.accept(grant, requested).await,
                 Err(error) => self.back_off(&error).await,
@@ -90,59 +84,60 @@ impl<S: TokenSource> Refresher<S> {
         }
     }
 
-    async fn fetch(&self) -> Result<Grant, FetchError> {
+    async fn fetch(&mut self) -> Result<Grant, FetchError> {
         let may_succeed_soon = self.failures == 0;
-        self.publish(None, |status| status.may_succeed_soon = may_succeed_soon);
+        let publish = || {
+            self.writer
+                .publish(None, |status| status.may_succeed_soon = may_succeed_soon);
+        };
+        publish();
         let fetching = self.source.fetch();
         tokio::pin!(fetching);
         let fetched = tokio::select! {
             fetched = &mut fetching => fetched,
-            () = self.writer.invalidated() => {
-                self.reporter.publish(&self.writer, |_| {});
+            () = self.cell.invalidated() => {
+                publish();
                 fetching.await
             }
         };
-        self.reporter.fetched(&self.writer, &fetched);
+        self.writer.fetched(&fetched);
         fetched
     }
 
-    /// Serves a new token, keeps a repeated one, or waits for its successor: some identity services return the same
-    /// token until it expires.
-    async fn accept(&mut self, mut grant: Grant, requested: Moment) {
+    /// Serves a new token or a repeated one, or waits for a successor: some identity services return the same token
+    /// until it expires.
+    async fn accept(&mut self, grant: Grant, requested: Moment) {
         self.credential_changes = 0;
-        if grant.lifetime.is_zero() {
-            return self.await_successor(requested, false).await;
-        }
-        let newest = self.writer.newest();
-        let Some(token) = newest.filter(|newest| newest.authorization() == grant.authorization) else {
-            self.successor_requests = 0;
-            return self.serve_new(&grant, requested).await;
-        };
-        let known = token.remaining_monotonic(requested);
-        let remaining = self.schedule.remaining_of_repeated(grant.lifetime, known);
-        if self.writer.is_rejected() {
-            if self.successor_requests > self.schedule.successor_tries {
-                // There is no successor, and perhaps the upstream was wrong: try it again as a new token.
-                grant.lifetime = remaining;
-                self.serve_new(&grant, requested).await;
-            } else {
-                self.await_successor(requested, true).await;
-            }
-        } else if remaining.is_zero() {
-            self.await_successor(requested, false).await;
-        } else {
-            self.reporter.repeated(remaining);
-            self.successor_requests = 0;
-            let refresh = self.schedule.refresh_repeated_after(remaining, fastrand::f64());
-            self.serve(token.repeated(requested, remaining), requested, refresh)
+        let newest = self.cell.newest();
+        let serial = newest.as_ref().map_or(1, |newest| newest.serial + 1);
+        let repeated = newest.filter(|newest| newest.authorization() == grant.authorization);
+        let known = repeated
+            .as_ref()
+            .map(|token| token.remaining_monotonic(requested));
+        let lifetime = schedule::remaining(grant.lifetime, known);
+        let is_rejected = repeated.is_some() && self.cell.is_rejected();
+        let has_tries = self.successor_requests <= schedule::SUCCESSOR_TRIES;
+        if lifetime.is_zero() || (is_rejected && has_tries) {
+            return self
+                .await_successor(requested, is_rejected && !lifetime.is_zero())
                 .await;
         }
-    }
-
-    async fn serve_new(&mut self, grant: &Grant, requested: Moment) {
-        self.serial += 1;
-        let token = AccessToken::new(grant, requested, self.serial);
-        let refresh = self.schedule.refresh_after(grant.lifetime, fastrand::f64());
+        let random = fastrand::f64();
+        let (token, refresh) = match repeated {
+            Some(token) if !is_rejected => {
+                self.writer.repeated(lifetime);
+                let refresh = schedule::refresh_repeated_after(lifetime, random);
+                (token.repeated(requested, lifetime), refresh)
+            }
+            // The rejected token has no successor, and perhaps the upstream was wrong: try it again as a new one.
+            _ => {
+                let token = AccessToken::new(&Grant { lifetime, ..grant }, requested, serial);
+                (token, schedule::refresh_after(lifetime, random))
+            }
+        };
+        if !is_rejected {
+            self.successor_requests = 0;
+        }
         self.serve(token, requested, refresh).await;
     }
 
@@ -151,25 +146,26 @@ impl<S: TokenSource> Refresher<S> {
         self.failures = 0;
         let refresh = requested.after(refresh_after);
         let expires = token.expires.monotonic;
-        self.writer.store(token);
+        self.cell.store(token);
         if self.short_lived > 1 {
             // After short-lived tokens, the error stays published until this one has lived longer.
-            self.publish(Some(refresh.monotonic), |status| status.is_resting = true);
+            self.writer
+                .publish(Some(refresh.monotonic), |status| status.is_resting = true);
             let proven = requested.after(refresh_after.min(YOUNG));
             if self.is_invalidated_before(proven).await {
                 return self.replace(requested).await;
             }
             self.short_lived = 0;
         }
-        self.publish(Some(refresh.monotonic), |status| {
+        self.writer.publish(Some(refresh.monotonic), |status| {
             status.is_resting = true;
             status.last_error = None;
         });
         if self.is_invalidated_before(refresh).await {
             // A repeated token is served until its end.
-            let now = self.writer.clock().now().monotonic;
+            let now = self.cell.clock.now().monotonic;
             let was_due = refresh.monotonic >= expires && now >= expires;
-            if !was_due || self.writer.is_rejected() {
+            if !was_due || self.cell.is_rejected() {
                 return self.replace(requested).await;
             }
         }
@@ -179,21 +175,22 @@ impl<S: TokenSource> Refresher<S> {
     async fn is_invalidated_before(&self, at: Moment) -> bool {
         tokio::select! {
             biased;
-            () = self.writer.invalidated() => true,
-            () = self.writer.clock().reached(at) => false,
+            () = self.cell.invalidated() => true,
+            () = self.cell.clock.reached(at) => false,
         }
     }
 
     /// Waits for the successor of a token that the identity service returned although it has expired or was rejected:
     /// a moment for the first times, then as after any failure.
     async fn await_successor(&mut self, requested: Moment, is_rejected: bool) {
-        if self.successor_requests < self.schedule.successor_tries {
+        if self.successor_requests < schedule::SUCCESSOR_TRIES {
             self.successor_requests += 1;
             self.failures = 0;
-            let wait = self.schedule.wait_for_successor(fastrand::f64());
-            let next = self.writer.clock().now().monotonic + wait;
-            self.publish(Some(next), |status| status.may_succeed_soon = true);
-            self.writer.clock().sleep_until(next).await;
+            let wait = schedule::wait_for_successor(fastrand::f64());
+            let next = self.cell.clock.now().monotonic + wait;
+            self.writer
+                .publish(Some(next), |status| status.may_succeed_soon = true);
+            self.cell.clock.sleep_until(next).await;
         } else if is_rejected {
             self.successor_requests += 1;
             self.short_lived = self.short_lived.max(1);
@@ -208,38 +205,33 @@ impl<S: TokenSource> Refresher<S> {
 
     /// Prepares to replace an invalidated token: at once, but not in a loop.
     async fn replace(&mut self, requested: Moment) {
-        let now = self.writer.clock().now();
+        let now = self.cell.clock.now();
         let age = now.monotonic.saturating_duration_since(requested.monotonic);
         self.short_lived = if age <= YOUNG { self.short_lived + 1 } else { 1 };
-        let wait = self
-            .schedule
-            .wait_after_short_lived(self.short_lived, fastrand::f64());
+        let wait = schedule::wait_after_short_lived(self.short_lived, fastrand::f64());
         if wait.is_zero() {
             return;
         }
-        let error = if self.writer.is_rejected() {
+        let error = if self.cell.is_rejected() {
             FetchErrorKind::Rejected.error(NEW_TOKENS_REJECTED)
         } else {
             FetchErrorKind::Clock.error(NEW_TOKENS_EXPIRED)
         };
         let next = now.monotonic + wait;
         self.publish_failure(&error, now.wall, next);
-        self.writer.clock().sleep_until(next).await;
+        self.cell.clock.sleep_until(next).await;
     }
 
     /// Waits after a failed fetch: until the next attempt is due or, after a misconfiguration, the credentials change.
     async fn back_off(&mut self, error: &FetchError) {
         self.failures += 1;
-        let clock = self.writer.clock();
+        let clock = &self.cell.clock;
         let failed = clock.now();
-        let valid = self.writer.newest().filter(|_| !self.writer.is_rejected());
-        let remaining = valid.map_or(Duration::ZERO, |token| token.remaining(failed));
+        let remaining = self.cell.remaining();
         let mut has_token = !remaining.is_zero();
         let mut next = failed.monotonic + self.wait_after(error, remaining);
         // Credentials that keep changing must not cause a failed login each time.
-        let pause = self
-            .schedule
-            .wait_after_short_lived(self.credential_changes + 1, fastrand::f64());
+        let pause = schedule::wait_after_short_lived(self.credential_changes + 1, fastrand::f64());
         loop {
             self.publish_failure(error, failed.wall, next);
             let changed = async {
@@ -254,11 +246,11 @@ impl<S: TokenSource> Refresher<S> {
                 () = changed, if error.kind.is_misconfiguration() => {
                     self.credential_changes += 1;
                     self.failures = 0;
-                    self.reporter.credentials_changed();
-                    return self.reporter.publish(&self.writer, |status| status.last_error = None);
+                    self.writer.credentials_changed();
+                    return self.writer.publish(None, |status| status.last_error = None);
                 }
                 // From now on, the shorter waits without a valid token apply.
-                () = self.writer.invalidated(), if has_token => {
+                () = self.cell.invalidated(), if has_token => {
                     has_token = false;
                     next = next.min(clock.now().monotonic + self.wait_after(error, Duration::ZERO));
                 }
@@ -269,24 +261,16 @@ impl<S: TokenSource> Refresher<S> {
     fn wait_after(&self, error: &FetchError, remaining: Duration) -> Duration {
         let random = fastrand::f64();
         if error.kind.is_misconfiguration() {
-            self.schedule.wait_after_refusal(random)
+            schedule::wait_after_refusal(random)
         } else {
-            self.schedule
-                .wait_after_failure(self.failures, remaining, error.retry_after, random)
+            schedule::wait_after_failure(self.failures, remaining, error.retry_after, random)
         }
     }
 
     fn publish_failure(&self, error: &FetchError, at: SystemTime, next: Instant) {
-        self.publish(Some(next), |status| status.last_error = Some((error.clone(), at)));
-    }
-
-    fn publish(&self, next_attempt: Option<Instant>, change: impl FnOnce(&mut TokenStatus)) {
-        self.reporter.publish(&self.writer, |status| {
-            status.next_attempt = next_attempt;
-            status.is_resting = false;
-            status.may_succeed_soon = false;
-            change(status);
-        });
+        let error = (error.clone(), at);
+        self.writer
+            .publish(Some(next), |status| status.last_error = Some(error));
     }
 }
 

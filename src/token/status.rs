@@ -25,14 +25,6 @@ pub enum TokenState {
     Misconfigured,
 }
 
-/// Whether there is a token to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenPresence {
-    Absent,
-    Valid,
-    Expired,
-}
-
 impl TokenState {
     /// Every state's name.
     pub const NAMES: [&'static str; 6] = [
@@ -50,14 +42,15 @@ impl TokenState {
         Self::NAMES[self as usize]
     }
 
-    fn of(is_resting: bool, error: Option<FetchErrorKind>, presence: TokenPresence) -> Self {
-        match (error, presence) {
+    /// `is_valid` is `None` without a token.
+    fn of(is_resting: bool, error: Option<FetchErrorKind>, is_valid: Option<bool>) -> Self {
+        match (error, is_valid) {
             (Some(kind), _) if kind.is_misconfiguration() => Self::Misconfigured,
-            (Some(_), TokenPresence::Valid) => Self::Degraded,
-            (Some(_), TokenPresence::Absent) | (_, TokenPresence::Expired) => Self::Expired,
-            (None, TokenPresence::Absent) => Self::Starting,
-            (None, TokenPresence::Valid) if is_resting => Self::Fresh,
-            (None, TokenPresence::Valid) => Self::Refreshing,
+            (Some(_), Some(true)) => Self::Degraded,
+            (Some(_), None) | (_, Some(false)) => Self::Expired,
+            (None, None) => Self::Starting,
+            (None, Some(true)) if is_resting => Self::Fresh,
+            (None, Some(true)) => Self::Refreshing,
         }
     }
 }
@@ -81,7 +74,7 @@ pub struct TokenStatus {
     pub may_succeed_soon: bool,
     /// The refresher waits until the refresh is due.
     pub(super) is_resting: bool,
-    pub(super) presence: TokenPresence,
+    pub(super) has_valid_token: bool,
 }
 
 /// There is no token to send; nothing was executed.
@@ -106,19 +99,16 @@ impl TokenStatus {
             skew_s: None,
             may_succeed_soon: true,
             is_resting: false,
-            presence: TokenPresence::Absent,
+            has_valid_token: false,
         }
     }
 
     /// The same status with the state that follows from the newest token `now`.
     pub(super) fn as_of(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
-        self.presence = match newest {
-            None => TokenPresence::Absent,
-            Some(token) if token.is_expired(now) => TokenPresence::Expired,
-            Some(_) => TokenPresence::Valid,
-        };
+        let is_valid = newest.map(|token| !token.is_expired(now));
+        self.has_valid_token = is_valid == Some(true);
         self.expires = newest.map(|token| token.expires_wall(now));
-        let state = TokenState::of(self.is_resting, self.error_kind(), self.presence);
+        let state = TokenState::of(self.is_resting, self.error_kind(), is_valid);
         if state != self.state {
             self.since = match self.expires {
                 Some(expired) if state == TokenState::Expired => expired,
@@ -161,26 +151,27 @@ mod tests {
 
     #[test]
     fn each_state_follows_from_rest_error_and_token() {
-        use TokenPresence::{Absent, Expired, Valid};
+        const VALID: Option<bool> = Some(true);
+        const EXPIRED: Option<bool> = Some(false);
         let (down, refused) = (Some(FetchErrorKind::Network), Some(FetchErrorKind::Refused));
-        for (is_resting, error, presence, state) in [
-            (false, None, Absent, TokenState::Starting),
-            (true, None, Valid, TokenState::Fresh),
-            (false, None, Valid, TokenState::Refreshing),
-            (false, down, Valid, TokenState::Degraded),
-            (false, down, Expired, TokenState::Expired),
-            (false, down, Absent, TokenState::Expired),
+        for (is_resting, error, is_valid, state) in [
+            (false, None, None, TokenState::Starting),
+            (true, None, VALID, TokenState::Fresh),
+            (false, None, VALID, TokenState::Refreshing),
+            (false, down, VALID, TokenState::Degraded),
+            (false, down, EXPIRED, TokenState::Expired),
+            (false, down, None, TokenState::Expired),
             // After a suspend, until a request wakes the refresher.
-            (true, None, Expired, TokenState::Expired),
-            (false, None, Expired, TokenState::Expired),
-            (false, refused, Valid, TokenState::Misconfigured),
-            (false, refused, Expired, TokenState::Misconfigured),
-            (false, refused, Absent, TokenState::Misconfigured),
+            (true, None, EXPIRED, TokenState::Expired),
+            (false, None, EXPIRED, TokenState::Expired),
+            (false, refused, VALID, TokenState::Misconfigured),
+            (false, refused, EXPIRED, TokenState::Misconfigured),
+            (false, refused, None, TokenState::Misconfigured),
         ] {
             assert_eq!(
-                TokenState::of(is_resting, error, presence),
+                TokenState::of(is_resting, error, is_valid),
                 state,
-                "{is_resting} {error:?} {presence:?}"
+                "{is_resting} {error:?} {is_valid:?}"
             );
         }
     }

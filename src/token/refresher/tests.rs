@@ -83,7 +83,7 @@ fn start_with(
 
 fn spawn(source: impl TokenSource + Send + Sync + 'static, clock: Clock) -> TokenReader {
     let metrics = Metrics::new().upstream("test");
-    let (reader, refresher) = Refresher::new("test", source, clock, Schedule::default(), metrics, None);
+    let (reader, refresher) = Refresher::new("test", source, clock, metrics, None);
     tokio::spawn(refresher.run());
     reader
 }

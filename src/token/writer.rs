@@ -1,17 +1,25 @@
-//! Reports what the refresher does: publishes its status, updates the metrics, logs changes.
+//! The refresher's half of the cell: stores tokens, publishes the status, updates the metrics, logs changes.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Level;
 
-use super::cell::TokenWriter;
+use super::cell::{TokenCell, TokenReader};
+use super::clock::Clock;
 use super::failure::{FetchError, FetchErrorKind};
 use super::response::Grant;
-use super::status::{TokenPresence, TokenState, TokenStatus};
+use super::status::{TokenState, TokenStatus};
 use crate::telemetry::metrics::UpstreamMetrics;
 
-/// Reports for one upstream's refresher.
-pub(super) struct Reporter {
+/// Writes one upstream's cell.
+pub(super) struct TokenWriter {
+    pub(super) cell: Arc<TokenCell>,
+    status: watch::Sender<TokenStatus>,
+    /// The identity service's clock minus ours, in seconds.
+    skew_s: Option<i64>,
     upstream: String,
     metrics: UpstreamMetrics,
 }
@@ -20,40 +28,60 @@ pub(super) struct Reporter {
 /// logs of both sides can no longer be compared.
 const SKEW_WARNING_S: i64 = 30;
 
-impl Reporter {
-    pub(super) fn new(upstream: &str, metrics: UpstreamMetrics) -> Self {
-        Self {
+const STILL_VALID: &str = "token refresh failed, the current token is still valid";
+
+impl TokenWriter {
+    /// Both halves of a cell. It begins with the token of a `previous` one, if there is one.
+    pub(super) fn new(
+        upstream: &str,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+        previous: Option<&TokenReader>,
+    ) -> (TokenReader, Self) {
+        let (status, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
+        let writer = Self {
+            cell: TokenCell::new(clock, previous),
+            status,
+            skew_s: None,
             upstream: upstream.to_owned(),
             metrics,
-        }
+        };
+        (TokenReader::new(writer.cell.clone(), receiver), writer)
     }
 
-    /// Changes the published status; logs a new state, a new error, and the loss of the valid token.
-    pub(super) fn publish(&self, writer: &TokenWriter, change: impl FnOnce(&mut TokenStatus)) {
-        let before = writer.status();
-        let mut status = before.clone();
+    /// Publishes the next attempt and what `change` sets; logs a new state, a new error, and the loss of the valid
+    /// token.
+    pub(super) fn publish(&self, next_attempt: Option<Instant>, change: impl FnOnce(&mut TokenStatus)) {
+        let before = self.status.borrow().clone();
+        let mut status = TokenStatus {
+            next_attempt,
+            is_resting: false,
+            may_succeed_soon: false,
+            skew_s: self.skew_s,
+            ..before.clone()
+        };
         change(&mut status);
-        let status = status.as_of(writer.clock().now(), writer.newest().as_deref());
+        let status = status.as_of(self.cell.clock.now(), self.cell.newest().as_deref());
         self.metrics.token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.token_expiry(since_1970.as_secs_f64());
         }
-        let is_lost = before.presence == TokenPresence::Valid && status.presence != TokenPresence::Valid;
+        let is_lost = before.has_valid_token && !status.has_valid_token;
         if status.state != before.state || status.message() != before.message() || is_lost {
-            self.log(writer, &status, before.state);
+            self.log(&status, before.state);
         }
-        writer.publish(status);
+        self.status.send_replace(status);
     }
 
     /// Counts a token request by its outcome, and compares the clocks.
-    pub(super) fn fetched(&self, writer: &TokenWriter, fetched: &Result<Grant, FetchError>) {
+    pub(super) fn fetched(&mut self, fetched: &Result<Grant, FetchError>) {
         let (outcome, server_time) = match fetched {
             Ok(grant) => ("ok", grant.server_time),
             Err(error) => (error.kind.name(), error.server_time),
         };
         self.metrics.token_request(outcome);
         if let Some(server_time) = server_time {
-            self.skew(writer, server_time);
+            self.compare_clocks(server_time);
         }
     }
 
@@ -67,38 +95,35 @@ impl Reporter {
         tracing::info!(upstream = self.upstream, "credentials changed, fetching a token");
     }
 
-    fn skew(&self, writer: &TokenWriter, server_time: SystemTime) {
+    fn compare_clocks(&mut self, server_time: SystemTime) {
         // `Date` is cut to whole seconds: add the mean of what was cut.
         let server_time = server_time + Duration::from_millis(500);
-        let skew_s = match server_time.duration_since(writer.clock().now().wall) {
+        let clock_skew_s = match server_time.duration_since(self.cell.clock.now().wall) {
             Ok(ahead) => ahead.as_secs().cast_signed(),
             Err(behind) => -behind.duration().as_secs().cast_signed(),
         };
-        let before = writer.status().skew_s.unwrap_or_default();
-        self.metrics.clock_skew(skew_s);
-        if skew_s.abs() >= SKEW_WARNING_S && before.abs() < SKEW_WARNING_S {
+        self.metrics.clock_skew(clock_skew_s);
+        let before = self.skew_s.replace(clock_skew_s).unwrap_or_default();
+        if clock_skew_s.abs() >= SKEW_WARNING_S && before.abs() < SKEW_WARNING_S {
+            let upstream = self.upstream.as_str();
             tracing::warn!(
-                upstream = self.upstream,
-                clock_skew_s = skew_s,
-                "this machine's clock differs from the identity service's; run NTP"
+                upstream,
+                clock_skew_s,
+                "clock differs from the identity service's; run NTP"
             );
         }
-        self.publish(writer, |status| status.skew_s = Some(skew_s));
     }
 
-    fn log(&self, writer: &TokenWriter, status: &TokenStatus, before: TokenState) {
+    fn log(&self, status: &TokenStatus, before: TokenState) {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
         let (kind, error) = (status.error_kind().map(FetchErrorKind::name), status.message());
-        let now = writer.clock().now().monotonic;
+        let now = self.cell.clock.now().monotonic;
         let next = status.next_attempt.map(|at| at.saturating_duration_since(now));
         let next_fetch_s = next.map(|next| next.as_secs());
-        let lifetime_s = writer.newest().map(|token| token.lifetime.as_secs());
+        let lifetime_s = self.cell.newest().map(|token| token.lifetime.as_secs());
         let (level, phrase) = match (status.error_kind(), status.state) {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
-            (Some(_), _) if status.presence == TokenPresence::Valid => (
-                Level::WARN,
-                "token refresh failed, the current token is still valid",
-            ),
+            (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
             (Some(_), _) => (Level::ERROR, "token refresh failed, no valid token"),
             (None, TokenState::Fresh) if before == TokenState::Refreshing => {
                 (Level::DEBUG, "token refreshed")
