@@ -28,8 +28,8 @@ pub(super) struct TokenCell {
 /// A request's half of the cell; cheap to clone.
 #[derive(Clone)]
 pub struct TokenReader {
-    cell: Arc<TokenCell>,
-    status: watch::Receiver<TokenStatus>,
+    pub(super) cell: Arc<TokenCell>,
+    pub(super) status: watch::Receiver<TokenStatus>,
 }
 
 impl TokenCell {
@@ -89,10 +89,6 @@ impl TokenCell {
 }
 
 impl TokenReader {
-    pub(super) fn new(cell: Arc<TokenCell>, status: watch::Receiver<TokenStatus>) -> Self {
-        Self { cell, status }
-    }
-
     /// The valid token, if there is one.
     #[must_use]
     pub fn current(&self) -> Option<Arc<AccessToken>> {
@@ -102,12 +98,12 @@ impl TokenReader {
 
     /// The valid token; waits up to `limit` for a fetch that may succeed soon.
     pub async fn wait(&self, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
-        self.wait_for(limit, |_| true).await
+        self.wait_for(0, limit).await
     }
 
     /// A token newer than a rejected one; waits up to `limit` for it.
     pub async fn newer(&self, than: &AccessToken, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
-        self.wait_for(limit, |token| token.serial > than.serial).await
+        self.wait_for(than.serial, limit).await
     }
 
     /// Reports that the upstream rejected a token. If it is the newest one, its successor is fetched at once; a late
@@ -137,12 +133,6 @@ impl TokenReader {
         self.status.borrow().error_kind() == Some(FetchErrorKind::Rejected)
     }
 
-    /// The time from now to a moment of the token clock.
-    #[must_use]
-    pub fn until(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.cell.clock.now().monotonic)
-    }
-
     /// Resolves at the next change of [`status`](Self::status). Cancel safe.
     pub async fn changed(&mut self) {
         if self.status.changed().await.is_err() {
@@ -150,17 +140,13 @@ impl TokenReader {
         }
     }
 
-    async fn wait_for(
-        &self,
-        limit: Duration,
-        is_wanted: impl Fn(&AccessToken) -> bool,
-    ) -> Result<Arc<AccessToken>, Unavailable> {
+    async fn wait_for(&self, newer_than: u64, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
         let deadline = Instant::now() + limit;
         let mut published = self.status.clone();
         loop {
             // Mark the status as seen before reading the cell: a token that is stored later then wakes this task.
             let status = published.borrow_and_update().clone();
-            if let Some(token) = self.current().filter(|token| is_wanted(token)) {
+            if let Some(token) = self.current().filter(|token| token.serial > newer_than) {
                 return Ok(token);
             }
             // The refresher may not know yet that the token is invalid. Wake it, and wait for it unless its last fetch
@@ -172,7 +158,7 @@ impl TokenReader {
             let may_succeed = status.may_succeed_soon || (is_invalidated && status.last_error.is_none());
             let changed = tokio::time::timeout_at(deadline, published.changed());
             if !may_succeed || !matches!(changed.await, Ok(Ok(()))) {
-                return Err(status.unavailable(self.cell.clock.now().monotonic));
+                return Err(self.status().unavailable());
             }
         }
     }
@@ -194,7 +180,11 @@ mod tests {
     fn cell_with(clock: Clock) -> (Arc<TokenCell>, Status, TokenReader) {
         let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
         let cell = TokenCell::new(clock, None);
-        (cell.clone(), sender, TokenReader::new(cell, receiver))
+        let reader = TokenReader {
+            cell: cell.clone(),
+            status: receiver,
+        };
+        (cell, sender, reader)
     }
 
     fn token(cell: &TokenCell, serial: u64) -> AccessToken {

@@ -4,7 +4,7 @@
 //! A test clock runs faster than the machine's and can be set.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -28,8 +28,9 @@ const WALL_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct TestClock {
     speed: u32,
-    /// When the clock started; its wall time moves when the wall clock is set.
-    start: Mutex<Moment>,
+    start: Instant,
+    /// The wall clock's time at the start; moved when the wall clock is set.
+    start_wall: Mutex<SystemTime>,
 }
 
 impl Moment {
@@ -47,8 +48,13 @@ impl Clock {
     /// A test clock that runs `speed` times as fast as the machine's, starting now.
     #[must_use]
     pub fn faster(speed: u32) -> Self {
-        let start = Mutex::new(Self::default().now());
-        Self(Some(Arc::new(TestClock { speed, start })))
+        let start_wall = Mutex::new(SystemTime::now());
+        let start = Instant::now();
+        Self(Some(Arc::new(TestClock {
+            speed,
+            start,
+            start_wall,
+        })))
     }
 
     /// Sets the wall clock of a test clock forward or back. The monotonic clock stays, as after a suspend.
@@ -58,12 +64,8 @@ impl Clock {
     /// If this is the machine's own clock.
     pub fn set_wall(&self, by: Duration, back: bool) {
         let test = self.0.as_ref().expect("only a test clock can be set");
-        let mut start = test.start();
-        if back {
-            start.wall -= by;
-        } else {
-            start.wall += by;
-        }
+        let mut wall = test.start_wall.lock().unwrap_or_else(PoisonError::into_inner);
+        *wall = if back { *wall - by } else { *wall + by };
     }
 
     /// The time on both clocks.
@@ -75,18 +77,18 @@ impl Clock {
                 wall: SystemTime::now(),
             };
         };
-        let start = *test.start();
-        start.after(start.monotonic.elapsed() * test.speed)
+        let start = Moment {
+            monotonic: test.start,
+            wall: *test.start_wall.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        start.after(test.start.elapsed() * test.speed)
     }
 
     /// Resolves when the monotonic clock reaches `at`. Cancel safe.
     pub async fn sleep_until(&self, at: Instant) {
         let at = match &self.0 {
             None => at,
-            Some(test) => {
-                let start = test.start().monotonic;
-                start + at.saturating_duration_since(start) / test.speed
-            }
+            Some(test) => test.start + at.saturating_duration_since(test.start) / test.speed,
         };
         tokio::time::sleep_until(at).await;
     }
@@ -109,12 +111,6 @@ impl Clock {
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         let speed = self.0.as_ref().map_or(1, |test| test.speed);
         tokio::time::timeout(limit / speed, future).await.ok()
-    }
-}
-
-impl TestClock {
-    fn start(&self) -> MutexGuard<'_, Moment> {
-        self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

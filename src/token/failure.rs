@@ -80,7 +80,7 @@ impl FetchErrorKind {
     }
 }
 
-/// Parses a reply whose status is not 200. `now` is the server's time, if it states it.
+/// Parses a reply whose status is not 200.
 ///
 /// A gateway's HTML page says nothing about the credentials, whatever its status; it is a transient failure, as 5xx is.
 pub(super) fn parse(
@@ -88,7 +88,6 @@ pub(super) fn parse(
     headers: &HeaderMap,
     body: &[u8],
     secret: &SecretMatcher,
-    now: SystemTime,
 ) -> FetchError {
     use FetchErrorKind::{Malformed, RateLimited, Unavailable};
     let code = status.as_u16();
@@ -100,10 +99,7 @@ pub(super) fn parse(
         400..=499 => parse_refusal(body, secret),
         _ => (Malformed, "that is no token; check token_url".into()),
     };
-    FetchError {
-        retry_after: retry_after(headers, now),
-        ..kind.error(format!("the identity service responded {code}: {reason}"))
-    }
+    kind.error(format!("the identity service responded {code}: {reason}"))
 }
 
 const REDIRECT: &str = "it redirects, which is never followed; check token_url";
@@ -157,8 +153,8 @@ fn printable(text: &str) -> String {
 }
 
 /// The wait that the server asks for: `Retry-After` (seconds or a date) or Okta's `X-Rate-Limit-Reset` (UTC epoch
-/// seconds).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+/// seconds). `now` is the server's time, if it states it.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |value: Option<&HeaderValue>| Some(value?.to_str().ok()?.trim().to_owned());
     let until = if let Some(value) = text(headers.get(RETRY_AFTER)) {
         match value.parse() {
@@ -188,7 +184,6 @@ mod tests {
             &HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]),
             body.as_bytes(),
             &matcher(),
-            SystemTime::now(),
         )
     }
 

@@ -16,7 +16,6 @@ pub mod schedule;
 mod secret;
 mod shapes;
 mod status;
-mod writer;
 
 pub use self::access_token::AccessToken;
 pub use self::cell::TokenReader;

@@ -38,17 +38,23 @@ pub(super) fn parse(
 ) -> Result<Grant, FetchError> {
     let date = headers.get(DATE).and_then(|date| date.to_str().ok());
     let server_time = date.and_then(|date| httpdate::parse_http_date(date).ok());
-    if status == StatusCode::OK {
-        let grant = parse_grant(body).map_err(|reason| {
+    let parsed = if status == StatusCode::OK {
+        parse_grant(body).map_err(|reason| {
             let message = format!("the identity service responded 200 without a usable token: {reason}");
             FetchErrorKind::Malformed.error(message)
-        });
-        grant.map(|grant| Grant { server_time, ..grant })
+        })
     } else {
-        let now = server_time.unwrap_or_else(SystemTime::now);
-        Err(failure::parse(status, headers, body, secret, now))
+        Err(failure::parse(status, headers, body, secret))
+    };
+    let retry_after = failure::retry_after(headers, server_time.unwrap_or_else(SystemTime::now));
+    match parsed {
+        Ok(grant) => Ok(Grant { server_time, ..grant }),
+        Err(error) => Err(FetchError {
+            retry_after,
+            server_time,
+            ..error
+        }),
     }
-    .map_err(|error| FetchError { server_time, ..error })
 }
 
 fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
@@ -66,10 +72,8 @@ fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
     let reply: Reply<'_> =
         serde_json::from_slice(body).map_err(|_| "the body is not the JSON of RFC 6749")?;
     let token = reply.access_token.ok_or("access_token is missing")?;
-    if reply
-        .token_type
-        .is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
-    {
+    let is_bearer = |kind: String| kind.eq_ignore_ascii_case("bearer");
+    if !reply.token_type.is_none_or(is_bearer) {
         return Err("token_type is not Bearer");
     }
     if !is_token68(&token) {
@@ -83,7 +87,7 @@ fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
 }
 
 /// `expires_in` may be a number or a string of digits. Without it, the default applies; over a day counts as a day,
-/// less than a second or a negative number as zero.
+/// a negative number as zero, and parts of a second do not count.
 fn lifetime(expires_in: &Value) -> Option<Duration> {
     let seconds: f64 = match expires_in {
         Value::Null => return Some(DEFAULT_LIFETIME),
@@ -91,13 +95,9 @@ fn lifetime(expires_in: &Value) -> Option<Duration> {
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    let seconds = seconds.is_finite().then_some(seconds)?;
-    let is_over = seconds < 1.0;
-    Some(if is_over {
-        Duration::ZERO
-    } else {
-        Duration::from_secs_f64(seconds.min(MAX_LIFETIME_S))
-    })
+    let seconds = Some(seconds).filter(|seconds| seconds.is_finite())?;
+    let seconds = Duration::from_secs_f64(seconds.clamp(0.0, MAX_LIFETIME_S)).as_secs();
+    Some(Duration::from_secs(seconds))
 }
 
 /// Whether it is a `token68` (RFC 9110 §11.2), which every bearer token is.

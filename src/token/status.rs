@@ -64,8 +64,8 @@ pub struct TokenStatus {
     pub since: SystemTime,
     /// The last failure and when it happened, until a fetch succeeds.
     pub last_error: Option<(FetchError, SystemTime)>,
-    /// When the next fetch begins, by the token clock; `None` while one is in flight.
-    pub next_attempt: Option<Instant>,
+    /// The wait before the next fetch begins; `None` while one is in flight.
+    pub next_attempt_in: Option<Duration>,
     /// When the newest token expires.
     pub expires: Option<SystemTime>,
     /// How far the identity service's clock was ahead of ours at its last reply (negative: behind), in seconds.
@@ -75,6 +75,8 @@ pub struct TokenStatus {
     /// The refresher waits until the refresh is due.
     pub(super) is_resting: bool,
     pub(super) has_valid_token: bool,
+    /// By the token clock.
+    pub(super) next_attempt: Option<Instant>,
 }
 
 /// There is no token to send; nothing was executed.
@@ -94,12 +96,13 @@ impl TokenStatus {
             state: TokenState::Starting,
             since: now,
             last_error: None,
-            next_attempt: None,
+            next_attempt_in: None,
             expires: None,
             skew_s: None,
             may_succeed_soon: true,
             is_resting: false,
             has_valid_token: false,
+            next_attempt: None,
         }
     }
 
@@ -107,6 +110,8 @@ impl TokenStatus {
     pub(super) fn as_of(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
         let is_valid = newest.map(|token| !token.is_expired(now));
         self.has_valid_token = is_valid == Some(true);
+        let next = self.next_attempt;
+        self.next_attempt_in = next.map(|at| at.saturating_duration_since(now.monotonic));
         self.expires = newest.map(|token| token.expires_wall(now));
         let state = TokenState::of(self.is_resting, self.error_kind(), is_valid);
         if state != self.state {
@@ -119,11 +124,10 @@ impl TokenStatus {
         self
     }
 
-    /// The answer to a request that needs a token.
-    pub(super) fn unavailable(&self, now: Instant) -> Unavailable {
+    /// The response to a request that needs a token.
+    pub(super) fn unavailable(&self) -> Unavailable {
         // While the refresher rests, its next attempt is a refresh; a request without a token wakes it earlier.
-        let next = self.next_attempt.filter(|_| !self.is_resting);
-        let until_next = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let next = self.next_attempt_in.filter(|_| !self.is_resting);
         let reason = self.message().unwrap_or(match next {
             Some(_) => {
                 "the identity service still returns the previous token, which has expired or was rejected"
@@ -132,7 +136,7 @@ impl TokenStatus {
         });
         Unavailable {
             reason: reason.to_owned(),
-            retry_after: until_next + Duration::from_secs(1),
+            retry_after: next.unwrap_or_default() + Duration::from_secs(1),
         }
     }
 

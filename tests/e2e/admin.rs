@@ -20,7 +20,7 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
     assert!(
         answer
             .body()
-            .contains("upstream cisco has no good token: the identity service responded 502"),
+            .contains("upstream cisco has no valid token: the identity service responded 502"),
         "{answer:?}"
     );
     assert_eq!(daemon.ask("/livez").await.status(), 200, "it lives all the same");
@@ -46,7 +46,7 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_nobody_out_of_servic
     let general = daemon.ask("/readyz").await;
     assert_eq!(general.status(), 200);
     assert!(
-        general.body().contains("upstream cisco has no good token"),
+        general.body().contains("upstream cisco has no valid token"),
         "{general:?}"
     );
     assert_eq!(daemon.ask("/readyz?token").await.status(), 503);

@@ -291,7 +291,10 @@ async fn a_malformed_token_reply_is_told_and_the_next_one_is_taken() {
         (Kind::Empty, "the body is empty"),
         (Kind::TruncatedJson, "the body is not the JSON of RFC 6749"),
         (Kind::NoAccessToken, "access_token is missing"),
-        (Kind::BadToken, "access_token holds characters that no bearer has"),
+        (
+            Kind::BadToken,
+            "access_token holds characters that no bearer token may have",
+        ),
     ] {
         runs.spawn(async move {
             let cisco = simulator(Options::default()).await;

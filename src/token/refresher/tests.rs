@@ -168,14 +168,14 @@ async fn a_token_rejected_while_fetches_fail_brings_the_next_attempt_forward() {
     while script.asked().len() < 12 {
         reader.changed().await;
     }
-    while reader.status().next_attempt.is_none() {
+    while reader.status().next_attempt_in.is_none() {
         reader.changed().await;
     }
-    let before = reader.until(reader.status().next_attempt.unwrap());
+    let before = reader.status().next_attempt_in.unwrap();
     assert!(before > 20 * SECOND, "{before:?}");
     reader.reject(&reader.current().unwrap());
     reader.changed().await;
-    let after = reader.until(reader.status().next_attempt.unwrap());
+    let after = reader.status().next_attempt_in.unwrap();
     assert!(after <= 10 * SECOND, "{after:?}");
 }
 
@@ -217,13 +217,13 @@ async fn after_a_suspend_during_failing_fetches_the_next_attempt_is_within_ten_s
     let clock = Clock::faster(1);
     let answers = [Ok(86_400), Err(FetchErrorKind::Network)];
     let (script, mut reader) = start_with(&answers, clock.clone(), Duration::ZERO);
-    while script.asked().len() < 12 || reader.status().next_attempt.is_none() {
+    while script.asked().len() < 12 || reader.status().next_attempt_in.is_none() {
         reader.changed().await;
     }
     clock.set_wall(Duration::from_secs(86_400), false);
     assert!(reader.wait(2 * SECOND).await.is_err());
     reader.changed().await;
-    let next = reader.until(reader.status().next_attempt.unwrap());
+    let next = reader.status().next_attempt_in.unwrap();
     assert!(next <= 10 * SECOND, "{next:?}");
     assert_eq!(reader.status().state, TokenState::Expired);
 }

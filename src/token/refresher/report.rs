@@ -1,28 +1,14 @@
-//! The refresher's half of the cell: stores tokens, publishes the status, updates the metrics, logs changes.
+//! Reports what the refresher does: publishes its status, updates the metrics, logs changes.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Level;
 
-use super::cell::{TokenCell, TokenReader};
-use super::clock::Clock;
-use super::failure::{FetchError, FetchErrorKind};
-use super::response::Grant;
-use super::status::{TokenState, TokenStatus};
-use crate::telemetry::metrics::UpstreamMetrics;
-
-/// Writes one upstream's cell.
-pub(super) struct TokenWriter {
-    pub(super) cell: Arc<TokenCell>,
-    status: watch::Sender<TokenStatus>,
-    /// The identity service's clock minus ours, in seconds.
-    skew_s: Option<i64>,
-    upstream: String,
-    metrics: UpstreamMetrics,
-}
+use super::super::failure::{FetchError, FetchErrorKind};
+use super::super::response::Grant;
+use super::super::status::{TokenState, TokenStatus};
+use super::Refresher;
 
 /// A difference between the clocks that is worth a warning, in seconds. Lifetimes are relative and do not suffer, but
 /// logs of both sides can no longer be compared.
@@ -30,25 +16,7 @@ const SKEW_WARNING_S: i64 = 30;
 
 const STILL_VALID: &str = "token refresh failed, the current token is still valid";
 
-impl TokenWriter {
-    /// Both halves of a cell. It begins with the token of a `previous` one, if there is one.
-    pub(super) fn new(
-        upstream: &str,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-        previous: Option<&TokenReader>,
-    ) -> (TokenReader, Self) {
-        let (status, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
-        let writer = Self {
-            cell: TokenCell::new(clock, previous),
-            status,
-            skew_s: None,
-            upstream: upstream.to_owned(),
-            metrics,
-        };
-        (TokenReader::new(writer.cell.clone(), receiver), writer)
-    }
-
+impl<S> Refresher<S> {
     /// Publishes the next attempt and what `change` sets; logs a new state, a new error, and the loss of the valid
     /// token.
     pub(super) fn publish(&self, next_attempt: Option<Instant>, change: impl FnOnce(&mut TokenStatus)) {
@@ -74,7 +42,7 @@ impl TokenWriter {
     }
 
     /// Counts a token request by its outcome, and compares the clocks.
-    pub(super) fn fetched(&mut self, fetched: &Result<Grant, FetchError>) {
+    pub(super) fn record(&mut self, fetched: &Result<Grant, FetchError>) {
         let (outcome, server_time) = match fetched {
             Ok(grant) => ("ok", grant.server_time),
             Err(error) => (error.kind.name(), error.server_time),
@@ -83,16 +51,6 @@ impl TokenWriter {
         if let Some(server_time) = server_time {
             self.compare_clocks(server_time);
         }
-    }
-
-    /// The identity service returned the newest token again.
-    pub(super) fn repeated(&self, remaining: Duration) {
-        let remaining_s = remaining.as_secs();
-        tracing::debug!(upstream = self.upstream, remaining_s, "token returned again");
-    }
-
-    pub(super) fn credentials_changed(&self) {
-        tracing::info!(upstream = self.upstream, "credentials changed, fetching a token");
     }
 
     fn compare_clocks(&mut self, server_time: SystemTime) {
@@ -106,21 +64,17 @@ impl TokenWriter {
         let before = self.skew_s.replace(clock_skew_s).unwrap_or_default();
         if clock_skew_s.abs() >= SKEW_WARNING_S && before.abs() < SKEW_WARNING_S {
             let upstream = self.upstream.as_str();
-            tracing::warn!(
-                upstream,
-                clock_skew_s,
-                "clock differs from the identity service's; run NTP"
-            );
+            tracing::warn!(upstream, clock_skew_s, "clock skew; run NTP on this machine");
         }
     }
 
     fn log(&self, status: &TokenStatus, before: TokenState) {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
         let (kind, error) = (status.error_kind().map(FetchErrorKind::name), status.message());
-        let now = self.cell.clock.now().monotonic;
-        let next = status.next_attempt.map(|at| at.saturating_duration_since(now));
-        let next_fetch_s = next.map(|next| next.as_secs());
-        let lifetime_s = self.cell.newest().map(|token| token.lifetime.as_secs());
+        let next_fetch_s = status.next_attempt_in.map(|wait| wait.as_secs());
+        let newest = self.cell.newest();
+        let serial = newest.as_ref().map(|token| token.serial);
+        let lifetime_s = newest.map(|token| token.lifetime.as_secs());
         let (level, phrase) = match (status.error_kind(), status.state) {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
             (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
@@ -136,8 +90,8 @@ impl TokenWriter {
         match level {
             Level::ERROR => tracing::error!(upstream, state, kind, next_fetch_s, error, "{phrase}"),
             Level::WARN => tracing::warn!(upstream, state, kind, next_fetch_s, error, "{phrase}"),
-            Level::INFO => tracing::info!(upstream, state, lifetime_s, next_fetch_s, "{phrase}"),
-            _ => tracing::debug!(upstream, state, lifetime_s, next_fetch_s, "{phrase}"),
+            Level::INFO => tracing::info!(upstream, state, serial, lifetime_s, next_fetch_s, "{phrase}"),
+            _ => tracing::debug!(upstream, state, serial, lifetime_s, next_fetch_s, "{phrase}"),
         }
     }
 }

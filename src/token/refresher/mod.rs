@@ -3,10 +3,13 @@
 //! It fetches in sequence: at most one token request is in flight, and a fetch that began with an older secret ends
 //! before one with a newer secret begins. A failed fetch never replaces a valid token and never ends the task.
 
+mod report;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access_token::AccessToken;
@@ -15,7 +18,7 @@ use super::clock::{Clock, Moment};
 use super::failure::{FetchError, FetchErrorKind};
 use super::response::Grant;
 use super::schedule;
-use super::writer::TokenWriter;
+use super::status::TokenStatus;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Where tokens come from.
@@ -31,7 +34,11 @@ pub trait TokenSource {
 pub struct Refresher<S> {
     source: S,
     cell: Arc<TokenCell>,
-    writer: TokenWriter,
+    status: watch::Sender<TokenStatus>,
+    upstream: String,
+    metrics: UpstreamMetrics,
+    /// How far the identity service's clock was ahead of ours at its last reply, in seconds.
+    skew_s: Option<i64>,
     /// Failed fetches in a row.
     failures: u32,
     /// Short-lived tokens in a row: rejected or expired within [`YOUNG`].
@@ -45,6 +52,8 @@ pub struct Refresher<S> {
 /// A token that is rejected or expires at this age or younger suggests that a new one may not help.
 const YOUNG: Duration = Duration::from_secs(60);
 
+const NO_SUCCESSOR: &str =
+    "the identity service returns an expired token (expires_in is under 1) and no successor; check its clock";
 const NEW_TOKENS_REJECTED: &str =
     "the upstream rejects tokens that were just issued; check that the credentials are meant for it";
 const NEW_TOKENS_EXPIRED: &str = "tokens expire as soon as they are issued; check what sets this machine's clock, and \
@@ -60,48 +69,51 @@ impl<S: TokenSource> Refresher<S> {
         metrics: UpstreamMetrics,
         previous: Option<&TokenReader>,
     ) -> (TokenReader, Self) {
-        let (reader, writer) = TokenWriter::new(upstream, clock, metrics, previous);
+        let (sender, status) = watch::channel(TokenStatus::new(clock.now().wall));
+        let cell = TokenCell::new(clock, previous);
         let refresher = Self {
             source,
-            cell: writer.cell.clone(),
-            writer,
+            cell: cell.clone(),
+            status: sender,
+            upstream: upstream.to_owned(),
+            metrics,
+            skew_s: None,
             failures: 0,
             short_lived: 0,
             credential_changes: 0,
             successor_requests: 0,
         };
-        (reader, refresher)
+        (TokenReader { cell, status }, refresher)
     }
 
     /// Fetches, rests and fetches again; never ends.
     pub async fn run(mut self) {
         loop {
             let requested = self.cell.clock.now();
-            match self.fetch().await {
+            let fetched = self.fetch().await;
+            self.record(&fetched);
+            match fetched {
                 Ok(grant) => self.accept(grant, requested).await,
                 Err(error) => self.back_off(&error).await,
             }
         }
     }
 
-    async fn fetch(&mut self) -> Result<Grant, FetchError> {
+    async fn fetch(&self) -> Result<Grant, FetchError> {
         let may_succeed_soon = self.failures == 0;
         let publish = || {
-            self.writer
-                .publish(None, |status| status.may_succeed_soon = may_succeed_soon);
+            self.publish(None, |status| status.may_succeed_soon = may_succeed_soon);
         };
         publish();
         let fetching = self.source.fetch();
         tokio::pin!(fetching);
-        let fetched = tokio::select! {
+        tokio::select! {
             fetched = &mut fetching => fetched,
             () = self.cell.invalidated() => {
                 publish();
                 fetching.await
             }
-        };
-        self.writer.fetched(&fetched);
-        fetched
+        }
     }
 
     /// Serves a new token or a repeated one, or waits for a successor: some identity services return the same token
@@ -116,16 +128,24 @@ impl<S: TokenSource> Refresher<S> {
             .map(|token| token.remaining_monotonic(requested));
         let lifetime = schedule::remaining(grant.lifetime, known);
         let is_rejected = repeated.is_some() && self.cell.is_rejected();
-        let has_tries = self.successor_requests <= schedule::SUCCESSOR_TRIES;
-        if lifetime.is_zero() || (is_rejected && has_tries) {
-            return self
-                .await_successor(requested, is_rejected && !lifetime.is_zero())
-                .await;
+        if lifetime.is_zero() || is_rejected {
+            if self.successor_requests < schedule::SUCCESSOR_TRIES {
+                return self.await_successor().await;
+            }
+            if lifetime.is_zero() {
+                return self
+                    .back_off(&FetchErrorKind::Malformed.error(NO_SUCCESSOR))
+                    .await;
+            }
+            if self.successor_requests == schedule::SUCCESSOR_TRIES {
+                self.successor_requests += 1;
+                self.short_lived = self.short_lived.max(1);
+                return self.replace(requested).await;
+            }
         }
         let random = fastrand::f64();
         let (token, refresh) = match repeated {
             Some(token) if !is_rejected => {
-                self.writer.repeated(lifetime);
                 let refresh = schedule::refresh_repeated_after(lifetime, random);
                 (token.repeated(requested, lifetime), refresh)
             }
@@ -149,15 +169,14 @@ impl<S: TokenSource> Refresher<S> {
         self.cell.store(token);
         if self.short_lived > 1 {
             // After short-lived tokens, the error stays published until this one has lived longer.
-            self.writer
-                .publish(Some(refresh.monotonic), |status| status.is_resting = true);
+            self.publish(Some(refresh.monotonic), |status| status.is_resting = true);
             let proven = requested.after(refresh_after.min(YOUNG));
             if self.is_invalidated_before(proven).await {
                 return self.replace(requested).await;
             }
             self.short_lived = 0;
         }
-        self.writer.publish(Some(refresh.monotonic), |status| {
+        self.publish(Some(refresh.monotonic), |status| {
             status.is_resting = true;
             status.last_error = None;
         });
@@ -180,27 +199,15 @@ impl<S: TokenSource> Refresher<S> {
         }
     }
 
-    /// Waits for the successor of a token that the identity service returned although it has expired or was rejected:
-    /// a moment for the first times, then as after any failure.
-    async fn await_successor(&mut self, requested: Moment, is_rejected: bool) {
-        if self.successor_requests < schedule::SUCCESSOR_TRIES {
-            self.successor_requests += 1;
-            self.failures = 0;
-            let wait = schedule::wait_for_successor(fastrand::f64());
-            let next = self.cell.clock.now().monotonic + wait;
-            self.writer
-                .publish(Some(next), |status| status.may_succeed_soon = true);
-            self.cell.clock.sleep_until(next).await;
-        } else if is_rejected {
-            self.successor_requests += 1;
-            self.short_lived = self.short_lived.max(1);
-            self.replace(requested).await;
-        } else {
-            let message =
-                "the identity service returns an expired token (expires_in is under 1) and no successor";
-            let error = FetchErrorKind::Malformed.error(message);
-            self.back_off(&error).await;
-        }
+    /// Waits a moment for the successor of a token that the identity service returned although it has expired or was
+    /// rejected.
+    async fn await_successor(&mut self) {
+        self.successor_requests += 1;
+        self.failures = 0;
+        let wait = schedule::wait_for_successor(fastrand::f64());
+        let next = self.cell.clock.now().monotonic + wait;
+        self.publish(Some(next), |status| status.may_succeed_soon = true);
+        self.cell.clock.sleep_until(next).await;
     }
 
     /// Prepares to replace an invalidated token: at once, but not in a loop.
@@ -225,11 +232,16 @@ impl<S: TokenSource> Refresher<S> {
     /// Waits after a failed fetch: until the next attempt is due or, after a misconfiguration, the credentials change.
     async fn back_off(&mut self, error: &FetchError) {
         self.failures += 1;
+        let failures = self.failures;
         let clock = &self.cell.clock;
         let failed = clock.now();
         let remaining = self.cell.remaining();
         let mut has_token = !remaining.is_zero();
-        let mut next = failed.monotonic + self.wait_after(error, remaining);
+        let wait = |remaining| match error.kind.is_misconfiguration() {
+            true => schedule::wait_after_refusal(fastrand::f64()),
+            false => schedule::wait_after_failure(failures, remaining, error.retry_after, fastrand::f64()),
+        };
+        let mut next = failed.monotonic + wait(remaining);
         // Credentials that keep changing must not cause a failed login each time.
         let pause = schedule::wait_after_short_lived(self.credential_changes + 1, fastrand::f64());
         loop {
@@ -246,31 +258,21 @@ impl<S: TokenSource> Refresher<S> {
                 () = changed, if error.kind.is_misconfiguration() => {
                     self.credential_changes += 1;
                     self.failures = 0;
-                    self.writer.credentials_changed();
-                    return self.writer.publish(None, |status| status.last_error = None);
+                    tracing::info!(upstream = self.upstream, "credentials changed, fetching a token");
+                    return self.publish(None, |status| status.last_error = None);
                 }
                 // From now on, the shorter waits without a valid token apply.
                 () = self.cell.invalidated(), if has_token => {
                     has_token = false;
-                    next = next.min(clock.now().monotonic + self.wait_after(error, Duration::ZERO));
+                    next = next.min(clock.now().monotonic + wait(Duration::ZERO));
                 }
             }
         }
     }
 
-    fn wait_after(&self, error: &FetchError, remaining: Duration) -> Duration {
-        let random = fastrand::f64();
-        if error.kind.is_misconfiguration() {
-            schedule::wait_after_refusal(random)
-        } else {
-            schedule::wait_after_failure(self.failures, remaining, error.retry_after, random)
-        }
-    }
-
     fn publish_failure(&self, error: &FetchError, at: SystemTime, next: Instant) {
         let error = (error.clone(), at);
-        self.writer
-            .publish(Some(next), |status| status.last_error = Some(error));
+        self.publish(Some(next), |status| status.last_error = Some(error));
     }
 }
 
