@@ -1,6 +1,5 @@
 //! One access token: its header value, its expiry, its serial number.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
@@ -12,6 +11,7 @@ use super::response::Grant;
 ///
 /// It has expired when the monotonic **or** the wall clock says so: the monotonic clock stands still while the
 /// machine sleeps, the wall clock may be set back.
+#[derive(Debug)]
 pub struct AccessToken {
     authorization: HeaderValue,
     /// Its whole lifetime, from its first request.
@@ -62,19 +62,12 @@ impl AccessToken {
     }
 
     /// Its remaining lifetime by the monotonic clock alone.
-    pub(super) fn remaining_monotonic(&self, now: Moment) -> Duration {
+    pub(super) fn monotonic_left(&self, now: Moment) -> Duration {
         self.expires.monotonic.saturating_duration_since(now.monotonic)
     }
 
     /// When it expires, in today's wall clock time.
     pub(super) fn expires_wall(&self, now: Moment) -> SystemTime {
-        self.expires.wall.min(now.wall + self.remaining_monotonic(now))
-    }
-}
-
-/// Shows the serial number, never the token.
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AccessToken(#{})", self.serial)
+        self.expires.wall.min(now.wall + self.monotonic_left(now))
     }
 }

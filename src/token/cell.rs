@@ -55,8 +55,8 @@ impl TokenCell {
 
     /// Whether the upstream rejected the newest token.
     pub(super) fn is_rejected(&self) -> bool {
-        let rejected = self.rejected.load(Ordering::Acquire);
-        self.newest().is_some_and(|token| token.serial == rejected)
+        let newest = self.newest();
+        newest.is_some_and(|token| token.serial == self.rejected.load(Ordering::Acquire))
     }
 
     /// The remaining lifetime of the newest token; zero if there is none or the upstream rejected it.
@@ -73,16 +73,13 @@ impl TokenCell {
     /// by the wall clock (after a suspend or a step). Cancel safe.
     pub(super) async fn invalidated(&self) {
         while !self.is_invalidated() {
-            let newest = self.newest();
-            let expired = async {
-                match newest {
-                    Some(token) => self.clock.reached(token.expires).await,
-                    None => std::future::pending().await,
-                }
+            let Some(token) = self.newest() else {
+                self.wake.notified().await;
+                continue;
             };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = expired => {}
+                () = self.clock.reached(token.expires) => {}
             }
         }
     }
@@ -110,10 +107,8 @@ impl TokenReader {
     /// report about an older token has no effect.
     pub fn reject(&self, token: &AccessToken) {
         // Compare serials, not pointers: a token that the identity service repeats is stored again.
-        let is_newest = self
-            .cell
-            .newest()
-            .is_some_and(|newest| newest.serial == token.serial);
+        let newest = self.cell.newest();
+        let is_newest = newest.is_some_and(|newest| newest.serial == token.serial);
         if is_newest && self.cell.rejected.fetch_max(token.serial, Ordering::AcqRel) < token.serial {
             self.cell.wake.notify_one();
         }

@@ -97,13 +97,11 @@ impl Clock {
     ///
     /// No timer fires when a machine wakes up or its wall clock is set, so the wall clock is read every 10 s.
     pub async fn reached(&self, at: Moment) {
-        loop {
-            let now = self.now();
-            if now.monotonic >= at.monotonic || now.wall >= at.wall {
-                return;
-            }
-            self.sleep_until(at.monotonic.min(now.monotonic + WALL_INTERVAL))
-                .await;
+        let mut now = self.now();
+        while now.monotonic < at.monotonic && now.wall < at.wall {
+            let next_look = now.monotonic + WALL_INTERVAL;
+            self.sleep_until(at.monotonic.min(next_look)).await;
+            now = self.now();
         }
     }
 

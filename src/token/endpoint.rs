@@ -35,8 +35,8 @@ pub struct TokenEndpoint {
     tls: ClientConfig,
     resolver: Resolver,
     clock: Clock,
-    /// The credentials of the last fetch; `None` if they could not be read.
-    used: ArcSwapOption<Fingerprint>,
+    /// The fingerprint of the last fetch's credentials; `None` if they could not be read.
+    used: ArcSwapOption<[u8; 32]>,
     /// Held while credentials are read.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
@@ -55,19 +55,14 @@ const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 const HEAD_TOO_LARGE: &str = "the response's head is over 64 KiB or 1,000 fields; check token_url";
 const BODY_TOO_LARGE: &str = "the response is over 64 KiB, which is no token; check token_url";
 const READ_HANGS: &str = "reading the credentials takes over 5 s; check the file system that they are on";
-const DIAGNOSE: &str =
-    "run bondgate check --live to find the cause: the name, the proxy, a firewall or a certificate";
-const SANDBOXED: &str =
-    "if the outbound proxy's port has changed, restart bondgate, whose sandbox allows the old one";
+const CHECK: &str = "bondgate check --live shows whether the name, the proxy, a firewall or TLS is at fault";
+const SANDBOXED: &str = "if the proxy's port has changed, restart bondgate: its sandbox allows the old one";
 
 struct Credentials {
     id: SecretString,
     secret: SecretString,
     route: Option<ProxyRoute>,
 }
-
-/// Distinguishes credentials without keeping them.
-type Fingerprint = [u8; 32];
 
 impl TokenEndpoint {
     /// The endpoint of an upstream, reached with these TLS settings; `clock` limits a fetch.
@@ -109,9 +104,9 @@ impl TokenEndpoint {
         };
         let resolved = self.resolver.addresses(host).await;
         resolved.map(drop).map_err(|error| match &error {
-            ResolveError::TimedOut(_) => self.failed(FetchErrorKind::Timeout, format!("{error}; {DIAGNOSE}")),
+            ResolveError::TimedOut(_) => self.failed(FetchErrorKind::Timeout, format!("{error}; {CHECK}")),
             ResolveError::Failed { source, .. } => {
-                self.failed(FetchErrorKind::Network, format!("{error} ({source}); {DIAGNOSE}"))
+                self.failed(FetchErrorKind::Network, format!("{error} ({source}); {CHECK}"))
             }
         })
     }
@@ -139,10 +134,8 @@ impl TokenEndpoint {
         };
         let mut response = request.send().await.map_err(|error| self.http_error(error))?;
         let fields = response.headers().iter();
-        let head_size: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum();
-        if head_size > MAX_HEAD {
+        let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + 4);
+        if sizes.sum::<usize>() > MAX_HEAD {
             return Err(self.failed(FetchErrorKind::Malformed, HEAD_TOO_LARGE));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
@@ -184,50 +177,37 @@ impl TokenEndpoint {
         let endpoint = &self.upstream.token_url;
         let (host, port) = (endpoint.host(), endpoint.port());
         let is_direct = self.upstream.proxy == OutboundProxy::Direct;
-        let proxy = if is_direct {
-            ""
-        } else {
-            " through the outbound proxy"
-        };
-        kind.error(format!(
-            "the token request to {host}:{port}{proxy} failed: {reason}"
-        ))
+        let proxy = if is_direct { "" } else { " via the proxy" };
+        kind.error(format!("token request to {host}:{port}{proxy} failed: {reason}"))
     }
 
     fn http_error(&self, error: reqwest::Error) -> FetchError {
-        use FetchErrorKind::{Malformed, Network, Timeout};
         let error = error.without_url();
         let causes = || std::iter::successors(error.source(), |&cause| cause.source());
         let cause = causes()
             .last()
             .map_or_else(|| error.to_string(), ToString::to_string);
         let http = causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
-        let is_denied = |cause: &io::Error| cause.kind() == io::ErrorKind::PermissionDenied;
-        let (kind, reason) = match http {
+        let mut systems = causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        let is_denied = systems.any(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let limit = self.upstream.timeout.connect;
+        let reason = match http {
             _ if error.is_timeout() => {
-                let limit = self.upstream.timeout.connect;
-                (
-                    Timeout,
-                    format!("no connection within {limit:?} (timeout.connect); {DIAGNOSE}"),
-                )
+                format!("no connection within {limit:?} (timeout.connect); {CHECK}")
             }
-            Some(http) if http.is_parse_too_large() => (Malformed, HEAD_TOO_LARGE.to_owned()),
-            Some(http) if http.is_parse() => (
-                Malformed,
-                format!("the response is not valid HTTP/1.1 ({http}); check token_url"),
-            ),
-            Some(_) => (
-                Network,
-                format!("the response is incomplete ({cause}); {DIAGNOSE}"),
-            ),
-            None if tls::is_version_1(&error) => (
-                Network,
-                format!("its certificate is {}; {DIAGNOSE}", tls::VERSION_1),
-            ),
-            None if causes().filter_map(|cause| cause.downcast_ref()).any(is_denied) => {
-                (Network, format!("cannot connect ({cause}); {SANDBOXED}"))
+            Some(http) if http.is_parse_too_large() => HEAD_TOO_LARGE.to_owned(),
+            Some(http) if http.is_parse() => {
+                format!("the response is no HTTP/1.1: {http}; check token_url")
             }
-            None => (Network, format!("cannot connect ({cause}); {DIAGNOSE}")),
+            Some(_) => format!("the response is incomplete ({cause}); {CHECK}"),
+            None if tls::is_version_1(&error) => format!("its certificate is {}; {CHECK}", tls::VERSION_1),
+            None if is_denied => format!("cannot connect ({cause}); {SANDBOXED}"),
+            None => format!("cannot connect ({cause}); {CHECK}"),
+        };
+        let kind = match http {
+            _ if error.is_timeout() => FetchErrorKind::Timeout,
+            Some(http) if http.is_parse() => FetchErrorKind::Malformed,
+            _ => FetchErrorKind::Network,
         };
         self.failed(kind, reason)
     }
@@ -246,12 +226,10 @@ impl TokenSource for TokenEndpoint {
         self.used.store(fingerprint.map(Arc::new));
         let credentials = credentials?;
         self.resolve(credentials.route.as_ref()).await?;
-        let exchanged = self
-            .clock
-            .timeout(REQUEST_TIMEOUT, self.exchange(credentials))
-            .await;
+        let exchange = self.exchange(credentials);
+        let exchanged = self.clock.timeout(REQUEST_TIMEOUT, exchange).await;
         exchanged.unwrap_or_else(|| {
-            let reason = format!("no response within {REQUEST_TIMEOUT:?}; {DIAGNOSE}");
+            let reason = format!("no response within {REQUEST_TIMEOUT:?}; {CHECK}");
             Err(self.failed(FetchErrorKind::Timeout, reason))
         })
     }
@@ -261,10 +239,10 @@ impl TokenSource for TokenEndpoint {
             let now = self.clock.now().monotonic;
             self.clock.sleep_until(now + CHANGE_INTERVAL).await;
             // Credentials that cannot be read are no reason to try again.
-            if let Ok(credentials) = self.credentials().await {
-                if self.used.load().as_deref() != Some(&credentials.fingerprint()) {
-                    return;
-                }
+            if let Ok(credentials) = self.credentials().await
+                && self.used.load().as_deref() != Some(&credentials.fingerprint())
+            {
+                return;
             }
         }
     }
@@ -283,7 +261,8 @@ impl Credentials {
         Ok(Self { id, secret, route })
     }
 
-    fn fingerprint(&self) -> Fingerprint {
+    /// Distinguishes credentials without keeping them.
+    fn fingerprint(&self) -> [u8; 32] {
         let proxy = self.route.as_ref().map(|route| route.uri.to_string());
         let login = self.route.as_ref().and_then(|route| route.authorization.as_ref());
         let parts = [

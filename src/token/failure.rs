@@ -17,8 +17,8 @@ pub struct FetchError {
     pub kind: FetchErrorKind,
     /// What failed, why, and what to do.
     pub message: String,
-    /// The server's `Retry-After`, or its equivalent.
-    pub retry_after: Option<Duration>,
+    /// The wait that the server asked for, or zero.
+    pub retry_after: Duration,
     /// The server's clock, if it responded.
     pub server_time: Option<SystemTime>,
 }
@@ -74,7 +74,7 @@ impl FetchErrorKind {
         FetchError {
             kind: self,
             message: message.into(),
-            retry_after: None,
+            retry_after: Duration::ZERO,
             server_time: None,
         }
     }
@@ -103,8 +103,7 @@ pub(super) fn parse(
 }
 
 const REDIRECT: &str = "it redirects, which is never followed; check token_url";
-const HTML: &str = "it is an HTML page, so a gateway or proxy in front of the identity service refuses the request; check \
-                    token_url and proxy";
+const HTML: &str = "it is an HTML page, as from a gateway or proxy in front of it; check token_url and proxy";
 
 fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);

@@ -46,7 +46,8 @@ pub(super) fn parse(
     } else {
         Err(failure::parse(status, headers, body, secret))
     };
-    let retry_after = failure::retry_after(headers, server_time.unwrap_or_else(SystemTime::now));
+    let now = server_time.unwrap_or_else(SystemTime::now);
+    let retry_after = failure::retry_after(headers, now).unwrap_or_default();
     match parsed {
         Ok(grant) => Ok(Grant { server_time, ..grant }),
         Err(error) => Err(FetchError {

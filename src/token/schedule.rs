@@ -53,23 +53,16 @@ pub(super) fn wait_for_successor(random: f64) -> Duration {
 }
 
 /// The wait after this many failures in a row (1 or more). `remaining` is the valid token's lifetime, zero without one;
-/// `retry_after` is the server's request.
+/// `requested` is the server's `Retry-After`, zero without one.
 ///
 /// The waits double up to a limit that shrinks as the token nears its expiry: no wait reaches further than 10 s past
 /// it. `Retry-After` is honoured up to a minute or half of `remaining`; more would keep a daemon down after a recovery.
 #[must_use]
-pub fn wait_after_failure(
-    failures: u32,
-    remaining: Duration,
-    retry_after: Option<Duration>,
-    random: f64,
-) -> Duration {
+pub fn wait_after_failure(failures: u32, remaining: Duration, requested: Duration, random: f64) -> Duration {
     let longest = (remaining / 2).clamp(LONGEST_WAIT_EXPIRED, LONGEST_WAIT);
     let doubling = 1 << failures.saturating_sub(1).min(16);
     let doubled = FIRST_WAIT.saturating_mul(doubling).min(longest);
-    let requested = retry_after
-        .unwrap_or_default()
-        .min(LONGEST_WAIT.max(remaining / 2));
+    let requested = requested.min(LONGEST_WAIT.max(remaining / 2));
     // Spread the replicas that were given the same `Retry-After`.
     let spread = requested.mul_f64(1.0 + 0.1 * random);
     doubled.mul_f64(0.5 + 0.5 * random).max(spread)
@@ -86,7 +79,7 @@ pub(super) fn wait_after_short_lived(tokens: u32, random: f64) -> Duration {
     if tokens < 2 {
         Duration::ZERO
     } else {
-        wait_after_failure(tokens - 1, Duration::ZERO, None, random)
+        wait_after_failure(tokens - 1, Duration::ZERO, Duration::ZERO, random)
     }
 }
 
@@ -111,7 +104,7 @@ mod tests {
         #[test]
         fn a_wait_after_failure_is_bounded(failures: u32, left in 0_u64..90_000, random in 0.0..1.0) {
             let left = Duration::from_secs(left);
-            let wait = wait_after_failure(failures, left, None, random);
+            let wait = wait_after_failure(failures, left, Duration::ZERO, random);
             prop_assert!(wait >= Duration::from_millis(500));
             let longest = if left.is_zero() { TEN } else { MINUTE };
             prop_assert!(wait <= longest);
@@ -122,7 +115,7 @@ mod tests {
         fn the_first_wait_is_about_a_second_and_each_further_one_no_shorter(
             failures in 1_u32..20, left in 0_u64..4_000, random in 0.0..1.0,
         ) {
-            let wait = |failures| wait_after_failure(failures, Duration::from_secs(left), None, random);
+            let wait = |failures| wait_after_failure(failures, Duration::from_secs(left), Duration::ZERO, random);
             prop_assert!(wait(1) <= Duration::from_secs(1));
             prop_assert!(wait(failures) <= wait(failures + 1));
         }
@@ -132,7 +125,7 @@ mod tests {
             asked in 0_u64..100_000, failures in 1_u32..20, left in 0_u64..4_000, random in 0.0..1.0,
         ) {
             let (asked, left) = (Duration::from_secs(asked), Duration::from_secs(left));
-            let wait = wait_after_failure(failures, left, Some(asked), random);
+            let wait = wait_after_failure(failures, left, asked, random);
             prop_assert!(wait >= asked.min(MINUTE), "up to a minute in any case");
             prop_assert!(wait >= asked.min(left / 2), "longer where the token lasts");
             prop_assert!(wait <= MINUTE.max(left / 2).mul_f64(1.11), "and never for good");

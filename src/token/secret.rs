@@ -71,22 +71,17 @@ fn normalized(text: &str) -> Zeroizing<String> {
 }
 
 fn html_unescaped(text: &str) -> Zeroizing<String> {
-    let entities = [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&#39;", "'"),
-        ("&amp;", "&"),
-    ];
-    let unescape = |text: Zeroizing<String>, (from, to)| Zeroizing::new(text.replace(from, to));
-    entities
-        .into_iter()
-        .fold(Zeroizing::new(text.to_owned()), unescape)
+    let replaced = |text: &str, from, to| Zeroizing::new(text.replace(from, to));
+    let text = replaced(&replaced(text, "&lt;", "<"), "&gt;", ">");
+    let text = replaced(&text, "&quot;", "\"");
+    let text = replaced(&text, "&#39;", "'");
+    replaced(&text, "&amp;", "&")
 }
 
 /// The text, decoded like one value of a form.
 fn percent_decoded(text: &str) -> Zeroizing<String> {
-    let value = Zeroizing::new(text.replace('&', "%26").replace('=', "%3D"));
+    let value = Zeroizing::new(text.replace('&', "%26"));
+    let value = Zeroizing::new(value.replace('=', "%3D"));
     let decoded = form_urlencoded::parse(value.as_bytes()).map(|(value, _)| value);
     Zeroizing::new(decoded.collect())
 }

@@ -115,10 +115,8 @@ impl TokenStatus {
         self.expires = newest.map(|token| token.expires_wall(now));
         let state = TokenState::of(self.is_resting, self.error_kind(), is_valid);
         if state != self.state {
-            self.since = match self.expires {
-                Some(expired) if state == TokenState::Expired => expired,
-                _ => now.wall,
-            };
+            let expired = self.expires.filter(|_| state == TokenState::Expired);
+            self.since = expired.unwrap_or(now.wall);
             self.state = state;
         }
         self
@@ -129,9 +127,7 @@ impl TokenStatus {
         // While the refresher rests, its next attempt is a refresh; a request without a token wakes it earlier.
         let next = self.next_attempt_in.filter(|_| !self.is_resting);
         let reason = self.message().unwrap_or(match next {
-            Some(_) => {
-                "the identity service still returns the previous token, which has expired or was rejected"
-            }
+            Some(_) => "the identity service still returns the previous token, which is no longer valid",
             None => "the identity service has not responded yet",
         });
         Unavailable {

@@ -50,7 +50,7 @@ fn day(capacity: u32) -> Day {
         let wait = if is_out || granted[second] >= capacity {
             replica.failures += 1;
             let left = replica.expires.saturating_sub(now);
-            schedule::wait_after_failure(replica.failures, left, None, random.f64())
+            schedule::wait_after_failure(replica.failures, left, Duration::ZERO, random.f64())
         } else {
             granted[second] += 1;
             without_token += now.saturating_sub(replica.expires);

@@ -52,12 +52,11 @@ pub struct Refresher<S> {
 /// A token that is rejected or expires at this age or younger suggests that a new one may not help.
 const YOUNG: Duration = Duration::from_secs(60);
 
-const NO_SUCCESSOR: &str =
-    "the identity service returns an expired token (expires_in is under 1) and no successor; check its clock";
+const NO_SUCCESSOR: &str = "the identity service returns an expired token and no successor; check its clock";
 const NEW_TOKENS_REJECTED: &str =
-    "the upstream rejects tokens that were just issued; check that the credentials are meant for it";
-const NEW_TOKENS_EXPIRED: &str = "tokens expire as soon as they are issued; check what sets this machine's clock, and \
-                                  whether the identity service takes longer than its tokens live";
+    "the upstream rejects new tokens; check that the credentials are meant for it";
+const NEW_TOKENS_EXPIRED: &str =
+    "new tokens expire at once; check the clock and the identity service's delay";
 
 impl<S: TokenSource> Refresher<S> {
     /// The reader of an upstream's token, and the refresher that fetches it once it [runs](Self::run). The token of a
@@ -101,9 +100,7 @@ impl<S: TokenSource> Refresher<S> {
 
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let may_succeed_soon = self.failures == 0;
-        let publish = || {
-            self.publish(None, |status| status.may_succeed_soon = may_succeed_soon);
-        };
+        let publish = || self.publish(None, |status| status.may_succeed_soon = may_succeed_soon);
         publish();
         let fetching = self.source.fetch();
         tokio::pin!(fetching);
@@ -123,9 +120,7 @@ impl<S: TokenSource> Refresher<S> {
         let newest = self.cell.newest();
         let serial = newest.as_ref().map_or(1, |newest| newest.serial + 1);
         let repeated = newest.filter(|newest| newest.authorization() == grant.authorization);
-        let known = repeated
-            .as_ref()
-            .map(|token| token.remaining_monotonic(requested));
+        let known = repeated.as_ref().map(|token| token.monotonic_left(requested));
         let lifetime = schedule::remaining(grant.lifetime, known);
         let is_rejected = repeated.is_some() && self.cell.is_rejected();
         if lifetime.is_zero() || is_rejected {
@@ -133,9 +128,8 @@ impl<S: TokenSource> Refresher<S> {
                 return self.await_successor().await;
             }
             if lifetime.is_zero() {
-                return self
-                    .back_off(&FetchErrorKind::Malformed.error(NO_SUCCESSOR))
-                    .await;
+                let error = FetchErrorKind::Malformed.error(NO_SUCCESSOR);
+                return self.back_off(&error).await;
             }
             if self.successor_requests == schedule::SUCCESSOR_TRIES {
                 self.successor_requests += 1;
@@ -232,14 +226,15 @@ impl<S: TokenSource> Refresher<S> {
     /// Waits after a failed fetch: until the next attempt is due or, after a misconfiguration, the credentials change.
     async fn back_off(&mut self, error: &FetchError) {
         self.failures += 1;
-        let failures = self.failures;
-        let clock = &self.cell.clock;
+        let (clock, failures) = (&self.cell.clock, self.failures);
         let failed = clock.now();
         let remaining = self.cell.remaining();
         let mut has_token = !remaining.is_zero();
-        let wait = |remaining| match error.kind.is_misconfiguration() {
-            true => schedule::wait_after_refusal(fastrand::f64()),
-            false => schedule::wait_after_failure(failures, remaining, error.retry_after, fastrand::f64()),
+        let wait = |remaining| {
+            if error.kind.is_misconfiguration() {
+                return schedule::wait_after_refusal(fastrand::f64());
+            }
+            schedule::wait_after_failure(failures, remaining, error.retry_after, fastrand::f64())
         };
         let mut next = failed.monotonic + wait(remaining);
         // Credentials that keep changing must not cause a failed login each time.

@@ -75,13 +75,12 @@ impl<S> Refresher<S> {
         let newest = self.cell.newest();
         let serial = newest.as_ref().map(|token| token.serial);
         let lifetime_s = newest.map(|token| token.lifetime.as_secs());
+        let was_refreshing = before == TokenState::Refreshing;
         let (level, phrase) = match (status.error_kind(), status.state) {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
             (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
             (Some(_), _) => (Level::ERROR, "token refresh failed, no valid token"),
-            (None, TokenState::Fresh) if before == TokenState::Refreshing => {
-                (Level::DEBUG, "token refreshed")
-            }
+            (None, TokenState::Fresh) if was_refreshing => (Level::DEBUG, "token refreshed"),
             (None, TokenState::Fresh) => (Level::INFO, "token acquired"),
             // The machine slept, or its clock was set.
             (None, TokenState::Expired) => (Level::INFO, "token expired, fetching a new one"),
