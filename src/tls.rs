@@ -92,12 +92,11 @@ impl Trusted {
         let mut native = rustls_native_certs::load_native_certs().certs;
         // A directory lists them in any order.
         native.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        let mut digest = Sha256::new();
-        native.iter().for_each(|certificate| digest.update(certificate));
+        let own = ca_file.map(certificates).transpose()?.unwrap_or_default();
+        let read = native.iter().chain(&own);
+        let digest = read.fold(Sha256::new(), Sha256::chain_update);
         let (system, _) = roots.add_parsable_certificates(native);
         if let Some(path) = ca_file {
-            let own = certificates(path)?;
-            own.iter().for_each(|certificate| digest.update(certificate));
             add(&mut roots, own, path)?;
         }
         if roots.is_empty() {

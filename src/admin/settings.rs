@@ -4,7 +4,7 @@ use super::status::Facts;
 use crate::config;
 use crate::server::HostNames;
 
-/// What one configuration says about the admin listener; may be replaced between two requests.
+/// One configuration of the admin listener; a reload replaces it between two requests.
 pub struct Settings {
     pub(super) allow: Option<Vec<config::Network>>,
     pub(super) hosts: HostNames,
@@ -12,7 +12,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of this configuration, and what the status document says about it.
+    /// The settings of this configuration, and its facts for the status document.
     #[must_use]
     pub fn new(admin: &config::Admin, facts: Facts) -> Self {
         Self {

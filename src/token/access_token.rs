@@ -9,7 +9,7 @@ use super::response::Grant;
 
 /// A bearer token (RFC 6750 §2.1).
 ///
-/// It has expired when the monotonic **or** the wall clock says so: the monotonic clock stands still while the
+/// It expires by the monotonic **or** the wall clock, whichever is first: the monotonic clock stands still while the
 /// machine sleeps, the wall clock may be set back.
 #[derive(Debug)]
 pub struct AccessToken {

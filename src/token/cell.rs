@@ -119,7 +119,7 @@ impl TokenReader {
     #[must_use]
     pub fn status(&self) -> TokenStatus {
         let status = self.status.borrow().clone();
-        status.as_of(self.cell.clock.now(), self.cell.newest().as_deref())
+        status.updated(self.cell.clock.now(), self.cell.newest().as_deref())
     }
 
     /// Whether the upstream rejects one new token after another.

@@ -247,21 +247,21 @@ mod tests {
     #[test]
     fn a_wait_is_read_from_seconds_a_date_or_a_rate_limit_reset() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
-        let asked = |name: &'static str, value: &'static str| {
+        let wait = |name: &'static str, value: &'static str| {
             retry_after(
                 &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static(value))]),
                 now,
             )
         };
-        assert_eq!(asked("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
         assert_eq!(
-            asked("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
             Some(Duration::from_secs(30))
         );
         assert_eq!(
-            asked("x-rate-limit-reset", "784111807"),
+            wait("x-rate-limit-reset", "784111807"),
             Some(Duration::from_secs(60))
         );
-        assert_eq!(asked("x-rate-limit-reset", "1"), None);
+        assert_eq!(wait("x-rate-limit-reset", "1"), None);
     }
 }

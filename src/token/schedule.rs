@@ -122,13 +122,13 @@ mod tests {
 
         #[test]
         fn retry_after_is_honoured_up_to_a_limit(
-            asked in 0_u64..100_000, failures in 1_u32..20, left in 0_u64..4_000, random in 0.0..1.0,
+            requested in 0_u64..100_000, failures in 1_u32..20, left in 0_u64..4_000, random in 0.0..1.0,
         ) {
-            let (asked, left) = (Duration::from_secs(asked), Duration::from_secs(left));
-            let wait = wait_after_failure(failures, left, asked, random);
-            prop_assert!(wait >= asked.min(MINUTE), "up to a minute in any case");
-            prop_assert!(wait >= asked.min(left / 2), "longer where the token lasts");
-            prop_assert!(wait <= MINUTE.max(left / 2).mul_f64(1.11), "and never for good");
+            let (requested, left) = (Duration::from_secs(requested), Duration::from_secs(left));
+            let wait = wait_after_failure(failures, left, requested, random);
+            prop_assert!(wait >= requested.min(MINUTE), "up to a minute in any case");
+            prop_assert!(wait >= requested.min(left / 2), "longer while the token is valid");
+            prop_assert!(wait <= MINUTE.max(left / 2).mul_f64(1.11), "and never for ever");
         }
 
         #[test]

@@ -107,7 +107,7 @@ impl TokenStatus {
     }
 
     /// The same status with the state that follows from the newest token `now`.
-    pub(super) fn as_of(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
+    pub(super) fn updated(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
         let is_valid = newest.map(|token| !token.is_expired(now));
         self.has_valid_token = is_valid == Some(true);
         let next = self.next_attempt;

@@ -33,7 +33,7 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_token_lost_later_shows_in_readyz_token_and_takes_nobody_out_of_service() {
+async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_service() {
     let cisco = simulator(Options::default()).await;
     cisco.set_token_lifetime(Duration::from_secs(1));
     let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,4 @@
-//! How tokens are asked for, waited for and kept fresh.
+//! How tokens are requested, awaited and kept fresh.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -187,7 +187,7 @@ async fn a_request_before_the_first_token_waits_and_is_answered_when_it_comes() 
 }
 
 #[tokio::test]
-async fn a_request_that_waited_in_vain_gets_503_and_is_told_when_to_come_again() {
+async fn a_request_that_waited_in_vain_gets_503_with_retry_after() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Token, Kind::Hang).forever());
     let daemon = Setup::at(&cisco)
@@ -239,20 +239,23 @@ async fn after_a_failed_first_fetch_requests_get_503_at_once() {
 }
 
 #[tokio::test]
-async fn a_failing_fetch_is_told_once_never_ends_the_daemon_and_recovers() {
+async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
     let cisco = simulator(Options::default()).await;
     let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
     cisco.script(Fault::on(On::Token, failure).forever());
     let mut daemon = Setup::at(&cisco).start_without_token().await;
-    // When the third begins, what the second brought has been told.
+    // When the third begins, the result of the second has been logged.
     seen_when(&cisco, |seen| token_requests(seen) == 3).await;
-    let told = daemon
+    let failures = daemon
         .log()
         .into_iter()
         .filter(|line| line.contains("no valid token"));
-    let told: Vec<_> = told.collect();
-    assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("the identity service responded 503"), "{told:?}");
+    let failures: Vec<_> = failures.collect();
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    assert!(
+        failures[0].contains("the identity service responded 503"),
+        "{failures:?}"
+    );
 
     cisco.clear_faults();
     daemon.logged("token acquired").await;
@@ -274,7 +277,7 @@ async fn a_secret_file_that_is_not_there_yet_is_waited_for() {
         .await;
     daemon.logged(&format!("cannot read {secret}")).await;
     assert_without_token(&daemon.get(PULL).await);
-    assert!(cisco.seen().is_empty(), "nothing is asked without a secret");
+    assert!(cisco.seen().is_empty(), "no token request without a secret");
 
     std::fs::write(&secret, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();
     daemon.logged("token acquired").await;
@@ -283,7 +286,7 @@ async fn a_secret_file_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_malformed_token_reply_is_told_and_the_next_one_is_taken() {
+async fn a_malformed_token_reply_is_logged_and_the_next_one_is_used() {
     let html = |status| Kind::Html { status };
     let mut runs = JoinSet::new();
     for (kind, why) in [
@@ -329,11 +332,11 @@ async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
     );
     let wait = token["next_attempt_s"].as_u64().unwrap();
     assert!((20..=60).contains(&wait), "{wait} s to the next failed login");
-    let told = daemon
+    let failures = daemon
         .log()
         .into_iter()
         .filter(|line| line.contains("no valid token"));
-    assert_eq!(told.count(), 1);
+    assert_eq!(failures.count(), 1);
 }
 
 #[tokio::test]

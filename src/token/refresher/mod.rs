@@ -55,8 +55,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 const NO_SUCCESSOR: &str = "the identity service returns an expired token and no successor; check its clock";
 const NEW_TOKENS_REJECTED: &str =
     "the upstream rejects new tokens; check that the credentials are meant for it";
-const NEW_TOKENS_EXPIRED: &str =
-    "new tokens expire at once; check the clock and the identity service's delay";
+const NEW_TOKENS_EXPIRED: &str = "tokens expire at once; check the clock and the identity service's delay";
 
 impl<S: TokenSource> Refresher<S> {
     /// The reader of an upstream's token, and the refresher that fetches it once it [runs](Self::run). The token of a

@@ -29,7 +29,7 @@ impl<S> Refresher<S> {
             ..before.clone()
         };
         change(&mut status);
-        let status = status.as_of(self.cell.clock.now(), self.cell.newest().as_deref());
+        let status = status.updated(self.cell.clock.now(), self.cell.newest().as_deref());
         self.metrics.token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.token_expiry(since_1970.as_secs_f64());

@@ -13,7 +13,7 @@ use crate::token::TokenState;
 #[derive(Clone)]
 struct Script {
     answers: Arc<Mutex<VecDeque<Result<u64, FetchErrorKind>>>>,
-    asked: Arc<Mutex<Vec<Duration>>>,
+    requests: Arc<Mutex<Vec<Duration>>>,
     began: Instant,
     /// Notified when the credentials change.
     changed: Arc<Notify>,
@@ -27,7 +27,7 @@ impl TokenSource for Script {
     }
 
     async fn fetch(&self) -> Result<Grant, FetchError> {
-        self.asked.lock().unwrap().push(self.began.elapsed());
+        self.requests.lock().unwrap().push(self.began.elapsed());
         tokio::time::sleep(self.slow).await;
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 {
@@ -38,7 +38,7 @@ impl TokenSource for Script {
         match answer.unwrap() {
             // Each token differs.
             Ok(seconds) => {
-                let token = format!("t{}", self.asked().len());
+                let token = format!("t{}", self.requests().len());
                 Ok(Grant::for_tests(&token, Duration::from_secs(seconds)))
             }
             Err(kind) => Err(kind.error("scripted")),
@@ -47,14 +47,14 @@ impl TokenSource for Script {
 }
 
 impl Script {
-    fn asked(&self) -> Vec<Duration> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<Duration> {
+        self.requests.lock().unwrap().clone()
     }
 
     /// The waits between one fetch and the next.
     fn waits(&self) -> Vec<Duration> {
-        let asked = self.asked();
-        asked
+        let requests = self.requests();
+        requests
             .windows(2)
             .map(|pair| pair[1].saturating_sub(pair[0]))
             .collect()
@@ -72,7 +72,7 @@ fn start_with(
 ) -> (Script, TokenReader) {
     let script = Script {
         answers: Arc::new(Mutex::new(answers.iter().copied().collect())),
-        asked: Arc::default(),
+        requests: Arc::default(),
         began: Instant::now(),
         changed: Arc::default(),
         slow,
@@ -165,7 +165,7 @@ async fn waits_are_at_most_a_minute_with_a_valid_token_and_ten_seconds_without()
 #[tokio::test(start_paused = true)]
 async fn a_token_rejected_while_fetches_fail_brings_the_next_attempt_forward() {
     let (script, mut reader) = start(&[Ok(86_400), Err(FetchErrorKind::Network)]);
-    while script.asked().len() < 12 {
+    while script.requests().len() < 12 {
         reader.changed().await;
     }
     while reader.status().next_attempt_in.is_none() {
@@ -209,7 +209,7 @@ async fn credentials_that_keep_changing_do_not_cause_a_login_each() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         script.changed.notify_one();
     }
-    assert!(script.asked().len() < 15, "{:?}", script.asked());
+    assert!(script.requests().len() < 15, "{:?}", script.requests());
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +217,7 @@ async fn after_a_suspend_during_failing_fetches_the_next_attempt_is_within_ten_s
     let clock = Clock::faster(1);
     let answers = [Ok(86_400), Err(FetchErrorKind::Network)];
     let (script, mut reader) = start_with(&answers, clock.clone(), Duration::ZERO);
-    while script.asked().len() < 12 || reader.status().next_attempt_in.is_none() {
+    while script.requests().len() < 12 || reader.status().next_attempt_in.is_none() {
         reader.changed().await;
     }
     clock.set_wall(Duration::from_secs(86_400), false);
@@ -234,11 +234,11 @@ async fn after_a_suspend_a_new_token_is_fetched_without_any_request() {
     let (script, _reader) = start_with(&[Ok(3600)], clock.clone(), Duration::ZERO);
     for slept in [2000, 7200] {
         sleep(60).await;
-        let before = script.asked().len();
+        let before = script.requests().len();
         clock.set_wall(Duration::from_secs(slept), false);
         sleep(10).await;
         assert_eq!(
-            script.asked().len(),
+            script.requests().len(),
             before + 1,
             "half of its lifetime has passed, or all of it"
         );
@@ -250,7 +250,7 @@ async fn changed_credentials_do_not_shorten_the_wait_in_an_outage() {
     let (script, _) = start(&[Err(FetchErrorKind::Unavailable)]);
     script.changed.notify_one();
     sleep(60).await;
-    assert!(script.asked().len() < 20, "{:?}", script.asked());
+    assert!(script.requests().len() < 20, "{:?}", script.requests());
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,10 +262,10 @@ async fn a_thousand_rejections_of_one_token_cause_one_refresh() {
         reader.reject(&token);
     }
     let newer = reader.newer(&token, 2 * SECOND).await.unwrap();
-    assert_eq!((newer.serial, script.asked().len()), (2, 2));
+    assert_eq!((newer.serial, script.requests().len()), (2, 2));
     reader.reject(&token);
     sleep(60).await;
-    assert_eq!(script.asked().len(), 2);
+    assert_eq!(script.requests().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,8 +277,8 @@ async fn new_tokens_that_are_rejected_at_once_cause_no_loop_and_the_reason_is_re
             reader.reject(&token);
         }
     }
-    let asked = script.asked().len();
-    assert!(asked < 15, "{asked} fetches in a minute");
+    let requests = script.requests().len();
+    assert!(requests < 15, "{requests} fetches in a minute");
     let status = reader.status();
     assert_eq!(status.state, TokenState::Degraded);
     assert_eq!(status.last_error.unwrap().0.kind, FetchErrorKind::Rejected);
@@ -303,15 +303,15 @@ async fn a_step_of_the_wall_clock_costs_one_fetch_and_repeated_steps_cause_no_st
             assert!(!token.is_expired(clock.now()));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(script.asked().len(), fetches);
+        assert_eq!(script.requests().len(), fetches);
     }
     for jump in 0..1200 {
         clock.set_wall(two_hours, jump % 2 == 1);
         let _ = reader.wait(2 * SECOND).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let asked = script.asked().len();
-    assert!(asked < 20, "{asked} fetches in a minute of jumps");
+    let requests = script.requests().len();
+    assert!(requests < 20, "{requests} fetches in a minute of jumps");
 }
 
 /// An identity service that returns the same token until it expires, and records the time of each request.
@@ -319,7 +319,7 @@ async fn a_step_of_the_wall_clock_costs_one_fetch_and_repeated_steps_cause_no_st
 struct Repeating {
     lifetime: Duration,
     began: Instant,
-    asked: Arc<Mutex<Vec<Duration>>>,
+    requests: Arc<Mutex<Vec<Duration>>>,
     /// How long after its lifetime a token is still returned.
     overtime: Duration,
 }
@@ -331,7 +331,7 @@ impl TokenSource for Repeating {
 
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let now = self.began.elapsed();
-        self.asked.lock().unwrap().push(now);
+        self.requests.lock().unwrap().push(now);
         let period = self.lifetime + self.overtime;
         let number = now.as_millis() / period.as_millis();
         let age = Duration::from_millis(u64::try_from(now.as_millis() % period.as_millis()).unwrap());
@@ -349,7 +349,7 @@ impl Repeating {
         let source = Self {
             lifetime: Duration::from_secs(lifetime),
             began: Instant::now(),
-            asked: Arc::default(),
+            requests: Arc::default(),
             overtime,
         };
         let reader = spawn(source.clone(), Clock::faster(1));
@@ -357,8 +357,8 @@ impl Repeating {
     }
 
     /// The requests since the previous call of this.
-    fn asked(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    fn requests(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 
@@ -368,10 +368,10 @@ async fn a_repeated_token_is_requested_again_at_its_expiry_and_not_before() {
     sleep(1).await;
     let first = reader.current().unwrap();
     sleep(38).await;
-    let asked = source.asked();
+    let requests = source.requests();
     assert!(
-        asked.len() == 2 && asked[1] >= 18 * SECOND && asked[1] <= 22 * SECOND,
-        "{asked:?}"
+        requests.len() == 2 && requests[1] >= 18 * SECOND && requests[1] <= 22 * SECOND,
+        "{requests:?}"
     );
     assert_eq!(
         reader.current().unwrap().serial,
@@ -380,7 +380,7 @@ async fn a_repeated_token_is_requested_again_at_its_expiry_and_not_before() {
     );
     assert_eq!(reader.status().state, TokenState::Fresh);
     sleep(2).await;
-    assert_eq!(source.asked()[0].as_secs(), 40);
+    assert_eq!(source.requests()[0].as_secs(), 40);
     assert_eq!(reader.current().unwrap().serial, first.serial + 1);
 }
 
@@ -388,11 +388,11 @@ async fn a_repeated_token_is_requested_again_at_its_expiry_and_not_before() {
 async fn a_long_repeated_token_is_requested_at_halves_until_a_minute_is_left() {
     let (source, _reader) = Repeating::start(3600, Duration::ZERO);
     sleep(3599).await;
-    let asked = source.asked();
-    assert!((5..=9).contains(&asked.len()), "{asked:?}");
-    assert!(*asked.last().unwrap() >= 3539 * SECOND, "{asked:?}");
+    let requests = source.requests();
+    assert!((5..=9).contains(&requests.len()), "{requests:?}");
+    assert!(*requests.last().unwrap() >= 3539 * SECOND, "{requests:?}");
     sleep(2).await;
-    assert_eq!(source.asked().len(), 1, "and at its end");
+    assert_eq!(source.requests().len(), 1, "and one at its end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -410,12 +410,12 @@ async fn requests_wait_for_the_successor_of_an_expired_token_which_is_requested_
         waited >= SECOND / 2 && waited < Duration::from_millis(1800),
         "{waited:?}"
     );
-    let asked = source.asked();
-    assert!(asked.len() <= 5 * 8, "{} times in a minute", asked.len());
-    let waits = asked.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+    let requests = source.requests();
+    assert!(requests.len() <= 5 * 8, "{} times in a minute", requests.len());
+    let waits = requests.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
     assert!(
         waits.into_iter().all(|wait| wait >= Duration::from_millis(225)),
-        "{asked:?}"
+        "{requests:?}"
     );
 }
 
@@ -424,10 +424,10 @@ async fn a_missing_successor_is_requested_eight_times_and_then_as_after_failures
     let (source, reader) = Repeating::start(40, 60 * SECOND);
     sleep(39).await;
     assert!(reader.current().is_some());
-    source.asked();
+    source.requests();
     sleep(29).await;
-    let asked = source.asked();
-    let waits: Vec<_> = asked
+    let requests = source.requests();
+    let waits: Vec<_> = requests
         .windows(2)
         .map(|pair| pair[1].saturating_sub(pair[0]))
         .collect();
@@ -439,7 +439,7 @@ async fn a_missing_successor_is_requested_eight_times_and_then_as_after_failures
             .all(|wait| *wait >= 2 * quick.start().to_owned()),
         "{waits:?}"
     );
-    assert!(asked.len() < 20, "{asked:?}");
+    assert!(requests.len() < 20, "{requests:?}");
     let (error, _) = reader.status().last_error.unwrap();
     assert_eq!(error.kind, FetchErrorKind::Malformed);
     assert!(error.message.contains("expired token"), "{}", error.message);
@@ -460,7 +460,7 @@ async fn a_rejected_token_that_is_returned_again_does_not_count_as_newer() {
     reader.reject(&first);
     let newer = reader.newer(&first, 2 * SECOND).await.unwrap();
     assert_ne!(newer.authorization(), first.authorization());
-    assert!(source.asked().len() <= 2 + 6);
+    assert!(source.requests().len() <= 2 + 6);
     sleep(1).await;
     assert_eq!(reader.status().state, TokenState::Fresh);
 }
@@ -469,13 +469,13 @@ async fn a_rejected_token_that_is_returned_again_does_not_count_as_newer() {
 async fn a_rejected_token_that_is_returned_repeatedly_causes_no_loop_and_the_reason_is_reported() {
     let (source, reader) = Repeating::start(86_400, Duration::ZERO);
     sleep(10).await;
-    source.asked();
+    source.requests();
     for _ in 0..600 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         reader.reject(&reader.current().unwrap());
     }
-    let asked = source.asked();
-    assert!((9..=25).contains(&asked.len()), "{asked:?}");
+    let requests = source.requests();
+    assert!((9..=25).contains(&requests.len()), "{requests:?}");
     let status = reader.status();
     assert_eq!(status.state, TokenState::Degraded);
     assert_eq!(status.last_error.unwrap().0.kind, FetchErrorKind::Rejected);
@@ -492,7 +492,7 @@ async fn repeated_clock_steps_cause_no_storm_with_a_repeated_token() {
     let source = Repeating {
         lifetime: Duration::from_secs(3600),
         began: Instant::now(),
-        asked: Arc::default(),
+        requests: Arc::default(),
         overtime: Duration::ZERO,
     };
     let reader = spawn(source.clone(), clock.clone());
@@ -502,8 +502,8 @@ async fn repeated_clock_steps_cause_no_storm_with_a_repeated_token() {
         let _ = reader.wait(2 * SECOND).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let asked = source.asked().len();
-    assert!(asked < 20, "{asked} fetches in a minute of jumps");
+    let requests = source.requests().len();
+    assert!(requests < 20, "{requests} fetches in a minute of jumps");
     sleep(60).await;
     assert!(reader.current().is_some());
 }
