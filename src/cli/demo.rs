@@ -124,7 +124,7 @@ fn ca_file(handle: &Handle) -> anyhow::Result<std::path::PathBuf> {
 
 /// Says what to try as soon as it works.
 async fn greet(mut readiness: Readiness, banner: String) {
-    while !readiness.judge(true).0 {
+    while !readiness.check(true).0 {
         readiness.changed().await;
     }
     // Nobody may be reading any more; the daemon serves all the same.

@@ -9,7 +9,7 @@ use super::{Means, StartError};
 use crate::config::{self, ProxyRoute};
 use crate::proxy::{self, Dependencies, ProxyConfigError};
 use crate::tls::{Digest, Trusted};
-use crate::token::{self, Refresher, Schedule, TokenEndpoint, TokenReader};
+use crate::token::{Refresher, TokenEndpoint, TokenReader};
 
 /// What keeps an upstream's token fresh, once it is started.
 pub(super) struct Engine {
@@ -97,15 +97,14 @@ impl Engine {
         client: ClientConfig,
         means: &Means,
     ) -> (TokenReader, Self) {
-        let (writer, reader) = token::cell(means.clock.clone());
-        if let Some(before) = before.filter(|before| before.config.shares_tokens_with(config)) {
-            writer.adopt(&before.tokens);
-        }
         let (resolver, clock) = (means.resolver.clone(), means.clock.clone());
-        let endpoint = TokenEndpoint::new(config.clone(), client, resolver, clock);
-        let counted = means.metrics.upstream(&config.name);
+        let endpoint = TokenEndpoint::new(config.clone(), client, resolver, clock.clone());
+        let metrics = means.metrics.upstream(&config.name);
+        let previous = before.filter(|before| before.config.shares_tokens_with(config));
+        let previous = previous.map(|before| &before.tokens);
+        let (reader, refresher) = Refresher::new(&config.name, endpoint, clock, metrics, previous);
         let engine = Self {
-            refresher: Refresher::new(&config.name, endpoint, writer, Schedule::default(), counted),
+            refresher,
             task: Task::default(),
         };
         (reader, engine)

@@ -46,7 +46,7 @@ async fn a_redirect_of_the_identity_service_is_not_followed_with_the_secret() {
         }
     }
     let mut daemon = setup.start_without_token().await;
-    daemon.logged_times("no token", keep.len()).await;
+    daemon.logged_times("no valid token", keep.len()).await;
     assert!(elsewhere.seen().is_empty(), "{:?}", elsewhere.seen());
 }
 

@@ -147,7 +147,7 @@ async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_storms_nobody() {
+async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_causes_no_storm() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
@@ -242,7 +242,7 @@ async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_again_at_each_call_is_told_though_calls_are_rare() {
+async fn tokens_that_are_rejected_at_each_rare_call_are_reported() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(60, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 60);
@@ -255,8 +255,8 @@ async fn a_token_that_is_refused_again_at_each_call_is_told_though_calls_are_rar
         issued(&cisco, 3 + 2 * call).await;
         let token = daemon.token().await;
         assert_eq!(token["last_error"]["kind"], "rejected", "{token}");
-        let asked = daemon.clock.now().monotonic;
-        daemon.clock.sleep_until(asked + Duration::from_secs(65)).await;
+        let sent = daemon.clock.now().monotonic;
+        daemon.clock.sleep_until(sent + Duration::from_secs(65)).await;
         assert_eq!(
             daemon.token().await["state"],
             "fresh",
@@ -348,7 +348,7 @@ async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
         };
         cisco.set_clients(vec![client]);
         volume.swap(&secret);
-        // A token that was surely asked for with the new secret, and one more.
+        // A token that was certainly requested with the new secret, and one more.
         issued(&cisco, cisco.token_count() + 2).await;
     }
 

@@ -201,7 +201,7 @@ async fn signals_that_do_not_end_the_daemon_do_not_end_one_that_is_starting() {
     }
     std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
     drop(pipe);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     daemon.logged("the configuration was read again").await;
 }
 

@@ -469,7 +469,7 @@ async fn the_log_level_changes() {
         .args(["run", "--config"])
         .arg(directory.path().join("bondgate.toml"));
     let mut daemon = Daemon::spawn(command, directory);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     assert_eq!(lines(&daemon, "DEBUG"), 0);
     rewrite(&daemon, |text| {
         text.replace("[log]\n", "[log]\nlevel = \"debug\"\n")

@@ -1,20 +1,19 @@
-//! The four shapes of a client-credentials request that Cisco's identity services take, as bytes.
+//! The four shapes of a client credentials request that Cisco's identity service accepts.
 //!
-//! Everything is encoded strictly as `application/x-www-form-urlencoded`, in the query too: an
-//! unencoded `+` would arrive as a space and be refused as a wrong secret.
+//! Everything is encoded strictly as `application/x-www-form-urlencoded`, in the query too: an unencoded `+` would
+//! arrive as a space and be refused as a wrong secret.
 
-use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::wiped::{basic, form, sealed, sensitive};
+use super::secret::{basic, form, sensitive};
 use crate::config::{ClientAuth, Endpoint};
 
-/// A token request before it is sent. Parts of it hold the secret; all of it is wiped when dropped.
+/// A token request before it is sent. Each part may hold the secret and is zeroized when dropped.
 pub(super) struct TokenRequest {
-    pub(super) url: SecretString,
-    pub(super) body: Option<SecretString>,
+    pub(super) url: Zeroizing<String>,
+    pub(super) body: Option<Zeroizing<String>>,
     pub(super) authorization: Option<HeaderValue>,
 }
 
@@ -28,44 +27,42 @@ impl TokenRequest {
         id: &SecretString,
         secret: &SecretString,
     ) -> Self {
-        let authorization = (auth == ClientAuth::Basic).then(|| {
-            let value = ["Basic ", &*basic(id, secret)].concat();
-            sensitive(Bytes::from_owner(Zeroizing::new(value.into_bytes())))
-        });
+        let authorization = (auth == ClientAuth::Basic)
+            .then(|| sensitive(Zeroizing::new(["Basic ", &*basic(id, secret)].concat())));
         let id = ("client_id", id.expose_secret());
         let secret = ("client_secret", secret.expose_secret());
-        let scope = (!scope.is_empty()).then_some(("scope", scope));
-        let (query, body) = match auth {
+        let (mut query, mut body) = match auth {
             ClientAuth::Query => (vec![GRANT, id, secret], None),
             ClientAuth::Form => (vec![], Some(vec![GRANT, id, secret])),
             ClientAuth::Mixed => (vec![GRANT, id, secret], Some(vec![GRANT])),
             ClientAuth::Basic => (vec![], Some(vec![GRANT])),
         };
-        let in_query = matches!(auth, ClientAuth::Query | ClientAuth::Mixed);
+        if !scope.is_empty() {
+            let target = if query.is_empty() { body.as_mut() } else { None };
+            target.unwrap_or(&mut query).push(("scope", scope));
+        }
         Self {
-            url: url(endpoint, query.into_iter().chain(scope.filter(|_| in_query))),
-            body: body.map(|pairs| form(pairs.into_iter().chain(scope.filter(|_| !in_query)))),
+            url: url(endpoint, query),
+            body: body.map(|pairs| form(pairs.into_iter())),
             authorization,
         }
     }
 }
 
-/// The endpoint's URL with what of its query is not ours to say, and `pairs` behind it.
-fn url<'a>(endpoint: &Endpoint, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> SecretString {
-    let kept = endpoint
-        .query()
-        .into_iter()
-        .flat_map(|query| query.split('&'))
-        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(GRANT.0));
-    let own = form(pairs);
-    let query: Vec<&str> = kept
-        .chain(Some(own.expose_secret()).filter(|own| !own.is_empty()))
+/// The endpoint's URL: its configured query without `grant_type`, then `pairs`.
+fn url(endpoint: &Endpoint, pairs: Vec<(&str, &str)>) -> Zeroizing<String> {
+    let pairs = form(pairs.into_iter());
+    let configured = endpoint.query().unwrap_or_default().split('&');
+    let query: Vec<&str> = configured
+        .filter(|pair| pair.split('=').next() != Some(GRANT.0))
+        .chain([&**pairs])
+        .filter(|part| !part.is_empty())
         .collect();
     let scheme = if endpoint.is_https() { "https" } else { "http" };
     let place = format!("{scheme}://{}{}", endpoint.authority(), endpoint.path());
     let mark = if query.is_empty() { "" } else { "?" };
     let query = Zeroizing::new(query.join("&"));
-    sealed(&Zeroizing::new([&*place, mark, &*query].concat()))
+    Zeroizing::new([&*place, mark, &**query].concat())
 }
 
 #[cfg(test)]
@@ -91,10 +88,7 @@ mod tests {
     }
 
     fn parts(request: &TokenRequest) -> (&str, Option<&str>) {
-        (
-            request.url.expose_secret(),
-            request.body.as_ref().map(ExposeSecret::expose_secret),
-        )
+        (&request.url, request.body.as_ref().map(|body| body.as_str()))
     }
 
     #[test]
