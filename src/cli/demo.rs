@@ -11,7 +11,7 @@ use super::run::{exit, refused};
 use super::signals::EarlySignals;
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
-use crate::daemon::{Daemon, Readiness, StartError};
+use crate::daemon::{Daemon, Readiness};
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
@@ -61,7 +61,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         Err(error) => {
             let _ = std::fs::remove_file(ca_file);
             return Ok(refused(
-                error,
+                &error,
                 "choose another address with --listen, for example: bondgate demo --listen localhost:8081",
             ));
         }
@@ -83,7 +83,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 }
 
 /// Binds; where only the status page's port is taken, it goes to any free one.
-fn bind(config: Config) -> Result<Daemon, StartError> {
+fn bind(config: Config) -> anyhow::Result<Daemon> {
     let mut elsewhere = config.clone();
     elsewhere.admin.address = ListenAddress::Localhost(0);
     let clock = Clock::default();

@@ -232,7 +232,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
             "listener[0].group: there is no group \"no-such-group\"",
             "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
             "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
-            "spool.directory: nothing can be written in /dev/null; ",
+            "spool.directory: cannot write to /dev/null; ",
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
         }
