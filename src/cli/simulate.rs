@@ -93,16 +93,16 @@ pub(super) fn write_temporary_ca(cisco: &Handle) -> anyhow::Result<PathBuf> {
 /// Other users may write to the directory too: a file or link with this name is removed, never written through.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::create_new(path)?.write_all(text.as_bytes()),
     }
 }
 
 fn banner(cisco: &Handle, ca_file: &Path, clients: &[Client]) -> String {
-    let credentials: String = clients
-        .iter()
-        .map(|client| format!("  client id, secret  {}  {}\n", client.id, client.secret))
-        .collect();
+    let credentials = clients.iter();
+    let credentials =
+        credentials.map(|client| format!("  client id, secret  {}  {}", client.id, client.secret));
+    let credentials = credentials.collect::<Vec<_>>().join("\n");
     let first = clients.first();
     let (id, secret) = first.map_or(("", ""), |client| (&client.id, &client.secret));
     let (id, secret) = (quote(id), quote(secret));
@@ -115,7 +115,8 @@ fn banner(cisco: &Handle, ca_file: &Path, clients: &[Client]) -> String {
   API                {url}
   token URL          {token_url}
   CA file            {ca_file}
-{credentials}  control API        {control}
+{credentials}
+  control API        {control}
 
 Try:
   TOKEN=$(curl -sS --cacert {ca} {token_url} \

@@ -116,9 +116,7 @@ async fn list_messages(State(simulation): Control, Query(query): Query<Parameter
 
 async fn clear_messages(State(simulation): Control, Query(query): Query<Parameters>) -> Reply {
     let client = client(&simulation, query)?;
-    let dropped = simulation.queues.len(client.as_deref());
-    simulation.queues.clear(client.as_deref());
-    pretty(json!({"dropped": dropped}))
+    pretty(json!({"dropped": simulation.queues.clear(client.as_deref())}))
 }
 
 async fn add_faults(State(simulation): Control, body: Bytes) -> Reply {

@@ -34,7 +34,6 @@ pub struct Simulation {
     pub(super) record: watch::Sender<Record>,
 }
 
-#[expect(clippy::must_use_candidate, reason = "a test may ignore any of these")]
 impl Simulation {
     /// The address of the simulated Cisco.
     pub fn address(&self) -> SocketAddr {
@@ -183,10 +182,7 @@ impl Simulation {
 
     /// The default client of the control API.
     pub(super) fn first_client(&self) -> String {
-        let options = self.options();
-        options
-            .clients
-            .first()
-            .map_or(String::new(), |client| client.id.clone())
+        let first = self.options().clients.first().cloned();
+        first.map_or(String::new(), |client| client.id)
     }
 }

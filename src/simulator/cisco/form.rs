@@ -19,21 +19,16 @@ pub(super) fn value(text: &str) -> Result<String, String> {
 
 fn validate(text: &[u8]) -> Result<(), String> {
     for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            b'%' => {
-                let digits = text.get(at + 1..at + 3);
-                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err(format!(
-                        "the % at byte {at} is not followed by two hexadecimal digits: encode a % as %25"
-                    ));
-                }
-            }
-            0..=b' ' | 0x7f.. | b'"' | b'<' | b'>' => {
-                return Err(format!(
-                    "the byte 0x{byte:02X} must be percent-encoded, as %{byte:02X}"
-                ));
-            }
-            _ => {}
+        let is_hexadecimal = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+        if byte == b'%' && !text.get(at + 1..at + 3).is_some_and(is_hexadecimal) {
+            return Err(format!(
+                "the % at byte {at} is not followed by two hexadecimal digits: encode a % as %25"
+            ));
+        }
+        if matches!(byte, 0..=b' ' | 0x7f.. | b'"' | b'<' | b'>') {
+            return Err(format!(
+                "the byte 0x{byte:02X} must be percent-encoded, as %{byte:02X}"
+            ));
         }
     }
     Ok(())

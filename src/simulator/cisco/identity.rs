@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::json;
 
 use super::form;
@@ -21,6 +21,8 @@ use super::tokens::Tokens;
 use crate::simulator::exchange::Exchange;
 use crate::simulator::options::{ExpiresIn, OlderTokens, Options, Tenant, TokenReuse, UnknownClient};
 use crate::simulator::record::ClientAuth;
+
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Responds to a token request.
 pub(super) async fn token(
@@ -79,11 +81,8 @@ struct Login {
 
 impl Login {
     fn parse(query: &str, headers: &HeaderMap, body: &[u8]) -> Result<Self, JsonError> {
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .map_or("", |kind| kind.to_str().unwrap_or_default());
-        let content_type = content_type.to_ascii_lowercase();
-        if !content_type.starts_with("application/x-www-form-urlencoded") {
+        let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if !content_type.to_ascii_lowercase().starts_with(FORM) {
             let summary = "Bad request. Send Content-Type: application/x-www-form-urlencoded.";
             return Err(okta_error(415, "E0000021", summary));
         }

@@ -41,10 +41,12 @@ impl Queues {
         queues.map(|(_, queue)| queue.len()).sum()
     }
 
-    /// Empties the queue of `client`, or every queue.
-    pub(crate) fn clear(&self, client: Option<&str>) {
-        self.lock()
-            .retain(|owner, _| client.is_some_and(|client| client != owner));
+    /// Empties the queue of `client`, or every queue, and returns how many messages that were.
+    pub(crate) fn clear(&self, client: Option<&str>) -> usize {
+        let dropped = self.len(client);
+        let is_kept = |owner: &String| client.is_some_and(|client| client != owner);
+        self.lock().retain(|owner, _| is_kept(owner));
+        dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Bytes>>> {
@@ -65,7 +67,7 @@ mod tests {
         assert_eq!(queues.len(None), 3);
         assert_eq!(queues.take("a").as_deref(), Some(&b"1"[..]));
         assert_eq!(queues.list("a"), [Bytes::from_static(b"2")]);
-        queues.clear(Some("a"));
+        assert_eq!(queues.clear(Some("a")), 1);
         assert_eq!(queues.take("a"), None);
         assert_eq!(queues.len(Some("b")), 1);
         assert_eq!(queues.take("unknown"), None);

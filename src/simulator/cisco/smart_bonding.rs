@@ -10,7 +10,7 @@ use axum::Extension;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::authorization::Bearer;
 use super::{messages, responses};
@@ -23,19 +23,20 @@ pub(super) async fn push(
     Extension(Bearer(client)): Extension<Bearer>,
     body: Bytes,
 ) -> Response {
-    let error = match serde_json::from_slice(&body) {
-        Ok(ticket @ Value::Object(_)) => {
-            let reply = messages::reply(&client, &ticket, SystemTime::now());
+    match serde_json::from_slice::<Map<String, Value>>(&body) {
+        Ok(ticket) => {
+            let reply = messages::reply(&client, &ticket.into(), SystemTime::now());
             exchange
                 .simulation()
                 .queues
                 .put(&client, reply.to_string().into());
-            return responses::message(200, "Message received and queued for processing");
+            responses::message(200, "Message received and queued for processing")
         }
-        Ok(_) => "The body is not a JSON object: send {\"Calls\":{…},\"CallStates\":{…},…}".to_owned(),
-        Err(error) => format!("The body is not JSON: {error}"),
-    };
-    responses::message(400, &error)
+        Err(error) => {
+            let text = format!("Send a JSON object, {{\"Calls\":{{…}},\"CallStates\":{{…}},…}}: {error}");
+            responses::message(400, &text)
+        }
+    }
 }
 
 /// Removes the oldest message from the client's queue and returns it.

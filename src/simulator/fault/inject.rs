@@ -12,7 +12,8 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
 use http_body::Body as _;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -82,12 +83,8 @@ async fn replacement(kind: Kind, exchange: &Exchange) -> Response {
             retry_after,
             reset_in,
         } => {
-            let response = rate_limited(exchange.request.endpoint, reset_in);
             let retry_after = retry_after.map(|seconds| [(RETRY_AFTER, seconds.to_string())]);
-            match retry_after {
-                Some(header) => (header, response).into_response(),
-                None => response,
-            }
+            (retry_after, rate_limited(exchange.request.endpoint, reset_in)).into_response()
         }
         // Hang; the remaining kinds alter the response and are never passed here.
         _ => std::future::pending().await,
@@ -129,20 +126,21 @@ fn with_token(body: Bytes, token: Option<Value>) -> Bytes {
 
 /// The bytes of a response's head and of half its body. A body of unknown length is chunked.
 async fn half(response: Response) -> Bytes {
-    let is_chunked =
-        response.body().size_hint().exact().is_none() && !response.headers().contains_key(CONTENT_LENGTH);
+    let size = response.body().size_hint().exact();
     let (mut parts, body) = collect(response).await;
-    parts.headers.remove(CONTENT_LENGTH);
-    let mut head = format!("HTTP/1.1 {}\r\n", parts.status);
-    for (name, value) in &parts.headers {
-        head += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
-    }
     let half = &body[..body.len() / 2];
-    head += &if is_chunked {
-        format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", half.len())
+    let mut chunk_size = String::new();
+    if size.is_some() || parts.headers.contains_key(CONTENT_LENGTH) {
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
     } else {
-        format!("content-length: {}\r\n\r\n", body.len())
-    };
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(TRANSFER_ENCODING, chunked);
+        chunk_size = format!("{:x}\r\n", half.len());
+    }
+    let lines = parts.headers.iter();
+    let lines = lines.map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    let lines = lines.collect::<Vec<_>>().concat();
+    let head = format!("HTTP/1.1 {}\r\n{lines}\r\n{chunk_size}", parts.status);
     [head.as_bytes(), half].concat().into()
 }
 

@@ -74,11 +74,9 @@ impl Seen {
     /// The values of every header line with this name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Vec<&str> {
-        let lines = self.headers.iter();
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-            .collect()
+        let is_named = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
+        let lines = self.headers.iter().filter(is_named);
+        lines.map(|(_, value)| value.as_str()).collect()
     }
 
     pub(super) fn add_body(&mut self, data: &[u8]) {

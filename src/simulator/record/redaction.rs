@@ -33,8 +33,11 @@ pub(crate) fn headers(lines: &mut [(String, String)]) {
             let scheme = value.split_once(' ').map_or("", |(scheme, _)| scheme);
             // Only a known scheme is shown: the first word could be the secret itself.
             let is_known = ["basic", "bearer"].contains(&scheme.to_ascii_lowercase().as_str());
-            let shown = if is_known { scheme } else { "" };
-            *value = format!("{shown} {REDACTED}").trim_start().to_owned();
+            *value = if is_known {
+                format!("{scheme} {REDACTED}")
+            } else {
+                REDACTED.to_owned()
+            };
         }
     }
 }

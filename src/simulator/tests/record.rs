@@ -117,8 +117,9 @@ async fn later_heads_on_a_connection_are_recorded_byte_for_byte_too() {
              Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
         let body = "1c;q=1\r\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n\r\n0\r\nTrailer: 1\r\n\r\n";
-        for byte in [head.as_bytes(), body.as_bytes()].concat() {
-            stream.write_all(&[byte]).await.unwrap();
+        for piece in [head.as_bytes(), body.as_bytes()].concat().chunks(7) {
+            stream.write_all(piece).await.unwrap();
+            stream.flush().await.unwrap();
         }
         let mut response = Vec::new();
         while !response.ends_with(b"}") {
