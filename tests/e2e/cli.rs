@@ -264,7 +264,7 @@ async fn simulate_prints_where_it_is_and_what_to_try() {
     let mut simulator = Daemon::spawn(command, directory);
     simulator.logged("Ctrl-C ends it").await;
     let log = simulator.log();
-    for told in ["  API  ", "  token URL  ", "  CA file  ", "  orders and record  "] {
+    for told in ["  API  ", "  token URL  ", "  CA file  ", "  control API  "] {
         assert!(log.iter().any(|line| line.starts_with(told)), "{told}: {log:#?}");
     }
     let lines = log.iter().skip_while(|line| *line != "Try:").skip(1);

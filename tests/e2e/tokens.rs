@@ -290,7 +290,7 @@ async fn a_malformed_token_reply_is_logged_and_the_next_one_is_used() {
     let html = |status| Kind::Html { status };
     let mut runs = JoinSet::new();
     for (kind, why) in [
-        (html(StatusCode::OK), "the body is not the JSON of RFC 6749"),
+        (html(200), "the body is not the JSON of RFC 6749"),
         (Kind::Empty, "the body is empty"),
         (Kind::TruncatedJson, "the body is not the JSON of RFC 6749"),
         (Kind::NoAccessToken, "access_token is missing"),
