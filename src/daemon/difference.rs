@@ -22,7 +22,7 @@ pub(super) fn changed(before: &[Setting], now: &[Setting]) -> Vec<String> {
     let map = |settings: &[Setting]| -> BTreeMap<String, String> {
         let pairs = settings
             .iter()
-            .map(|setting| (setting.key.clone(), setting.value.clone()));
+            .map(|setting| (setting.key.to_string(), setting.value.clone()));
         pairs.collect()
     };
     let (before, now) = (map(before), map(now));

@@ -158,13 +158,14 @@ impl<'a> Found<'a> {
 
     fn tell(&mut self, key: &str, error: impl Error + Send + Sync + 'static) {
         let is_of_key = |setting: &&Setting| {
-            let rest = setting.key.strip_prefix(key);
+            let setting = setting.key.to_string();
+            let rest = setting.strip_prefix(key);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let setting = self.settings.iter().find(is_of_key);
         self.faults.push(Fault {
             origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
-            key: key.to_owned(),
+            key: key.into(),
             what: format!("{:#}", anyhow::Error::new(error)),
         });
     }

@@ -19,7 +19,7 @@ use super::length;
 use super::link::Arriving;
 use super::replay::{self, KeptBody, ReplayBudget, Whole};
 use super::upstream::Upstream;
-use crate::config::{self, OutboundError, Timeouts};
+use crate::config::{self, OutboundError, Timeouts, TokenRejection};
 use crate::resolver::Resolver;
 use crate::server::{Answer, Phase, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -33,18 +33,9 @@ pub(super) struct Forwarder {
     wait: Duration,
     replay: u64,
     budget: ReplayBudget,
-    rejection: Rejection,
+    rejection: TokenRejection,
     metrics: Arc<UpstreamMetrics>,
     stop: Stopping,
-}
-
-/// How an upstream says that it refuses a token.
-#[derive(Clone, Copy)]
-enum Rejection {
-    /// 401.
-    Unauthorized,
-    /// 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
-    Mashery,
 }
 
 impl Forwarder {
@@ -64,10 +55,7 @@ impl Forwarder {
             wait: upstream.wait,
             replay: upstream.replay,
             budget,
-            rejection: match upstream.preset {
-                "cisco-support" => Rejection::Mashery,
-                _ => Rejection::Unauthorized,
-            },
+            rejection: upstream.token_rejection,
             metrics,
             stop,
         })
@@ -181,7 +169,7 @@ impl Forwarder {
             None => Box::pin(self.tokens.wait(self.wait)).await?,
         };
         let response = self.send(&head, &token, upload, admitted).await?;
-        if !self.rejection.is_in(&response) {
+        if !rejects_token(self.rejection, &response) {
             return Ok(response);
         }
         Box::pin(self.replay(&head, &token, response, (had_no_body, kept), admitted)).await
@@ -214,7 +202,7 @@ impl Forwarder {
         self.metrics.replays.inc();
         let upload = Upload::from_kept(whole);
         let response = self.send(head, &newer, upload, admitted).await?;
-        if self.rejection.is_in(&response) {
+        if rejects_token(self.rejection, &response) {
             self.tokens.reject(&newer);
         }
         Ok(response)
@@ -274,15 +262,14 @@ struct Head {
     extensions: Extensions,
 }
 
-impl Rejection {
-    fn is_in(self, response: &Response<Arriving>) -> bool {
-        match (self, response.status()) {
-            (_, StatusCode::UNAUTHORIZED) => true,
-            (Self::Mashery, StatusCode::FORBIDDEN) => {
-                let code = response.headers().get("x-mashery-error-code");
-                code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
-            }
-            _ => false,
+/// Whether a response rejects the token.
+fn rejects_token(rejection: TokenRejection, response: &Response<Arriving>) -> bool {
+    match (rejection, response.status()) {
+        (_, StatusCode::UNAUTHORIZED) => true,
+        (TokenRejection::Mashery, StatusCode::FORBIDDEN) => {
+            let code = response.headers().get("x-mashery-error-code");
+            code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
         }
+        _ => false,
     }
 }

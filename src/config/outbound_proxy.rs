@@ -1,4 +1,4 @@
-//! The way out of a corporate network, for the token call and the API call alike.
+//! The outbound proxy of a corporate network, for the token call and the API call.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,16 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
 use super::secret::{SecretError, SecretSource};
 
-/// The HTTP proxy between this machine and the outside, as configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The HTTP proxy for outbound calls, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OutboundProxy {
-    /// None, whatever the environment says.
+    /// None; the environment is not used.
+    #[default]
     Direct,
     /// `HTTPS_PROXY` and `NO_PROXY` of the environment.
     Environment,
@@ -22,28 +24,28 @@ pub enum OutboundProxy {
     Url(SecretSource),
 }
 
-/// How one endpoint is reached through a proxy.
+/// The proxy for one endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyRoute {
-    /// The proxy itself, without credentials.
+    /// The proxy, without credentials.
     pub uri: Uri,
-    /// What goes into `Proxy-Authorization`, marked sensitive.
+    /// The value of `Proxy-Authorization`, marked sensitive.
     pub authorization: Option<HeaderValue>,
 }
 
-/// Why the way out is not known; names no credential.
+/// Why the outbound proxy is unusable. Quotes no credential.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
-    /// The place that holds the proxy's URL cannot be read.
-    #[error("the outbound proxy's URL cannot be had")]
+    /// The source of the URL cannot be read.
+    #[error("the URL of the outbound proxy cannot be read")]
     Secret(#[from] SecretError),
-    /// What it holds is no proxy.
+    /// The URL does not name an HTTP proxy.
     #[error("the outbound proxy is not \"http://host:port\" or \"http://user:password@host:port\"")]
     Form,
 }
 
 impl OutboundProxy {
-    /// The file that holds its URL, where one does.
+    /// The file that holds the URL, if a file does.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         match self {
@@ -52,25 +54,23 @@ impl OutboundProxy {
         }
     }
 
-    /// The way to an endpoint; nothing where it is reached directly.
+    /// The route to an endpoint; `None` if it is reached directly.
     pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, OutboundError> {
-        let matcher = match self {
+        let found = match self {
             Self::Direct => return Ok(None),
-            Self::Environment => Matcher::from_env(),
+            Self::Environment => match Matcher::from_env().intercept(to.uri()) {
+                Some(found) => found,
+                None => return Ok(None),
+            },
             Self::Url(source) => {
                 let url = source.load()?;
-                if !url.expose_secret().starts_with("http://") {
-                    return Err(OutboundError::Form);
-                }
-                Matcher::builder().all(url.expose_secret().to_owned()).build()
+                let url = url.expose_secret();
+                let matcher = url
+                    .starts_with("http://")
+                    .then(|| Matcher::builder().all(url).build());
+                let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
+                found.ok_or(OutboundError::Form)?
             }
-        };
-        let Some(found) = matcher.intercept(to.uri()) else {
-            return if matches!(self, Self::Environment) {
-                Ok(None)
-            } else {
-                Err(OutboundError::Form)
-            };
         };
         if found.uri().scheme_str() != Some("http") {
             return Err(OutboundError::Form);
@@ -83,19 +83,30 @@ impl OutboundProxy {
 }
 
 impl ProxyRoute {
-    /// The user and password behind the `Proxy-Authorization` value.
+    /// User and password of the `Proxy-Authorization` value.
     #[must_use]
     pub fn credentials(&self) -> Option<(String, String)> {
-        let encoded = self
-            .authorization
-            .as_ref()?
-            .to_str()
-            .ok()?
-            .strip_prefix("Basic ")?;
-        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
-        decoded
-            .split_once(':')
-            .map(|(user, password)| (user.to_owned(), password.to_owned()))
+        let value = self.authorization.as_ref()?.to_str().ok()?;
+        let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+        let decoded = String::from_utf8(decoded).ok()?;
+        let (user, password) = decoded.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for OutboundProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = SecretSource::deserialize(deserializer)?;
+        match &source {
+            SecretSource::Inline(text) if text.expose_secret() == "environment" => Ok(Self::Environment),
+            SecretSource::Inline(text) if !text.expose_secret().starts_with("http://") => {
+                Err(de::Error::custom(
+                    "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", \
+                     or { file = \"/path\" }",
+                ))
+            }
+            _ => Ok(Self::Url(source)),
+        }
     }
 }
 
@@ -111,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_leave_the_url_for_the_header() {
+    fn credentials_move_from_the_url_to_the_header() {
         let route = route("http://user:p%40ss@proxy.corp:3128").unwrap().unwrap();
         assert_eq!(
             route.uri.authority().map(http::uri::Authority::as_str),
@@ -122,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_its_text() {
+    fn a_wrong_proxy_is_rejected_without_its_text() {
         for wrong in ["https://hunter2@proxy", "socks5://hunter2", "hunter2", "http://"] {
             let Err(error) = route(wrong) else {
                 panic!("{wrong}")

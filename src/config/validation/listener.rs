@@ -1,0 +1,91 @@
+//! Rules for one listener.
+
+use crate::config::address::ListenAddress;
+use crate::config::listener::{Admin, Listener};
+use crate::config::names::is_plain_path;
+use crate::config::secret::SecretSource;
+use crate::config::source::key_path::KeyPath;
+use crate::config::source::report::Report;
+use crate::config::upstream::Upstream;
+
+pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], report: &mut Report) {
+    let table = KeyPath::listener(at);
+    let access = &listener.access;
+    if !upstreams
+        .iter()
+        .any(|upstream| upstream.name == listener.upstream)
+    {
+        let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let names = names.join(", ");
+        let what = match listener.upstream.as_str() {
+            "" => format!("is missing; it is one of {names}"),
+            unknown => format!("{unknown:?} is not an upstream; it is one of {names}"),
+        };
+        report.fault(&table.key("upstream"), what);
+    }
+    if listener
+        .health
+        .as_deref()
+        .is_some_and(|path| !is_plain_path(path))
+    {
+        report.fault(
+            &table.key("health"),
+            "is not a plain path; write it like \"/healthz\"",
+        );
+    }
+    if matches!(access.keys, Some(SecretSource::Inline(_))) {
+        let what =
+            "is in the configuration itself; write keys = { file = \"/path\" }, a file of name:key lines";
+        report.fault(&table.key("keys"), what);
+    }
+    let checks = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
+    validate_exposure(&table, &listener.address, access.is_gated(), checks, report);
+    validate_tcp_keys(&table, &listener.address, &access.tcp_keys(), report);
+    let is_tcp = matches!(
+        listener.address,
+        ListenAddress::Localhost(_) | ListenAddress::Socket(_)
+    );
+    if is_tcp && !access.users.is_empty() {
+        let what = "is for unix sockets: over TCP the caller's user is unknown; use keys or allow";
+        report.fault(&table.key("users"), what);
+    }
+}
+
+pub(super) fn validate_admin(admin: &Admin, report: &mut Report) {
+    let table = KeyPath::from("admin");
+    validate_exposure(
+        &table,
+        &admin.address,
+        admin.is_gated(),
+        "allow = [\"10.0.0.0/8\"]",
+        report,
+    );
+    let tcp_keys = [("allow", admin.allow.is_some()), ("tls", admin.tls.is_some())];
+    validate_tcp_keys(&table, &admin.address, &tcp_keys, report);
+}
+
+/// Off loopback, a listener must check its callers.
+fn validate_exposure(
+    table: &KeyPath,
+    address: &ListenAddress,
+    is_gated: bool,
+    checks: &str,
+    report: &mut Report,
+) {
+    if !address.is_local() && !is_gated {
+        let what = format!(
+            "{address} can be reached from other machines, and no key restricts the callers; set {checks} or \
+             tls.client_ca_file, or listen on localhost"
+        );
+        report.fault(&table.key("address"), what);
+    }
+}
+
+/// A check that has no effect is refused: an operator may rely on it.
+fn validate_tcp_keys(table: &KeyPath, address: &ListenAddress, keys: &[(&str, bool)], report: &mut Report) {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    for (key, _) in keys.iter().filter(|(_, is_set)| is_unix && *is_set) {
+        let what = "is for TCP: a unix socket checks callers by mode, group and users; leave it out";
+        report.fault(&table.key(key), what);
+    }
+}
