@@ -27,22 +27,19 @@ pub enum ListenAddress {
 impl ListenAddress {
     /// Whether only processes of this machine can reach it. `true` for an inherited socket, whose address is
     /// known only after binding.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.sockets()
             .iter()
             .all(|socket| socket.ip().to_canonical().is_loopback())
     }
 
     /// Whether the system chooses the port.
-    #[must_use]
-    pub fn is_any_port(&self) -> bool {
+    pub(crate) fn is_any_port(&self) -> bool {
         self.sockets().iter().any(|socket| socket.port() == 0)
     }
 
     /// Whether a call to an endpoint would arrive here. Resolves no name except `localhost`.
-    #[must_use]
-    pub fn is_reached_by(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn is_reached_by(&self, endpoint: &Endpoint) -> bool {
         let host = endpoint.host().parse::<IpAddr>().map(|host| host.to_canonical());
         self.sockets().iter().any(|socket| {
             let ip = socket.ip().to_canonical();
@@ -90,29 +87,19 @@ impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(("unix", _)) => Err(format!(
-                "{text:?} needs a full path; write it like \"unix:/run/bondgate/http.sock\""
-            )),
-            Some(("systemd", "")) => Err(format!(
-                "{text:?} names no socket; write it like \"systemd:http\""
-            )),
-            Some(("systemd", name)) => Ok(Self::Systemd(name.to_owned())),
-            Some(("localhost", port)) => port
-                .parse()
-                .map(Self::Localhost)
-                .map_err(|_| not_an_address(text)),
-            _ => text.parse().map(Self::Socket).map_err(|_| not_an_address(text)),
-        }
+        let address = match text.split_once(':') {
+            Some(("unix", path)) => Some(Self::Unix(path.into())).filter(|_| path.starts_with('/')),
+            Some(("systemd", name)) => Some(Self::Systemd(name.to_owned())).filter(|_| !name.is_empty()),
+            Some(("localhost", port)) => port.parse().ok().map(Self::Localhost),
+            _ => text.parse().ok().map(Self::Socket),
+        };
+        address.ok_or_else(|| {
+            format!(
+                "{text:?} is not an address to listen on; write it like \"localhost:8080\", \"10.0.0.5:8080\", \
+                 \"[::1]:8080\", \"unix:/path\" or \"systemd:NAME\""
+            )
+        })
     }
-}
-
-fn not_an_address(text: &str) -> String {
-    format!(
-        "{text:?} is not an address to listen on; write it like \"localhost:8080\", \"10.0.0.5:8080\", \"[::1]:8080\", \
-         \"unix:/path\" or \"systemd:NAME\""
-    )
 }
 
 impl TryFrom<String> for ListenAddress {
@@ -144,28 +131,24 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Whether it is `https`.
-    #[must_use]
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// The whole URL.
-    #[must_use]
-    pub fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
     /// Host and port as written.
-    #[must_use]
-    pub fn authority(&self) -> &Authority {
+    pub(crate) fn authority(&self) -> &Authority {
         self.uri
             .authority()
             .expect("an endpoint is parsed with an authority")
     }
 
     /// The value of `Host`: the authority without the final dot of an absolute name, which is for resolvers only.
-    #[must_use]
-    pub fn host_field(&self) -> String {
+    pub(crate) fn host_field(&self) -> String {
         let (host, authority) = (self.authority().host(), self.authority().as_str());
         match host.strip_suffix('.') {
             Some(name) => format!("{name}{}", &authority[host.len()..]),
@@ -174,33 +157,28 @@ impl Endpoint {
     }
 
     /// The host name or address, IPv6 without its brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.authority().host().trim_matches(['[', ']'])
     }
 
     /// The port, or the default of the scheme.
-    #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         let default = if self.is_https() { 443 } else { 80 };
         self.uri.port_u16().unwrap_or(default)
     }
 
     /// The path, at least `/`.
-    #[must_use]
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.uri.path()
     }
 
     /// The query, if there is one.
-    #[must_use]
-    pub fn query(&self) -> Option<&str> {
+    pub(crate) fn query(&self) -> Option<&str> {
         self.uri.query()
     }
 
     /// Whether the host is this machine, by name or address.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let host = self.host();
         let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
         host.trim_end_matches('.').eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
@@ -211,35 +189,28 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |why: &str| Err(format!("{text:?} {why}"));
-        if text.contains('#') {
-            return wrong("has a fragment (#…); leave it out");
-        }
-        let Ok(uri) = text.parse::<Uri>() else {
-            return wrong("is not a URL; write it like \"https://host.example/path\"");
+        let is_endpoint = |uri: &Uri| {
+            let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+            is_http && uri.authority().is_some_and(names_host) && !text.contains('#')
         };
-        if !matches!(uri.scheme_str(), Some("https" | "http")) {
-            return wrong("needs a scheme; write it like \"https://host.example\"");
-        }
-        let Some(authority) = uri.authority() else {
-            return wrong("names no host; write it like \"https://host.example\"");
-        };
-        if authority.as_str().contains('@') {
+        match text.parse() {
+            Ok(uri) if is_endpoint(&uri) => Ok(Self { uri }),
             // The text may hold a password: it is not quoted.
-            return Err("a URL with user information (user@host) is not accepted; leave it out".to_owned());
+            _ if text.contains('@') => {
+                Err("is not a URL without user information (user@host); leave that out".to_owned())
+            }
+            _ => Err(format!(
+                "{text:?} is not a URL; write it like \"https://host.example/path\", without #fragment"
+            )),
         }
-        if !names_host(authority) {
-            return wrong("names no host or port; write it like \"https://host.example:443\"");
-        }
-        Ok(Self { uri })
     }
 }
 
-/// Whether an authority has a host, and a number after the colon if there is one.
+/// Whether an authority is a host with an optional port, without user information.
 pub(super) fn names_host(authority: &Authority) -> bool {
     let host = authority.host();
     let has_port = authority.as_str().len() > host.len();
-    !host.is_empty() && (!has_port || authority.port_u16().is_some())
+    !host.is_empty() && (!has_port || authority.port_u16().is_some()) && !authority.as_str().contains('@')
 }
 
 impl TryFrom<String> for Endpoint {
@@ -263,20 +234,19 @@ pub struct Network(IpNet);
 
 impl Network {
     /// Whether an address belongs to it; an IPv4-mapped address counts as IPv4.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 }
 
-impl FromStr for Network {
-    type Err = String;
+impl TryFrom<String> for Network {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let network = text
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text
             .parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match network {
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        {
             Ok(network) => Ok(Self(unmapped(network.trunc()))),
             Err(_) => Err(format!(
                 "{text:?} is not a network; write it like \"10.20.0.0/16\", \"2001:db8::/32\" or \"10.0.0.5\""
@@ -293,14 +263,6 @@ fn unmapped(network: IpNet) -> IpNet {
             Ipv4Net::new(address, length).map_or(network, IpNet::V4)
         }
         _ => network,
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
     }
 }
 
@@ -383,27 +345,17 @@ mod tests {
 
     #[test]
     fn a_mapped_address_is_treated_as_ipv4() {
-        let network: Network = "10.20.3.4/16".parse().unwrap();
-        assert!(network.contains("10.20.200.1".parse().unwrap()));
-        assert!(network.contains("::ffff:10.20.0.1".parse().unwrap()));
-        assert!(!network.contains("10.21.0.1".parse().unwrap()));
-        assert!(
-            "10.0.0.5"
-                .parse::<Network>()
-                .unwrap()
-                .contains("10.0.0.5".parse().unwrap())
-        );
-        assert!("10.0.0".parse::<Network>().is_err());
+        let network = |text: &str| Network::try_from(text.to_owned());
+        let contains = |text: &str, address: &str| network(text).unwrap().contains(address.parse().unwrap());
+        assert!(contains("10.20.3.4/16", "10.20.200.1"));
+        assert!(contains("10.20.3.4/16", "::ffff:10.20.0.1"));
+        assert!(!contains("10.20.3.4/16", "10.21.0.1"));
+        assert!(contains("10.0.0.5", "10.0.0.5"));
+        assert!(network("10.0.0").is_err());
         for mapped in ["::ffff:10.20.0.0/112", "::ffff:10.20.0.1"] {
-            let network: Network = mapped.parse().unwrap();
-            assert!(network.contains("10.20.0.1".parse().unwrap()), "{mapped}");
-            assert!(!network.contains("10.21.0.1".parse().unwrap()), "{mapped}");
+            assert!(contains(mapped, "10.20.0.1"), "{mapped}");
+            assert!(!contains(mapped, "10.21.0.1"), "{mapped}");
         }
-        assert!(
-            !"::/0"
-                .parse::<Network>()
-                .unwrap()
-                .contains("10.0.0.1".parse().unwrap())
-        );
+        assert!(!contains("::/0", "10.0.0.1"));
     }
 }

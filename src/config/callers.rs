@@ -71,20 +71,17 @@ impl CallerKeys {
 
 impl CallerKey {
     /// The name of the caller, for logs.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// `name:key`, as in HTTP Basic.
-    #[must_use]
-    pub fn pair(&self) -> &[u8] {
+    pub(crate) fn pair(&self) -> &[u8] {
         self.pair.expose_secret().as_bytes()
     }
 
     /// The key alone.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         &self.pair()[self.name.len() + 1..]
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::listener::ServerTls;
 use super::root::Config;
-use super::source::key_path::KeyPath;
+use super::source::KeyPath;
 
 /// A file that a configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,7 @@ pub struct NamedFile {
 
 impl Config {
     /// Every file that a daemon with this configuration reads.
-    #[must_use]
-    pub fn files(&self) -> Vec<NamedFile> {
+    pub(crate) fn files(&self) -> Vec<NamedFile> {
         let mut files = Vec::new();
         let mut add = |key: KeyPath, path: Option<PathBuf>| {
             let is_credential = ["client_id", "client_secret"].contains(&key.name());

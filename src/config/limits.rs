@@ -14,12 +14,13 @@ pub const MAX_FIELDS: usize = 256;
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of a request head; 431 beyond.
-    #[serde(deserialize_with = "unit::size")]
+    #[serde(deserialize_with = "unit::positive_size")]
     pub head: usize,
     /// Fields of a request head; 431 beyond.
+    #[serde(deserialize_with = "unit::positive")]
     pub fields: usize,
     /// Bytes of a request target as it is sent upstream; 414 beyond.
-    #[serde(deserialize_with = "unit::size")]
+    #[serde(deserialize_with = "unit::positive_size")]
     pub target: usize,
     /// Bytes of a request body, 0 for no limit; 413 beyond.
     #[serde(deserialize_with = "unit::size")]
@@ -32,14 +33,16 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a caller may read nothing of its response, and how long the rest of its body may make no
     /// progress after an early response.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub stall: Duration,
     /// Concurrent connections; beyond, the longest idle one is closed, or 503.
+    #[serde(deserialize_with = "unit::positive")]
     pub connections: usize,
     /// Further connections that get that 503; not a key, see [`fit`](super::Config::fit).
     #[serde(skip)]
     pub refusals: usize,
     /// Concurrent requests; 503 beyond.
+    #[serde(deserialize_with = "unit::positive")]
     pub in_flight: usize,
     /// Concurrent requests of one caller, 0 for no fixed limit; 503 beyond.
     pub per_caller: usize,

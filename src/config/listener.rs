@@ -104,8 +104,7 @@ struct ListenerTable {
 impl Listener {
     /// Whether a web page could pull a message. Over plain HTTP to another machine, a browser sends a GET
     /// without its origin and without any sign that it is a browser.
-    #[must_use]
-    pub fn lets_pages_pull(&self, upstream: &Upstream) -> bool {
+    pub(crate) fn lets_pages_pull(&self, upstream: &Upstream) -> bool {
         let access = &self.access;
         let is_open = access.tls.is_none() && access.keys.is_none() && access.require_header.is_none();
         is_open && (matches!(upstream.rules, Rules::Any(_)) || upstream.rules.consume())
@@ -114,14 +113,12 @@ impl Listener {
 
 impl Access {
     /// Whether callers from other machines are checked by network, key or certificate.
-    #[must_use]
-    pub fn is_gated(&self) -> bool {
+    pub(crate) fn is_gated(&self) -> bool {
         self.allow.is_some() || self.keys.is_some() || requires_certificate(self.tls.as_ref())
     }
 
     /// Whether a check is configured that only TCP has.
-    #[must_use]
-    pub fn is_of_tcp(&self) -> bool {
+    pub(crate) fn is_of_tcp(&self) -> bool {
         self.tcp_keys().iter().any(|(_, is_set)| *is_set)
     }
 
@@ -137,8 +134,7 @@ impl Access {
 
 impl Admin {
     /// Whether callers from other machines are checked by network or certificate.
-    #[must_use]
-    pub fn is_gated(&self) -> bool {
+    pub(crate) fn is_gated(&self) -> bool {
         self.allow.is_some() || requires_certificate(self.tls.as_ref())
     }
 }

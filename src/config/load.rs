@@ -3,11 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::root::Config;
-use super::source::decode::decode;
-use super::source::document::{Document, Origin};
-use super::source::environment;
-use super::source::key_path::KeyPath;
-use super::source::report::{ConfigError, Fault, Report};
+use super::source::{self, ConfigError, Fault, KeyPath, Origin, Report};
 use super::validation;
 
 const NO_CONFIGURATION: &str = "there is no configuration: no file was given or found (./bondgate.toml, \
@@ -37,13 +33,11 @@ impl Config {
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
             Ok(text) => Self::parse(&text, name.strip_prefix("./").unwrap_or(&name), environment),
-            Err(error) => Err(ConfigError {
-                faults: vec![Fault {
-                    origin: Origin::Default,
-                    key: KeyPath::default(),
-                    what: format!("cannot read the configuration file {name}: {error}"),
-                }],
-            }),
+            Err(error) => {
+                let what = format!("cannot read the configuration file {name}: {error}");
+                let faults = vec![Fault::at(Origin::Default, what)];
+                Err(ConfigError { faults })
+            }
         }
     }
 
@@ -53,33 +47,23 @@ impl Config {
         file: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let (document, errors) = Document::parse(text, file);
-        let is_broken = !errors.is_empty();
-        let is_empty = document.root().as_table().is_some_and(toml::Table::is_empty);
-        let faults = errors.into_iter().map(|error| Fault {
-            origin: Origin::File {
-                file: file.to_owned(),
-                line: error.line,
-            },
-            key: KeyPath::default(),
-            what: error.message,
-        });
-        let mut report = Report {
-            document,
-            faults: faults.collect(),
-            warnings: Vec::new(),
-        };
+        let mut report = Report::new(text, file);
+        let is_empty = report
+            .document
+            .root()
+            .as_table()
+            .is_some_and(toml::Table::is_empty);
         let variables: Vec<_> = environment.into_iter().collect();
-        environment::overlay(&mut report, &variables);
+        source::overlay(&mut report, &variables);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
             report.fault(&KeyPath::default(), NO_CONFIGURATION);
             return Err(report.into_error());
         }
-        let Some(mut config) = decode(&mut report, is_broken) else {
+        let Some(mut config) = source::decode(&mut report) else {
             return Err(report.into_error());
         };
         config.complete();
-        validation::validate(&config, environment::proxy_variable(&variables), &mut report);
+        validation::validate(&config, source::proxy_variable(&variables), &mut report);
         if !report.faults.is_empty() {
             return Err(report.into_error());
         }

@@ -1,7 +1,5 @@
 //! Host names, browser origins and plain paths.
 
-use std::fmt;
-
 use http::uri::Authority;
 use serde::Deserialize;
 
@@ -14,8 +12,7 @@ pub struct HostPattern(String);
 
 impl HostPattern {
     /// Whether a host name without port matches.
-    #[must_use]
-    pub fn matches(&self, host: &str) -> bool {
+    pub(crate) fn matches(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         match self.0.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
@@ -40,12 +37,6 @@ impl TryFrom<String> for HostPattern {
     }
 }
 
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// The origin of web pages, as browsers send it in `Origin`: `https://itsm.example`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -53,8 +44,7 @@ pub struct WebOrigin(String);
 
 impl WebOrigin {
     /// Whether a value of `Origin` is this one.
-    #[must_use]
-    pub fn is(&self, sent: &[u8]) -> bool {
+    pub(crate) fn is(&self, sent: &[u8]) -> bool {
         self.0.as_bytes() == sent
     }
 }
@@ -71,8 +61,7 @@ impl TryFrom<String> for WebOrigin {
         }
         let origin = text.to_ascii_lowercase();
         let parts = origin.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
-        let is_host =
-            |authority: Authority| names_host(&authority) && !authority.as_str().contains(['@', '*']);
+        let is_host = |authority: Authority| names_host(&authority) && !authority.as_str().contains('*');
         let Some((scheme, _)) = parts.filter(|(_, rest)| rest.parse().is_ok_and(is_host)) else {
             return wrong("is not an origin; write it like \"https://itsm.example\", without a path");
         };

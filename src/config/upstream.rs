@@ -50,7 +50,7 @@ pub struct Upstream {
     #[serde(deserialize_with = "unit::duration")]
     pub keep_alive: Duration,
     /// The age at which a connection is not reused; one in use is not interrupted.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub max_age: Duration,
     /// The most idle connections of one worker; not a key, see [`fit`](super::Config::fit).
     #[serde(skip)]
@@ -96,23 +96,22 @@ pub enum ClientAuth {
 pub struct Timeouts {
     /// TCP, proxy and TLS handshakes together. The default is longer than the waits below it: 5 s of a proxy for
     /// a dead name server, 7 s of TCP for the third retransmission of a SYN.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub connect: Duration,
     /// From the end of the request body to the first byte of our response.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub head: Duration,
     /// Between two pieces of a body, in either direction.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub idle: Duration,
     /// How long the response to a pull is awaited, even if its caller has gone.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "unit::positive_duration")]
     pub pull: Duration,
 }
 
 impl Upstream {
     /// Whether a token of one is valid for the other: same client, same API, same identity service.
-    #[must_use]
-    pub fn shares_tokens_with(&self, other: &Self) -> bool {
+    pub(crate) fn shares_tokens_with(&self, other: &Self) -> bool {
         let origin = |upstream: &Self| (upstream.url.is_https(), upstream.url.authority().clone());
         origin(self) == origin(other)
             && self.token_url == other.token_url
@@ -121,8 +120,7 @@ impl Upstream {
     }
 
     /// Whether both request the same token in the same way.
-    #[must_use]
-    pub fn fetches_like(&self, other: &Self) -> bool {
+    pub(crate) fn fetches_like(&self, other: &Self) -> bool {
         self.shares_tokens_with(other)
             && self.client_secret == other.client_secret
             && self.client_auth == other.client_auth

@@ -140,7 +140,11 @@ mod tests {
             user: None,
             has_certificate: false,
         };
-        address(&peer, &headers, &["10.9.0.0/16".parse().unwrap()])
+        address(
+            &peer,
+            &headers,
+            &[Network::try_from("10.9.0.0/16".to_owned()).unwrap()],
+        )
     }
 
     #[test]

@@ -1,41 +1,14 @@
-//! Configuration values as written, with the place of each.
+//! Configuration values as written, with the origin of each.
 
 use std::collections::BTreeMap;
-use std::{fmt, iter};
+use std::iter;
 
-use toml::de::{DeTable, DeValue};
-use toml::{Table, Value};
+use serde::Deserialize as _;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Table, Value};
 
+use super::fault::{Fault, Origin};
 use super::key_path::{KeyPath, Segment};
-
-/// Where a value was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// bondgate's own default.
-    Default,
-    /// The preset of this name.
-    Preset(String),
-    /// A line of the configuration file.
-    File {
-        /// The path of the file, as given.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The environment variable of this name.
-    Environment(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Preset(name) => write!(f, "preset {name}"),
-            Self::File { file, line } => write!(f, "{file}:{line}"),
-            Self::Environment(name) => write!(f, "environment {name}"),
-        }
-    }
-}
 
 /// Values, and the origin of each.
 #[derive(Clone)]
@@ -44,29 +17,25 @@ pub(in crate::config) struct Document {
     origins: BTreeMap<KeyPath, Origin>,
 }
 
-/// The line of text that is not TOML, and the parser's message. It never quotes the line, which may hold a
-/// secret.
-pub(in crate::config) struct SyntaxError {
-    pub(in crate::config) line: usize,
-    pub(in crate::config) message: String,
-}
-
 impl Document {
-    /// Parses TOML text. Returns all that can be read, and every syntax error.
-    pub(in crate::config) fn parse(text: &str, file: &str) -> (Self, Vec<SyntaxError>) {
-        let line = |at: usize| text.get(..at).map_or(0, |before| before.split('\n').count());
+    /// Parses TOML text. Returns all that can be read, and every syntax error. The parser's messages never quote
+    /// the text, which may hold a secret.
+    pub(in crate::config) fn parse(text: &str, file: &str) -> (Self, Vec<Fault>) {
+        let origin = |at: usize| Origin::File {
+            file: file.to_owned(),
+            line: text.get(..at).map_or(0, |before| before.split('\n').count()),
+        };
         let (document, errors) = DeTable::parse_recoverable(text);
-        let errors = errors.iter().map(|error| SyntaxError {
-            line: line(error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', ", "),
-        });
+        let fault = |error: &toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            Fault::at(origin(at), error.message().replace('\n', ", "))
+        };
         let mut origins = BTreeMap::new();
         let mut record = |path: KeyPath, at| {
-            let file = file.to_owned();
-            origins.insert(path, Origin::File { file, line: line(at) });
+            origins.insert(path, origin(at));
         };
         let root = table(document.get_ref(), &KeyPath::default(), &mut record);
-        (Self { root, origins }, errors.collect())
+        (Self { root, origins }, errors.iter().map(fault).collect())
     }
 
     pub(in crate::config) fn root(&self) -> &Value {
@@ -77,29 +46,37 @@ impl Document {
         path.find(&self.root)
     }
 
+    /// The tables directly below a key: named ones, or the items of a list.
+    pub(super) fn tables(&self, path: &KeyPath) -> Vec<KeyPath> {
+        let paths: Vec<_> = match self.get(path) {
+            Some(Value::Table(table)) => table.keys().map(|name| path.key(name)).collect(),
+            Some(Value::Array(list)) => (0..list.len()).map(|index| path.item(index)).collect(),
+            _ => Vec::new(),
+        };
+        let is_table = |path: &KeyPath| self.get(path).is_some_and(Value::is_table);
+        paths.into_iter().filter(is_table).collect()
+    }
+
     /// Sets a value, and makes the tables and lists that hold it.
-    pub(in crate::config) fn set(&mut self, path: &KeyPath, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, path: &KeyPath, value: Value, origin: Origin) {
         let mut place = &mut self.root;
         for segment in path.segments() {
-            place = match segment {
-                Segment::Name(name) => {
-                    if !place.is_table() {
-                        *place = Value::Table(Table::new());
-                    }
-                    let table = place.as_table_mut().expect("it was made a table above");
-                    table
-                        .entry(name.clone())
-                        .or_insert_with(|| Value::Table(Table::new()))
-                }
-                Segment::Index(index) => {
-                    if !place.is_array() {
-                        *place = Value::Array(Vec::new());
-                    }
-                    let list = place.as_array_mut().expect("it was made a list above");
-                    let length = list.len().max(index + 1);
-                    list.resize(length, Value::Table(Table::new()));
+            let (is_container, empty) = match segment {
+                Segment::Name(_) => (place.is_table(), Value::Table(Table::new())),
+                Segment::Index(_) => (place.is_array(), Value::Array(Vec::new())),
+            };
+            if !is_container {
+                *place = empty;
+            }
+            place = match (segment, place) {
+                (Segment::Name(name), Value::Table(table)) => table
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Table(Table::new())),
+                (Segment::Index(index), Value::Array(list)) => {
+                    list.resize(list.len().max(index + 1), Value::Table(Table::new()));
                     &mut list[*index]
                 }
+                _ => unreachable!("the container was made above"),
             };
         }
         *place = value;
@@ -107,7 +84,7 @@ impl Document {
     }
 
     /// Sets the values of a table that are not set yet.
-    pub(in crate::config) fn fill(&mut self, path: &KeyPath, defaults: &Table, origin: &Origin) {
+    pub(super) fn fill(&mut self, path: &KeyPath, defaults: &Table, origin: &Origin) {
         for (name, default) in defaults {
             let key = path.key(name);
             match (self.get(&key), default) {
@@ -118,8 +95,8 @@ impl Document {
         }
     }
 
-    /// Removes a key from its table. Returns whether it was there.
-    pub(in crate::config) fn remove(&mut self, path: &KeyPath) -> bool {
+    /// Removes a key from its table.
+    pub(super) fn remove(&mut self, path: &KeyPath) -> Option<Value> {
         let parent = path.parent().unwrap_or_default();
         let mut place = Some(&mut self.root);
         for segment in parent.segments() {
@@ -128,8 +105,7 @@ impl Document {
                 Segment::Index(index) => value.get_mut(index),
             });
         }
-        let table = place.and_then(Value::as_table_mut);
-        table.is_some_and(|table| table.remove(path.name()).is_some())
+        place?.as_table_mut()?.remove(path.name())
     }
 
     /// Where a key is set. For a key that is not: the line of the nearest table around it.
@@ -147,35 +123,25 @@ fn table(source: &DeTable<'_>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, u
     let entries = source.iter().map(|(name, source)| {
         let path = path.key(name.get_ref());
         record(path.clone(), name.span().start);
-        (name.get_ref().to_string(), value(source.get_ref(), &path, record))
+        (name.get_ref().to_string(), value(source, &path, record))
     });
     Value::Table(entries.collect())
 }
 
-fn value(source: &DeValue<'_>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, usize)) -> Value {
-    match source {
+fn value(source: &Spanned<DeValue<'_>>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, usize)) -> Value {
+    match source.get_ref() {
         DeValue::Table(inner) => table(inner, path, record),
         DeValue::Array(list) => {
             let items = list.iter().enumerate().map(|(index, item)| {
                 let path = path.item(index);
                 record(path.clone(), item.span().start);
-                value(item.get_ref(), &path, record)
+                value(item, &path, record)
             });
             Value::Array(items.collect())
         }
-        DeValue::String(text) => Value::String(text.to_string()),
-        DeValue::Boolean(value) => Value::Boolean(*value),
-        // The parser leaves an empty date behind a syntax error.
-        DeValue::Datetime(value) if value.date.is_none() && value.time.is_none() => {
-            Value::String(String::new())
-        }
-        DeValue::Datetime(value) => Value::Datetime(*value),
-        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
-            .map_or_else(|_| Value::String(digits.to_string()), Value::Integer),
-        DeValue::Float(digits) => digits
-            .as_str()
-            .parse()
-            .map_or_else(|_| Value::String(digits.to_string()), Value::Float),
+        // A syntax error leaves an empty date behind, which is no value.
+        _ => Value::deserialize(ValueDeserializer::from(source.clone()))
+            .unwrap_or(Value::String(String::new())),
     }
 }
 
@@ -183,7 +149,7 @@ fn value(source: &DeValue<'_>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, u
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> (Document, Vec<SyntaxError>) {
+    fn parse(text: &str) -> (Document, Vec<Fault>) {
         Document::parse(text, "f")
     }
 
@@ -200,7 +166,8 @@ mod tests {
         let (mut document, _) = parse("[a]\nb = 1\n");
         assert_eq!(document.origin(&"a.c".into()).to_string(), "f:1");
         assert_eq!(document.origin(&"x.y".into()), Origin::Default);
-        assert!(document.remove(&"a.b".into()) && !document.remove(&"a.b".into()));
+        document.remove(&"a.b".into());
+        assert_eq!(document.get(&"a.b".into()), None);
     }
 
     #[test]
@@ -217,8 +184,14 @@ mod tests {
     #[test]
     fn every_syntax_error_is_reported_without_the_text_of_its_line() {
         let (document, errors) = parse("a = hunter2\nb = 1\nc = 'hunter2\n");
-        assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [1, 3]);
-        assert!(errors.iter().all(|error| !error.message.contains("hunter2")));
+        assert_eq!(
+            errors
+                .iter()
+                .map(|error| error.origin.to_string())
+                .collect::<Vec<_>>(),
+            ["f:1", "f:3"]
+        );
+        assert!(errors.iter().all(|error| !error.what.contains("hunter2")));
         assert!(document.get(&"b".into()).is_some());
     }
 }

@@ -3,9 +3,10 @@
 
 use toml::{Table, Value};
 
-use super::document::{Document, Origin};
+use super::document::Document;
+use super::fault::{Fault, Origin};
 use super::key_path::KeyPath;
-use super::report::{Fault, Report};
+use super::report::Report;
 
 /// Short names of the keys that a container usually sets. `upstream` and `listener` stand for the only one.
 const SHORT_NAMES: &[(&str, &str)] = &[
@@ -37,6 +38,7 @@ pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, Stri
         .collect();
     own.sort();
     let is_set = |name: &str| own.iter().any(|(other, _)| other == name);
+    let fault = |variable: &str, what: &str| Fault::at(Origin::Environment(variable.to_owned()), what);
     if is_set("BONDGATE_CLIENT_SECRET") && is_set("BONDGATE_CLIENT_SECRET_FILE") {
         let what = "is set, and so is BONDGATE_CLIENT_SECRET_FILE; set one of them";
         report.faults.push(fault("BONDGATE_CLIENT_SECRET", what));
@@ -110,21 +112,16 @@ fn is_foreign(name: &str) -> bool {
 /// The key of a short name in the only upstream or listener.
 fn full_key(document: &Document, key: &str) -> Result<KeyPath, String> {
     let (section, name) = key.split_once('.').unwrap_or_default();
-    let several = |example: &str| {
-        let name = name.to_uppercase();
-        Err(format!(
-            "sets the one {section}, but there are several; write BONDGATE__{example}__{name}"
-        ))
-    };
-    match (section, document.get(&section.into())) {
-        ("upstream", Some(Value::Table(table))) if table.len() > 1 => several("UPSTREAM__NAME"),
-        ("upstream", Some(Value::Table(table))) => {
-            let upstream = table.keys().next().map_or(DEFAULT_UPSTREAM, String::as_str);
-            Ok(KeyPath::upstream(upstream).key(name))
+    match (section, &document.tables(&section.into())[..]) {
+        ("upstream" | "listener", [only]) => Ok(only.key(name)),
+        ("upstream" | "listener", [first, ..]) => {
+            let variable = first.key(name).variable();
+            Err(format!(
+                "sets the one {section}, but there are several; write a name like {variable}"
+            ))
         }
-        ("upstream", _) => Ok(KeyPath::upstream(DEFAULT_UPSTREAM).key(name)),
-        ("listener", Some(Value::Array(list))) if list.len() > 1 => several("LISTENER__0"),
-        ("listener", _) => Ok(KeyPath::listener(0).key(name)),
+        ("upstream", []) => Ok(KeyPath::upstream(DEFAULT_UPSTREAM).key(name)),
+        ("listener", []) => Ok(KeyPath::listener(0).key(name)),
         _ => Ok(key.into()),
     }
 }
@@ -133,40 +130,33 @@ fn full_key(document: &Document, key: &str) -> Result<KeyPath, String> {
 fn resolve(document: &Document, name: &str) -> Result<KeyPath, String> {
     let mut key = KeyPath::default();
     for part in name.split("__").map(str::to_ascii_lowercase) {
-        if part.is_empty() {
-            return Err("has an empty part; write BONDGATE__SECTION__KEY".to_owned());
-        }
-        key = match (document.get(&key), part.parse::<usize>()) {
-            (Some(Value::Array(list)), Ok(index)) => item(&key, index, list.len())?,
-            (None, Ok(index)) => item(&key, index, 0)?,
-            (Some(Value::Array(_)), Err(_)) => {
-                return Err(format!("needs a number in place of {:?}", part.to_uppercase()));
+        let index = part.parse::<usize>().ok();
+        let length = match document.get(&key) {
+            Some(Value::Array(list)) => Some(list.len()),
+            None => index.map(|_| 0),
+            Some(_) => None,
+        };
+        key = match (length, index) {
+            _ if part.is_empty() => return Err("has an empty part; write BONDGATE__SECTION__KEY".to_owned()),
+            (Some(length), Some(index)) if index <= length => key.item(index),
+            (Some(length), _) => {
+                let part = part.to_uppercase();
+                return Err(format!(
+                    "has {part:?} for an item of a list of {length}; count from 0, without a gap"
+                ));
             }
-            (Some(Value::Table(table)), _) => {
+            (None, _) => {
                 let is_meant = |key: &&String| key.to_ascii_lowercase().replace('-', "_") == part;
-                key.key(table.keys().find(is_meant).unwrap_or(&part))
+                let table = document.get(&key).and_then(Value::as_table);
+                key.key(
+                    table
+                        .and_then(|table| table.keys().find(is_meant))
+                        .unwrap_or(&part),
+                )
             }
-            _ => key.key(&part),
         };
     }
     Ok(key)
-}
-
-fn item(list: &KeyPath, index: usize, length: usize) -> Result<KeyPath, String> {
-    if index > length {
-        return Err(format!(
-            "leaves a gap: the list has {length} items, and numbers start at 0"
-        ));
-    }
-    Ok(list.item(index))
-}
-
-fn fault(variable: &str, what: &str) -> Fault {
-    Fault {
-        origin: Origin::Environment(variable.to_owned()),
-        key: KeyPath::default(),
-        what: what.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -175,11 +165,7 @@ mod tests {
 
     /// The report on TOML text with these variables over it.
     fn overlaid(text: &str, variables: &[(&str, &str)]) -> Report {
-        let mut report = Report {
-            document: Document::parse(text, "f").0,
-            faults: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut report = Report::new(text, "f");
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         overlay(&mut report, &variables.iter().map(pair).collect::<Vec<_>>());
         report
@@ -228,7 +214,7 @@ mod tests {
         let report = overlaid("[upstream.a]\n[upstream.b]\n", &variables);
         assert_eq!(report.faults.len(), 1);
         let fault = report.faults[0].to_string();
-        assert!(fault.contains("BONDGATE__UPSTREAM__NAME__CLIENT_ID"), "{fault}");
+        assert!(fault.contains("BONDGATE__UPSTREAM__A__CLIENT_ID"), "{fault}");
     }
 
     #[test]

@@ -16,44 +16,47 @@ pub(super) enum Segment {
 
 impl KeyPath {
     /// The table of an upstream.
-    #[must_use]
-    pub fn upstream(name: &str) -> Self {
+    pub(crate) fn upstream(name: &str) -> Self {
         Self::from("upstream").key(name)
     }
 
     /// The table of a listener, by its place in the configuration.
-    #[must_use]
-    pub fn listener(index: usize) -> Self {
+    pub(crate) fn listener(index: usize) -> Self {
         Self::from("listener").item(index)
     }
 
     /// A key of the table at this path.
-    #[must_use]
-    pub fn key(&self, name: &str) -> Self {
+    pub(crate) fn key(&self, name: &str) -> Self {
         self.with(Segment::Name(name.to_owned()))
     }
 
     /// An item of the list at this path.
-    #[must_use]
-    pub fn item(&self, index: usize) -> Self {
+    pub(crate) fn item(&self, index: usize) -> Self {
         self.with(Segment::Index(index))
     }
 
     /// The table or list that holds this key; `None` for the whole configuration.
-    #[must_use]
-    pub fn parent(&self) -> Option<Self> {
+    pub(crate) fn parent(&self) -> Option<Self> {
         let (_, parent) = self.0.split_last()?;
         Some(Self(parent.to_vec()))
     }
 
     /// The last name in the path: `key_file`.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let name = self.0.iter().rev().find_map(|segment| match segment {
             Segment::Name(name) => Some(name.as_str()),
             Segment::Index(_) => None,
         });
         name.unwrap_or_default()
+    }
+
+    /// The environment variable that sets this key.
+    pub(in crate::config) fn variable(&self) -> String {
+        let name = self.to_string().to_uppercase();
+        format!(
+            "BONDGATE__{}",
+            name.replace(['.', '['], "__").replace(']', "").replace('-', "_")
+        )
     }
 
     pub(super) fn segments(&self) -> &[Segment] {

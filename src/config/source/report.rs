@@ -1,50 +1,10 @@
 //! What is found in a configuration: faults, warnings and the values in force.
 
-use std::fmt;
-
 use toml::Value;
 
-use super::document::{Document, Origin};
+use super::document::Document;
+use super::fault::{ConfigError, Fault, Origin};
 use super::key_path::KeyPath;
-
-/// One fault of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where the key is set.
-    pub origin: Origin,
-    /// The key; empty for the whole configuration.
-    pub key: KeyPath,
-    /// What is wrong, and what to write instead. Never quotes a secret.
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.origin != Origin::Default {
-            write!(f, "{}: ", self.origin)?;
-        }
-        if self.key != KeyPath::default() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.what)
-    }
-}
-
-/// Every fault of a configuration, in the order of the file.
-#[derive(Debug)]
-pub struct ConfigError {
-    /// At least one.
-    pub faults: Vec<Fault>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// A value in force, as `bondgate check --print` shows it.
 #[derive(Clone, Debug)]
@@ -62,9 +22,29 @@ pub(in crate::config) struct Report {
     pub(in crate::config) document: Document,
     pub(in crate::config) faults: Vec<Fault>,
     pub(in crate::config) warnings: Vec<String>,
+    /// Whether there is a syntax error.
+    is_broken: bool,
 }
 
 impl Report {
+    /// A report on TOML text, with its syntax errors.
+    pub(in crate::config) fn new(text: &str, file: &str) -> Self {
+        let (document, faults) = Document::parse(text, file);
+        Self {
+            document,
+            is_broken: !faults.is_empty(),
+            faults,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reports a fault that may follow from a syntax error: after one, it is left out.
+    pub(super) fn fault_unless_broken(&mut self, key: &KeyPath, what: String) {
+        if !self.is_broken {
+            self.fault(key, what);
+        }
+    }
+
     pub(in crate::config) fn fault(&mut self, key: &KeyPath, what: impl Into<String>) {
         let fault = self.located(key, what.into());
         self.faults.push(fault);
@@ -116,10 +96,7 @@ impl Report {
     }
 
     fn located(&self, key: &KeyPath, what: String) -> Fault {
-        Fault {
-            origin: self.document.origin(key),
-            key: key.clone(),
-            what,
-        }
+        let (origin, key) = (self.document.origin(key), key.clone());
+        Fault { origin, key, what }
     }
 }

@@ -1,10 +1,8 @@
 //! Rules that hold between upstreams, listeners and the spool.
 
-use crate::config::address::ListenAddress;
 use crate::config::listener::Listener;
 use crate::config::root::Config;
-use crate::config::source::key_path::KeyPath;
-use crate::config::source::report::Report;
+use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
 /// The warning for [`Listener::lets_pages_pull`] if other machines can reach the listener.
@@ -13,18 +11,36 @@ pub const PAGES_MAY_PULL: &str = "is the only check of plain HTTP from other mac
                                   require_header = \"X-Bondgate\", keys, or tls";
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
-    validate_addresses(config, report);
-    validate_loops(config, report);
+    let mut addresses = vec![&config.admin.address];
     for (at, listener) in config.listeners.iter().enumerate() {
-        let is_served = |upstream: &&Upstream| upstream.name == listener.upstream;
-        if let Some(upstream) = config.upstreams.iter().find(is_served) {
-            validate_served(&KeyPath::listener(at), listener, upstream, report);
+        let (table, address) = (KeyPath::listener(at), &listener.address);
+        if let Some(other) = addresses.iter().find(|other| other.collides_with(address)) {
+            let what = format!(
+                "{address} and {other} have an address and port in common; give each listener (and [admin]) its own"
+            );
+            report.fault(&table.key("address"), what);
+        }
+        addresses.push(address);
+        for upstream in config
+            .upstreams
+            .iter()
+            .filter(|upstream| upstream.name == listener.upstream)
+        {
+            validate_served(&table, listener, upstream, report);
         }
     }
-    let mut upstreams = config.upstreams.iter();
-    if config.spool.directory.is_none()
-        && let Some(upstream) = upstreams.find(|upstream| upstream.rules.consume())
-    {
+    for upstream in &config.upstreams {
+        for (key, endpoint) in upstream.endpoints() {
+            if let Some(address) = addresses.iter().find(|address| address.is_reached_by(endpoint)) {
+                let what = format!(
+                    "leads back to bondgate itself, which listens on {address}; write the API's own address"
+                );
+                report.fault(&KeyPath::upstream(&upstream.name).key(key), what);
+            }
+        }
+    }
+    let consuming = config.upstreams.iter().find(|upstream| upstream.rules.consume());
+    if let (None, Some(upstream)) = (&config.spool.directory, consuming) {
         let what = format!(
             "is not set: messages pulled from {} are held in memory until they are delivered, and are lost when \
              bondgate ends; set it (or BONDGATE_SPOOL_DIRECTORY) to a persistent directory",
@@ -36,12 +52,9 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
 
 /// Rules for a listener and the upstream that it serves.
 fn validate_served(table: &KeyPath, listener: &Listener, upstream: &Upstream, report: &mut Report) {
+    let rules = upstream.rules.named();
     if let Some(health) = &listener.health
-        && upstream
-            .rules
-            .named()
-            .iter()
-            .any(|rule| rule.path.matches(health))
+        && rules.iter().any(|rule| rule.path.matches(health))
     {
         let name = &upstream.name;
         let what = format!("{health:?} is a path of the API, by a rule of upstream {name}; choose another");
@@ -49,43 +62,6 @@ fn validate_served(table: &KeyPath, listener: &Listener, upstream: &Upstream, re
     }
     if !listener.address.is_local() && listener.lets_pages_pull(upstream) {
         report.warn(&table.key("allow"), PAGES_MAY_PULL);
-    }
-}
-
-fn validate_addresses(config: &Config, report: &mut Report) {
-    let mut seen = vec![&config.admin.address];
-    for (at, listener) in config.listeners.iter().enumerate() {
-        let address = &listener.address;
-        if let Some(other) = seen.iter().find(|other| other.collides_with(address)) {
-            let what = if address == *other {
-                format!("{address} is used twice")
-            } else {
-                format!("{address} and {other} have an address and port in common")
-            };
-            let what = format!("{what}; give each listener (and [admin]) its own");
-            report.fault(&KeyPath::listener(at).key("address"), what);
-        }
-        seen.push(address);
-    }
-}
-
-/// A call upstream must not arrive at bondgate itself.
-fn validate_loops(config: &Config, report: &mut Report) {
-    let mut own: Vec<&ListenAddress> = config
-        .listeners
-        .iter()
-        .map(|listener| &listener.address)
-        .collect();
-    own.push(&config.admin.address);
-    for upstream in &config.upstreams {
-        for (key, endpoint) in upstream.endpoints() {
-            if let Some(address) = own.iter().find(|address| address.is_reached_by(endpoint)) {
-                let what = format!(
-                    "leads back to bondgate itself, which listens on {address}; write the API's own address"
-                );
-                report.fault(&KeyPath::upstream(&upstream.name).key(key), what);
-            }
-        }
     }
 }
 

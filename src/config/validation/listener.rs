@@ -4,8 +4,7 @@ use crate::config::address::ListenAddress;
 use crate::config::listener::{Admin, Listener};
 use crate::config::names::is_plain_path;
 use crate::config::secret::SecretSource;
-use crate::config::source::key_path::KeyPath;
-use crate::config::source::report::Report;
+use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
 pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], report: &mut Report) {
@@ -39,8 +38,13 @@ pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], r
         report.fault(&table.key("keys"), what);
     }
     let checks = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
-    validate_exposure(&table, &listener.address, access.is_gated(), checks, report);
-    validate_tcp_keys(&table, &listener.address, &access.tcp_keys(), report);
+    validate_checks(
+        &table,
+        &listener.address,
+        (access.is_gated(), checks),
+        &access.tcp_keys(),
+        report,
+    );
     let is_tcp = matches!(
         listener.address,
         ListenAddress::Localhost(_) | ListenAddress::Socket(_)
@@ -52,24 +56,17 @@ pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], r
 }
 
 pub(super) fn validate_admin(admin: &Admin, report: &mut Report) {
-    let table = KeyPath::from("admin");
-    validate_exposure(
-        &table,
-        &admin.address,
-        admin.is_gated(),
-        "allow = [\"10.0.0.0/8\"]",
-        report,
-    );
     let tcp_keys = [("allow", admin.allow.is_some()), ("tls", admin.tls.is_some())];
-    validate_tcp_keys(&table, &admin.address, &tcp_keys, report);
+    let checks = (admin.is_gated(), "allow = [\"10.0.0.0/8\"]");
+    validate_checks(&"admin".into(), &admin.address, checks, &tcp_keys, report);
 }
 
-/// Off loopback, a listener must check its callers.
-fn validate_exposure(
+/// Off loopback, a listener must check its callers. A check without effect is refused: an operator may rely on it.
+fn validate_checks(
     table: &KeyPath,
     address: &ListenAddress,
-    is_gated: bool,
-    checks: &str,
+    (is_gated, checks): (bool, &str),
+    tcp_keys: &[(&str, bool)],
     report: &mut Report,
 ) {
     if !address.is_local() && !is_gated {
@@ -79,12 +76,8 @@ fn validate_exposure(
         );
         report.fault(&table.key("address"), what);
     }
-}
-
-/// A check that has no effect is refused: an operator may rely on it.
-fn validate_tcp_keys(table: &KeyPath, address: &ListenAddress, keys: &[(&str, bool)], report: &mut Report) {
     let is_unix = matches!(address, ListenAddress::Unix(_));
-    for (key, _) in keys.iter().filter(|(_, is_set)| is_unix && *is_set) {
+    for (key, _) in tcp_keys.iter().filter(|(_, is_set)| is_unix && *is_set) {
         let what = "is for TCP: a unix socket checks callers by mode, group and users; leave it out";
         report.fault(&table.key(key), what);
     }

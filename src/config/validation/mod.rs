@@ -7,7 +7,7 @@ mod secrets;
 mod upstream;
 
 use super::root::Config;
-use super::source::report::Report;
+use super::source::Report;
 
 /// Reports every rule that the configuration breaks. `unused_proxy` is an environment variable with a proxy.
 pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut Report) {

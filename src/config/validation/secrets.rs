@@ -5,9 +5,7 @@ use secrecy::ExposeSecret as _;
 use crate::config::outbound_proxy::OutboundProxy;
 use crate::config::root::Config;
 use crate::config::secret::SecretSource;
-use crate::config::source::document::Origin;
-use crate::config::source::key_path::KeyPath;
-use crate::config::source::report::Report;
+use crate::config::source::{KeyPath, Origin, Report};
 use crate::platform::permissions::{Exposure, exposure};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
@@ -57,14 +55,7 @@ fn warn_of_place(key: &KeyPath, source: &SecretSource, report: &mut Report) {
     };
     let advice = match variable.as_str() {
         "BONDGATE_CLIENT_SECRET" => "BONDGATE_CLIENT_SECRET_FILE=/path".to_owned(),
-        other => {
-            let key = key
-                .to_string()
-                .to_uppercase()
-                .replace('.', "__")
-                .replace('-', "_");
-            format!("BONDGATE__{key}__FILE=/path in place of {other}")
-        }
+        other => format!("{}__FILE=/path in place of {other}", key.variable()),
     };
     let what = format!(
         "is in the environment ({variable}), where it is visible in the process and in the settings of its container, \

@@ -1,8 +1,9 @@
 //! Rules for one upstream.
 
+use http::Method;
+
 use crate::config::outbound_proxy::OutboundProxy;
-use crate::config::source::key_path::KeyPath;
-use crate::config::source::report::Report;
+use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
 pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: &mut Report) {
@@ -13,23 +14,6 @@ pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: 
             &table,
             "has a name with other characters than letters, digits, - and _",
         );
-    }
-    let timeout = &upstream.timeout;
-    for (key, limit) in [
-        ("connect", timeout.connect),
-        ("head", timeout.head),
-        ("idle", timeout.idle),
-        ("pull", timeout.pull),
-    ] {
-        if limit.is_zero() {
-            let key = table.key("timeout").key(key);
-            report.fault(&key, "is 0, which allows nothing; leave it out for the default");
-        }
-    }
-    if upstream.max_age.is_zero() {
-        let what = "is 0, and no connection could be used; leave it out for the default, or write keep_alive = \"0s\" \
-                    for a new connection for each request";
-        report.fault(&table.key("max_age"), what);
     }
     for (key, endpoint) in upstream
         .endpoints()
@@ -44,6 +28,12 @@ pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: 
             report.fault(&table.key(key), what);
         }
     }
+    for (at, rule) in upstream.rules.named().iter().enumerate() {
+        if rule.consuming && rule.methods.contains(&Method::HEAD) {
+            let what = "has HEAD, which would consume a message without showing it; leave HEAD out";
+            report.fault(&table.key("rules").item(at).key("methods"), what);
+        }
+    }
     if upstream.url.query().is_some() {
         let what = "has a query; leave it out: the caller's path and query are appended to it";
         report.fault(&table.key("url"), what);
@@ -53,5 +43,26 @@ pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: 
             "{}: is not set, and {variable} of the environment is not used; to use it, set proxy = \"environment\"",
             table.key("proxy")
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn a_consuming_rule_has_no_head() {
+        let read = |methods: &str| {
+            let rules = format!("rules = [{{ methods = {methods}, path = \"/a\", consuming = true }}]");
+            let upstream =
+                "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"";
+            Config::parse(&format!("{upstream}\n{rules}\n"), "f", [])
+        };
+        assert!(read("[\"GET\"]").is_ok());
+        let fault = read("[\"GET\", \"HEAD\"]").unwrap_err().to_string();
+        assert!(
+            fault.starts_with("f:5: upstream.a.rules[0].methods: has HEAD"),
+            "{fault}"
+        );
     }
 }
