@@ -28,9 +28,8 @@ impl ListenAddress {
     /// Whether only processes of this machine can reach it. `true` for an inherited socket, whose address is
     /// known only after binding.
     pub(crate) fn is_local(&self) -> bool {
-        self.sockets()
-            .iter()
-            .all(|socket| socket.ip().to_canonical().is_loopback())
+        let is_loopback = |socket: &SocketAddr| socket.ip().to_canonical().is_loopback();
+        self.sockets().iter().all(is_loopback)
     }
 
     /// Whether the system chooses the port.
@@ -142,9 +141,8 @@ impl Endpoint {
 
     /// Host and port as written.
     pub(crate) fn authority(&self) -> &Authority {
-        self.uri
-            .authority()
-            .expect("an endpoint is parsed with an authority")
+        let authority = self.uri.authority();
+        authority.expect("an endpoint is parsed with an authority")
     }
 
     /// The value of `Host`: the authority without the final dot of an absolute name, which is for resolvers only.

@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once_with_its_line_and_without_the_secret() {
+    fn every_fault_is_reported_at_once_with_its_line_and_without_the_secret() {
         let text = "[upstream.cisco]\npreset = \"smart-bonding\"\nclient_secret = \"hunter2\"\nwait = \"2x\"\nreplai = \"1MiB\"\n\
                     [[listener]]\naddress = \"0.0.0.0:8080\"\n[limits]\nfields = \"many\"\n";
         let error = read(text).unwrap_err();
-        let told = error.to_string();
-        assert_eq!(error.faults.len(), 6, "{told}");
+        let faults = error.to_string();
+        assert_eq!(error.faults.len(), 6, "{faults}");
         for part in [
             "bondgate.toml:2: upstream.cisco.preset: \"smart-bonding\" is not a preset",
             "bondgate.toml:1: upstream.cisco.client_id: is missing",
@@ -124,14 +124,14 @@ mod tests {
             "bondgate.toml:7: listener[0].address: 0.0.0.0:8080 can be reached",
             "bondgate.toml:9: limits.fields: is string \"many\"; write a whole number, like 100",
         ] {
-            assert!(told.contains(part), "{part} in\n{told}");
+            assert!(faults.contains(part), "{part} in\n{faults}");
         }
-        assert!(!told.contains("hunter2"));
+        assert!(!faults.contains("hunter2"));
     }
 
     #[test]
     fn one_mistake_is_one_fault() {
-        for (right, wrong, told) in [
+        for (right, wrong, fault) in [
             (
                 "[upstream.cisco]",
                 "[upstream]",
@@ -149,13 +149,13 @@ mod tests {
             ),
         ] {
             let error = Config::parse(&LEAST.replace(right, wrong), "f", []).unwrap_err();
-            assert_eq!(error.to_string(), told);
+            assert_eq!(error.to_string(), fault);
         }
         assert!(read("[upstream]\n").unwrap_err().to_string().contains("is empty"));
     }
 
     #[test]
-    fn the_environment_beats_the_file_and_says_so() {
+    fn the_environment_overrides_the_file_and_is_named_as_origin() {
         let set = [
             ("BONDGATE__UPSTREAM__CISCO__WAIT", "3s"),
             ("BONDGATE_ALLOW", "10.0.0.0/8, 192.168.0.0/16"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_in_the_environment_is_a_number_or_a_secret_as_the_key_wants() {
+    fn a_number_in_the_environment_has_the_type_of_its_key() {
         let set = [
             ("BONDGATE__SERVER__WORKERS", "2"),
             ("BONDGATE__UPSTREAM__CISCO__CLIENT_ID", "12345"),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_needs_to_be_asked_for_and_stays_on_this_machine() {
+    fn plain_http_must_be_allowed_and_is_limited_to_loopback() {
         let with = |more: &str| read(&format!("{LEAST}{more}"));
         assert!(with("url = \"http://127.0.0.1:1\"").is_err());
         assert!(with("unsafe_plain_http = true\nurl = \"http://127.0.0.1:1\"").is_ok());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_a_unix_socket_has_not_is_a_fault() {
+    fn a_check_that_a_unix_socket_lacks_is_a_fault() {
         let unix = |more: &str| read(&format!("{LEAST}[[listener]]\naddress = \"unix:/x\"\n{more}\n"));
         assert!(unix("users = [0]").is_ok());
         for more in [
@@ -212,13 +212,13 @@ mod tests {
             "trusted_proxies = [\"10.0.0.0/8\"]",
             "tls = { certificate_file = \"/c\", key_file = \"/k\" }",
         ] {
-            let told = unix(more).unwrap_err().to_string();
-            assert!(told.contains("is for TCP"), "{told}");
+            let faults = unix(more).unwrap_err().to_string();
+            assert!(faults.contains("is for TCP"), "{faults}");
         }
     }
 
     #[test]
-    fn a_warning_says_where_its_key_is() {
+    fn a_warning_names_the_place_of_its_key() {
         let text = format!("{LEAST}[[listener]]\naddress = \"10.0.0.1:1\"\nallow = [\"10.0.0.0/8\"]\n");
         let warnings = read(&text.replace("{ file = \"/s\" }", "\"s\""))
             .unwrap()
@@ -234,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn no_configuration_at_all_says_what_to_do() {
-        let told = read("").unwrap_err().to_string();
+    fn without_any_configuration_the_error_says_what_to_do() {
+        let faults = read("").unwrap_err().to_string();
         assert!(
-            told.contains("BONDGATE_PRESET") && told.contains("bondgate demo"),
-            "{told}"
+            faults.contains("BONDGATE_PRESET") && faults.contains("bondgate demo"),
+            "{faults}"
         );
     }
 
@@ -296,8 +296,8 @@ mod tests {
                 table.replace("[0]", "__0").replace('.', "__")
             );
             let error = Config::parse(&text, "example.toml", [(unknown, "x".to_owned())]).unwrap_err();
-            let told = error.to_string();
-            let (_, known) = told.split_once("zzz: is not a key here; known are ").unwrap();
+            let faults = error.to_string();
+            let (_, known) = faults.split_once("zzz: is not a key here; known are ").unwrap();
             for key in known.split(", ") {
                 let key = KeyPath::from(table).key(key).to_string();
                 let is_shown = |setting: &Setting| setting.key.to_string().starts_with(&key);
@@ -310,21 +310,21 @@ mod tests {
     }
 
     #[test]
-    fn a_user_list_over_tcp_and_a_timeout_of_nothing_are_faults() {
+    fn users_over_tcp_and_a_timeout_of_zero_are_faults() {
         let text =
             format!("{LEAST}max_age = \"0s\"\ntimeout = {{ head = \"0s\" }}\n[[listener]]\nusers = [1000]\n");
-        let told = read(&text).unwrap_err().to_string();
+        let faults = read(&text).unwrap_err().to_string();
         assert!(
-            told.contains("timeout.head: is 0")
-                && told.contains("max_age: is 0")
-                && told.contains("users: is for unix sockets"),
-            "{told}"
+            faults.contains("timeout.head: is 0")
+                && faults.contains("max_age: is 0")
+                && faults.contains("users: is for unix sockets"),
+            "{faults}"
         );
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in "([a-z\\[\\]{}=\"#., 0-9\\n]|upstream|listener|client_secret|file){0,60}") {
+        fn no_text_causes_a_panic(text in "([a-z\\[\\]{}=\"#., 0-9\\n]|upstream|listener|client_secret|file){0,60}") {
             let _ = read(&text);
         }
     }

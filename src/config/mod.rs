@@ -22,7 +22,7 @@ mod secret;
 mod server;
 mod source;
 mod spool;
-mod unit;
+mod units;
 mod upstream;
 mod validation;
 

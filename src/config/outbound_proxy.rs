@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
@@ -62,11 +62,8 @@ impl OutboundProxy {
                 None => return Ok(None),
             },
             Self::Url(source) => {
-                let url = source.load()?;
-                let url = url.expose_secret();
-                let matcher = url
-                    .starts_with("http://")
-                    .then(|| Matcher::builder().all(url).build());
+                let url = Some(source.load()?).filter(is_http);
+                let matcher = url.map(|url| Matcher::builder().all(url.expose_secret()).build());
                 let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
                 found.ok_or(OutboundError::Form)?
             }
@@ -92,26 +89,26 @@ impl ProxyRoute {
     }
 }
 
+const FORM: &str = "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", \
+                    or { file = \"/path\" }";
+
 impl<'de> Deserialize<'de> for OutboundProxy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = SecretSource::deserialize(deserializer)?;
         match &source {
             SecretSource::Inline(text) if text.expose_secret() == "environment" => Ok(Self::Environment),
-            SecretSource::Inline(text) if !text.expose_secret().starts_with("http://") => {
-                Err(de::Error::custom(
-                    "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", \
-                     or { file = \"/path\" }",
-                ))
-            }
+            SecretSource::Inline(text) if !is_http(text) => Err(de::Error::custom(FORM)),
             _ => Ok(Self::Url(source)),
         }
     }
 }
 
+fn is_http(url: &SecretString) -> bool {
+    url.expose_secret().starts_with("http://")
+}
+
 #[cfg(test)]
 mod tests {
-    use secrecy::SecretString;
-
     use super::*;
 
     fn route(url: &str) -> Result<Option<ProxyRoute>, OutboundError> {

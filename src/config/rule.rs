@@ -3,7 +3,8 @@
 use std::fmt;
 
 use http::Method;
-use serde::de::{self, SeqAccess, Visitor};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The allowed requests of an upstream.
@@ -90,21 +91,15 @@ impl<'de> Visitor<'de> for RulesVisitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Rules, E> {
         match text {
             "any" => Ok(Rules::Any(Vec::new())),
-            _ => Err(E::custom(format!(
-                "{text:?} is not a list of rules; write {FORM}"
-            ))),
+            other => Err(E::invalid_value(Unexpected::Str(other), &self)),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rules, A::Error> {
-        let mut rules = Vec::new();
-        while let Some(rule) = list.next_element()? {
-            rules.push(rule);
-        }
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Rules, A::Error> {
+        let rules = Vec::deserialize(SeqAccessDeserializer::new(list))?;
         if rules.is_empty() {
-            return Err(de::Error::custom(
-                "allows no request; add a rule, or write rules = \"any\"",
-            ));
+            let found = Unexpected::Other("an empty list");
+            return Err(de::Error::invalid_value(found, &self));
         }
         Ok(Rules::List(rules))
     }

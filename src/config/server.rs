@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::unit;
+use super::units;
 
 /// Workers and stop.
 #[derive(Clone, Debug, Deserialize)]
@@ -13,10 +13,10 @@ pub struct Server {
     /// Worker threads; 0 for one per core, at most 4.
     pub workers: usize,
     /// The time for the whole stop.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "units::quantity")]
     pub drain: Duration,
     /// The first part of it, in which callers are served and each response closes its connection.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "units::quantity")]
     pub lame_duck: Duration,
     /// Whether a change of the configuration file causes a reload.
     pub watch: bool,

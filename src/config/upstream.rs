@@ -10,7 +10,7 @@ use super::address::Endpoint;
 use super::outbound_proxy::OutboundProxy;
 use super::rule::Rules;
 use super::secret::SecretSource;
-use super::{presets, unit};
+use super::{presets, units};
 
 /// An API and the credentials for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -47,19 +47,19 @@ pub struct Upstream {
     /// The limits on each step of a request.
     pub timeout: Timeouts,
     /// How long an idle connection is kept for the next request; zero for not at all.
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "units::quantity")]
     pub keep_alive: Duration,
     /// The age at which a connection is not reused; one in use is not interrupted.
-    #[serde(deserialize_with = "unit::positive_duration")]
+    #[serde(deserialize_with = "units::positive")]
     pub max_age: Duration,
     /// The most idle connections of one worker; not a key, see [`fit`](super::Config::fit).
     #[serde(skip)]
     pub pooled: usize,
     /// How long a request may wait for a token; shorter than [`head`](Timeouts::head).
-    #[serde(deserialize_with = "unit::duration")]
+    #[serde(deserialize_with = "units::quantity")]
     pub wait: Duration,
     /// The most bytes of a request body that are kept for a replay after a 401.
-    #[serde(deserialize_with = "unit::size")]
+    #[serde(deserialize_with = "units::quantity")]
     pub replay: u64,
     /// Whether plain HTTP to loopback addresses is allowed.
     pub(super) unsafe_plain_http: bool,
@@ -96,16 +96,16 @@ pub enum ClientAuth {
 pub struct Timeouts {
     /// TCP, proxy and TLS handshakes together. The default is longer than the waits below it: 5 s of a proxy for
     /// a dead name server, 7 s of TCP for the third retransmission of a SYN.
-    #[serde(deserialize_with = "unit::positive_duration")]
+    #[serde(deserialize_with = "units::positive")]
     pub connect: Duration,
     /// From the end of the request body to the first byte of our response.
-    #[serde(deserialize_with = "unit::positive_duration")]
+    #[serde(deserialize_with = "units::positive")]
     pub head: Duration,
     /// Between two pieces of a body, in either direction.
-    #[serde(deserialize_with = "unit::positive_duration")]
+    #[serde(deserialize_with = "units::positive")]
     pub idle: Duration,
     /// How long the response to a pull is awaited, even if its caller has gone.
-    #[serde(deserialize_with = "unit::positive_duration")]
+    #[serde(deserialize_with = "units::positive")]
     pub pull: Duration,
 }
 

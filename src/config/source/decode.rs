@@ -97,10 +97,9 @@ fn correct_unknown(report: &mut Report, key: &KeyPath, known: &[&str]) {
     let origin = report.document.origin(key);
     let value = report.document.remove(key);
     if let (Some(meant), Some(value)) = (meant, value) {
-        let table = Table::from_iter([((*meant).to_owned(), value)]);
-        report
-            .document
-            .fill(&key.parent().unwrap_or_default(), &table, &origin);
+        let values = Table::from_iter([((*meant).to_owned(), value)]);
+        let table = key.parent().unwrap_or_default();
+        report.document.fill(&table, &values, &origin);
     }
 }
 
@@ -113,9 +112,10 @@ fn spelled(document: &Document, key: &KeyPath, message: &str) -> Option<Value> {
     match text.parse() {
         Ok(Value::String(_)) => None,
         Ok(value) => Some(value),
-        Err(_) if message.ends_with("expected a sequence") => Some(Value::Array(
-            text.split(',').map(str::trim).map(Value::from).collect(),
-        )),
+        Err(_) if message.ends_with("expected a sequence") => {
+            let items = text.split(',').map(str::trim);
+            Some(Value::Array(items.map(Value::from).collect()))
+        }
         Err(_) => None,
     }
 }
@@ -137,10 +137,11 @@ fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
 
 /// serde names Rust types if a value has the wrong type; a person needs the form to write.
 fn described(document: &Document, key: &KeyPath, message: &str) -> String {
-    let wrong = message
-        .strip_prefix("invalid type: ")
-        .or(message.strip_prefix("invalid value: "));
-    let Some((found, expected)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) else {
+    let (kind, wrong) = message.split_once(": ").unwrap_or_default();
+    let Some((found, expected)) = wrong
+        .split_once(", expected ")
+        .filter(|_| kind.starts_with("invalid "))
+    else {
         return message.replace('\n', ", ");
     };
     let form = match expected {
@@ -169,13 +170,11 @@ const NOT_IN_PRESET: &str = "the preset \"none\" sets none";
 
 /// What to write for a required key, and a stand-in with which the rest can be decoded.
 fn required(key: &KeyPath) -> (String, Value) {
+    let preset = format!("it is one of {}", presets::names());
     let stand_in = "{ cisco = { preset = 'smart-bonding-stage', client_id = '-', client_secret = '-' } }";
     let (advice, stand_in) = match key.name() {
         "upstream" => (NAME_UPSTREAM, stand_in),
-        "preset" => (
-            &*format!("it is one of {}", presets::names()),
-            "'smart-bonding-stage'",
-        ),
+        "preset" => (&*preset, "'smart-bonding-stage'"),
         "client_id" | "client_secret" => (CREDENTIAL, "'-'"),
         "url" | "token_url" => (NOT_IN_PRESET, "'https://stand-in.invalid'"),
         "rules" => (NOT_IN_PRESET, "'any'"),

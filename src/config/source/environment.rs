@@ -32,10 +32,8 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// Sets the values of the variables in the report's document.
 pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, String)]) {
-    let mut own: Vec<_> = variables
-        .iter()
-        .filter(|(name, _)| name.starts_with("BONDGATE_"))
-        .collect();
+    let is_own = |(name, _): &&(String, String)| name.starts_with("BONDGATE_");
+    let mut own: Vec<_> = variables.iter().filter(is_own).collect();
     own.sort();
     let is_set = |name: &str| own.iter().any(|(other, _)| other == name);
     let fault = |variable: &str, what: &str| Fault::at(Origin::Environment(variable.to_owned()), what);
@@ -59,14 +57,9 @@ pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, Stri
 
 /// The variable that would send calls through a proxy if bondgate used it.
 pub(in crate::config) fn proxy_variable(variables: &[(String, String)]) -> Option<&str> {
-    let is_set = |name: &&str| {
-        variables
-            .iter()
-            .any(|(other, value)| other == name && !value.is_empty())
-    };
-    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
-        .into_iter()
-        .find(is_set)
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let is_proxy = |(name, value): &&(String, String)| names.contains(&name.as_str()) && !value.is_empty();
+    variables.iter().find(is_proxy).map(|(name, _)| name.as_str())
 }
 
 fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
@@ -90,9 +83,8 @@ fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
         (_, Ok(Value::Table(table))) => Value::Table(table),
         _ => text.into(),
     };
-    report
-        .document
-        .set(&key, value, Origin::Environment(name.to_owned()));
+    let origin = Origin::Environment(name.to_owned());
+    report.document.set(&key, value, origin);
     Ok(())
 }
 

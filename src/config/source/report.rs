@@ -72,7 +72,9 @@ impl Report {
     }
 
     fn list_settings(&self, key: &KeyPath, value: &Value, settings: &mut Vec<Setting>) {
-        let holds_secret = ["client_id", "client_secret", "proxy", "keys"].contains(&key.name());
+        // At this depth, the name is that of a key and not of an upstream.
+        let holds_secret = key.segments().len() == 3
+            && ["client_id", "client_secret", "proxy", "keys"].contains(&key.name());
         match value {
             Value::Table(table) if !holds_secret => {
                 for (name, value) in table {
@@ -98,5 +100,25 @@ impl Report {
     fn located(&self, key: &KeyPath, what: String) -> Fault {
         let (origin, key) = (self.document.origin(key), key.clone());
         Fault { origin, key, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn settings_show_no_secret_whatever_the_name_of_the_upstream() {
+        for name in ["cisco", "proxy", "keys", "client_id"] {
+            let text = format!(
+                "[upstream.{name}]\npreset = \"smart-bonding-stage\"\nclient_id = \"shown\"\nclient_secret = \"hunter2\"\n\
+                 proxy = \"http://user:hunter2@proxy\"\n"
+            );
+            let settings = format!("{:?}", Config::parse(&text, "f", []).unwrap().settings);
+            assert!(
+                settings.contains("shown") && !settings.contains("hunter2"),
+                "{settings}"
+            );
+        }
     }
 }

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_listener_for_other_machines_with_nothing_but_networks_is_warned_about() {
+    fn a_plain_listener_for_other_machines_that_checks_networks_alone_causes_a_warning() {
         let warned = |listener: &str| {
             let text = format!("{LEAST}[[listener]]\nallow = [\"10.0.0.0/8\"]\n{listener}\n");
             let warnings = read(&text).unwrap().warnings;
@@ -93,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn two_listeners_that_meet_are_told_before_they_are_bound() {
-        let faults = |one: &str, other: &str| {
+    fn listeners_with_a_common_address_are_a_fault() {
+        let faults_of = |one: &str, other: &str| {
             let listener = |address: &str| {
                 format!(
                     "[[listener]]\naddress = \"{address}\"\nrequire_header = \"X-B\"\nallow = [\"10.0.0.0/8\"]\n"
@@ -111,10 +111,10 @@ mod tests {
             ("10.0.0.1:8080", "[::]:8080"),
             ("localhost:9180", "127.0.0.1:8080"),
         ] {
-            let told = faults(one, other);
+            let faults = faults_of(one, other);
             assert!(
-                told.contains("give each listener (and [admin]) its own"),
-                "{one} {other}: {told}"
+                faults.contains("give each listener (and [admin]) its own"),
+                "{one} {other}: {faults}"
             );
         }
         for (one, other) in [
@@ -123,12 +123,12 @@ mod tests {
             ("0.0.0.0:8080", "[::1]:8080"),
             ("127.0.0.1:0", "127.0.0.1:0"),
         ] {
-            assert_eq!(faults(one, other), "", "{one} {other}");
+            assert_eq!(faults_of(one, other), "", "{one} {other}");
         }
     }
 
     #[test]
-    fn an_upstream_that_is_a_listener_of_ours_is_a_loop() {
+    fn an_upstream_at_the_address_of_a_listener_is_a_loop() {
         let with = |url: &str, listen: &str| {
             read(&format!(
                 "{LEAST}url = \"{url}\"\n[[listener]]\naddress = \"{listen}\"\nallow = [\"10.0.0.0/8\"]\n"
@@ -147,12 +147,12 @@ mod tests {
             ("https://0.0.0.0:8443", "localhost:8443"),
             ("https://[::]:8443", "0.0.0.0:8443"),
         ] {
-            let told = with(url, listen).unwrap_err().to_string();
+            let faults = with(url, listen).unwrap_err().to_string();
             assert!(
-                told.contains("cisco.url: leads back to bondgate itself"),
-                "{told}"
+                faults.contains("cisco.url: leads back to bondgate itself"),
+                "{faults}"
             );
-            assert!(told.starts_with("bondgate.toml:5: "), "{told}");
+            assert!(faults.starts_with("bondgate.toml:5: "), "{faults}");
         }
         for (url, listen) in [
             ("https://localhost:8444", "localhost:8443"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_in_the_environment_that_is_not_heeded_is_warned_about_by_its_name_alone() {
+    fn an_unused_proxy_of_the_environment_causes_a_warning_without_its_value() {
         let warned = |proxy: &str, name: &str, value: &str| {
             let text = format!("{LEAST}{proxy}\n");
             let config = Config::parse(&text, "f", [(name.to_owned(), value.to_owned())]).unwrap();
@@ -187,17 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn a_health_path_is_none_of_the_apis() {
+    fn a_health_path_is_not_a_path_of_the_api() {
         let read = |rules: &str, health: &str| {
             read(&format!("{LEAST}{rules}\n[[listener]]\nhealth = \"{health}\"\n"))
         };
         assert!(read("", "/healthz").is_ok());
         assert!(read("rules = \"any\"", "/healthz").is_ok());
-        let told = read("", "/sb-partner-oauth-proxy-api/rest/v1/pull/call").unwrap_err();
+        let faults = read("", "/sb-partner-oauth-proxy-api/rest/v1/pull/call").unwrap_err();
         assert!(
-            told.to_string()
+            faults
+                .to_string()
                 .starts_with("bondgate.toml:7: listener[0].health"),
-            "{told}"
+            "{faults}"
         );
         let below = "rules = [{ methods = [\"GET\"], path = \"/api/*\" }]";
         assert!(read(below, "/api/healthz").is_err());

@@ -8,47 +8,28 @@ use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
 pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], report: &mut Report) {
-    let table = KeyPath::listener(at);
-    let access = &listener.access;
-    if !upstreams
-        .iter()
-        .any(|upstream| upstream.name == listener.upstream)
-    {
-        let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let names = names.join(", ");
+    let (table, address, access) = (KeyPath::listener(at), &listener.address, &listener.access);
+    let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    if !names.contains(&listener.upstream.as_str()) {
         let what = match listener.upstream.as_str() {
-            "" => format!("is missing; it is one of {names}"),
-            unknown => format!("{unknown:?} is not an upstream; it is one of {names}"),
+            "" => "is missing".to_owned(),
+            unknown => format!("{unknown:?} is not an upstream"),
         };
+        let what = format!("{what}; it is one of {}", names.join(", "));
         report.fault(&table.key("upstream"), what);
     }
-    if listener
-        .health
-        .as_deref()
-        .is_some_and(|path| !is_plain_path(path))
-    {
-        report.fault(
-            &table.key("health"),
-            "is not a plain path; write it like \"/healthz\"",
-        );
+    if !is_plain_path(listener.health.as_deref().unwrap_or("/")) {
+        let what = "is not a plain path; write it like \"/healthz\"";
+        report.fault(&table.key("health"), what);
     }
     if matches!(access.keys, Some(SecretSource::Inline(_))) {
-        let what =
-            "is in the configuration itself; write keys = { file = \"/path\" }, a file of name:key lines";
+        let what = "is in the configuration itself; write keys = { file = \"/path\" }, with name:key lines";
         report.fault(&table.key("keys"), what);
     }
     let checks = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
-    validate_checks(
-        &table,
-        &listener.address,
-        (access.is_gated(), checks),
-        &access.tcp_keys(),
-        report,
-    );
-    let is_tcp = matches!(
-        listener.address,
-        ListenAddress::Localhost(_) | ListenAddress::Socket(_)
-    );
+    let checks = (access.is_gated(), checks);
+    validate_checks(&table, address, checks, &access.tcp_keys(), report);
+    let is_tcp = matches!(address, ListenAddress::Localhost(_) | ListenAddress::Socket(_));
     if is_tcp && !access.users.is_empty() {
         let what = "is for unix sockets: over TCP the caller's user is unknown; use keys or allow";
         report.fault(&table.key("users"), what);

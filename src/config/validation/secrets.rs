@@ -69,7 +69,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_secret_that_is_in_no_file_is_warned_about_with_the_way_into_one() {
+    fn a_secret_outside_of_a_file_causes_a_warning_that_shows_how_to_use_one() {
         let warned = |client_secret: &str, set: &[(&str, &str)]| {
             let text = format!(
                 "[upstream.sb-stage]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n{client_secret}\n"
@@ -81,7 +81,7 @@ mod tests {
             config.warnings.join("\n")
         };
         let file = "client_secret = { file = \"/s\" }";
-        for (client_secret, set, told) in [
+        for (client_secret, set, advice) in [
             (
                 "client_secret = \"hunter2\"",
                 &[][..],
@@ -105,8 +105,8 @@ mod tests {
         ] {
             let warnings = warned(client_secret, set);
             assert!(
-                warnings.contains(told) && !warnings.contains("hunter2"),
-                "{told}: {warnings}"
+                warnings.contains(advice) && !warnings.contains("hunter2"),
+                "{advice}: {warnings}"
             );
         }
         for (client_secret, set) in [
