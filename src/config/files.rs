@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::listener::ServerTls;
 use super::root::Config;
+use super::secret::SecretSource;
 use super::source::KeyPath;
 
 /// A file that a configuration names.
@@ -45,7 +46,7 @@ impl Config {
             let keys = listener.access.keys.as_ref();
             add(
                 KeyPath::listener(at).key("keys"),
-                keys.and_then(|keys| keys.path()),
+                keys.and_then(SecretSource::path),
             );
             tls.push((KeyPath::listener(at).key("tls"), &listener.access.tls));
         }
