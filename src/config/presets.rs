@@ -6,7 +6,17 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Table;
 
 use super::rule::{Rule, Rules};
-use super::upstream::TokenRejection;
+
+/// How an API rejects a token.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenRejection {
+    /// 401 (RFC 6750 §3.1).
+    #[default]
+    Unauthorized,
+    /// 401, or the 403 of Cisco's API gateway (Mashery) in front of `apix.cisco.com`.
+    Mashery,
+}
 
 #[derive(Deserialize)]
 pub(super) struct Preset {

@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::listener::{Admin, Listener};
 use super::log::Log;
 use super::server::Server;
-use super::source::Setting;
+use super::source::report::Setting;
 use super::spool::Spool;
 use super::upstream::{self, Upstream};
 

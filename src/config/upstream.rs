@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
 use super::outbound_proxy::OutboundProxy;
+use super::presets::{self, TokenRejection};
 use super::rule::Rules;
 use super::secret::SecretSource;
-use super::{presets, units};
+use super::units;
 
 /// An API and the credentials for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -63,17 +64,6 @@ pub struct Upstream {
     pub replay: u64,
     /// Whether plain HTTP to loopback addresses is allowed.
     pub(super) unsafe_plain_http: bool,
-}
-
-/// How an API rejects a token.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenRejection {
-    /// 401 (RFC 6750 §3.1).
-    #[default]
-    Unauthorized,
-    /// 401, or the 403 of Cisco's API gateway (Mashery) in front of `apix.cisco.com`.
-    Mashery,
 }
 
 /// The form of the token request.

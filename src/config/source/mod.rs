@@ -5,7 +5,7 @@ mod document;
 mod environment;
 mod fault;
 mod key_path;
-mod report;
+pub(super) mod report;
 
 pub use self::fault::{ConfigError, Fault, Origin};
 pub use self::key_path::KeyPath;
