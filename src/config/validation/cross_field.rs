@@ -5,7 +5,7 @@ use crate::config::root::Config;
 use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
-/// The warning for [`Listener::lets_pages_pull`] if other machines can reach the listener.
+/// The warning for `Listener::lets_pages_pull` if other machines can reach the listener.
 pub const PAGES_MAY_PULL: &str = "is the only check of plain HTTP from other machines: a web page in a browser on one of \
                                   them can pull a message with a GET that looks like that of a program; set \
                                   require_header = \"X-Bondgate\", keys, or tls";
