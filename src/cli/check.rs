@@ -54,7 +54,7 @@ fn print_settings(config: &Config) {
     let width = config
         .settings
         .iter()
-        .map(|setting| setting.key.len() + setting.value.len() + 3)
+        .map(|setting| setting.key.to_string().len() + setting.value.len() + 3)
         .max()
         .unwrap_or(0);
     let width = width.min(72);

@@ -71,13 +71,14 @@ struct Faults<'a> {
 impl Faults<'_> {
     fn add(&mut self, key: &str, error: impl Into<anyhow::Error>) {
         let is_of_key = |setting: &&Setting| {
-            let rest = setting.key.strip_prefix(key);
+            let setting = setting.key.to_string();
+            let rest = setting.strip_prefix(key);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let setting = self.config.settings.iter().find(is_of_key);
         self.found.push(Fault {
             origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
-            key: key.to_owned(),
+            key: key.into(),
             what: format!("{:#}", error.into()),
         });
     }

@@ -73,7 +73,7 @@ impl Grants {
             grants.read_file("the configuration", file);
         }
         for file in config.files() {
-            grants.read_file(&file.key, &file.path);
+            grants.read_file(&file.key.to_string(), &file.path);
         }
         let spool = config.spool.directory.as_deref();
         grants

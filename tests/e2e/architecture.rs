@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// What each module of the crate may use beside itself. `main` and `lib` tie them together.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("config", &[]),
+    ("platform", &[]),
+    ("config", &["platform"]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
     ("process", &[]),

@@ -230,7 +230,7 @@ async fn a_demo_for_other_machines_needs_to_be_told_which() {
 
     let wrong = run(&["demo", "--listen", "0.0.0.0:0", "--allow", "here"]).await;
     assert_eq!(wrong.code, Some(3), "{wrong:?}");
-    assert!(wrong.stderr.contains("\"here\" is no network"), "{wrong:?}");
+    assert!(wrong.stderr.contains("\"here\" is not a network"), "{wrong:?}");
 
     let mut command = bondgate();
     command.args([

@@ -397,7 +397,7 @@ async fn what_systemd_hands_over_is_judged_by_the_address_that_it_has() {
         let warned = daemon
             .log()
             .iter()
-            .any(|line| line.contains("listener[0].allow: is the only gate"));
+            .any(|line| line.contains("listener[0].allow: is the only check"));
         assert_eq!(warned, is_warned, "{more}");
     }
 

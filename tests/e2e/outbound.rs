@@ -136,9 +136,7 @@ async fn a_proxy_of_the_environment_is_not_used_unasked_and_a_warning_says_so() 
     let (cisco, proxy) = (simulator(Options::default()).await, Tunnels::open().await);
     let mut daemon = in_corporate_network(&cisco, &proxy, "").start().await;
     assert_eq!(daemon.get(PULL).await.status(), 200);
-    daemon
-        .logged("HTTPS_PROXY of the environment is not heeded")
-        .await;
+    daemon.logged("HTTPS_PROXY of the environment is not used").await;
     assert_eq!(proxy.heads(), Vec::<String>::new(), "neither call went there");
 }
 

@@ -19,7 +19,7 @@ use super::super::upstream::Upstream;
 use super::error::ProxyError;
 use super::headers;
 use super::replay::KeptBody;
-use crate::config;
+use crate::config::{self, TokenRejection};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
 
@@ -56,17 +56,8 @@ struct Bearer {
     tokens: TokenReader,
     /// How long a request waits for a token.
     wait: Duration,
-    rejection: Rejection,
+    rejection: TokenRejection,
     metrics: Arc<UpstreamMetrics>,
-}
-
-/// How an upstream reports that it refuses a token.
-#[derive(Clone, Copy)]
-enum Rejection {
-    /// 401.
-    Unauthorized,
-    /// 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
-    Mashery,
 }
 
 impl InjectBearerLayer {
@@ -78,10 +69,7 @@ impl InjectBearerLayer {
         Self(Arc::new(Bearer {
             tokens,
             wait: upstream.wait,
-            rejection: match upstream.preset {
-                "cisco-support" => Rejection::Mashery,
-                _ => Rejection::Unauthorized,
-            },
+            rejection: upstream.token_rejection,
             metrics,
         }))
     }
@@ -144,7 +132,7 @@ impl Bearer {
             None => Box::pin(self.tokens.wait(self.wait)).await?,
         };
         let response = self.send(&mut upstream, &head, body, &token, is_fresh).await?;
-        if !self.rejection.is_in(&response) {
+        if !rejects_token(&response, self.rejection) {
             return Ok(response);
         }
         self.tokens.reject(&token);
@@ -161,7 +149,7 @@ impl Bearer {
         self.metrics.replays.inc();
         let body = Upload::from_kept(body);
         let response = Box::pin(self.send(&mut upstream, &head, body, &newer, is_fresh)).await?;
-        if self.rejection.is_in(&response) {
+        if rejects_token(&response, self.rejection) {
             self.tokens.reject(&newer);
         }
         Ok(response)
@@ -200,16 +188,15 @@ impl Bearer {
     }
 }
 
-impl Rejection {
-    fn is_in(self, response: &Response<Arriving>) -> bool {
-        match (self, response.status()) {
-            (_, StatusCode::UNAUTHORIZED) => true,
-            (Self::Mashery, StatusCode::FORBIDDEN) => {
-                let code = response.headers().get("x-mashery-error-code");
-                code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
-            }
-            _ => false,
+/// Whether a response rejects the token: 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
+fn rejects_token(response: &Response<Arriving>, rejection: TokenRejection) -> bool {
+    match (rejection, response.status()) {
+        (_, StatusCode::UNAUTHORIZED) => true,
+        (TokenRejection::Mashery, StatusCode::FORBIDDEN) => {
+            let code = response.headers().get("x-mashery-error-code");
+            code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
         }
+        _ => false,
     }
 }
 

@@ -1,36 +1,34 @@
-//! What each part may take of the file descriptors that there are: a connection of a caller may need another
-//! one upstream, and the rest must go on whoever calls.
+//! The budget of file descriptors: how many connections each part may hold.
 
-use super::Config;
+use super::root::Config;
 
-/// Descriptors that are needed whoever calls: listeners, runtimes, logs, token requests.
+/// Descriptors that are needed without any caller: listeners, runtimes, logs, token requests.
 const BASE: usize = 64;
-/// The most that the admin listener needs for every prober.
+/// The most connections of the admin listener.
 const ADMIN: usize = 64;
-/// The most callers at once that are told that there is no place.
+/// The most connections that are answered with 503 at the connection limit.
 const REFUSALS: usize = 256;
 
 impl Config {
-    /// Fits every bound on connections to so many descriptors, with a warning where one that was asked for has
-    /// to be lower.
+    /// Fits the limits on connections to the number of descriptors that the process may open. Warns if that
+    /// lowers `limits.connections`.
     pub fn fit(&mut self, descriptors: usize) {
         let rest = descriptors.saturating_sub(BASE.min(descriptors / 2));
-        // Each may need one upstream, and an eighth is left for everything else.
+        // Each connection may need another one upstream; an eighth is left for everything else.
         let most = (rest / 16 * 7).max(1);
-        let asked = self.limits.connections;
-        if asked > most {
+        let configured = self.limits.connections;
+        if configured > most {
             self.limits.connections = most;
             self.warnings.push(format!(
-                "limits.connections is {most} and not {asked}: this process may open {descriptors} files, and half of \
+                "limits.connections is {most} and not {configured}: this process may open {descriptors} files, and half of \
                  them is for calls upstream; raise LimitNOFILE or ulimit -n"
             ));
         }
         self.limits.refusals = (rest / 32).clamp(1, REFUSALS);
         self.admin.connections = (rest / 32).clamp(4, ADMIN);
-        let workers = if self.server.workers == 0 {
-            4
-        } else {
-            self.server.workers
+        let workers = match self.server.workers {
+            0 => 4,
+            workers => workers,
         };
         // Each worker has a pool for each listener.
         let pools = workers.saturating_mul(self.listeners.len()).max(1);
@@ -56,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_leave_as_many_descriptors_as_they_take() {
+    fn callers_take_less_than_half_of_the_descriptors() {
         for descriptors in [64, 128, 256, 1024, 4096, 20_000, 65_536, 1 << 20, usize::MAX] {
             let config = fitted("", descriptors);
             let limits = config.limits;
@@ -69,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_that_cannot_be_had_is_cut_and_told() {
+    fn a_limit_above_the_budget_is_lowered_with_a_warning() {
         let config = fitted("", 20_000);
         assert_eq!((config.limits.connections, config.warnings.len()), (8192, 0));
         let config = fitted("", 256);

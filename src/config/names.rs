@@ -1,11 +1,9 @@
-//! Names as an operator writes them: of this machine, of web pages, of a path.
-
-use std::fmt;
+//! Host names, browser origins and plain paths.
 
 use http::uri::Authority;
 use serde::Deserialize;
 
-use super::section::Written;
+use super::address::names_host;
 
 /// A host name, or every name below one: `*.svc.cluster.local`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -13,9 +11,8 @@ use super::section::Written;
 pub struct HostPattern(String);
 
 impl HostPattern {
-    /// Whether a host name, without port, is meant.
-    #[must_use]
-    pub fn matches(&self, host: &str) -> bool {
+    /// Whether a host name without port matches.
+    pub(crate) fn matches(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         match self.0.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
@@ -24,29 +21,19 @@ impl HostPattern {
     }
 }
 
-impl Written for HostPattern {
-    const FORM: &'static str = "a host name in quotes, like \"bondgate.internal\"";
-}
-
 impl TryFrom<String> for HostPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let name = text.strip_prefix("*.").unwrap_or(&text).trim_end_matches('.');
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if name.is_empty() || !name.bytes().all(plain) {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_plain) {
             return Err(format!(
                 "{text:?} is not a host name; write it like \"bondgate.internal\" or \"*.internal\", without port"
             ));
         }
-        // The root's dot is part of no name that is compared.
+        // Names are compared without the dot of the root.
         Ok(Self(text.trim_end_matches('.').to_ascii_lowercase()))
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -57,14 +44,9 @@ pub struct WebOrigin(String);
 
 impl WebOrigin {
     /// Whether a value of `Origin` is this one.
-    #[must_use]
-    pub fn is(&self, sent: &[u8]) -> bool {
+    pub(crate) fn is(&self, sent: &[u8]) -> bool {
         self.0.as_bytes() == sent
     }
-}
-
-impl Written for WebOrigin {
-    const FORM: &'static str = "an origin in quotes, like \"https://itsm.example\"";
 }
 
 impl TryFrom<String> for WebOrigin {
@@ -73,53 +55,39 @@ impl TryFrom<String> for WebOrigin {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let wrong = |why: &str| Err(format!("{text:?} {why}"));
         match text.as_str() {
-            "*" => return wrong("would let every page in; list the origins one by one"),
-            "null" => return wrong("is what any page can make its browser send; it cannot be let in"),
+            "*" => return wrong("would allow every page; list the origins one by one"),
+            "null" => return wrong("can be sent by any page; it cannot be allowed"),
             _ => {}
         }
         let origin = text.to_ascii_lowercase();
-        let is_scheme = |scheme: &str| {
-            scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-                && scheme
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        };
         let parts = origin.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
-        let authority = parts.and_then(|(_, rest)| rest.parse::<Authority>().ok());
-        let (Some((scheme, rest)), Some(authority)) = (parts, authority) else {
+        let is_host = |authority: Authority| names_host(&authority) && !authority.as_str().contains('*');
+        let Some((scheme, _)) = parts.filter(|(_, rest)| rest.parse().is_ok_and(is_host)) else {
             return wrong("is not an origin; write it like \"https://itsm.example\", without a path");
         };
-        let has_port = authority.as_str().len() > authority.host().len();
-        let is_host = !authority.host().is_empty()
-            && !rest.contains(['@', '*'])
-            && (!has_port || authority.port_u16().is_some());
-        if !is_host {
-            return wrong(
-                "is not an origin; write it like \"https://itsm.example\" or \"http://10.0.0.5:3000\"",
-            );
-        }
-        // A browser leaves the scheme's own port out.
-        let own = match scheme {
+        // A browser leaves out the default port of the scheme.
+        let default = match scheme {
             "http" => ":80",
             "https" => ":443",
             _ => "",
         };
-        Ok(Self(origin.strip_suffix(own).unwrap_or(&origin).to_owned()))
+        Ok(Self(origin.strip_suffix(default).unwrap_or(&origin).to_owned()))
     }
 }
 
-/// Whether a path means the same to every reader, and is one: `/healthz`.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// Whether a path needs no canonical form, and is not a prefix: `/healthz`.
 pub(super) fn is_plain_path(path: &str) -> bool {
-    let is_segment = |segment: &str| {
-        !matches!(segment, "" | "." | "..")
-            && segment
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
-    };
-    path == "/"
-        || path
-            .strip_prefix('/')
-            .is_some_and(|rest| rest.split('/').all(is_segment))
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
+    let rest = path.strip_prefix('/');
+    path == "/" || rest.is_some_and(|rest| rest.split('/').all(is_segment))
 }
 
 #[cfg(test)]
@@ -127,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_what_a_browser_sends() {
+    fn an_origin_is_compared_as_a_browser_sends_it() {
         let origin = |text: &str| WebOrigin::try_from(text.to_owned());
         for (text, sent) in [
             ("https://itsm.example", "https://itsm.example"),
@@ -159,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_means_the_same_to_every_reader() {
+    fn a_plain_path_has_one_form() {
         for path in ["/", "/healthz", "/a/b-c_d.e~"] {
             assert!(is_plain_path(path), "{path}");
         }
@@ -171,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_at_least_one_label() {
+    fn a_star_matches_at_least_one_label() {
         let pattern = |text: &str| HostPattern::try_from(text.to_owned()).unwrap();
         assert!(pattern("Bondgate.Internal").matches("bondgate.INTERNAL"));
         assert!(pattern("*.local").matches("a.local") && pattern("*.local").matches("a.b.local"));
