@@ -30,13 +30,13 @@ use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
 use crate::config::{self, Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{self, Authorization, InFlight, ProxyConfigError, ReplayBudget};
-use crate::resolver::Resolver;
 use crate::server::{self, ActiveRouter, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
 use crate::supervisor::{Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::Clock;
+use crate::upstream::Resolver;
 
 pub use self::judge::{faults, missing_credentials};
 pub use self::reload::Source;

@@ -11,23 +11,23 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use http_body::Body as _;
 use rustls::ClientConfig;
 
+pub(super) mod request_body;
+
+use self::request_body::{RequestBody, UploadState};
 use super::access::Admitted;
-use super::body::{Download, Progress, Upload};
 use super::error::ProxyError;
 use super::headers;
 use super::length;
-use super::link::Arriving;
 use super::replay::{self, KeptBody, ReplayBudget, Whole};
-use super::upstream::Upstream;
 use crate::config::{self, OutboundError, Timeouts};
-use crate::resolver::Resolver;
 use crate::server::{Answer, Phase, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
+use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
 
 /// Relays requests to one upstream from one worker.
 pub(super) struct Forwarder {
-    upstream: Upstream,
+    upstream: UpstreamClient,
     tokens: TokenReader,
     timeout: Timeouts,
     wait: Duration,
@@ -58,7 +58,7 @@ impl Forwarder {
         stop: Stopping,
     ) -> Result<Self, OutboundError> {
         Ok(Self {
-            upstream: Upstream::new(upstream, tls, resolver)?,
+            upstream: UpstreamClient::new(upstream, tls, resolver)?,
             tokens,
             timeout: upstream.timeout,
             wait: upstream.wait,
@@ -82,11 +82,11 @@ impl Forwarder {
         let (parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         let (kept, kept_body) = self.keep(&body);
-        let mut upload = Upload::from_caller(body, self.timeout.idle, kept);
+        let mut upload = RequestBody::from_caller(body, self.timeout.idle, kept);
         if parts.headers.contains_key(EXPECT) {
-            upload.invite().await;
+            upload.first_poll().await;
         }
-        let progress = upload.progress();
+        let progress = upload.state();
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             biased;
@@ -104,9 +104,9 @@ impl Forwarder {
     pub(super) async fn ask(
         &self,
         mut parts: Parts,
-        upload: Box<Upload>,
+        upload: RequestBody,
         kept: KeptBody,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
         if !upload.is_end_stream() {
             parts
@@ -128,13 +128,13 @@ impl Forwarder {
     /// What a caller has waited for in vain.
     pub(super) fn timed_out(&self, is_sent: bool) -> ProxyError {
         match self.upstream.unresolved() {
-            Some(unresolved) if !is_sent => ProxyError::Connect(unresolved.into()),
+            Some(unresolved) if !is_sent => ProxyError::Upstream(unresolved.into()),
             _ => ProxyError::Timeout { is_sent },
         }
     }
 
     /// `timeout.head` begins when the request's body has ended.
-    async fn out_of_time(&self, progress: &Progress) {
+    async fn out_of_time(&self, progress: &UploadState) {
         progress.ended().await;
         tokio::time::sleep(self.timeout.head).await;
     }
@@ -152,10 +152,10 @@ impl Forwarder {
     async fn exchange(
         &self,
         parts: Parts,
-        upload: Box<Upload>,
+        upload: RequestBody,
         kept: Option<KeptBody>,
         admitted: Admitted,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let had_no_body = upload.is_end_stream();
         let mut headers = headers::outbound(parts.headers, self.upstream.host());
         if had_no_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
@@ -192,10 +192,10 @@ impl Forwarder {
         &self,
         head: &Head,
         token: &Arc<AccessToken>,
-        refusal: Response<Arriving>,
+        refusal: Response<ResponseBody>,
         (had_no_body, kept): (bool, Option<KeptBody>),
         admitted: Admitted,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         self.tokens.reject(token);
         let again = if had_no_body {
             Some(Whole::default())
@@ -212,7 +212,7 @@ impl Forwarder {
         let newer = self.tokens.newer(token, self.wait).await?;
         drop(refusal);
         self.metrics.replays.inc();
-        let upload = Upload::from_kept(whole);
+        let upload = RequestBody::from_kept(whole);
         let response = self.send(head, &newer, upload, admitted).await?;
         if self.rejection.is_in(&response) {
             self.tokens.reject(&newer);
@@ -224,11 +224,12 @@ impl Forwarder {
         &self,
         head: &Head,
         token: &Arc<AccessToken>,
-        upload: Box<Upload>,
+        upload: RequestBody,
         admitted: Admitted,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let has_unknown_length = !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
-        let mut request = Request::new(upload);
+        let state = upload.state();
+        let mut request = Request::new(Body::new(upload));
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.target.clone();
         *request.headers_mut() = head.headers.clone();
@@ -239,7 +240,10 @@ impl Forwarder {
             // Unasked, hyper takes the body of a GET for none.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let mut response = self.upstream.send(request, admitted.is_fresh).await?;
+        let mut response = self
+            .upstream
+            .send(request, admitted.is_fresh, state.may_be_sent())
+            .await?;
         super::headers::conceal(response.headers_mut(), token.authorization());
         // Nobody asked for an upgrade: what follows would not be HTTP.
         if response.status().is_informational() {
@@ -250,7 +254,7 @@ impl Forwarder {
     }
 
     /// The upstream's answer, made ready for the caller of a HEAD request or of another one.
-    pub(super) fn inbound(&self, response: Response<Arriving>, is_head: bool) -> Response<Body> {
+    pub(super) fn inbound(&self, response: Response<ResponseBody>, is_head: bool) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);
@@ -258,10 +262,10 @@ impl Forwarder {
         let length = match parts.status {
             StatusCode::NO_CONTENT => None,
             status if is_head || status == StatusCode::NOT_MODIFIED => length::stated(&parts.headers),
-            _ => body.size_hint().exact(),
+            _ => body.content_length(),
         };
         length::set(&mut parts.headers, length);
-        Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
+        Response::from_parts(parts, Body::new(body))
     }
 }
 
@@ -275,7 +279,7 @@ struct Head {
 }
 
 impl Rejection {
-    fn is_in(self, response: &Response<Arriving>) -> bool {
+    fn is_in(self, response: &Response<ResponseBody>) -> bool {
         match (self, response.status()) {
             (_, StatusCode::UNAUTHORIZED) => true,
             (Self::Mashery, StatusCode::FORBIDDEN) => {

@@ -2,28 +2,20 @@
 //! answer health checks, observe, judge access, take a place in flight, forward.
 
 mod access;
-mod body;
 mod caller;
-mod connect;
 mod error;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod headers;
 mod in_flight;
-mod keep_alive;
 mod length;
-mod link;
 mod message;
 mod observe;
 mod path;
-mod pool;
 mod pull;
 mod pull_error;
 mod replay;
-mod socket;
-mod tunnel;
-mod upstream;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -41,11 +33,11 @@ use self::observe::Observation;
 use self::path::{PathError, PlainPath};
 use self::pull::{Asker, Puller};
 use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
-use crate::resolver::Resolver;
 use crate::server::{Answer, Peer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
+use crate::upstream::Resolver;
 
 pub use self::access::Authorization;
 pub use self::in_flight::InFlight;

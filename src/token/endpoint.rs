@@ -21,8 +21,8 @@ use super::response::{self, Grant};
 use super::shape::TokenRequest;
 use super::wiped::{self, Spellings};
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
-use crate::resolver::{ResolveError, Resolver};
 use crate::tls;
+use crate::upstream::{ResolveError, Resolver};
 
 /// An upstream's token endpoint. Secrets are read again for each request, redirects are never
 /// followed, and no error names a URL: with [`Query`](crate::config::ClientAuth::Query) it holds the secret.
