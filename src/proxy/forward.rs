@@ -97,7 +97,7 @@ impl Forwarder {
         };
         // Where the caller broke off, what the upstream made of that is not the reason.
         let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
-        Ok(self.inbound(response, is_head))
+        Ok(Self::inbound(response, is_head))
     }
 
     /// The upstream's answer to a request on a consuming route, as the upstream gives it.
@@ -242,7 +242,7 @@ impl Forwarder {
         }
         let mut response = self
             .upstream
-            .send(request, admitted.is_fresh, state.may_be_sent())
+            .send(request, admitted.is_fresh, &state.may_be_sent)
             .await?;
         super::headers::conceal(response.headers_mut(), token.authorization());
         // Nobody asked for an upgrade: what follows would not be HTTP.
@@ -254,7 +254,7 @@ impl Forwarder {
     }
 
     /// The upstream's answer, made ready for the caller of a HEAD request or of another one.
-    pub(super) fn inbound(&self, response: Response<ResponseBody>, is_head: bool) -> Response<Body> {
+    pub(super) fn inbound(response: Response<ResponseBody>, is_head: bool) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);

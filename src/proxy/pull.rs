@@ -182,7 +182,7 @@ impl Puller {
         let is_success = response.status().is_success();
         if !is_success || response.body().is_end_stream() {
             intake.discard().await;
-            let answer = Ok(self.forwarder.inbound(response, false));
+            let answer = Ok(Forwarder::inbound(response, false));
             return if is_success {
                 Taken::Empty(answer)
             } else {

@@ -74,7 +74,8 @@ impl Connector {
 
     /// Starts to resolve the name, so that the first connection does not wait for it.
     pub(super) fn prefetch(&self) {
-        self.resolver.prefetch(self.host());
+        let (resolver, host) = (self.resolver.clone(), self.host().to_owned());
+        tokio::spawn(async move { resolver.addresses(&host).await });
     }
 
     /// The error for a request that cannot be sent because the name has no known address yet.

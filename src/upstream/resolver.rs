@@ -123,13 +123,6 @@ impl Resolver {
         parse_ip(host).is_some() || self.host(host).record.borrow().addresses.is_some()
     }
 
-    /// Starts the lookup of a name that will be dialled.
-    pub fn prefetch(&self, host: &str) {
-        if !self.is_known(host) {
-            self.start_lookup(&self.host(host));
-        }
-    }
-
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
         self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }

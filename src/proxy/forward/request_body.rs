@@ -18,8 +18,8 @@ use crate::server::Stall;
 /// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes into the replay buffer.
 pub(in crate::proxy) struct RequestBody {
     source: Body,
-    /// What [`first_poll`](Self::first_poll) returned: a frame, or the end.
-    first: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
+    /// What [`first_poll`](Self::first_poll) returned.
+    first: Poll<Option<Result<Frame<Bytes>, axum::Error>>>,
     state: Arc<UploadState>,
     idle: Stall,
     kept: Option<Kept>,
@@ -28,41 +28,39 @@ pub(in crate::proxy) struct RequestBody {
 /// What the sender of a request knows of its body.
 #[derive(Default)]
 pub(in crate::proxy) struct UploadState {
-    end: SetOnce<UploadEnd>,
+    /// The body is complete, or was dropped because the upstream does not want the rest, or ended early.
+    end: SetOnce<Result<(), UploadError>>,
     /// Frames read by the upstream's connection.
     frames: AtomicU64,
     /// Whether the last poll returned a frame, so that the upstream has to read on.
     is_upstreams_turn: AtomicBool,
-    may_be_sent: AtomicBool,
+    /// Set while a byte of the request may have reached the upstream.
+    pub(in crate::proxy) may_be_sent: AtomicBool,
 }
 
-#[derive(Debug)]
-enum UploadEnd {
-    /// Complete, or dropped because the upstream does not want the rest.
-    Done,
+/// The caller's body ended early.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(in crate::proxy) enum UploadError {
     /// The caller's connection broke, or its framing is invalid.
+    #[error("the request's body broke off")]
     Broken,
     /// The caller sent nothing for `timeout.idle`.
+    #[error("the request's body stalled")]
     Stalled,
 }
-
-/// The body ended early; [`UploadState::fault`] has the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's body ended early")]
-pub(in crate::proxy) struct UploadError;
 
 impl RequestBody {
     /// The body of a caller's request.
     pub(in crate::proxy) fn from_caller(source: Body, idle: Duration, kept: Option<Kept>) -> Self {
         let body = Self {
             source,
-            first: None,
+            first: Poll::Pending,
             state: Arc::default(),
             idle: Stall::new(idle),
             kept,
         };
         if body.is_end_stream() {
-            body.state.end(UploadEnd::Done);
+            body.state.end(Ok(()));
         }
         body
     }
@@ -70,7 +68,7 @@ impl RequestBody {
     /// A body that is complete in memory.
     pub(in crate::proxy) fn from_kept(whole: Whole) -> Self {
         let body = Self::from_caller(Body::new(whole), Duration::MAX, None);
-        body.state.end(UploadEnd::Done);
+        body.state.end(Ok(()));
         body
     }
 
@@ -82,9 +80,7 @@ impl RequestBody {
     /// would otherwise wait for a connection to the upstream.
     pub(in crate::proxy) async fn first_poll(&mut self) {
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) {
-                self.first = Some(frame);
-            }
+            self.first = Pin::new(&mut self.source).poll_frame(cx);
             Poll::Ready(())
         })
         .await;
@@ -95,7 +91,12 @@ impl RequestBody {
         if let Some(kept) = self.kept.take() {
             kept.complete();
         }
-        self.state.end(UploadEnd::Done);
+        self.state.end(Ok(()));
+    }
+
+    fn fail<T>(&self, error: UploadError) -> Poll<Option<Result<T, UploadError>>> {
+        self.state.end(Err(error));
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -109,16 +110,15 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let body = self.get_mut();
         loop {
-            let polled = match body.first.take() {
-                Some(frame) => Poll::Ready(frame),
-                None => Pin::new(&mut body.source).poll_frame(cx),
+            let polled = match std::mem::replace(&mut body.first, Poll::Pending) {
+                Poll::Pending => Pin::new(&mut body.source).poll_frame(cx),
+                first @ Poll::Ready(_) => first,
             };
             let turn = &body.state.is_upstreams_turn;
             turn.store(polled.is_ready(), Ordering::Relaxed);
             let Poll::Ready(frame) = polled else {
                 ready!(body.idle.poll(cx));
-                body.state.end(UploadEnd::Stalled);
-                return Poll::Ready(Some(Err(UploadError)));
+                return body.fail(UploadError::Stalled);
             };
             body.idle.reset();
             match frame {
@@ -133,10 +133,7 @@ impl http_body::Body for RequestBody {
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Some(Err(_)) => {
-                    body.state.end(UploadEnd::Broken);
-                    return Poll::Ready(Some(Err(UploadError)));
-                }
+                Some(Err(_)) => return body.fail(UploadError::Broken),
                 None => {
                     body.complete();
                     return Poll::Ready(None);
@@ -146,13 +143,13 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.source.is_end_stream()
+        self.first.is_pending() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.first {
-            None => self.source.size_hint(),
-            Some(_) => SizeHint::default(),
+            Poll::Pending => self.source.size_hint(),
+            Poll::Ready(_) => SizeHint::default(),
         }
     }
 }
@@ -160,13 +157,13 @@ impl http_body::Body for RequestBody {
 /// If the upstream does not want the rest, the wait for its response begins.
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.state.end(UploadEnd::Done);
+        self.state.end(Ok(()));
     }
 }
 
 impl UploadState {
     /// The first end counts.
-    fn end(&self, end: UploadEnd) {
+    fn end(&self, end: Result<(), UploadError>) {
         let _ = self.end.set(end);
     }
 
@@ -186,12 +183,7 @@ impl UploadState {
                 return;
             }
         }
-        std::future::pending().await
-    }
-
-    /// Set while a byte of the request may have reached the upstream.
-    pub(in crate::proxy) fn may_be_sent(&self) -> &AtomicBool {
-        &self.may_be_sent
+        std::future::pending::<()>().await;
     }
 
     /// Whether a byte of the request may have reached the upstream.
@@ -201,10 +193,9 @@ impl UploadState {
 
     /// The error if the body ended early because of the caller.
     pub(in crate::proxy) fn fault(&self) -> Option<ProxyError> {
-        match self.end.get()? {
-            UploadEnd::Done => None,
-            UploadEnd::Broken => Some(ProxyError::Body),
-            UploadEnd::Stalled => Some(ProxyError::BodyStalled),
+        match (*self.end.get()?).err()? {
+            UploadError::Broken => Some(ProxyError::Body),
+            UploadError::Stalled => Some(ProxyError::BodyStalled),
         }
     }
 }
