@@ -251,7 +251,7 @@ async fn a_file_size_limit_that_a_pull_meets_is_a_full_disk_and_costs_no_message
     })
     .await;
     caller.reset();
-    daemon.logged("left before its answer").await;
+    daemon.logged("disconnected before its response").await;
     let answer = pull(&daemon).await;
     assert!(
         answer.status() == 200 && answer.text() == long,

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::SetOnce;
 
-use crate::proxy::error::ProxyError;
-use crate::proxy::replay::{Kept, Whole};
+use super::error::ProxyError;
+use super::replay::{Kept, Whole};
 use crate::server::Stall;
 
 /// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes into the replay buffer.

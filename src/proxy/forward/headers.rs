@@ -1,6 +1,5 @@
-//! Which header fields go through, both ways: strip first, inject last.
-
-use std::sync::LazyLock;
+//! Which header fields are passed on, in both directions. Everything unwanted is removed first; our own fields are set
+//! last.
 
 use http::header::{
     ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
@@ -11,16 +10,16 @@ use http::header::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 
-/// Where callers may put their key, beside Basic credentials.
-pub(super) const CALLER_KEY: HeaderName = HeaderName::from_static("x-bondgate-key");
+/// The field for a caller key alone, instead of Basic credentials.
+pub(crate) const CALLER_KEY: HeaderName = HeaderName::from_static("x-bondgate-key");
 
-/// When a message was first pulled, on one that was not pulled for the request at hand: ours to say.
-pub(super) const REDELIVERED: HeaderName = HeaderName::from_static("bondgate-redelivered");
+/// Marks a message that was pulled for an earlier request, with the time of the pull. Only bondgate sets it.
+pub(crate) const REDELIVERED: HeaderName = HeaderName::from_static("bondgate-redelivered");
 
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA_BONDGATE: HeaderValue = HeaderValue::from_static("1.1 bondgate");
 
-/// Fields of one connection (RFC 9110 §7.6.1), whatever `Connection` says.
+/// Hop-by-hop fields (RFC 9110 §7.6.1), with or without a `Connection` field that names them.
 static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -32,12 +31,12 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Fields that no `Connection` line can name away.
+/// Fields that a `Connection` field cannot remove.
 static PROTECTED: [HeaderName; 4] = [HOST, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE];
 
-/// Fields of the caller that say who it is or where it goes; that is ours to say. The last ones make
-/// some servers act on another method or path than the one that was judged.
-static CALLERS_OWN: [HeaderName; 17] = [
+/// Fields of a request that carry the caller's identity or destination, which bondgate sets itself. Some servers apply the
+/// last ones in place of the method or path that was authorized.
+static CALLER_IDENTITY: [HeaderName; 17] = [
     AUTHORIZATION,
     CALLER_KEY,
     COOKIE,
@@ -57,12 +56,11 @@ static CALLERS_OWN: [HeaderName; 17] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
-/// What the names of further fields of the caller begin with.
-static CALLERS_OWN_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
+static CALLER_IDENTITY_PREFIXES: [&str; 2] = ["proxy-", "x-forwarded-"];
 
-/// Fields of the upstream that speak to a browser about the upstream's own name: a browser would heed them
-/// for ours. And one that would speak in our name.
-static UPSTREAMS_OWN: [HeaderName; 16] = [
+/// Fields of a response that concern the upstream's own name, which a browser would apply to ours; and the field that
+/// only bondgate sets.
+static UPSTREAM_ONLY: [HeaderName; 16] = [
     REDELIVERED,
     ALT_SVC,
     PROXY_AUTHENTICATE,
@@ -81,12 +79,11 @@ static UPSTREAMS_OWN: [HeaderName; 16] = [
     HeaderName::from_static("timing-allow-origin"),
 ];
 
-/// What the names of further fields of the upstream begin with.
-static UPSTREAMS_OWN_BEGINNINGS: [&str; 1] = ["access-control-"];
+static UPSTREAM_ONLY_PREFIXES: [&str; 1] = ["access-control-"];
 
-/// Fields of a request that make an answer part of a message, or none: what is kept for another caller
-/// has to be all of it, and as anybody reads it.
-static ASKS_FOR_PART: [HeaderName; 8] = [
+/// Fields of a request that ask for part of a response, for none, or for an encoded one. The spool must hold whole
+/// messages that every caller can read.
+static PARTIAL_RESPONSE: [HeaderName; 8] = [
     ACCEPT_ENCODING,
     RANGE,
     IF_MATCH,
@@ -97,125 +94,80 @@ static ASKS_FOR_PART: [HeaderName; 8] = [
     HeaderName::from_static("a-im"),
 ];
 
-/// The fields of a request for a message, without those that ask for less than all of it.
-pub(super) fn for_whole_message(headers: &mut HeaderMap) {
-    for name in &ASKS_FOR_PART {
+/// Removes the fields of a pull that ask for less than a whole message.
+pub(crate) fn for_whole_message(headers: &mut HeaderMap) {
+    for name in &PARTIAL_RESPONSE {
         headers.remove(name);
     }
 }
 
-/// The caller's fields, made ready to be sent upstream but for `Authorization`.
-pub(super) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap {
+/// The caller's fields, ready for the upstream except for `Authorization`.
+pub(crate) fn outbound(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap {
     strip(&mut headers, |name| {
-        // `Authorization_` reaches some servers as `Authorization` (CVE-2025-64484).
-        OF_CALLERS.holds(name) || name.as_str().contains('_')
+        // Some servers read `Authorization_` as `Authorization` (CVE-2025-64484).
+        is_listed(name, &CALLER_IDENTITY, &CALLER_IDENTITY_PREFIXES) || name.as_str().contains('_')
     });
     headers.insert(HOST, host.clone());
     headers.append(VIA, VIA_BONDGATE);
     headers
 }
 
-/// The upstream's fields, made ready for the caller.
-pub(super) fn inbound(mut headers: HeaderMap) -> HeaderMap {
-    strip(&mut headers, |name| OF_UPSTREAMS.holds(name));
+/// The upstream's fields, ready for the caller.
+pub(crate) fn inbound(mut headers: HeaderMap) -> HeaderMap {
+    strip(&mut headers, |name| {
+        is_listed(name, &UPSTREAM_ONLY, &UPSTREAM_ONLY_PREFIXES)
+    });
     headers.append(VIA, VIA_BONDGATE);
     headers
 }
 
-/// What hyper notes of a head beside its fields, and heeds when it writes one: how the names are spelled and, of a
-/// response, the reason phrase. The connection itself, to be taken over by another protocol, is not passed on.
-pub(super) fn kept(mut extensions: Extensions) -> Extensions {
+/// What hyper records about a head beside its fields and applies when it writes the head: the spelling of the field names
+/// and the reason phrase of a response. Never passes on a connection to take over.
+pub(crate) fn spelling(mut extensions: Extensions) -> Extensions {
     extensions.remove::<OnUpgrade>();
     extensions
 }
 
-/// Takes fields out of an upstream's answer that repeat the token that it was sent, since no caller gets to
-/// see one. A value that is shorter than a token costs nothing.
-pub(super) fn conceal(headers: &mut HeaderMap, authorization: &HeaderValue) {
+/// Removes the fields of a response that contain the access token: callers must never see it.
+pub(crate) fn strip_token(headers: &mut HeaderMap, authorization: &HeaderValue) {
     let token = authorization.as_bytes();
     let token = token.strip_prefix(b"Bearer ").unwrap_or(token);
-    let repeats = |value: &HeaderValue| {
+    let contains_token = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.len() >= token.len() && memchr::memmem::find(value, token).is_some()
     };
-    if headers.values().any(repeats) {
-        let names: Vec<HeaderName> = headers
-            .iter()
-            .filter(|(_, value)| repeats(value))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
-            tracing::warn!(
-                field = name.as_str(),
-                "the upstream's answer repeats the access token; the field is dropped"
-            );
-            headers.remove(name);
-        }
+    if !headers.values().any(contains_token) {
+        return;
+    }
+    let leaking = headers.iter().filter(|(_, value)| contains_token(value));
+    let names: Vec<HeaderName> = leaking.map(|(name, _)| name.clone()).collect();
+    for name in names {
+        tracing::warn!(
+            field = name.as_str(),
+            "the upstream's response contains the access token, field removed"
+        );
+        headers.remove(name);
     }
 }
 
-/// Whether a request has been through here before. Proxies on the way may have changed how the name is
-/// written.
-pub(super) fn is_loop(headers: &HeaderMap) -> bool {
-    let is_ours = |hop: &[u8]| {
-        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        words
-            .nth(1)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"bondgate"))
-    };
-    let mut lines = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
-    lines.any(|line| line.split(|byte| *byte == b',').any(is_ours))
-}
-
-/// Takes out the fields that `Connection` names, and whatever else is unwanted: one look at each name, since
-/// nearly all of them stay.
-fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+/// Removes hop-by-hop fields, the fields that `Connection` names, and other unwanted ones.
+fn strip(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
     let lines = headers.get_all(CONNECTION).iter();
     let named: Vec<HeaderName> = lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !PROTECTED.contains(name))
         .collect();
-    let leaves = |name: &&HeaderName| unwanted(name) || named.contains(name);
-    let leaving: Vec<HeaderName> = headers.keys().filter(leaves).cloned().collect();
-    for name in leaving {
+    let is_removed =
+        |name: &&HeaderName| HOP_BY_HOP.contains(name) || is_unwanted(name) || named.contains(name);
+    let removed: Vec<HeaderName> = headers.keys().filter(is_removed).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
 }
 
-/// Names of fields, quick to be looked through.
-struct Names {
-    /// At each place those that are as long.
-    by_length: Vec<Vec<HeaderName>>,
-    beginnings: &'static [&'static str],
-}
-
-static OF_CALLERS: LazyLock<Names> = LazyLock::new(|| Names::new(&CALLERS_OWN, &CALLERS_OWN_BEGINNINGS));
-static OF_UPSTREAMS: LazyLock<Names> =
-    LazyLock::new(|| Names::new(&UPSTREAMS_OWN, &UPSTREAMS_OWN_BEGINNINGS));
-
-impl Names {
-    /// Those of one connection, and these.
-    fn new(names: &[HeaderName], beginnings: &'static [&'static str]) -> Self {
-        let mut by_length: Vec<Vec<HeaderName>> = Vec::new();
-        for name in HOP_BY_HOP.iter().chain(names) {
-            let length = name.as_str().len();
-            if by_length.len() <= length {
-                by_length.resize_with(length + 1, Vec::new);
-            }
-            by_length[length].push(name.clone());
-        }
-        Self {
-            by_length,
-            beginnings,
-        }
-    }
-
-    fn holds(&self, name: &HeaderName) -> bool {
-        let as_long = self.by_length.get(name.as_str().len());
-        let begins = |beginning: &&str| name.as_str().starts_with(beginning);
-        as_long.is_some_and(|names| names.contains(name)) || self.beginnings.iter().any(begins)
-    }
+fn is_listed(name: &HeaderName, names: &[HeaderName], prefixes: &[&str]) -> bool {
+    names.contains(name) || prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -242,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_connection_line_is_heeded_and_protected_fields_stay() {
+    fn every_connection_line_applies_and_protected_fields_stay() {
         let sent = sent(&[
             ("connection", "x-a, Content-Type"),
             ("connection", "keep-alive,x-b"),
@@ -259,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_who_the_caller_is_does_not_go_upstream() {
+    fn the_callers_identity_does_not_go_upstream() {
         let sent = sent(&[
             ("authorization", "Bearer forged"),
             ("authorization_", "Bearer forged"),
@@ -291,37 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_via_is_a_loop_however_it_is_written() {
-        for via in [
-            "1.1 bondgate",
-            "1.0 fred, 1.1 bondgate (x)",
-            "1.0 fred,1.1 BondGate",
-            "HTTP/1.1 bondgate",
-            "1.1\tBONDGATE\t, 2 bob",
-            "1.1   bondgate , 1.1 bob",
-        ] {
-            assert!(is_loop(&headers(&[("via", via)])), "{via}");
-            assert!(is_loop(&headers(&[("via", "1.1 a"), ("via", via)])), "{via}");
-        }
-        let mut latin = HeaderMap::new();
-        latin.append(
-            VIA,
-            HeaderValue::from_bytes(b"1.1 caf\xe9, 1.1 bondgate").unwrap(),
-        );
-        assert!(is_loop(&latin));
-        for via in [
-            "1.1 bondgate2",
-            "bondgate",
-            "1.1 a.bondgate",
-            "1.1 x bondgate",
-            "",
-        ] {
-            assert!(!is_loop(&headers(&[("via", via)])), "{via}");
-        }
-    }
-
-    #[test]
-    fn a_field_that_repeats_the_token_does_not_come_back() {
+    fn a_field_that_contains_the_token_does_not_reach_the_caller() {
         let authorization = HeaderValue::from_static("Bearer a.token");
         let mut got = headers(&[
             (
@@ -335,12 +257,12 @@ mod tests {
             ("x-part", "a.toke"),
             ("server", "gateway a.toke n"),
         ]);
-        conceal(&mut got, &authorization);
+        strip_token(&mut got, &authorization);
         assert_eq!(names(&got), ["server", "x-part"]);
     }
 
     #[test]
-    fn what_the_upstream_says_of_its_own_name_stays_behind() {
+    fn fields_about_the_upstreams_own_name_do_not_reach_the_caller() {
         let got = inbound(headers(&[
             ("connection", "close, x-a"),
             ("x-a", "1"),
@@ -355,9 +277,9 @@ mod tests {
         assert_eq!(names(&got), ["content-type", "via", "x-transaction-id"]);
     }
 
-    /// The rows of a table in the README: the names in the first cell, and what the second says of them.
-    fn told(table: &str) -> Vec<(String, String)> {
-        let readme = include_str!("../../README.md");
+    /// The rows of a table in the README: the names in the first cell, and the treatment in the second.
+    fn documented(table: &str) -> Vec<(String, String)> {
+        let readme = include_str!("../../../README.md");
         let text = readme.split(table).nth(1).unwrap();
         let rows = text
             .trim_start()
@@ -374,52 +296,52 @@ mod tests {
         .collect()
     }
 
-    fn assert_told(
-        told: &[(String, String)],
+    fn assert_documented(
+        documented: &[(String, String)],
         dropped: &[HeaderName],
-        beginnings: &[&str],
+        prefixes: &[&str],
         after: impl Fn(HeaderMap) -> HeaderMap,
     ) {
-        for (name, said) in told {
+        for (name, treatment) in documented {
             let name = HeaderName::try_from(name).unwrap();
             let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("sent"))]);
             let left = after(sent);
             let is_there = left.get_all(&name).iter().any(|value| value == "sent");
-            match said.split([' ', ':']).next().unwrap() {
-                "dropped" => assert!(!is_there, "{name} is said to be dropped"),
-                "passed" => assert!(is_there, "{name} is said to be passed"),
+            match treatment.split([' ', ':']).next().unwrap() {
+                "dropped" => assert!(!is_there, "{name} is documented as dropped"),
+                "passed" => assert!(is_there, "{name} is documented as passed"),
                 "set" => assert!(
                     left.contains_key(&name) || name == AUTHORIZATION,
-                    "{name} is said to be set"
+                    "{name} is documented as set"
                 ),
                 other => panic!("{other}"),
             }
         }
-        let is_told = |wanted: &str| told.iter().any(|(name, _)| name.starts_with(wanted));
+        let is_documented = |wanted: &str| documented.iter().any(|(name, _)| name.starts_with(wanted));
         let names = dropped
             .iter()
             .map(HeaderName::as_str)
-            .chain(beginnings.iter().copied());
-        let untold: Vec<_> = names.filter(|name| !is_told(name)).collect();
-        assert!(untold.is_empty(), "the README does not tell of {untold:?}");
+            .chain(prefixes.iter().copied());
+        let missing: Vec<_> = names.filter(|name| !is_documented(name)).collect();
+        assert!(missing.is_empty(), "not in the README: {missing:?}");
     }
 
     #[test]
-    fn the_readme_tells_of_every_field_what_becomes_of_it() {
-        let up = told("Fields of the request, on the way to Cisco:");
-        let dropped = [&HOP_BY_HOP[..], &CALLERS_OWN].concat();
-        assert_told(&up, &dropped, &CALLERS_OWN_BEGINNINGS, |headers| {
+    fn the_readme_documents_what_happens_to_every_field() {
+        let up = documented("Fields of the request, on the way to Cisco:");
+        let dropped = [&HOP_BY_HOP[..], &CALLER_IDENTITY].concat();
+        assert_documented(&up, &dropped, &CALLER_IDENTITY_PREFIXES, |headers| {
             outbound(headers, &HeaderValue::from_static("sb.xylem.cisco.com"))
         });
-        let back = told("Fields of the answer, on the way back:");
+        let back = documented("Fields of the answer, on the way back:");
         let unsent = ["http2-settings"];
         let dropped: Vec<_> = HOP_BY_HOP
             .clone()
             .into_iter()
-            .chain(UPSTREAMS_OWN.clone())
+            .chain(UPSTREAM_ONLY.clone())
             .filter(|name| !unsent.contains(&name.as_str()))
             .collect();
-        assert_told(&back, &dropped, &UPSTREAMS_OWN_BEGINNINGS, inbound);
+        assert_documented(&back, &dropped, &UPSTREAM_ONLY_PREFIXES, inbound);
         assert!(up.len() > 30 && back.len() > 25, "{} {}", up.len(), back.len());
     }
 }
