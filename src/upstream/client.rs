@@ -77,9 +77,9 @@ impl UpstreamClient {
         Ok(Uri::from(target))
     }
 
-    /// Sends a request: on a new connection if `is_fresh`, else on a pooled one. It is sent again only if no byte of
-    /// it was written, because its connection had been closed. `may_be_sent` is true from the moment when a byte may
-    /// have been written; who stops waiting for the response needs to know.
+    /// Sends a request: on a new connection if `is_fresh`, else on a pooled one. It is sent again only if its connection
+    /// was closed before a byte of it was written. `may_be_sent` is set while a byte may have been written, for a
+    /// caller that stops waiting for the response.
     pub async fn send(
         &self,
         mut request: Request<Body>,

@@ -1,8 +1,8 @@
 //! Sends requests to an upstream over HTTP/1.1: name resolution, TCP, CONNECT, TLS and a connection pool.
 //!
-//! It knows hosts, and nothing of callers or tokens. Each worker has its own [`UpstreamClient`], so that a request
-//! never crosses a thread. A pooled connection has no task of its own either: whoever awaits the response, and then
-//! whoever reads its body, drives the connection.
+//! It knows hosts, and nothing of callers or tokens. Each worker has its own [`UpstreamClient`], so that no request
+//! crosses a thread. A connection in use has no task of its own: awaiting the response, and then reading its body,
+//! drives it.
 
 mod client;
 mod connection;

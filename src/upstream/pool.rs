@@ -101,7 +101,7 @@ impl Pool {
     }
 
     async fn wait(&self) -> Result<Connection, ConnectError> {
-        // No dials before the name is resolved: those of requests that gave up meanwhile would all be made then.
+        // First, since dials outlive their requests: on resolution, all of them would connect at once.
         self.0.connector.resolve().await?;
         let (waiter, mut connection) = oneshot::channel();
         let mut dial = self.enqueue(waiter);
@@ -113,7 +113,7 @@ impl Pool {
                     dialled = dial => dialled.expect("no dial is aborted")?,
                 }
             }
-            // An own dial's connection went to a request that had waited longer, whose dial is still in flight.
+            // The in-flight dials of other requests suffice. An own dial's connection may have gone to one of these.
             if let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, &mut connection).await {
                 return Ok(connection);
             }
