@@ -11,7 +11,7 @@
 //! | [`config`] | the file and the environment, as types that come out right or not at all |
 //! | [`telemetry`] | logs, and the one struct of metrics |
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
-//! | [`resolver`] | names and their addresses, for every call out |
+//! | [`upstream`] | name resolution, connections and requests to upstreams; nothing of callers or tokens |
 //! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
 //! | [`spelling`] | how the names of fields are spelled, for those who store a head |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
@@ -25,7 +25,7 @@
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, resolver, telemetry, tls}`.
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, upstream, telemetry, tls}`.
 //! `proxy` and `admin` never see each other. A test holds the whole table.
 //!
 //! There are three kinds of threads. Workers (one a core, at most four) each run their own
@@ -97,7 +97,6 @@ pub mod fuzzing;
 pub mod platform;
 pub mod process;
 pub mod proxy;
-pub mod resolver;
 pub mod sandbox;
 pub mod server;
 pub mod simulator;
@@ -107,3 +106,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod upstream;

@@ -8,9 +8,9 @@ use reqwest::redirect::Policy;
 use super::{ConfigArgs, Exit, load, runtime, tell_faults};
 use crate::config::{Config, Endpoint, Fault, Upstream};
 use crate::daemon;
-use crate::resolver::{ResolveError, Resolver};
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
+use crate::upstream::{ResolveError, Resolver};
 
 /// Read the configuration and name every fault with its line; exit code 0 means that it is right
 #[derive(Args)]

@@ -9,12 +9,12 @@ use rustls::ServerConfig;
 
 use crate::config::{Config, ListenAddress, ServerTls, Setting};
 use crate::proxy::{InFlightLayer, ReplayBudget};
-use crate::resolver::Resolver;
 use crate::server::{ActiveRouter, Listener, SharedTls, Stopping, UnixAccess};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 use crate::token::Clock;
+use crate::upstream::Resolver;
 
 /// The shared context.
 pub(super) struct Context {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 
-use super::body::{Download, DownloadError};
 use crate::spool;
+use crate::upstream::{ResponseBody, ResponseBodyError};
 
 /// A message's body, as long as was said.
 pub(super) struct MessageBody {
@@ -109,23 +109,23 @@ impl http_body::Body for MessageBody {
 /// An answer that the spool could not hold: what it had of it, and the rest as it comes.
 pub(super) struct Resumed {
     begun: Bytes,
-    rest: Download,
+    rest: ResponseBody,
 }
 
 impl Resumed {
-    pub(super) fn new(begun: Bytes, rest: Download) -> Self {
+    pub(super) fn new(begun: Bytes, rest: ResponseBody) -> Self {
         Self { begun, rest }
     }
 }
 
 impl http_body::Body for Resumed {
     type Data = Bytes;
-    type Error = DownloadError;
+    type Error = ResponseBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let resumed = self.get_mut();
         if resumed.begun.is_empty() {
             return Pin::new(&mut resumed.rest).poll_frame(cx);

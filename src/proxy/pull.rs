@@ -14,13 +14,13 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
-use super::body::{Download, Upload};
-use super::forward::{Forwarder, KeptBody, ProxyError, Whole, headers};
+use super::forward::{Forwarder, KeptBody, ProxyError, RequestBody, Whole, headers};
 use super::message::{MessageBody, Resumed};
 use super::pull_error::PullError;
 use crate::config::{self, SecretSource, Timeouts};
 use crate::server::{Answer, DeliveryObserver, ObserveDelivery, Phase, Stopping};
 use crate::spool::{self, Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
+use crate::upstream::ResponseBody;
 
 /// Answers requests on the consuming routes of one upstream.
 #[derive(Clone)]
@@ -79,8 +79,8 @@ impl Puller {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = KeptBody::of(body.clone());
-        let upload = Upload::from_kept(Whole::from(body));
-        let progress = upload.progress();
+        let upload = RequestBody::from_kept(Whole::from(body));
+        let progress = upload.state();
         let (mut stop, until) = (self.stop.clone(), self.stop.clone());
         let taken = async {
             let key = Key {
@@ -116,15 +116,15 @@ impl Puller {
     /// Why nothing was sent within `timeout.head`.
     fn waits_in_vain(&self) -> ProxyError {
         match self.forwarder.timed_out(false) {
-            unresolved @ ProxyError::Connect(_) => unresolved,
+            unresolved @ ProxyError::Upstream(_) => unresolved,
             _ => PullError::Waits.into(),
         }
     }
 
     /// The whole body of a request: what is sent must not depend on the caller's staying.
     async fn whole(&self, body: Body) -> Result<Bytes, ProxyError> {
-        let upload = Upload::from_caller(body, self.timeout.idle, None);
-        let progress = upload.progress();
+        let upload = RequestBody::from_caller(body, self.timeout.idle, None);
+        let progress = upload.state();
         match Limited::new(upload, LONGEST_REQUEST).collect().await {
             Ok(whole) => Ok(whole.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(Answer::new(
@@ -152,12 +152,12 @@ impl Puller {
     async fn pull(
         self,
         parts: Parts,
-        upload: Box<Upload>,
+        upload: RequestBody,
         kept: KeptBody,
         intake: Intake,
     ) -> Taken<Result<Response<Body>, ProxyError>> {
         let deadline = Instant::now() + self.timeout.pull;
-        let progress = upload.progress();
+        let progress = upload.state();
         let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
         let too_late = |_| {
             Err(ProxyError::Timeout {
@@ -178,7 +178,7 @@ impl Puller {
         let is_success = response.status().is_success();
         if !is_success || response.body().is_end_stream() {
             intake.discard().await;
-            let answer = Ok(self.forwarder.inbound(response, false));
+            let answer = Ok(Forwarder::inbound(response, false));
             return if is_success {
                 Taken::Empty(answer)
             } else {
@@ -193,7 +193,7 @@ impl Puller {
             headers: parts.headers,
             extensions: headers::spelling(parts.extensions),
         };
-        take_in(intake, head, Download::new(body, self.timeout.idle), deadline).await
+        take_in(intake, head, body, deadline).await
     }
 }
 
@@ -201,7 +201,7 @@ impl Puller {
 async fn take_in(
     mut intake: Intake,
     head: Head,
-    mut body: Download,
+    mut body: ResponseBody,
     deadline: Instant,
 ) -> Taken<Result<Response<Body>, ProxyError>> {
     intake.head(head.clone());
@@ -239,7 +239,7 @@ async fn pass_on(
     intake: Intake,
     unkept: Unkept,
     head: Head,
-    rest: Download,
+    rest: ResponseBody,
 ) -> Taken<Result<Response<Body>, ProxyError>> {
     match unkept {
         Unkept::TooLarge(begun) => {

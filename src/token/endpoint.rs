@@ -23,8 +23,8 @@ use super::response::{self, Grant};
 use super::secret::SecretMatcher;
 use super::shapes::TokenRequest;
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
-use crate::resolver::{ResolveError, Resolver};
 use crate::tls;
+use crate::upstream::{ResolveError, Resolver};
 
 /// An upstream's token endpoint.
 ///

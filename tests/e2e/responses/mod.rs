@@ -363,7 +363,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
         let endpoint = TokenEndpoint::new(
             config.upstreams[0].clone(),
             tls.clone(),
-            bondgate::resolver::Resolver::default(),
+            bondgate::upstream::Resolver::default(),
             Clock::default(),
         );
         let want = case.token.unwrap_or_else(|| token_outcome(&case.want));

@@ -1,5 +1,4 @@
-//! How long an upstream says that it keeps an idle connection (`Keep-Alive: timeout=N`, RFC 2068 §19.7.1.1, which servers
-//! still send).
+//! The idle timeout that an upstream announces (`Keep-Alive: timeout=N`, RFC 2068 §19.7.1.1, which servers still send).
 
 use std::time::Duration;
 
@@ -7,10 +6,10 @@ use http::{HeaderMap, HeaderName};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// A request that is on its way when the upstream closes is lost: so much earlier the connection is closed here.
+/// A request that is in flight when the upstream closes the connection is lost, so we close it this much earlier.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How long a connection may idle by the upstream's word, nothing where it says nothing.
+/// How long the connection may idle according to the upstream's response, if it announces a timeout.
 pub(super) fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
     let fields = headers.get_all(KEEP_ALIVE).iter();
     let parameters = fields.flat_map(|field| field.as_bytes().split(|byte| matches!(byte, b',' | b';')));
@@ -35,8 +34,8 @@ mod tests {
     }
 
     #[test]
-    fn the_upstreams_timeout_is_taken_with_a_second_to_spare() {
-        for (fields, told) in [
+    fn the_announced_timeout_is_shortened_by_a_second() {
+        for (fields, expected) in [
             (&["timeout=5"][..], 4),
             (&["timeout=5, max=100"], 4),
             (&["max=100,Timeout = 15"], 14),
@@ -46,12 +45,12 @@ mod tests {
             (&["timeout=1"], 0),
             (&["timeout=0"], 0),
         ] {
-            assert_eq!(limit(fields), Some(told), "{fields:?}");
+            assert_eq!(limit(fields), Some(expected), "{fields:?}");
         }
     }
 
     #[test]
-    fn what_is_no_timeout_says_nothing() {
+    fn a_field_without_a_valid_timeout_is_ignored() {
         for fields in [
             &[][..],
             &[""],
