@@ -69,7 +69,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     handle.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = EarlySignals::new()?.and_stop(logs.file())?;
+        let signals = EarlySignals::new()?.and_stop(logs.file.clone())?;
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &handle)));
         let outcome = daemon.run(signals).await;

@@ -45,10 +45,10 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         load: Box::new(move || read(again.as_deref())),
         file,
         sandbox,
-        level: logs.level(),
+        level: logs.level.clone(),
     });
     // Moved here, it ends before the log's thread.
-    let (runtime, log) = (idle_runtime, logs.file());
+    let (runtime, log) = (idle_runtime, logs.file.clone());
     let outcome = runtime.block_on(async { daemon.run(signals.and_stop(log)?).await })?;
     // A worker that was cut short is not waited for.
     runtime.shutdown_background();

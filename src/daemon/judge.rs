@@ -19,7 +19,7 @@ use crate::{telemetry, tls};
 #[must_use]
 pub fn faults(config: &Config) -> Vec<Fault> {
     let mut found = Found::new(config);
-    if let Err(error) = telemetry::judge(&config.log) {
+    if let Err(error) = telemetry::check(&config.log) {
         found.tell(error.key(), error);
     }
     if let Some(directory) = &config.spool.directory
@@ -34,7 +34,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
 /// The same of what a running daemon can put in force: its log stays where it is.
 pub(super) fn faults_of_change(config: &Config) -> Vec<Fault> {
     let mut found = Found::new(config);
-    if let Err(error) = telemetry::judge_level(&config.log.level) {
+    if let Err(error) = telemetry::check_level(&config.log.level) {
         found.tell(error.key(), error);
     }
     found.judge_parts(config);

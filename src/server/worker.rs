@@ -243,7 +243,7 @@ impl Accept {
                             connection::serve(stream, Arc::new(PlainHttp), peer, shared).await
                         }
                         Err(Unopened::Refused) => {
-                            metrics.refused.inc();
+                            metrics.refused_heads.inc();
                             None
                         }
                         Err(Unopened::Gone) => None,
@@ -251,13 +251,13 @@ impl Accept {
                     drop(counted);
                     // The socket is closed by now. Without a successor the place is free.
                     if let Some(successor) = successor {
-                        metrics.evicted.inc();
+                        metrics.evicted_connections.inc();
                         let _ = successor.send(place);
                     }
                 });
             }
             Admission::Refusal(answer, permit) => {
-                shared.metrics.crowded_out.inc();
+                shared.metrics.refused_connections.inc();
                 self.tasks.spawn(async move {
                     let _permit = permit;
                     let opened = open(accepted, peer, tls, shared.limits.stall).await;
@@ -267,7 +267,7 @@ impl Accept {
                 });
             }
             Admission::Close => {
-                shared.metrics.crowded_out.inc();
+                shared.metrics.refused_connections.inc();
             }
         }
     }
