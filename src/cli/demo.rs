@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::run::{exit, refused};
-use super::signals::EarlySignals;
+use super::run::{DaemonSignals, exit, start_failed};
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness, StartError};
+use crate::platform::signals::EarlySignals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         Ok(daemon) => daemon,
         Err(error) => {
             let _ = std::fs::remove_file(ca_file);
-            return Ok(refused(
+            return Ok(start_failed(
                 error,
                 "choose another address with --listen, for example: bondgate demo --listen localhost:8081",
             ));
@@ -69,7 +69,10 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     handle.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = EarlySignals::new()?.and_stop(logs.file.clone())?;
+        let signals = DaemonSignals {
+            signals: EarlySignals::install()?.and_stop()?,
+            log: logs.file.clone(),
+        };
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &handle)));
         let outcome = daemon.run(signals).await;

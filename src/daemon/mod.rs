@@ -4,9 +4,11 @@
 mod bound;
 mod contents;
 mod difference;
+mod heartbeat;
 mod in_force;
 mod judge;
 mod reload;
+mod sandbox;
 mod stop;
 mod upstream;
 mod workers;
@@ -21,6 +23,7 @@ use tokio::task::JoinSet;
 
 use self::bound::{judge_exposure, judge_loop};
 use self::contents::Contents;
+use self::heartbeat::Heartbeats;
 use self::in_force::{AdminPlace, InForce, Place};
 use self::reload::Reloader;
 use self::stop::drain;
@@ -28,17 +31,18 @@ use self::upstream::{Engine, Upstream};
 use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
 use crate::config::{Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
+use crate::platform::service_manager::ServiceManager;
 use crate::proxy::{InFlight, ProxyConfigError, ReplayBudget, Service};
 use crate::resolver::Resolver;
 use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
-use crate::supervisor::{Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsError};
 use crate::token::Clock;
 
 pub use self::judge::{faults, missing_credentials};
 pub use self::reload::Source;
+pub use self::sandbox::enter_sandbox;
 pub use crate::admin::Readiness;
 pub use crate::server::BindError;
 
@@ -53,7 +57,7 @@ pub struct Daemon {
     spool: Spool,
     shared: Shared,
     stop: watch::Sender<Phase>,
-    supervisor: Arc<Supervisor>,
+    service_manager: Arc<ServiceManager>,
     source: Option<Source>,
     started: SystemTime,
 }
@@ -245,7 +249,7 @@ impl Daemon {
             spool,
             shared,
             stop,
-            supervisor: Arc::default(),
+            service_manager: Arc::default(),
             source: None,
             started,
         })
@@ -268,10 +272,10 @@ impl Daemon {
         self.admin.name()
     }
 
-    /// Has somebody told how it is.
+    /// Reports the daemon's state to a service manager.
     #[must_use]
-    pub fn supervised(mut self, supervisor: Supervisor) -> Self {
-        self.supervisor = Arc::new(supervisor);
+    pub fn supervised(mut self, service_manager: ServiceManager) -> Self {
+        self.service_manager = Arc::new(service_manager);
         self
     }
 
@@ -325,13 +329,13 @@ impl Daemon {
             "spool's watch"
         });
 
-        let mut pulses = Pulses::default();
-        let every = self.supervisor.every();
+        let mut heartbeats = Heartbeats::default();
+        let interval = self.service_manager.ping_interval();
         let mut workers = start_workers(&self.in_force, &self.listeners, &self.shared, || {
-            every.map(|every| (pulses.add(), every / 2))
+            interval.map(|interval| (heartbeats.add(), interval / 2))
         })?;
-        if let Some(every) = every {
-            parts.spawn(watchdog(self.supervisor.clone(), pulses, every));
+        if let Some(interval) = interval {
+            parts.spawn(watchdog(self.service_manager.clone(), heartbeats, interval));
         }
         for (listener, place) in self.listeners.iter().zip(&self.in_force.places) {
             tracing::info!(
@@ -342,7 +346,7 @@ impl Daemon {
         }
         // Only the workers' own sockets are left: they close when the workers stop to accept.
         drop(self.listeners);
-        self.supervisor.ready();
+        self.service_manager.ready();
 
         let in_force = Arc::new(ArcSwap::from_pointee(self.in_force));
         let asked = Arc::new(Notify::new());
@@ -353,7 +357,7 @@ impl Daemon {
             readiness: self.readiness,
             started: self.started,
             engines: self.engines,
-            supervisor: self.supervisor.clone(),
+            service_manager: self.service_manager.clone(),
             asked: asked.clone(),
         };
         parts.spawn(reloader.run());
@@ -367,7 +371,7 @@ impl Daemon {
                 Some(_) = workers.join_next() => return Ok(failed("worker")),
             }
         }
-        self.supervisor.stopping();
+        self.service_manager.stopping();
         let config = in_force.load().config.clone();
         let outcome = drain(&config, &self.stop, &mut workers, &self.spool, &mut signals).await;
         let _ = admin_stop.send(Phase::Deadline);

@@ -17,12 +17,13 @@ use super::contents::Contents;
 use super::difference;
 use super::in_force::{InForce, Next};
 use super::judge::faults_of_change;
+use super::sandbox::sandbox_needs;
 use super::upstream::{Engine, Upstream};
 use super::{Means, Readiness, facts};
 use crate::admin;
 use crate::config::{Config, ConfigError};
-use crate::sandbox::Sandbox;
-use crate::supervisor::Supervisor;
+use crate::platform::sandbox::Sandbox;
+use crate::platform::service_manager::ServiceManager;
 use crate::telemetry::LogLevel;
 
 /// Where a running daemon finds its configuration again.
@@ -48,7 +49,7 @@ pub(super) struct Reloader {
     /// The engines of the start.
     pub(super) engines: Vec<Engine>,
     /// Who is told of it.
-    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) service_manager: Arc<ServiceManager>,
     /// Rung when the operator asks for it.
     pub(super) asked: Arc<Notify>,
 }
@@ -83,9 +84,9 @@ impl Reloader {
         loop {
             tokio::select! {
                 () = self.asked.notified() => {
-                    self.supervisor.reloading();
+                    self.service_manager.reloading();
                     seen = self.reload(Cause::Configuration, &mut engines).await;
-                    self.supervisor.ready();
+                    self.service_manager.ready();
                     pending = None;
                 }
                 _ = looks.tick(), if !seen.is_empty() => {
@@ -240,7 +241,7 @@ fn make(
     means: &Means,
 ) -> Result<Next, Vec<String>> {
     let mut faults = source
-        .map(|source| source.sandbox.withholds(&config))
+        .map(|source| source.sandbox.denied(&sandbox_needs(&config)))
         .unwrap_or_default();
     if faults.is_empty() {
         faults.extend(faults_of_change(&config).iter().map(ToString::to_string));

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::heartbeat::{Heartbeat, Heartbeats};
 use super::in_force::InForce;
+use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, Listener, Shared};
-use crate::supervisor::{Pulse, Pulses, Supervisor};
 
 /// The workers' threads, each ended when its thread has.
 pub(super) type Workers = JoinSet<()>;
@@ -17,7 +18,7 @@ pub(super) fn start_workers(
     in_force: &InForce,
     listeners: &[Listener],
     shared: &Shared,
-    mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
+    mut heartbeat: impl FnMut() -> Option<(Heartbeat, Duration)>,
 ) -> std::io::Result<Workers> {
     let count = match in_force.config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
@@ -25,11 +26,11 @@ pub(super) fn start_workers(
     };
     let mut workers = JoinSet::new();
     for number in 0..count {
-        let pulse = pulse();
+        let heartbeat = heartbeat();
         let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
         let make_apps: server::MakeApps = Box::new(move || {
-            if let Some((pulse, every)) = pulse {
-                tokio::spawn(pulse.beat(every));
+            if let Some((heartbeat, interval)) = heartbeat {
+                tokio::spawn(heartbeat.run(interval));
             }
             proxies
                 .iter()
@@ -46,18 +47,18 @@ pub(super) fn start_workers(
     Ok(workers)
 }
 
-/// Says that the daemon lives, from the control thread, for as long as every worker gives a sign of it.
+/// Pings the watchdog from the control thread, as long as every worker has a heartbeat.
 pub(super) async fn watchdog(
-    supervisor: Arc<Supervisor>,
-    mut pulses: Pulses,
-    every: Duration,
+    service_manager: Arc<ServiceManager>,
+    mut heartbeats: Heartbeats,
+    interval: Duration,
 ) -> &'static str {
     loop {
-        tokio::time::sleep(every).await;
-        if pulses.are_all_there() {
-            supervisor.alive();
+        tokio::time::sleep(interval).await;
+        if heartbeats.check() {
+            service_manager.ping_watchdog();
         } else {
-            tracing::error!("a worker stands still, and the watchdog is not told that all is well");
+            tracing::error!("worker stalled, withholding the watchdog ping");
         }
     }
 }

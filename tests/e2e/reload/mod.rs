@@ -188,7 +188,7 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
                 .replace("ca_file = ", &format!("ca_file = {:?} #", outside.path())),
             &[
                 "upstream.cisco.ca_file: ",
-                "is out of the sandbox",
+                "is outside the sandbox",
                 "needs a restart",
             ],
         ),
@@ -197,7 +197,7 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
                 &format!("url = \"{}\"", cisco.url()),
                 "url = \"https://127.0.0.1:1\"",
             ),
-            &["upstream.cisco: port 1 is out of the sandbox", "needs a restart"],
+            &["upstream.cisco: port 1 is outside the sandbox", "needs a restart"],
         ),
     ] {
         replace(&daemon, "bondgate.toml", &broken);

@@ -1,0 +1,6 @@
+//! What only one operating system has, behind a plain interface. Imports nothing of the crate.
+
+pub mod hardening;
+pub mod sandbox;
+pub mod service_manager;
+pub mod signals;
