@@ -206,13 +206,14 @@ impl Write for Batches {
     fn flush(&mut self) -> io::Result<()> {
         self.writer.0.thread.get_or_init(thread::current);
         let is_end = self.lines.is_empty();
-        self.writer.write(&self.lines);
-        self.lines.clear();
+        // There is room for the report now; the queue may be full again once the batch is written.
         let lines = self.dropped.get() - self.reported;
         if lines > 0 {
             self.reported += lines;
             tracing::warn!(lines, "log lines dropped, the log's reader is too slow");
         }
+        self.writer.write(&self.lines);
+        self.lines.clear();
         if !is_end {
             thread::park_timeout(self.pause);
         }

@@ -94,8 +94,9 @@ async fn read_until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) -> Stri
     let mut told = String::new();
     let reading = async {
         while let Some(line) = log.next_line().await.unwrap() {
+            let is_last = line.contains(text);
             told += &(line + "\n");
-            if told.lines().last().is_some_and(|line| line.contains(text)) {
+            if is_last {
                 return;
             }
         }
