@@ -9,7 +9,8 @@ mod landlock;
 mod rules;
 #[cfg(target_os = "linux")]
 mod seccomp;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::path::PathBuf;
