@@ -1,7 +1,7 @@
 //! `bondgate run`: the daemon.
 
 use super::{ConfigArgs, Exit, load, read, runtime};
-use crate::daemon::{self, BindError, Daemon, Outcome, Source, StartError, enter_sandbox};
+use crate::daemon::{self, BindError, Daemon, Outcome, Source, enter_sandbox};
 use crate::platform::hardening;
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{EarlySignals, Request, Signals};
@@ -29,7 +29,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {
             return Ok(start_failed(
-                error,
+                &error,
                 "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN",
             ));
         }
@@ -39,7 +39,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     // Dropped last, after a panic, too.
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     let load_file = file.clone();
-    daemon.read_again_from(Source {
+    daemon.reload_from(Source {
         load: Box::new(move || read(load_file.as_deref())),
         file,
         sandbox,
@@ -80,20 +80,18 @@ impl daemon::Signals for DaemonSignals {
     }
 }
 
-/// Prints why a daemon does not start; `other_address` says how to choose another address.
-pub(super) fn start_failed(error: StartError, other_address: &str) -> Exit {
-    let exit = match &error {
-        StartError::Bind(BindError::InUse { .. } | BindError::Refused { .. }) => Exit::Failed,
-        _ => Exit::Configuration,
-    };
-    let is_in_use = matches!(error, StartError::Bind(BindError::InUse { .. }));
-    let error = anyhow::Error::new(error);
-    if is_in_use {
-        eprintln!("bondgate: {error:#}; to listen elsewhere, {other_address}");
+/// Prints why a daemon does not start. `fix` says how to choose another address.
+pub(super) fn start_failed(error: &anyhow::Error, fix: &str) -> Exit {
+    let bind_error = error.downcast_ref::<BindError>();
+    if matches!(bind_error, Some(BindError::InUse { .. })) {
+        eprintln!("bondgate: {error:#}; to listen elsewhere, {fix}");
     } else {
         eprintln!("bondgate: {error:#}");
     }
-    exit
+    match bind_error {
+        Some(BindError::InUse { .. } | BindError::Refused { .. }) => Exit::Failed,
+        _ => Exit::Configuration,
+    }
 }
 
 pub(super) fn exit(outcome: Outcome) -> Exit {

@@ -1,372 +1,183 @@
-//! The proxied side of the daemon. The layers of a request, outermost first: catch a panic,
-//! answer health checks, observe, judge access, take a place in flight, forward.
+//! What happens to a request between a listener and its upstream: one stack of tower layers, see [`routers`].
 
-mod access;
+mod access_log;
+mod authorization;
 mod body;
-mod caller;
 mod connect;
-mod error;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
-mod headers;
+mod health;
 mod in_flight;
 mod keep_alive;
-mod length;
 mod link;
 mod message;
-mod observe;
-mod path;
+mod observed_body;
 mod pool;
 mod pull;
 mod pull_error;
-mod replay;
+mod relay;
 mod socket;
 mod tunnel;
 mod upstream;
 
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::any::Any;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use axum::Router;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
-use pin_project_lite::pin_project;
+use http::{Response, StatusCode};
 use rustls::ClientConfig;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use self::access::AccessPolicy;
+use self::access_log::AccessLogLayer;
 use self::forward::Forwarder;
-use self::observe::Observation;
-use self::path::{PathError, PlainPath};
-use self::pull::{Asker, Puller};
-use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
+use self::health::HealthLayer;
+use self::pull::Puller;
+use self::relay::Relay;
+use crate::config::{self, KeysError, OutboundError};
 use crate::resolver::Resolver;
-use crate::server::{Answer, Answering, Application, Peer, Stopping};
+use crate::server::{Answer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 
-pub use self::in_flight::InFlight;
-pub use self::replay::ReplayBudget;
+pub use self::authorization::{AuthorizationLayer, RuleError, validate_rules};
+pub use self::forward::ReplayBudget;
+pub use self::in_flight::InFlightLayer;
 
-/// A listener that cannot be served as configured.
+/// Why a listener cannot serve as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyConfigError {
     /// Its caller keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// Its upstream's way out.
+    /// Its upstream's outbound proxy.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
 }
 
-/// Whether each rule's path is one that a request can have: it is judged as requests are.
-pub fn judge_rules(rules: &Rules) -> Result<(), RuleError> {
-    let Rules::List(rules) = rules else { return Ok(()) };
-    for rule in rules {
-        let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
-        let judged = PlainPath::parse(path).and_then(|plain| {
-            if plain.has_encoded_slash() {
-                Err(PathError::EncodedSlash)
-            } else {
-                Ok(())
-            }
-        });
-        judged.map_err(|source| RuleError {
-            path: path.clone(),
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// A rule for a path that no request gets through with.
-#[derive(Debug, thiserror::Error)]
-#[error("the rule for {path:?} lets nothing through")]
-pub struct RuleError {
-    path: String,
-    source: PathError,
-}
-
-/// One listener's requests on their way to its upstream: what all workers share. What it does may be
-/// replaced between two requests, on kept connections too.
-#[derive(Clone)]
-pub struct Proxy {
-    service: Arc<ArcSwap<Service>>,
-}
-
-/// What a listener does with requests, as one configuration has it.
-pub struct Service {
-    policy: Arc<AccessPolicy>,
-    health: Option<String>,
-    in_flight: InFlight,
-    outbound: Arc<Outbound>,
-}
-
-/// The way to an upstream, as one configuration has it. Workers keep their connections for as long as it
-/// is the same one.
-pub struct Outbound {
-    upstream: Arc<str>,
+/// One upstream: what its requests need, with one forwarder per worker. A reload that leaves the upstream unchanged
+/// keeps it, and with it the open connections.
+pub struct Upstream {
+    name: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
-    config: config::Upstream,
-    tls: ClientConfig,
-    resolver: Resolver,
-    tokens: TokenReader,
-    budget: ReplayBudget,
-    spool: Spool,
-    stop: Stopping,
+    workers: Vec<Relay>,
 }
 
-/// What the way to an upstream is made of, beside its configuration.
+/// What the requests to an upstream need besides its configuration.
 #[derive(Clone)]
-pub struct Parts {
-    /// TLS for the call out.
+pub struct Dependencies {
+    /// TLS for connections to the upstream.
     pub tls: ClientConfig,
-    /// Where names are resolved.
+    /// Resolves the upstream's name.
     pub resolver: Resolver,
     /// The upstream's token.
     pub tokens: TokenReader,
-    /// The budget over all requests.
+    /// The budget for kept request bodies, over all upstreams.
     pub budget: ReplayBudget,
-    /// Where pulled messages are kept.
+    /// Holds pulled messages until they are delivered.
     pub spool: Spool,
-    /// Where requests are counted.
+    /// Counts requests.
     pub metrics: Arc<Metrics>,
-    /// When to give up waiting.
+    /// The phase of a stop.
     pub stop: Stopping,
 }
 
-impl Outbound {
-    /// The way to an upstream.
-    pub fn new(upstream: &config::Upstream, parts: Parts) -> Result<Self, OutboundError> {
-        let outbound = Self {
-            upstream: upstream.name.as_str().into(),
-            metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
-            config: upstream.clone(),
-            tls: parts.tls,
-            resolver: parts.resolver,
-            tokens: parts.tokens,
-            budget: parts.budget,
-            spool: parts.spool,
-            stop: parts.stop,
-        };
-        // What a worker would find out later is found out now.
-        outbound.forwarder()?;
-        Ok(outbound)
-    }
-
-    fn forwarder(&self) -> Result<Forwarder, OutboundError> {
-        Forwarder::new(
-            &self.config,
-            self.tls.clone(),
-            self.resolver.clone(),
-            self.tokens.clone(),
-            self.budget.clone(),
-            self.metrics.clone(),
-            self.stop.clone(),
-        )
-    }
-}
-
-impl Service {
-    /// What a listener does for an upstream whose way out is `outbound`; `in_flight` are the caps over
-    /// all listeners, `admin` is where a person finds the state of things.
+impl Upstream {
+    /// An upstream for this many workers.
     pub fn new(
-        listener: &config::Listener,
-        upstream: &config::Upstream,
-        outbound: Arc<Outbound>,
-        in_flight: InFlight,
-        admin: &str,
-    ) -> Result<Self, KeysError> {
+        config: &config::Upstream,
+        dependencies: &Dependencies,
+        workers: usize,
+    ) -> Result<Self, OutboundError> {
+        let metrics = Arc::new(dependencies.metrics.upstream(&config.name));
+        let name: Arc<str> = config.name.as_str().into();
+        let worker = |_| {
+            let Dependencies {
+                tls,
+                resolver,
+                tokens,
+                budget,
+                spool,
+                stop,
+                ..
+            } = dependencies.clone();
+            let (metrics, until) = (metrics.clone(), stop.clone());
+            let forwarder = Forwarder::new(config, tls, resolver, tokens, budget, metrics, stop)?;
+            let forwarder = Arc::new(forwarder);
+            let puller = Puller::new(config, forwarder.clone(), spool, until);
+            Ok(Relay {
+                upstream: name.clone(),
+                forwarder,
+                puller,
+            })
+        };
         Ok(Self {
-            policy: Arc::new(AccessPolicy::new(listener, upstream, admin)?),
-            health: listener.health.clone(),
-            in_flight,
-            outbound,
+            workers: (0..workers).map(worker).collect::<Result<_, OutboundError>>()?,
+            name,
+            metrics,
         })
     }
-}
 
-impl Proxy {
-    /// The proxy of one listener.
-    #[must_use]
-    pub fn new(service: Service) -> Self {
-        Self {
-            service: Arc::new(ArcSwap::from_pointee(service)),
+    /// Starts to resolve the upstream's name, so that the first request does not wait for it. Needs a runtime.
+    pub fn prefetch(&self) {
+        if let Some(worker) = self.workers.first() {
+            worker.forwarder.prefetch();
         }
     }
-
-    /// Does something else from the next request on.
-    pub fn replace(&self, service: Service) {
-        self.service.store(Arc::new(service));
-    }
-
-    /// What it does now, by another way out.
-    #[must_use]
-    pub fn service_by(&self, outbound: Arc<Outbound>) -> Service {
-        let service = self.service.load();
-        Service {
-            policy: service.policy.clone(),
-            health: service.health.clone(),
-            in_flight: service.in_flight.clone(),
-            outbound,
-        }
-    }
-
-    /// What one worker runs, with a connection pool of its own.
-    pub fn application(&self) -> Result<Arc<dyn Application>, ProxyConfigError> {
-        let way = Way::open(self.service.load().outbound.clone())?;
-        Ok(Arc::new(Worker {
-            service: self.service.clone(),
-            way: ArcSwap::from_pointee(way),
-        }))
-    }
 }
 
-struct Worker {
-    service: Arc<ArcSwap<Service>>,
-    way: ArcSwap<Way>,
+/// The routers of one listener, one for each worker of its upstream.
+#[must_use]
+pub fn routers(
+    listener: &config::Listener,
+    authorization: &AuthorizationLayer,
+    in_flight: &InFlightLayer,
+    upstream: &Upstream,
+) -> Vec<Router> {
+    let router = |worker: &Relay| {
+        // The request stack: a request passes these layers from top to bottom, its response from bottom to top.
+        let stack = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(respond_after_panic))
+            .layer(HealthLayer::new(listener.health.as_deref()))
+            .layer(AccessLogLayer::new(
+                upstream.name.clone(),
+                upstream.metrics.clone(),
+            ))
+            .layer(authorization.clone())
+            .layer(in_flight.clone())
+            .service(worker.clone());
+        Router::new().fallback_service(stack)
+    };
+    upstream.workers.iter().map(router).collect()
 }
 
-impl Application for Worker {
-    fn answer(self: Arc<Self>, peer: &Peer, request: Request<Body>) -> Answering {
-        let peer = peer.clone();
-        // Room first: what is made before would be copied there, and with it all the room that it will want.
-        let room = Box::new_uninit();
-        let answer = async move { self.relay(&peer, request).await };
-        let answer: Box<Caught<_>> = Box::write(room, Caught { answer });
-        Box::into_pin(answer)
-    }
-}
-
-/// A worker's own connections, and the way out that they were opened for.
-struct Way {
-    outbound: Arc<Outbound>,
-    forwarder: Forwarder,
-    puller: Puller,
-}
-
-impl Way {
-    fn open(outbound: Arc<Outbound>) -> Result<Self, OutboundError> {
-        let forwarder = outbound.forwarder()?;
-        forwarder.prefetch();
-        let puller = Puller::new(
-            &outbound.config,
-            outbound.forwarder()?,
-            outbound.spool.clone(),
-            outbound.stop.clone(),
-        );
-        Ok(Self {
-            outbound,
-            forwarder,
-            puller,
-        })
-    }
-}
-
-impl Worker {
-    async fn relay(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
-        let service = &*self.service.load_full();
-        if service.health.as_deref() == Some(request.uri().path()) {
-            return Response::new(Body::from("ok\n"));
-        }
-        let outbound = &service.outbound;
-        let mut observation = Observation::begin(&request, &outbound.upstream, &outbound.metrics);
-        let response = match self.admit(peer, request, service, &mut observation).await {
-            Ok(response) => response,
-            Err(answer) => {
-                observation.own_answer(answer.error, answer.detail.clone());
-                answer.into_response()
-            }
-        };
-        observation.follow(response)
-    }
-
-    async fn admit(
-        &self,
-        peer: &Peer,
-        request: Request<Body>,
-        service: &Service,
-        observation: &mut Observation,
-    ) -> Result<Response<Body>, Answer> {
-        let mut caller = service.policy.caller(peer, &request);
-        let judged = service.policy.judge(&mut caller, &request);
-        let id = caller.id();
-        let asker = judged
-            .as_ref()
-            .is_ok_and(|admitted| admitted.is_consuming)
-            .then(|| Asker {
-                name: caller.label().into(),
-                is_relayed: caller.is_relayed,
-            });
-        observation.caller(caller);
-        let admitted = judged?;
-        observation.hold(service.in_flight.enter(id)?);
-        let way = self.way(&service.outbound)?;
-        let forwarded = match asker {
-            Some(asker) => Box::pin(way.puller.take(request, asker)).await,
-            None => way.forwarder.forward(request, admitted).await,
-        };
-        forwarded.map_err(|error| error.into_answer(&service.outbound.upstream))
-    }
-
-    /// The worker's own way out, opened anew where another one is in force.
-    fn way(&self, outbound: &Arc<Outbound>) -> Result<Arc<Way>, Answer> {
-        let way = self.way.load_full();
-        if Arc::ptr_eq(&way.outbound, outbound) {
-            return Ok(way);
-        }
-        let opened = Way::open(outbound.clone()).map_err(|error| {
-            let detail = format!(
-                "{}: {error}; nothing was sent, and it is safe to send it again",
-                outbound.upstream
-            );
-            Answer::unavailable("proxy_configuration_error", detail, SOON)
-        })?;
-        let opened = Arc::new(opened);
-        self.way.store(opened.clone());
-        Ok(opened)
-    }
-}
-
-/// When a caller may try again after a change that was put in force badly.
-const SOON: Duration = Duration::from_secs(1);
-
-pin_project! {
-    /// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon. A future
-    /// of its own, since an async function would hold what it is given twice.
-    struct Caught<F> {
-        #[pin]
-        answer: F,
-    }
-}
-
-impl<F: Future<Output = Response<Body>>> Future for Caught<F> {
-    type Output = Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let answer = self.project().answer;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(panicked()))
-    }
-}
-
-fn panicked() -> Response<Body> {
-    tracing::error!("a request ran into a bug in bondgate; please report it");
-    let detail = "a bug in bondgate ended this request; the upstream may have executed it";
-    Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
+/// A bug ends one request, not the daemon.
+fn respond_after_panic(_: Box<dyn Any + Send>) -> Response<Body> {
+    tracing::error!("request handler panicked; this is a bug in bondgate, please report it");
+    let detail = "a bug in bondgate ended this request";
+    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+    use tower::ServiceExt as _;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_bug_ends_one_request_with_an_answer() {
-        let answer = async { panic!("a bug") };
-        assert_eq!(Caught { answer }.await.status(), 502);
+    async fn a_panic_ends_one_request_with_a_complete_response() {
+        let service = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(respond_after_panic))
+            .service_fn(
+                async |_: Request<Body>| -> Result<Response<Body>, std::convert::Infallible> {
+                    panic!("a bug")
+                },
+            );
+        let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 502);
     }
 }

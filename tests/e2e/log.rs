@@ -37,7 +37,7 @@ impl Daemon {
         let mut command = Command::from(command);
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let told = read_until(&mut log, "there is a token").await;
+        let told = read_until(&mut log, "token acquired").await;
         let place = |before: &str| {
             let (_, after) = told.split_once(before).unwrap();
             after.split(['"', '/']).next().unwrap().parse().unwrap()
@@ -129,8 +129,8 @@ async fn dropped_lines_are_reported_when_the_log_is_read_again_and_no_later_line
     let kept = read_until(&mut daemon.log, "log lines dropped").await;
     let report: serde_json::Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
     assert_eq!(report["lines"], dropped);
-    let answered = kept.lines().filter(|line| line.contains("\"answered\"")).count();
-    assert_eq!(answered as u64 + dropped, REQUESTS as u64);
+    let completed = kept.lines().filter(|line| line.contains("\"request completed\""));
+    assert_eq!(completed.count() as u64 + dropped, REQUESTS as u64);
     for line in kept.lines() {
         serde_json::from_str::<serde_json::Value>(line).expect(line);
     }
@@ -171,7 +171,7 @@ async fn logging_to_file(cisco: &Handle) -> (crate::harness::Daemon, PathBuf) {
     let file = directory.join("bondgate.log");
     let daemon = setup.environment("BONDGATE__LOG__FILE", &file.display().to_string());
     let daemon = daemon.environment("BONDGATE_LOG", "info").spawn();
-    holds(&file, "there is a token").await;
+    holds(&file, "token acquired").await;
     (daemon, file)
 }
 
@@ -208,10 +208,10 @@ async fn a_log_file_that_was_moved_is_reopened_at_sighup_and_at_sigusr1() {
         daemon.signal(signal);
         holds(&file, "log file reopened").await;
         send(listener, crate::inside::get("/simulator/echo")).await;
-        holds(&file, "\"answered\"").await;
+        holds(&file, "\"request completed\"").await;
     }
     daemon.signal("HUP");
-    let log = holds(&file, "the configuration was read again").await;
+    let log = holds(&file, "reload found no changes").await;
     assert_eq!(
         log.matches("log file reopened").count(),
         1,
@@ -236,7 +236,7 @@ async fn a_log_file_that_cannot_be_reopened_is_written_on_and_the_log_says_why()
     assert_eq!(line["level"], "ERROR");
     assert!(line["message"].as_str().unwrap().contains("SIGUSR1"), "{line}");
     send(listener(&log), crate::inside::get("/simulator/echo")).await;
-    holds(&moved, "\"answered\"").await;
+    holds(&moved, "\"request completed\"").await;
 
     std::fs::remove_dir(&file).unwrap();
     daemon.signal("USR1");
@@ -268,7 +268,7 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         let ended = crate::harness::finished(logrotate).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         holds(&file, "log file reopened").await;
-        holds(&file, "\"answered\"").await;
+        holds(&file, "\"request completed\"").await;
     }
     let answered = load.stop().await;
     daemon.signal("TERM");
@@ -285,7 +285,7 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         let log = String::from_utf8(read.stdout).unwrap();
         for line in log.lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect(line);
-            lines += usize::from(line["message"] == "answered");
+            lines += usize::from(line["message"] == "request completed");
         }
         files += 1;
     }

@@ -21,7 +21,9 @@ async fn abandon(cisco: &bondgate::simulator::Handle, daemon: &mut Daemon, times
     })
     .await;
     caller.reset();
-    daemon.logged_times("left before its answer", times).await;
+    daemon
+        .logged_times("disconnected before its response", times)
+        .await;
 }
 
 async fn metric(daemon: &Daemon, name: &str) -> u64 {
@@ -291,7 +293,7 @@ async fn a_read_only_disk_takes_no_pull_and_stops_nothing_else() {
     command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
     let mut daemon = Daemon::spawn(command, setup.directory);
     daemon.logged("is on a disk that is read-only").await;
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     pull(&daemon)
         .await
         .is_ours(503, "the spool's directory cannot be used");
