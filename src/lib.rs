@@ -18,9 +18,7 @@
 //! | [`spool`] | pulled messages, until a caller has them |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
-//! | [`process`] | what the process gives up and takes before it does anything |
-//! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
-//! | [`supervisor`] | what systemd is told: ready, reloading, stopping, alive |
+//! | [`platform`] | what only one operating system has: hardening, sandbox, service manager, signals |
 //! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, reloads, stops in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
@@ -95,14 +93,11 @@ pub mod daemon;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod platform;
-pub mod process;
 pub mod proxy;
-pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod spelling;
 pub mod spool;
-pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::run::{exit, refused};
-use super::signals::EarlySignals;
+use super::run::{DaemonSignals, exit, start_failed};
 use super::simulate::write_temporary_ca;
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness};
+use crate::platform::signals::EarlySignals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
@@ -68,13 +68,16 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
         Err(error) => {
             let fix =
                 "choose another address with --listen, for example: bondgate demo --listen localhost:8081";
-            return Ok(refused(&error, fix));
+            return Ok(start_failed(&error, fix));
         }
     };
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     cisco.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = EarlySignals::new()?.and_stop(logs.file())?;
+        let signals = DaemonSignals {
+            signals: EarlySignals::install()?.and_stop()?,
+            log: logs.file.clone(),
+        };
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &cisco)));
         let outcome = daemon.run(signals).await;

@@ -4,7 +4,9 @@ mod active_config;
 mod config_diff;
 mod context;
 mod file_digests;
+mod heartbeat;
 mod reload;
+mod sandbox;
 mod shutdown;
 mod signals;
 mod tasks;
@@ -23,12 +25,13 @@ use self::file_digests::FileDigests;
 use self::reload::Reloader;
 use self::tasks::{Tasks, start_workers};
 use crate::config::Config;
+use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping};
-use crate::supervisor::Supervisor;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Clock;
 
 pub use self::reload::Source;
+pub use self::sandbox::enter_sandbox;
 pub use self::shutdown::Outcome;
 pub use self::signals::{Signal, Signals};
 pub use self::validation::{faults, missing_credentials};
@@ -59,7 +62,7 @@ impl Daemon {
             context: Arc::new(context),
             active: ArcSwap::from_pointee(active),
             source: None,
-            supervisor: Arc::default(),
+            service_manager: Arc::default(),
             tasks: Tasks(sender),
             requested: Notify::new(),
         };
@@ -79,8 +82,8 @@ impl Daemon {
 
     /// Reports changes of state to a service manager.
     #[must_use]
-    pub fn supervised(mut self, supervisor: Supervisor) -> Self {
-        self.reloader.supervisor = Arc::new(supervisor);
+    pub fn supervised(mut self, service_manager: ServiceManager) -> Self {
+        self.reloader.service_manager = Arc::new(service_manager);
         self
     }
 
@@ -112,7 +115,8 @@ impl Daemon {
     /// tokens and serves the admin listener, whatever load the workers have.
     pub async fn run(mut self, mut signals: impl Signals) -> io::Result<Outcome> {
         let reloader = Arc::new(self.reloader);
-        let (context, tasks, supervisor) = (&reloader.context, &reloader.tasks, &reloader.supervisor);
+        let (context, tasks, service_manager) =
+            (&reloader.context, &reloader.tasks, &reloader.service_manager);
         let active = reloader.active.load_full();
         let config = &active.config;
         for warning in &config.warnings {
@@ -143,14 +147,14 @@ impl Daemon {
             }
         });
         let shared = shared(context.stop.clone(), config.limits.connections);
-        let mut workers = start_workers(&self.listeners, context, &shared, tasks, supervisor)?;
+        let mut workers = start_workers(&self.listeners, context, &shared, tasks, service_manager)?;
         for (socket, listener) in context.listeners.iter().zip(&active.listeners) {
             tracing::info!(upstream = listener.config.upstream, "listening on {}", socket.url);
         }
         // Only the workers' clones of the sockets stay open: they close when the workers stop accepting.
         drop(self.listeners);
         drop(active);
-        supervisor.ready();
+        service_manager.ready();
         tasks.spawn("reloader", reloader.clone().run());
 
         let ended = loop {
@@ -167,7 +171,7 @@ impl Daemon {
             tracing::error!(task, "task ended early, stopping");
             return Ok(Outcome::Failed);
         }
-        supervisor.stopping();
+        service_manager.stopping();
         let config = reloader.active.load().config.server.clone();
         let outcome = shutdown::drain(&config, &self.stop, &mut workers, &context.spool, &mut signals).await;
         let _ = admin_stop.send(Phase::Deadline);

@@ -17,13 +17,14 @@ use super::active_config::{ActiveConfig, build};
 use super::config_diff;
 use super::context::Context;
 use super::file_digests::FileDigests;
+use super::sandbox::sandbox_needs;
 use super::tasks::Tasks;
 use super::upstream::Upstream;
 use super::validation::{ensure_none, reload_faults};
 use crate::admin::{self, Readiness};
 use crate::config::{Config, ConfigError};
-use crate::sandbox::Sandbox;
-use crate::supervisor::Supervisor;
+use crate::platform::sandbox::Sandbox;
+use crate::platform::service_manager::ServiceManager;
 use crate::telemetry::LogLevel;
 use crate::tls::Digest;
 
@@ -45,7 +46,7 @@ pub(super) struct Reloader {
     pub(super) active: ArcSwap<ActiveConfig>,
     pub(super) source: Option<Source>,
     pub(super) readiness: Readiness,
-    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) service_manager: Arc<ServiceManager>,
     pub(super) tasks: Tasks,
     /// Notified when the operator requests a reload.
     pub(super) requested: Notify,
@@ -69,9 +70,9 @@ impl Reloader {
         loop {
             tokio::select! {
                 () = self.requested.notified() => {
-                    self.supervisor.reloading();
+                    self.service_manager.reloading();
                     seen = self.reload(true, self.read_digests().await).await;
-                    self.supervisor.ready();
+                    self.service_manager.ready();
                 }
                 _ = ticks.tick() => {
                     let found = self.read_digests().await;
@@ -115,7 +116,7 @@ impl Reloader {
             active.config.clone()
         };
         // What the sandbox denies is reported alone: other checks would only report its effects.
-        let denied = source.map(|source| source.sandbox.withholds(&config));
+        let denied = source.map(|source| source.sandbox.denied(&sandbox_needs(&config)));
         ensure_none(&denied.unwrap_or_default())?;
         ensure_none(&reload_faults(&config, &active.config))?;
         let mut digests = FileDigests::read(&config, None);

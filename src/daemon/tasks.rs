@@ -9,8 +9,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
+use super::heartbeat::Heartbeats;
+use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, Listener, Shared};
-use crate::supervisor::{Pulses, Supervisor};
 
 /// Spawns tasks that run until the daemon ends. The names of those that end earlier, or panic, are sent.
 #[derive(Clone)]
@@ -42,13 +43,13 @@ pub(super) fn start_workers(
     context: &Context,
     shared: &Shared,
     tasks: &Tasks,
-    supervisor: &Arc<Supervisor>,
+    service_manager: &Arc<ServiceManager>,
 ) -> io::Result<Workers> {
-    let (mut workers, mut heartbeats) = (JoinSet::new(), Pulses::default());
+    let (mut workers, mut heartbeats) = (JoinSet::new(), Heartbeats::default());
     // Without a watchdog there is never a ping.
-    let every = supervisor.every().unwrap_or(Duration::MAX);
+    let every = service_manager.ping_interval().unwrap_or(Duration::MAX);
     for number in 0..context.workers {
-        let heartbeat = heartbeats.add().beat(every / 2);
+        let heartbeat = heartbeats.add().run(every / 2);
         let sockets = context.listeners.iter();
         let routers = sockets.map(|socket| socket.routers[number].clone());
         let listeners: Vec<_> = listeners.iter().zip(routers).collect();
@@ -59,15 +60,18 @@ pub(super) fn start_workers(
             Err(_) => tracing::error!("worker panicked; please report this bug"),
         });
     }
-    tasks.spawn("watchdog", ping_watchdog(supervisor.clone(), heartbeats, every));
+    tasks.spawn(
+        "watchdog",
+        ping_watchdog(service_manager.clone(), heartbeats, every),
+    );
     Ok(workers)
 }
 
-async fn ping_watchdog(supervisor: Arc<Supervisor>, mut heartbeats: Pulses, every: Duration) {
+async fn ping_watchdog(service_manager: Arc<ServiceManager>, mut heartbeats: Heartbeats, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        if heartbeats.are_all_there() {
-            supervisor.alive();
+        if heartbeats.check() {
+            service_manager.ping_watchdog();
         } else {
             tracing::error!("worker stalled, withholding the watchdog ping");
         }

@@ -16,7 +16,7 @@ use crate::{telemetry, tls};
 #[must_use]
 pub fn faults(config: &Config) -> Vec<Fault> {
     collect(config, |faults| {
-        if let Err(error) = telemetry::judge(&config.log) {
+        if let Err(error) = telemetry::check(&config.log) {
             faults.add(error.key(), error);
         }
         let writable = config.spool.directory.as_deref().map(check_writable).transpose();
@@ -29,7 +29,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
 /// waits for them.
 pub(super) fn reload_faults(config: &Config, active: &Config) -> Vec<Fault> {
     collect(config, |faults| {
-        faults.check("log.level", telemetry::judge_level(&config.log.level));
+        faults.check("log.level", telemetry::check_level(&config.log.level));
         for upstream in &config.upstreams {
             let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
             if !active.upstreams.iter().any(is_same) {

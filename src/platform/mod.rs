@@ -1,3 +1,7 @@
-//! What only one operating system has, behind a plain interface.
+//! What only one operating system has, behind a plain interface. Imports nothing of the crate.
 
+pub mod hardening;
 pub mod permissions;
+pub mod sandbox;
+pub mod service_manager;
+pub mod signals;

@@ -133,7 +133,7 @@ async fn exchange_all<S: Wire>(
         Some(Ok(())) if gate.is_parked() => return Exchanged::Idle(Box::new((gate, service))),
         Some(Ok(())) => {}
         Some(Err(error)) if is_stalled(&error) => {
-            shared.metrics.stalled.inc();
+            shared.metrics.stalled_connections.inc();
             tracing::info!(
                 address,
                 "a caller took nothing of its answer for limits.stall; reset"
@@ -159,7 +159,7 @@ async fn exchange_all<S: Wire>(
             }
         }
         None => {
-            shared.metrics.stalled.inc();
+            shared.metrics.stalled_connections.inc();
             tracing::info!(
                 address,
                 "the rest of a request's body went nowhere for limits.stall, behind its answer; closed"
@@ -182,7 +182,7 @@ fn unwritten() -> Answer {
 
 fn log_refusal<S: Wire>(gate: &Gate<S>, peer: &Peer, shared: &Shared) {
     if let Some(answer) = gate.refusal() {
-        shared.metrics.refused.inc();
+        shared.metrics.refused_heads.inc();
         let address = peer.address.map(tracing::field::display);
         tracing::info!(
             address,
@@ -201,7 +201,7 @@ async fn end<S: Wire>(gate: Gate<S>, peer: &Peer, shared: &Shared) {
         tokio::time::sleep(LAST_WORD).await;
     };
     if gate.close(hurry).await {
-        shared.metrics.stalled.inc();
+        shared.metrics.stalled_connections.inc();
         tracing::info!(
             address = peer.address.map(tracing::field::display),
             "caller took nothing more of its message for limits.stall; reset"

@@ -241,7 +241,7 @@ impl Accept {
                             connection::serve(stream, plain_http(), peer, shared).await
                         }
                         Err(Unopened::Refused) => {
-                            metrics.refused.inc();
+                            metrics.refused_heads.inc();
                             None
                         }
                         Err(Unopened::Gone) => None,
@@ -249,13 +249,13 @@ impl Accept {
                     drop(counted);
                     // The socket is closed by now. Without a successor the place is free.
                     if let Some(successor) = successor {
-                        metrics.evicted.inc();
+                        metrics.evicted_connections.inc();
                         let _ = successor.send(place);
                     }
                 });
             }
             Admission::Refusal(answer, permit) => {
-                shared.metrics.crowded_out.inc();
+                shared.metrics.refused_connections.inc();
                 self.tasks.spawn(async move {
                     let _permit = permit;
                     let opened = open(accepted, peer, tls, shared.limits.stall).await;
@@ -265,7 +265,7 @@ impl Accept {
                 });
             }
             Admission::Close => {
-                shared.metrics.crowded_out.inc();
+                shared.metrics.refused_connections.inc();
             }
         }
     }

@@ -58,7 +58,7 @@ async fn each_thread_of_the_daemon_is_shut_in_and_one_line_says_so() {
     let told: Vec<_> = log.iter().filter(|line| line.contains("sandboxed")).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].contains("sandboxed: Landlock (files, ports, signals), seccomp"),
+        told[0].contains("\"restrictions\":\"Landlock (files, ports, signals), seccomp\""),
         "{told:?}"
     );
 }

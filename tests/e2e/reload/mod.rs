@@ -189,7 +189,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
                 .replace("ca_file = ", &format!("ca_file = {:?} #", outside.path())),
             &[
                 "upstream.cisco.ca_file: ",
-                "is out of the sandbox",
+                "is outside the sandbox",
                 "needs a restart",
             ],
         ),
@@ -198,7 +198,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
                 &format!("url = \"{}\"", cisco.url()),
                 "url = \"https://127.0.0.1:1\"",
             ),
-            &["upstream.cisco: port 1 is out of the sandbox", "needs a restart"],
+            &["upstream.cisco: port 1 is outside the sandbox", "needs a restart"],
         ),
     ] {
         replace(&daemon, "bondgate.toml", &broken);

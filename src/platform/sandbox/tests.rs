@@ -1,5 +1,4 @@
-//! The sandbox binds the thread that enters it: each test here enters one on a thread of its own and
-//! tries from inside.
+//! The sandbox binds the thread that enters it: each test here enters one on a thread of its own.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -22,38 +21,34 @@ fn directory() -> (TempDir, PathBuf) {
     (directory, secret)
 }
 
-fn config(secret: &Path, more: &str) -> Config {
-    let text = format!(
-        "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n\
-         client_secret = {{ file = \"{}\" }}\n{more}\n",
-        secret.display()
-    );
-    Config::parse(&text, "bondgate.toml", []).unwrap()
+fn needs(secret: &Path) -> Needs {
+    Needs {
+        files: vec![("client_secret".to_owned(), secret.to_owned())],
+        ports: vec![("upstream".to_owned(), Some(443))],
+        ..Needs::default()
+    }
 }
 
-/// What happens on a thread that entered the sandbox of a configuration.
-fn inside<T: Send + 'static>(config: Config, action: impl FnOnce(&Sandbox) -> T + Send + 'static) -> T {
+/// Runs `action` on a thread that has entered the sandbox.
+fn inside<T: Send + 'static>(needs: Needs, action: impl FnOnce(&Sandbox) -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || {
-        let sandbox = Sandbox::enter(&config, None);
-        assert!(
-            sandbox.grants.is_some(),
-            "this kernel has no Landlock: nothing can be shown on it"
-        );
+        let sandbox = Sandbox::enter(&needs);
+        assert!(sandbox.rules.is_some(), "this kernel has no Landlock");
         action(&sandbox)
     });
     thread.join().unwrap()
 }
 
-/// The same with something that happens outside once the thread is shut in.
+/// The same after something that happens outside once the thread is in its sandbox.
 fn inside_after<T: Send + 'static>(
-    config: Config,
+    needs: Needs,
     meanwhile: impl FnOnce(),
     action: impl FnOnce(&Sandbox) -> T + Send + 'static,
 ) -> T {
     let (entered, has_entered) = mpsc::channel();
     let (go, going) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        inside(config, move |sandbox| {
+        inside(needs, move |sandbox| {
             entered.send(()).unwrap();
             going.recv().unwrap();
             action(sandbox)
@@ -70,11 +65,11 @@ fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
 }
 
 #[test]
-fn only_files_beside_those_that_the_configuration_names_are_read() {
+fn only_the_directories_of_needed_files_are_readable() {
     let ((own, secret), (_other, outside)) = (directory(), directory());
     let renamed = own.path().join("new");
     let (written, denied) = (own.path().join("w"), outside.clone());
-    inside(config(&secret, ""), move |sandbox| {
+    inside(needs(&secret), move |sandbox| {
         assert_eq!(fs::read_to_string(&secret).unwrap(), "first");
         assert_eq!(kind(fs::read(&denied)), ErrorKind::PermissionDenied);
         assert_eq!(
@@ -85,13 +80,10 @@ fn only_files_beside_those_that_the_configuration_names_are_read() {
         assert_eq!(kind(fs::write(written, "")), ErrorKind::PermissionDenied);
         assert_eq!(kind(fs::remove_file(&secret)), ErrorKind::PermissionDenied);
         assert_eq!(kind(fs::rename(&secret, renamed)), ErrorKind::PermissionDenied);
-        assert!(sandbox.withholds(&config(&secret, "")).is_empty());
-        let withheld = sandbox.withholds(&config(&denied, ""));
-        assert!(
-            withheld[0].starts_with("upstream.cisco.client_secret: "),
-            "{withheld:?}"
-        );
-        assert!(withheld[0].ends_with("needs a restart"), "{withheld:?}");
+        assert!(sandbox.denied(&needs(&secret)).is_empty());
+        let missing = sandbox.denied(&needs(&denied));
+        assert!(missing[0].starts_with("client_secret: "), "{missing:?}");
+        assert!(missing[0].ends_with("needs a restart"), "{missing:?}");
     });
     assert_eq!(
         fs::read_to_string(outside).unwrap(),
@@ -103,25 +95,25 @@ fn only_files_beside_those_that_the_configuration_names_are_read() {
 #[test]
 fn a_secret_that_is_replaced_by_rename_is_read() {
     let (own, secret) = directory();
-    let (config, path) = (config(&secret, ""), secret.clone());
+    let (needs, path) = (needs(&secret), secret.clone());
     let replace = || {
         fs::write(own.path().join("new"), "second").unwrap();
         fs::rename(own.path().join("new"), &secret).unwrap();
     };
-    let read = inside_after(config, replace, move |_| fs::read_to_string(path).unwrap());
+    let read = inside_after(needs, replace, move |_| fs::read_to_string(path).unwrap());
     assert_eq!(read, "second");
 }
 
 #[test]
 fn a_secret_behind_a_swapped_link_is_read() {
-    // As Kubernetes lays a secret out: secret -> ..data/secret, ..data -> ..1.
+    // The layout of a secret in Kubernetes: secret -> ..data/secret, ..data -> ..1.
     let own = tempfile::tempdir().unwrap();
     let at = |name: &str| own.path().join(name);
     fs::create_dir(at("..1")).unwrap();
     fs::write(at("..1/secret"), "first").unwrap();
     symlink("..1", at("..data")).unwrap();
     symlink("..data/secret", at("secret")).unwrap();
-    // And somebody links to it from elsewhere.
+    // With a link to it from elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();
     let link = elsewhere.path().join("link");
     symlink(at("secret"), &link).unwrap();
@@ -134,20 +126,23 @@ fn a_secret_behind_a_swapped_link_is_read() {
         fs::remove_dir_all(at("..1")).unwrap();
     };
     let path = link.clone();
-    let read = inside_after(config(&link, ""), replace, move |sandbox| {
-        assert!(sandbox.withholds(&config(&path, "")).is_empty());
+    let read = inside_after(needs(&link), replace, move |sandbox| {
+        assert!(sandbox.denied(&needs(&path)).is_empty());
         fs::read_to_string(path).unwrap()
     });
     assert_eq!(read, "second");
 }
 
 #[test]
-fn the_spool_alone_is_written_in() {
+fn only_the_writable_directory_is_writable() {
     let (_own, secret) = directory();
     let spool = tempfile::tempdir().unwrap();
-    let more = format!("[spool]\ndirectory = \"{}\"", spool.path().display());
     let path = spool.path().to_owned();
-    inside(config(&secret, &more), move |_| {
+    let needs = Needs {
+        writable: Some(path.clone()),
+        ..needs(&secret)
+    };
+    inside(needs, move |_| {
         fs::create_dir(path.join("queue")).unwrap();
         fs::write(path.join("a"), "text").unwrap();
         fs::rename(path.join("a"), path.join("queue/a")).unwrap();
@@ -158,16 +153,19 @@ fn the_spool_alone_is_written_in() {
 }
 
 #[test]
-fn a_log_file_that_was_moved_is_made_again_in_its_directory_and_nothing_is_removed_there() {
+fn a_rotated_log_file_is_created_again_and_nothing_is_removed_in_its_directory() {
     let (_own, secret) = directory();
     let log = tempfile::tempdir().unwrap();
     let file = log.path().join("bondgate.log");
     fs::write(&file, "").unwrap();
-    let config = config(&secret, &format!("[log]\nfile = \"{}\"", file.display()));
+    let needs = Needs {
+        log: Some(file.clone()),
+        ..needs(&secret)
+    };
     let moved = log.path().join("bondgate.log.1");
     let rotate = || fs::rename(&file, &moved).unwrap();
     let path = file.clone();
-    inside_after(config, rotate, move |_| {
+    inside_after(needs, rotate, move |_| {
         fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -180,7 +178,7 @@ fn a_log_file_that_was_moved_is_made_again_in_its_directory_and_nothing_is_remov
 }
 
 #[test]
-fn no_program_is_run_and_threads_start_all_the_same() {
+fn no_program_is_run_and_threads_still_start() {
     let (_own, secret) = directory();
     assert!(
         Command::new("/bin/sh")
@@ -189,7 +187,7 @@ fn no_program_is_run_and_threads_start_all_the_same() {
             .unwrap()
             .success()
     );
-    inside(config(&secret, ""), |_| {
+    inside(needs(&secret), |_| {
         let run = Command::new("/bin/sh").args(["-c", ":"]).status();
         assert_eq!(kind(run), ErrorKind::PermissionDenied);
         std::thread::spawn(|| ()).join().unwrap();
@@ -197,35 +195,47 @@ fn no_program_is_run_and_threads_start_all_the_same() {
 }
 
 #[test]
-fn no_port_is_listened_on_and_only_the_known_ones_are_connected_to() {
+fn no_port_is_listened_on_and_only_needed_ones_are_connected_to() {
     let (_own, secret) = directory();
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [known, other] = listeners
         .each_ref()
         .map(|listener| listener.local_addr().unwrap());
-    let more = format!("url = \"https://127.0.0.1:{}\"", known.port());
-    let path = secret.clone();
-    inside(config(&secret, &more), move |sandbox| {
+    let of_port = move |port: u16| Needs {
+        ports: vec![("upstream.a".to_owned(), Some(port))],
+        ..needs(&secret)
+    };
+    inside(of_port(known.port()), move |sandbox| {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         assert_eq!(kind(TcpListener::bind(any)), ErrorKind::PermissionDenied);
         TcpStream::connect(known).unwrap();
         assert_eq!(kind(TcpStream::connect(other)), ErrorKind::PermissionDenied);
-        let at = |port: u16| config(&path, &format!("url = \"https://127.0.0.1:{port}\""));
-        assert!(sandbox.withholds(&at(known.port())).is_empty());
-        // The preset's token endpoint has it.
-        assert!(sandbox.withholds(&at(443)).is_empty());
-        let withheld = sandbox.withholds(&at(other.port()));
-        assert!(
-            withheld[0].contains(&format!("port {}", other.port())),
-            "{withheld:?}"
-        );
+        assert!(sandbox.denied(&of_port(known.port())).is_empty());
+        let denied = sandbox.denied(&of_port(other.port()));
+        let port = format!("upstream.a: port {}", other.port());
+        assert!(denied[0].contains(&port), "{denied:?}");
     });
+}
+
+#[test]
+fn a_port_that_is_not_known_allows_any() {
+    let (_own, secret) = directory();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let needs = Needs {
+        ports: vec![
+            ("upstream.a".to_owned(), Some(443)),
+            ("upstream.b".to_owned(), None),
+        ],
+        ..needs(&secret)
+    };
+    inside(needs, move |_| drop(TcpStream::connect(address).unwrap()));
 }
 
 #[test]
 fn only_sockets_of_the_usual_kinds_are_made() {
     let (_own, secret) = directory();
-    inside(config(&secret, ""), |_| {
+    inside(needs(&secret), |_| {
         let netlink = Domain::from(libc::AF_NETLINK);
         Socket::new(netlink, Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE))).unwrap();
         Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -245,7 +255,7 @@ fn only_sockets_of_the_usual_kinds_are_made() {
 fn names_are_resolved_and_the_system_s_certificates_are_read() {
     let (_own, secret) = directory();
     let outside = rustls_native_certs::load_native_certs().certs.len();
-    inside(config(&secret, ""), move |_| {
+    inside(needs(&secret), move |_| {
         assert!(("localhost", 1).to_socket_addrs().unwrap().next().is_some());
         assert_eq!(rustls_native_certs::load_native_certs().certs.len(), outside);
         std::thread::available_parallelism().unwrap();
@@ -253,35 +263,21 @@ fn names_are_resolved_and_the_system_s_certificates_are_read() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_yet_opens_its_nearest_ancestor_and_the_operator_is_told() {
+fn a_missing_directory_allows_its_nearest_ancestor_with_a_warning() {
     let own = tempfile::tempdir().unwrap();
     let secret = own.path().join("later/secret");
-    let grants = Grants::of(&config(&secret, ""), None);
-    let told = grants.notes.join("\n");
+    let warnings = Rules::new(&needs(&secret)).warnings.join("\n");
     assert!(
-        told.contains("client_secret is to be at") && told.contains("may be read"),
-        "{told}"
+        warnings.contains("client_secret: ") && warnings.contains("may be read"),
+        "{warnings}"
     );
-    inside(config(&secret, ""), move |sandbox| {
-        assert!(sandbox.withholds(&config(&secret, "")).is_empty());
+    inside(needs(&secret), move |sandbox| {
+        assert!(sandbox.denied(&needs(&secret)).is_empty());
         assert_eq!(kind(fs::read(&secret)), ErrorKind::NotFound);
     });
 
-    let grants = Grants::of(&config(Path::new("/nowhere-of-bondgate/secret"), ""), None);
-    assert!(
-        grants
-            .notes
-            .iter()
-            .any(|note| note.contains("everything in / may be read"))
-    );
-    assert!(grants.cover(Path::new("/anything")));
-}
-
-#[test]
-fn without_a_sandbox_everything_is_covered() {
-    let (_own, secret) = directory();
-    let open = Sandbox::enter(&config(&secret, "[server]\nsandbox = false"), None);
-    let other = config(Path::new("/root/anything"), "url = \"https://127.0.0.1:1\"");
-    assert!(open.withholds(&other).is_empty());
-    assert!(fs::read("/proc/1/status").is_ok(), "and nothing is restricted");
+    let rules = Rules::new(&needs(Path::new("/nowhere-of-bondgate/secret")));
+    let warnings = rules.warnings.join("\n");
+    assert!(warnings.contains("everything in / may be read"), "{warnings}");
+    assert!(rules.allow_file(Path::new("/anything")));
 }
