@@ -26,8 +26,11 @@ impl<S: Wire> Gate<S> {
     /// the message for `limits.stall`.
     pub(in super::super) async fn close(mut self, hurry: impl Future<Output = ()>) -> bool {
         if self.delivery.is_pending() {
-            return self.finish_delivery(hurry).await;
+            let is_stalled = self.finish_delivery(hurry).await;
+            self.delivery.record().await;
+            return is_stalled;
         }
+        self.delivery.record().await;
         let is_unread =
             self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
         let finished = async {
@@ -47,7 +50,7 @@ impl<S: Wire> Gate<S> {
         false
     }
 
-    async fn finish_delivery(mut self, hurry: impl Future<Output = ()>) -> bool {
+    async fn finish_delivery(&mut self, hurry: impl Future<Output = ()>) -> bool {
         let is_whole = self.exchange.is_whole.load(Ordering::Acquire);
         if !is_whole || self.send_tail().await.is_err() {
             self.delivery.broken(&self.stream);
