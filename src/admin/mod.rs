@@ -6,7 +6,6 @@ mod status;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,8 +23,7 @@ use crate::telemetry::metrics::Metrics;
 pub use self::readiness::Readiness;
 pub use self::status::Facts;
 
-/// Who is let in and what there is to tell, as one configuration has it; may be replaced between two
-/// requests.
+/// Who may use the admin listener and what its status shows, in one configuration.
 pub struct Settings {
     allow: Option<Vec<config::Network>>,
     hosts: HostNames,
@@ -45,19 +43,14 @@ impl Settings {
 }
 
 struct Admin {
-    settings: Arc<ArcSwap<Settings>>,
+    settings: Settings,
     readiness: Readiness,
     spool: Spool,
     metrics: Arc<Metrics>,
 }
 
 /// The admin listener's router.
-pub fn router(
-    settings: Arc<ArcSwap<Settings>>,
-    readiness: Readiness,
-    spool: Spool,
-    metrics: Arc<Metrics>,
-) -> Router {
+pub fn router(settings: Settings, readiness: Readiness, spool: Spool, metrics: Arc<Metrics>) -> Router {
     let state = Arc::new(Admin {
         settings,
         readiness,
@@ -83,7 +76,7 @@ pub fn router(
 
 async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let (Some(allow), Some(address)) = (&admin.settings.load().allow, address)
+    if let (Some(allow), Some(address)) = (&admin.settings.allow, address)
         && !allow.iter().any(|network| network.contains(address.ip()))
     {
         return forbidden(format!(
@@ -95,12 +88,7 @@ async fn judge_place(State(admin): State<Arc<Admin>>, request: Request, next: Ne
 }
 
 async fn judge_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    if !admin
-        .settings
-        .load()
-        .hosts
-        .allow(request.uri(), request.headers())
-    {
+    if !admin.settings.hosts.allow(request.uri(), request.headers()) {
         let detail =
             "the request's Host is not one of the admin listener's names; add it to hosts in [admin]";
         return Answer::new(StatusCode::MISDIRECTED_REQUEST, "http_request_denied", detail).into_response();
@@ -150,7 +138,7 @@ async fn document(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "application/json")],
         status::document(
-            &admin.settings.load_full().facts,
+            &admin.settings.facts,
             &admin.readiness,
             admin.spool.holding().await,
             admin.spool.troubles(),

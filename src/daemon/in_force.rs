@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use axum::Router;
 use rustls::ServerConfig;
 
 use super::bound::judge_loop;
@@ -12,10 +12,9 @@ use super::difference;
 use super::judge::unreadable;
 use super::upstream::{Engine, Upstream};
 use super::{Means, StartError};
-use crate::admin;
 use crate::config::{self, Config, ServerTls, Setting};
-use crate::proxy::{Proxy, Service};
-use crate::server::{Listener, SharedTls};
+use crate::proxy::{self, Authorization};
+use crate::server::{ActiveRouter, Listener, SharedTls};
 use crate::tls;
 
 /// What is in force. Only what hangs on it by an `Arc` of its own is replaced, the rest is made anew.
@@ -34,7 +33,9 @@ pub(super) struct InForce {
 pub(super) struct Place {
     pub(super) config: config::Listener,
     pub(super) name: String,
-    pub(super) proxy: Proxy,
+    /// One for each worker.
+    pub(super) routers: Vec<ActiveRouter>,
+    authorization: Authorization,
     addresses: Vec<SocketAddr>,
     is_local: bool,
     is_unix: bool,
@@ -45,7 +46,7 @@ pub(super) struct Place {
 #[derive(Clone)]
 pub(super) struct AdminPlace {
     config: config::Admin,
-    pub(super) settings: Arc<ArcSwap<admin::Settings>>,
+    pub(super) router: ActiveRouter,
     is_local: bool,
     tls: Option<SharedTls>,
 }
@@ -55,7 +56,7 @@ pub(super) struct Next {
     pub(super) in_force: InForce,
     /// New engines.
     pub(super) engines: Vec<Engine>,
-    pub(super) services: Vec<(Proxy, Service)>,
+    pub(super) routers: Vec<(ActiveRouter, Router)>,
     pub(super) tls: Vec<(SharedTls, ServerConfig)>,
     /// What changed, by key.
     pub(super) changed: Vec<String>,
@@ -64,11 +65,17 @@ pub(super) struct Next {
 }
 
 impl Place {
-    pub(super) fn new(config: &config::Listener, bound: &Listener, service: Service) -> Self {
+    pub(super) fn new(
+        config: &config::Listener,
+        bound: &Listener,
+        authorization: Authorization,
+        routers: Vec<Router>,
+    ) -> Self {
         Self {
             config: config.clone(),
             name: bound.name(),
-            proxy: Proxy::new(service),
+            routers: routers.into_iter().map(ActiveRouter::new).collect(),
+            authorization,
             addresses: bound.addresses(),
             is_local: bound.is_local(),
             is_unix: bound.is_unix(),
@@ -78,10 +85,10 @@ impl Place {
 }
 
 impl AdminPlace {
-    pub(super) fn new(config: &config::Admin, bound: &Listener, settings: admin::Settings) -> Self {
+    pub(super) fn new(config: &config::Admin, bound: &Listener, router: ActiveRouter) -> Self {
         Self {
             config: config.clone(),
-            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            router,
             is_local: bound.is_local(),
             tls: bound.tls().cloned(),
         }
@@ -123,7 +130,7 @@ impl InForce {
             contents: &contents,
             upstreams: Vec::new(),
             engines: Vec::new(),
-            services: Vec::new(),
+            routers: Vec::new(),
             tls: Vec::new(),
             restarts: Vec::new(),
             faults: Vec::new(),
@@ -156,7 +163,7 @@ impl InForce {
         restarts.append(&mut plan.restarts);
         Ok(Next {
             engines: plan.engines,
-            services: plan.services,
+            routers: plan.routers,
             tls: plan.tls,
             changed,
             restarts,
@@ -185,7 +192,7 @@ struct Plan<'a> {
     contents: &'a Contents,
     upstreams: Vec<Upstream>,
     engines: Vec<Engine>,
-    services: Vec<(Proxy, Service)>,
+    routers: Vec<(ActiveRouter, Router)>,
     tls: Vec<(SharedTls, ServerConfig)>,
     restarts: Vec<String>,
     faults: Vec<String>,
@@ -251,14 +258,13 @@ impl Plan<'_> {
             self.fault(key, StartError::NotTcp(config.address.clone()));
         }
         // An upstream with a fault is missing here, and has been told.
+        let mut authorization = place.authorization.clone();
         if let Some(at) = self.position(&config.upstream) {
-            let upstream = &self.upstreams[at];
-            let (outbound, means) = (upstream.outbound.clone(), self.means);
-            let in_flight = means.in_flight.clone();
-            match Service::new(config, &upstream.config, outbound, in_flight, &means.admin) {
-                Ok(service) => self.services.push((place.proxy.clone(), service)),
+            match Authorization::new(config, &self.upstreams[at].config, &self.means.admin) {
+                Ok(now) => authorization = now,
                 Err(error) => self.fault(&format!("{key}.keys"), error),
             }
+            self.route(place, config, &authorization, at);
         }
         let before = place.config.access.tls.as_ref();
         self.tls(key, place.tls.as_ref(), config.access.tls.as_ref(), before);
@@ -268,16 +274,22 @@ impl Plan<'_> {
                 group: place.config.group.clone(),
                 ..config.clone()
             },
+            authorization,
             ..place.clone()
         }
+    }
+
+    fn route(&mut self, place: &Place, config: &config::Listener, authorization: &Authorization, at: usize) {
+        let upstream = &self.upstreams[at].proxied;
+        let routers = proxy::routers(config, authorization, &self.means.in_flight, upstream);
+        self.routers.extend(place.routers.iter().cloned().zip(routers));
     }
 
     /// A listener that goes on as before, with its upstream as it is now, or as it was where it is gone.
     fn left_alone(&mut self, place: &Place) -> Place {
         let name = &place.config.upstream;
         if let Some(at) = self.position(name) {
-            let service = place.proxy.service_by(self.upstreams[at].outbound.clone());
-            self.services.push((place.proxy.clone(), service));
+            self.route(place, &place.config, &place.authorization, at);
         } else if let Some(upstream) = self.before.upstream(name) {
             self.upstreams.push(upstream.clone());
         }

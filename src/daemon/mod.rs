@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -27,10 +28,10 @@ use self::stop::drain;
 use self::upstream::{Engine, Upstream};
 use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
-use crate::config::{Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
-use crate::proxy::{InFlight, ProxyConfigError, ReplayBudget, Service};
+use crate::config::{self, Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
+use crate::proxy::{self, Authorization, InFlight, ProxyConfigError, ReplayBudget};
 use crate::resolver::Resolver;
-use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
+use crate::server::{self, ActiveRouter, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
 use crate::spool::{self, Spool};
 use crate::supervisor::{Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
@@ -69,6 +70,27 @@ struct Means {
     stop: Stopping,
     /// Where a person finds the state of things.
     admin: String,
+    workers: usize,
+}
+
+impl Means {
+    fn admin_router(&self, config: &config::Admin, facts: Facts, readiness: &Readiness) -> Router {
+        let settings = admin::Settings::new(config, facts);
+        admin::router(
+            settings,
+            readiness.clone(),
+            self.spool.clone(),
+            self.metrics.clone(),
+        )
+    }
+}
+
+/// How many workers a configuration asks for.
+fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+        count => count,
+    }
 }
 
 /// Why a daemon does not start.
@@ -187,6 +209,7 @@ impl Daemon {
             spool: spool.clone(),
             stop: stopping.clone(),
             admin: admin.url(),
+            workers: workers(&config),
         };
         let (mut upstreams, mut engines) = (Vec::new(), Vec::new());
         for upstream in &config.upstreams {
@@ -201,8 +224,8 @@ impl Daemon {
                 .iter()
                 .find(|upstream| upstream.config.name == listener.upstream)
                 .expect("the configuration was read with this upstream");
-            let (outbound, in_flight) = (upstream.outbound.clone(), means.in_flight.clone());
-            let service = Service::new(listener, &upstream.config, outbound, in_flight, &means.admin)?;
+            let authorization = Authorization::new(listener, &upstream.config, &means.admin)?;
+            let routers = proxy::routers(listener, &authorization, &means.in_flight, &upstream.proxied);
             let tls = listener.access.tls.as_ref().map(tls::server).transpose()?;
             let unix = UnixAccess {
                 mode: listener.mode,
@@ -218,7 +241,7 @@ impl Daemon {
             if is_inherited && !bound.is_local() && listener.lets_pages_pull(&upstream.config) {
                 warnings.push(format!("listener[{number}].allow: {PAGES_MAY_PULL}"));
             }
-            places.push(Place::new(listener, &bound, service));
+            places.push(Place::new(listener, &bound, authorization, routers));
             listeners.push(bound);
         }
         let shared = Shared {
@@ -233,7 +256,11 @@ impl Daemon {
         let readiness = Readiness::new(readers.collect(), stopping);
         let facts = facts(&upstreams, &places, started, started);
         means.metrics.config_loaded(reload::seconds(started));
-        let admin_place = AdminPlace::new(&config.admin, &admin, admin::Settings::new(&config.admin, facts));
+        let admin_place = AdminPlace::new(
+            &config.admin,
+            &admin,
+            ActiveRouter::new(means.admin_router(&config.admin, facts, &readiness)),
+        );
         config.warnings.append(&mut warnings);
         Ok(Self {
             in_force: InForce::new(config, contents, upstreams, places, admin_place),
@@ -294,14 +321,12 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         self.spool.start(tokio::runtime::Handle::current());
+        for upstream in &self.in_force.upstreams {
+            upstream.proxied.prefetch();
+        }
         // Health is answered to the end: the admin listener has a stop of its own.
         let (admin_stop, admin_stopping) = server::stopping();
-        let admin_app = admin::router(
-            self.in_force.admin.settings.clone(),
-            self.readiness.clone(),
-            self.spool.clone(),
-            self.shared.metrics.clone(),
-        );
+        let admin_router = self.in_force.admin.router.clone();
         let admin_shared = Shared {
             stop: admin_stopping,
             connections: Crowd::new(
@@ -314,7 +339,7 @@ impl Daemon {
         tracing::info!("status, health and metrics are at {}", admin_listener.url());
         let mut parts = JoinSet::new();
         parts.spawn(async move {
-            if let Err(error) = server::serve(&admin_listener, Arc::new(admin_app), admin_shared).await {
+            if let Err(error) = server::serve(&admin_listener, admin_router, admin_shared).await {
                 tracing::error!(%error, "the admin listener failed");
             }
             "admin listener"
@@ -327,9 +352,13 @@ impl Daemon {
 
         let mut pulses = Pulses::default();
         let every = self.supervisor.every();
-        let mut workers = start_workers(&self.in_force, &self.listeners, &self.shared, || {
-            every.map(|every| (pulses.add(), every / 2))
-        })?;
+        let mut workers = start_workers(
+            &self.in_force,
+            &self.listeners,
+            self.means.workers,
+            &self.shared,
+            || every.map(|every| (pulses.add(), every / 2)),
+        )?;
         if let Some(every) = every {
             parts.spawn(watchdog(self.supervisor.clone(), pulses, every));
         }

@@ -19,7 +19,6 @@ use super::in_force::{InForce, Next};
 use super::judge::faults_of_change;
 use super::upstream::{Engine, Upstream};
 use super::{Means, Readiness, facts};
-use crate::admin;
 use crate::config::{Config, ConfigError};
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
@@ -162,6 +161,7 @@ impl Reloader {
         };
         let first_tokens = async {
             for upstream in now.upstreams.iter().filter(|upstream| !was_there(upstream)) {
+                upstream.proxied.prefetch();
                 let _ = upstream.tokens.wait(HEAD_START).await;
             }
         };
@@ -169,13 +169,15 @@ impl Reloader {
         for (shared, tls) in next.tls {
             shared.store(Arc::new(tls));
         }
-        for (proxy, service) in next.services {
-            proxy.replace(service);
+        for (active, router) in next.routers {
+            active.replace(router);
         }
         let configured = SystemTime::now();
         let facts = facts(&now.upstreams, &now.places, self.started, configured);
-        let settings = admin::Settings::new(now.admin.config(), facts);
-        now.admin.settings.store(Arc::new(settings));
+        now.admin.router.replace(
+            self.means
+                .admin_router(now.admin.config(), facts, &self.readiness),
+        );
         let tokens = now
             .upstreams
             .iter()

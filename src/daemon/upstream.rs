@@ -7,7 +7,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Means, StartError};
 use crate::config::{self, ProxyRoute};
-use crate::proxy::{Outbound, Parts, ProxyConfigError};
+use crate::proxy::{self, Dependencies, ProxyConfigError};
 use crate::tls::{Digest, Trusted};
 use crate::token::{self, Refresher, Schedule, TokenEndpoint, TokenReader};
 
@@ -25,7 +25,7 @@ type Task = Arc<OnceLock<AbortHandle>>;
 pub(super) struct Upstream {
     pub(super) config: config::Upstream,
     pub(super) tokens: TokenReader,
-    pub(super) outbound: Arc<Outbound>,
+    pub(super) proxied: Arc<proxy::Upstream>,
     task: Task,
     client: ClientConfig,
     trusted: Digest,
@@ -55,14 +55,14 @@ impl Upstream {
             let (tokens, engine) = Engine::new(config, before, client.clone(), means);
             (tokens, engine.task.clone(), Some(engine))
         };
-        let outbound = match kept.filter(|before| before.config == *config && before.route == route) {
-            Some(before) => before.outbound.clone(),
-            None => Arc::new(outbound(config, client.clone(), tokens.clone(), means)?),
+        let proxied = match kept.filter(|before| before.config == *config && before.route == route) {
+            Some(before) => before.proxied.clone(),
+            None => Arc::new(proxied(config, client.clone(), tokens.clone(), means)?),
         };
         let upstream = Self {
             config: config.clone(),
             tokens,
-            outbound,
+            proxied,
             task,
             client,
             trusted: digest,
@@ -117,13 +117,13 @@ impl Engine {
     }
 }
 
-fn outbound(
+fn proxied(
     config: &config::Upstream,
     tls: ClientConfig,
     tokens: TokenReader,
     means: &Means,
-) -> Result<Outbound, ProxyConfigError> {
-    let parts = Parts {
+) -> Result<proxy::Upstream, ProxyConfigError> {
+    let dependencies = Dependencies {
         tls,
         resolver: means.resolver.clone(),
         tokens,
@@ -132,5 +132,5 @@ fn outbound(
         metrics: means.metrics.clone(),
         stop: means.stop.clone(),
     };
-    Ok(Outbound::new(config, parts)?)
+    Ok(proxy::Upstream::new(config, &dependencies, means.workers)?)
 }

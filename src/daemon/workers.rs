@@ -16,27 +16,21 @@ pub(super) type Workers = JoinSet<()>;
 pub(super) fn start_workers(
     in_force: &InForce,
     listeners: &[Listener],
+    count: usize,
     shared: &Shared,
     mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
 ) -> std::io::Result<Workers> {
-    let count = match in_force.config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
-        count => count,
-    };
     let mut workers = JoinSet::new();
     for number in 0..count {
         let pulse = pulse();
-        let proxies: Vec<_> = in_force.places.iter().map(|place| place.proxy.clone()).collect();
-        let make_apps: server::MakeApps = Box::new(move || {
+        let beat = async move {
             if let Some((pulse, every)) = pulse {
-                tokio::spawn(pulse.beat(every));
+                pulse.beat(every).await;
             }
-            proxies
-                .iter()
-                .map(|proxy| proxy.application().map_err(std::io::Error::other))
-                .collect()
-        });
-        let thread = server::start(number, listeners, make_apps, shared.clone())?;
+        };
+        let routers = in_force.places.iter().map(|place| place.routers[number].clone());
+        let listeners: Vec<_> = listeners.iter().zip(routers).collect();
+        let thread = server::start(number, &listeners, beat, shared.clone())?;
         workers.spawn_blocking(move || match thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "a worker failed"),

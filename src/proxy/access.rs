@@ -1,6 +1,8 @@
 //! Who may send what: the caller is judged by its socket, its key and its browser's traces, then the
 //! request by the upstream's rules. Everything that is not allowed is refused.
 
+use std::sync::Arc;
+
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
@@ -10,6 +12,21 @@ use super::headers;
 use super::path::{PathError, PlainPath};
 use crate::config::{self, CallerKeys, KeysError, Network, Rules, WebOrigin};
 use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
+
+/// What one listener requires of its callers; cheap to clone.
+#[derive(Clone)]
+pub struct Authorization(pub(super) Arc<AccessPolicy>);
+
+impl Authorization {
+    /// The policy of a listener for its upstream. `admin` is the admin listener's URL, which refusals name.
+    pub fn new(
+        listener: &config::Listener,
+        upstream: &config::Upstream,
+        admin: &str,
+    ) -> Result<Self, KeysError> {
+        AccessPolicy::new(listener, upstream, admin).map(|policy| Self(Arc::new(policy)))
+    }
+}
 
 /// What one listener asks of its callers.
 pub(super) struct AccessPolicy {

@@ -29,26 +29,25 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use rustls::ClientConfig;
 
-use self::access::AccessPolicy;
 use self::forward::Forwarder;
 use self::observe::Observation;
 use self::path::{PathError, PlainPath};
 use self::pull::{Asker, Puller};
 use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
 use crate::resolver::Resolver;
-use crate::server::{Answer, Answering, Application, Peer, Stopping};
+use crate::server::{Answer, Peer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 
+pub use self::access::Authorization;
 pub use self::in_flight::InFlight;
 pub use self::replay::ReplayBudget;
 
@@ -91,191 +90,123 @@ pub struct RuleError {
     source: PathError,
 }
 
-/// One listener's requests on their way to its upstream: what all workers share. What it does may be
-/// replaced between two requests, on kept connections too.
-#[derive(Clone)]
-pub struct Proxy {
-    service: Arc<ArcSwap<Service>>,
-}
-
-/// What a listener does with requests, as one configuration has it.
-pub struct Service {
-    policy: Arc<AccessPolicy>,
-    health: Option<String>,
-    in_flight: InFlight,
-    outbound: Arc<Outbound>,
-}
-
-/// The way to an upstream, as one configuration has it. Workers keep their connections for as long as it
-/// is the same one.
-pub struct Outbound {
-    upstream: Arc<str>,
+/// One upstream: what its requests need, with one forwarder per worker. A reload that leaves the upstream unchanged
+/// keeps it, and with it the open connections.
+pub struct Upstream {
+    name: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
-    config: config::Upstream,
-    tls: ClientConfig,
-    resolver: Resolver,
-    tokens: TokenReader,
-    budget: ReplayBudget,
-    spool: Spool,
-    stop: Stopping,
+    workers: Vec<Worker>,
 }
 
-/// What the way to an upstream is made of, beside its configuration.
+/// One worker's forwarder, with its own connection pool, and its pulls.
 #[derive(Clone)]
-pub struct Parts {
-    /// TLS for the call out.
-    pub tls: ClientConfig,
-    /// Where names are resolved.
-    pub resolver: Resolver,
-    /// The upstream's token.
-    pub tokens: TokenReader,
-    /// The budget over all requests.
-    pub budget: ReplayBudget,
-    /// Where pulled messages are kept.
-    pub spool: Spool,
-    /// Where requests are counted.
-    pub metrics: Arc<Metrics>,
-    /// When to give up waiting.
-    pub stop: Stopping,
-}
-
-impl Outbound {
-    /// The way to an upstream.
-    pub fn new(upstream: &config::Upstream, parts: Parts) -> Result<Self, OutboundError> {
-        let outbound = Self {
-            upstream: upstream.name.as_str().into(),
-            metrics: Arc::new(parts.metrics.upstream(&upstream.name)),
-            config: upstream.clone(),
-            tls: parts.tls,
-            resolver: parts.resolver,
-            tokens: parts.tokens,
-            budget: parts.budget,
-            spool: parts.spool,
-            stop: parts.stop,
-        };
-        // What a worker would find out later is found out now.
-        outbound.forwarder()?;
-        Ok(outbound)
-    }
-
-    fn forwarder(&self) -> Result<Forwarder, OutboundError> {
-        Forwarder::new(
-            &self.config,
-            self.tls.clone(),
-            self.resolver.clone(),
-            self.tokens.clone(),
-            self.budget.clone(),
-            self.metrics.clone(),
-            self.stop.clone(),
-        )
-    }
-}
-
-impl Service {
-    /// What a listener does for an upstream whose way out is `outbound`; `in_flight` are the caps over
-    /// all listeners, `admin` is where a person finds the state of things.
-    pub fn new(
-        listener: &config::Listener,
-        upstream: &config::Upstream,
-        outbound: Arc<Outbound>,
-        in_flight: InFlight,
-        admin: &str,
-    ) -> Result<Self, KeysError> {
-        Ok(Self {
-            policy: Arc::new(AccessPolicy::new(listener, upstream, admin)?),
-            health: listener.health.clone(),
-            in_flight,
-            outbound,
-        })
-    }
-}
-
-impl Proxy {
-    /// The proxy of one listener.
-    #[must_use]
-    pub fn new(service: Service) -> Self {
-        Self {
-            service: Arc::new(ArcSwap::from_pointee(service)),
-        }
-    }
-
-    /// Does something else from the next request on.
-    pub fn replace(&self, service: Service) {
-        self.service.store(Arc::new(service));
-    }
-
-    /// What it does now, by another way out.
-    #[must_use]
-    pub fn service_by(&self, outbound: Arc<Outbound>) -> Service {
-        let service = self.service.load();
-        Service {
-            policy: service.policy.clone(),
-            health: service.health.clone(),
-            in_flight: service.in_flight.clone(),
-            outbound,
-        }
-    }
-
-    /// What one worker runs, with a connection pool of its own.
-    pub fn application(&self) -> Result<Arc<dyn Application>, ProxyConfigError> {
-        let way = Way::open(self.service.load().outbound.clone())?;
-        Ok(Arc::new(Worker {
-            service: self.service.clone(),
-            way: ArcSwap::from_pointee(way),
-        }))
-    }
-}
-
 struct Worker {
-    service: Arc<ArcSwap<Service>>,
-    way: ArcSwap<Way>,
-}
-
-impl Application for Worker {
-    fn answer(self: Arc<Self>, peer: &Peer, request: Request<Body>) -> Answering {
-        let peer = peer.clone();
-        // Room first: what is made before would be copied there, and with it all the room that it will want.
-        let room = Box::new_uninit();
-        let answer = async move { self.relay(&peer, request).await };
-        let answer: Box<Caught<_>> = Box::write(room, Caught { answer });
-        Box::into_pin(answer)
-    }
-}
-
-/// A worker's own connections, and the way out that they were opened for.
-struct Way {
-    outbound: Arc<Outbound>,
-    forwarder: Forwarder,
+    forwarder: Arc<Forwarder>,
     puller: Puller,
 }
 
-impl Way {
-    fn open(outbound: Arc<Outbound>) -> Result<Self, OutboundError> {
-        let forwarder = outbound.forwarder()?;
-        forwarder.prefetch();
-        let puller = Puller::new(
-            &outbound.config,
-            outbound.forwarder()?,
-            outbound.spool.clone(),
-            outbound.stop.clone(),
-        );
+/// What the requests to an upstream need besides its configuration.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// TLS for connections to the upstream.
+    pub tls: ClientConfig,
+    /// Resolves the upstream's name.
+    pub resolver: Resolver,
+    /// The upstream's token.
+    pub tokens: TokenReader,
+    /// The budget for kept request bodies, over all upstreams.
+    pub budget: ReplayBudget,
+    /// Holds pulled messages until they are delivered.
+    pub spool: Spool,
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+    /// The phase of a stop.
+    pub stop: Stopping,
+}
+
+impl Upstream {
+    /// An upstream for this many workers.
+    pub fn new(
+        config: &config::Upstream,
+        dependencies: &Dependencies,
+        workers: usize,
+    ) -> Result<Self, OutboundError> {
+        let metrics = Arc::new(dependencies.metrics.upstream(&config.name));
+        let worker = |_| {
+            let Dependencies {
+                tls,
+                resolver,
+                tokens,
+                budget,
+                spool,
+                stop,
+                ..
+            } = dependencies.clone();
+            let (metrics, until) = (metrics.clone(), stop.clone());
+            let forwarder = Forwarder::new(config, tls, resolver, tokens, budget, metrics, stop)?;
+            let forwarder = Arc::new(forwarder);
+            let puller = Puller::new(config, forwarder.clone(), spool, until);
+            Ok(Worker { forwarder, puller })
+        };
         Ok(Self {
-            outbound,
-            forwarder,
-            puller,
+            name: config.name.as_str().into(),
+            workers: (0..workers).map(worker).collect::<Result<_, OutboundError>>()?,
+            metrics,
         })
+    }
+
+    /// Starts to resolve the upstream's name, so that the first request does not wait for it. Needs a runtime.
+    pub fn prefetch(&self) {
+        if let Some(worker) = self.workers.first() {
+            worker.forwarder.prefetch();
+        }
     }
 }
 
-impl Worker {
-    async fn relay(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
-        let service = &*self.service.load_full();
-        if service.health.as_deref() == Some(request.uri().path()) {
+/// The routers of one listener, one for each worker of its upstream.
+#[must_use]
+pub fn routers(
+    listener: &config::Listener,
+    authorization: &Authorization,
+    in_flight: &InFlight,
+    upstream: &Upstream,
+) -> Vec<Router> {
+    let router = |worker: &Worker| {
+        let stack = Arc::new(Stack {
+            health: listener.health.clone(),
+            authorization: authorization.clone(),
+            in_flight: in_flight.clone(),
+            upstream: upstream.name.clone(),
+            metrics: upstream.metrics.clone(),
+            worker: worker.clone(),
+        });
+        let handler = move |request: Request<Body>| {
+            let stack = stack.clone();
+            Caught {
+                answer: async move { stack.relay(request).await },
+            }
+        };
+        Router::new().fallback(handler)
+    };
+    upstream.workers.iter().map(router).collect()
+}
+
+struct Stack {
+    health: Option<String>,
+    authorization: Authorization,
+    in_flight: InFlight,
+    upstream: Arc<str>,
+    metrics: Arc<UpstreamMetrics>,
+    worker: Worker,
+}
+
+impl Stack {
+    async fn relay(&self, request: Request<Body>) -> Response<Body> {
+        if self.health.as_deref() == Some(request.uri().path()) {
             return Response::new(Body::from("ok\n"));
         }
-        let outbound = &service.outbound;
-        let mut observation = Observation::begin(&request, &outbound.upstream, &outbound.metrics);
-        let response = match self.admit(peer, request, service, &mut observation).await {
+        let mut observation = Observation::begin(&request, &self.upstream, &self.metrics);
+        let response = match self.admit(request, &mut observation).await {
             Ok(response) => response,
             Err(answer) => {
                 observation.own_answer(answer.error, answer.detail.clone());
@@ -287,13 +218,12 @@ impl Worker {
 
     async fn admit(
         &self,
-        peer: &Peer,
         request: Request<Body>,
-        service: &Service,
         observation: &mut Observation,
     ) -> Result<Response<Body>, Answer> {
-        let mut caller = service.policy.caller(peer, &request);
-        let judged = service.policy.judge(&mut caller, &request);
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let mut caller = self.authorization.0.caller(&peer, &request);
+        let judged = self.authorization.0.judge(&mut caller, &request);
         let id = caller.id();
         let asker = judged
             .as_ref()
@@ -304,36 +234,14 @@ impl Worker {
             });
         observation.caller(caller);
         let admitted = judged?;
-        observation.hold(service.in_flight.enter(id)?);
-        let way = self.way(&service.outbound)?;
+        observation.hold(self.in_flight.enter(id)?);
         let forwarded = match asker {
-            Some(asker) => Box::pin(way.puller.take(request, asker)).await,
-            None => way.forwarder.forward(request, admitted).await,
+            Some(asker) => Box::pin(self.worker.puller.take(request, asker)).await,
+            None => self.worker.forwarder.forward(request, admitted).await,
         };
-        forwarded.map_err(|error| error.into_answer(&service.outbound.upstream))
-    }
-
-    /// The worker's own way out, opened anew where another one is in force.
-    fn way(&self, outbound: &Arc<Outbound>) -> Result<Arc<Way>, Answer> {
-        let way = self.way.load_full();
-        if Arc::ptr_eq(&way.outbound, outbound) {
-            return Ok(way);
-        }
-        let opened = Way::open(outbound.clone()).map_err(|error| {
-            let detail = format!(
-                "{}: {error}; nothing was sent, and it is safe to send it again",
-                outbound.upstream
-            );
-            Answer::unavailable("proxy_configuration_error", detail, SOON)
-        })?;
-        let opened = Arc::new(opened);
-        self.way.store(opened.clone());
-        Ok(opened)
+        forwarded.map_err(|error| error.into_answer(&self.upstream))
     }
 }
-
-/// When a caller may try again after a change that was put in force badly.
-const SOON: Duration = Duration::from_secs(1);
 
 pin_project! {
     /// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon. A future

@@ -55,12 +55,12 @@ const LONGEST_READ: Duration = Duration::from_secs(5);
 impl Puller {
     pub(super) fn new(
         upstream: &config::Upstream,
-        forwarder: Forwarder,
+        forwarder: Arc<Forwarder>,
         spool: Spool,
         stop: Stopping,
     ) -> Self {
         Self {
-            forwarder: Arc::new(forwarder),
+            forwarder,
             spool,
             authority: upstream.url.authority().to_string(),
             base: upstream.url.path().trim_end_matches('/').to_owned(),

@@ -15,9 +15,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use tower::Service as _;
 
+use super::active_router::ActiveRouter;
 use super::answer::Answer;
-use super::application::Application;
 use super::delivery::ObserveDelivery;
 use super::gate::{Exchange, Gate, Next};
 use super::idle::{Registration, Successor};
@@ -33,7 +34,7 @@ use crate::config::Limits;
 /// gets its place.
 pub(super) async fn serve<S: Wire>(
     stream: S,
-    app: Arc<dyn Application>,
+    router: ActiveRouter,
     peer: Peer,
     shared: Arc<Shared>,
 ) -> Option<Successor> {
@@ -41,7 +42,7 @@ pub(super) async fn serve<S: Wire>(
     let registration = Registration::new(shared.connections.idle.clone(), peer.id());
     let mut gate = Gate::new(stream, shared.limits.clone(), exchange.clone()).with_registration(registration);
     let mut service = Service {
-        app,
+        router,
         peer: peer.clone(),
         exchange: exchange.clone(),
         unread: Arc::default(),
@@ -263,9 +264,9 @@ impl LeftOver {
     }
 }
 
-/// What hyper calls: the application, with the peer known and the gate told when an answer has ended.
+/// What hyper calls: the router, with the peer known and the gate told when an answer has ended.
 struct Service {
-    app: Arc<dyn Application>,
+    router: ActiveRouter,
     peer: Peer,
     exchange: Arc<Exchange>,
     unread: Arc<Unread>,
@@ -279,18 +280,19 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let unread = self.unread.clone();
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             if body.is_end_stream() {
                 Body::empty()
             } else {
                 Body::new(Received::new(body, unread.clone()))
             }
         });
-        let answer = self.app.clone().answer(&self.peer, request);
+        request.extensions_mut().insert(self.peer.clone());
+        let answer = self.router.current().call(request);
         let exchange = self.exchange.clone();
         let stop = self.stop.clone();
         Box::pin(async move {
-            let mut response = answer.await;
+            let Ok(mut response) = answer.await;
             // What is still to come may be long, or never come: it is not waited for.
             let is_at_hand = !exchange.is_body_open();
             let is_read = unread.settle(is_at_hand).await;
@@ -372,27 +374,24 @@ impl http_body::Body for Taken {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    use super::super::application::Answering;
     use super::super::listener::Listener;
     use super::super::{Crowd, UnixAccess, stopping, worker};
     use super::*;
     use crate::config::Config;
     use crate::telemetry::metrics::Metrics;
 
-    /// Responds with what hyper's server cannot write.
-    struct Unwritable(fn(Body) -> Response<Body>);
-
-    impl Application for Unwritable {
-        fn answer(self: Arc<Self>, _: &Peer, request: Request<Body>) -> Answering {
-            Box::pin(async move {
-                use http_body_util::{BodyExt as _, Collected};
-                let body = request.into_body().collect().await;
-                (self.0)(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
-            })
-        }
+    /// Responds with something that hyper's server cannot write.
+    fn unwritable(respond: fn(Body) -> Response<Body>) -> ActiveRouter {
+        use http_body_util::{BodyExt as _, Collected};
+        let handler = async move |request: Request<Body>| {
+            let body = request.into_body().collect().await;
+            respond(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
+        };
+        ActiveRouter::new(Router::new().fallback(handler))
     }
 
     /// A body of which nothing is known, and a length that is no plain number.
@@ -438,7 +437,7 @@ mod tests {
             metrics: Metrics::new(),
             stop,
         };
-        let app = Arc::new(Unwritable(app));
+        let router = unwritable(app);
         let called = async {
             let mut caller = TcpStream::connect(address).await.unwrap();
             caller.write_all(request.as_bytes()).await.unwrap();
@@ -447,7 +446,7 @@ mod tests {
             all
         };
         tokio::select! {
-            _ = worker::serve(&listener, app, shared) => unreachable!("it has no end"),
+            _ = worker::serve(&listener, router, shared) => unreachable!("it has no end"),
             all = called => all,
         }
     }

@@ -1,8 +1,8 @@
 //! Takes callers' connections and turns them into requests for an application: sockets, workers, the
 //! gate, own answers. Knows HTTP and nothing of tokens.
 
+mod active_router;
 mod answer;
-mod application;
 mod browser;
 mod connection;
 mod crowd;
@@ -20,8 +20,8 @@ mod worker;
 
 use tokio::sync::watch;
 
+pub use self::active_router::ActiveRouter;
 pub use self::answer::{Answer, PROXY_STATUS};
-pub use self::application::{Answering, Application};
 pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
 pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Recording};
@@ -31,7 +31,7 @@ pub use self::listener::{BindError, Listener, Listening, SharedTls, UnixAccess};
 pub use self::peer::Peer;
 pub use self::places::{CallerId, Full, Place, Places};
 pub use self::stall::Stall;
-pub use self::worker::{MakeApps, Shared, serve, start};
+pub use self::worker::{Shared, serve, start};
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

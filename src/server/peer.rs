@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 /// The other end of a caller's connection; an extension of each of its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Its address; nothing for a unix socket.
     pub address: Option<SocketAddr>,

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::body::Body;
-use http::{Request, StatusCode};
+use axum::Router;
+use http::StatusCode;
 use socket2::SockRef;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+use super::active_router::ActiveRouter;
 use super::answer::Answer;
-use super::application::{Answering, Application};
 use super::connection;
 use super::crowd::{Admission, Crowd};
 use super::listener::{BACKLOG, Listener, Listening, SharedTls, Stream};
@@ -25,10 +25,6 @@ use super::{Phase, Stopping};
 use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
-
-/// What makes a worker's applications: one for each listener, in their order. It runs on the worker's own
-/// thread and runtime, where connection pools belong.
-pub type MakeApps = Box<dyn FnOnce() -> io::Result<Vec<Arc<dyn Application>>> + Send>;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -48,16 +44,17 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to leave accepting alone when the system has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
-/// Starts a worker thread. It ends when it has drained.
+/// Starts a worker thread, which ends when it has drained. `listeners` come with this worker's routers; `background`
+/// runs beside them on the worker's runtime.
 pub fn start(
     number: usize,
-    listeners: &[Listener],
-    make_apps: MakeApps,
+    listeners: &[(&Listener, ActiveRouter)],
+    background: impl Future<Output = ()> + Send + 'static,
     shared: Shared,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let sockets = listeners
         .iter()
-        .map(Sockets::of)
+        .map(|(listener, router)| Ok((Sockets::of(listener)?, router.clone())))
         .collect::<io::Result<Vec<_>>>()?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -66,15 +63,15 @@ pub fn start(
                 .enable_all()
                 .build()?;
             runtime.block_on(async move {
-                let apps = make_apps()?;
-                accept_all(sockets.into_iter().zip(apps).collect(), Arc::new(shared)).await
+                tokio::spawn(background);
+                accept_all(sockets, Arc::new(shared)).await
             })
         })
 }
 
 /// Serves one listener within the runtime at hand, until a stop has drained it.
-pub async fn serve(listener: &Listener, app: Arc<dyn Application>, shared: Shared) -> io::Result<()> {
-    accept_all(vec![(Sockets::of(listener)?, app)], Arc::new(shared)).await
+pub async fn serve(listener: &Listener, router: ActiveRouter, shared: Shared) -> io::Result<()> {
+    accept_all(vec![(Sockets::of(listener)?, router)], Arc::new(shared)).await
 }
 
 /// One listener's sockets, to be accepted from by one thread.
@@ -94,9 +91,9 @@ impl Sockets {
     }
 }
 
-async fn accept_all(listeners: Vec<(Sockets, Arc<dyn Application>)>, shared: Arc<Shared>) -> io::Result<()> {
+async fn accept_all(listeners: Vec<(Sockets, ActiveRouter)>, shared: Arc<Shared>) -> io::Result<()> {
     let (tasks, accepting) = (TaskTracker::new(), TaskTracker::new());
-    for (listener, app) in listeners {
+    for (listener, router) in listeners {
         let Sockets {
             listening,
             is_inherited,
@@ -104,13 +101,14 @@ async fn accept_all(listeners: Vec<(Sockets, Arc<dyn Application>)>, shared: Arc
         } = listener;
         for socket in listening {
             let socket = Socket::new(socket)?;
-            let (tls, app, shared, tasks) = (tls.clone(), app.clone(), shared.clone(), tasks.clone());
+            let (tls, router) = (tls.clone(), router.clone());
+            let (shared, tasks) = (shared.clone(), tasks.clone());
             accepting.spawn(
                 Accept {
                     socket,
                     is_inherited,
                     tls,
-                    app,
+                    router,
                     shared,
                     tasks,
                 }
@@ -138,7 +136,7 @@ struct Accept {
     socket: Socket,
     is_inherited: bool,
     tls: Option<SharedTls>,
-    app: Arc<dyn Application>,
+    router: ActiveRouter,
     shared: Arc<Shared>,
     tasks: TaskTracker,
 }
@@ -230,7 +228,7 @@ impl Accept {
     /// Serves a connection, or tells that there is no place for it; waits where another has to make room first.
     async fn take(&self, accepted: Accepted) {
         let peer = accepted.peer();
-        let (shared, app) = (self.shared.clone(), self.app.clone());
+        let (shared, router) = (self.shared.clone(), self.router.clone());
         let tls = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.load_full()));
         match shared.connections.admit(peer.id()).await {
             Admission::Place(place) => {
@@ -238,9 +236,9 @@ impl Accept {
                     let metrics = shared.metrics.clone();
                     let counted = Counted::new(&metrics);
                     let successor = match open(accepted, peer, tls, shared.limits.stall).await {
-                        Ok((stream, peer)) => connection::serve(stream, app, peer, shared).await,
+                        Ok((stream, peer)) => connection::serve(stream, router, peer, shared).await,
                         Err(Unopened::Plain(stream, peer)) => {
-                            connection::serve(stream, Arc::new(PlainHttp), peer, shared).await
+                            connection::serve(stream, plain_http(), peer, shared).await
                         }
                         Err(Unopened::Refused) => {
                             metrics.refused.inc();
@@ -385,15 +383,13 @@ fn reason(error: &io::Error) -> String {
     format!("{error}{mend}")
 }
 
-/// Answers who speaks plain HTTP to a listener that speaks TLS.
-struct PlainHttp;
-
-impl Application for PlainHttp {
-    fn answer(self: Arc<Self>, _: &Peer, _: Request<Body>) -> Answering {
+/// Refuses plain HTTP on a listener that speaks TLS.
+fn plain_http() -> ActiveRouter {
+    let refuse = async || {
         let detail = "this listener speaks TLS; use an https:// URL";
-        let answer = Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail);
-        Box::pin(std::future::ready(answer.into_response()))
-    }
+        Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail).into_response()
+    };
+    ActiveRouter::new(Router::new().fallback(refuse))
 }
 
 /// Errors of `accept` that concern the connection and not the socket (accept(2)).
@@ -440,9 +436,9 @@ mod tests {
             metrics: Metrics::new(),
             stop: stopping,
         };
-        let app = axum::Router::new().fallback(async || "served");
+        let router = Router::new().fallback(async || "served");
 
-        serve(&listener, Arc::new(app), shared).await.unwrap();
+        serve(&listener, ActiveRouter::new(router), shared).await.unwrap();
         drop(listener);
 
         let mut answer = String::new();
