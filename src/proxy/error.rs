@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::connect::{BoxError, TimedOut};
-use super::pull_error::PullError;
 use super::socket::Flooded;
 use super::tunnel::TunnelError;
 use crate::resolver::ResolveError;
@@ -53,9 +52,6 @@ pub(super) enum ProxyError {
     /// The upstream did not answer in time, or there was no connection to it in time.
     #[error("the upstream did not answer")]
     Timeout { is_sent: bool },
-    /// There is no message to answer with.
-    #[error(transparent)]
-    Pull(#[from] PullError),
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
     Stopping { is_sent: bool },
@@ -149,7 +145,6 @@ impl ProxyError {
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
-            Self::Pull(error) => error.into_answer(upstream),
             Self::Timeout { is_sent: true } => {
                 timeout("http_response_timeout", "it did not answer within timeout.head")
             }

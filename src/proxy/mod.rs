@@ -14,12 +14,10 @@ mod in_flight;
 mod keep_alive;
 mod length;
 mod link;
-mod message;
 mod observe;
 mod path;
 mod pool;
 mod pull;
-mod pull_error;
 mod replay;
 mod socket;
 mod tunnel;
@@ -235,10 +233,11 @@ impl Stack {
         observation.caller(caller);
         let admitted = judged?;
         observation.hold(self.in_flight.enter(id)?);
-        let forwarded = match asker {
-            Some(asker) => Box::pin(self.worker.puller.take(request, asker)).await,
-            None => self.worker.forwarder.forward(request, admitted).await,
-        };
+        if let Some(asker) = asker {
+            let pulled = Box::pin(self.worker.puller.take(request, asker)).await;
+            return pulled.map_err(|error| error.into_answer(&self.upstream));
+        }
+        let forwarded = self.worker.forwarder.forward(request, admitted).await;
         forwarded.map_err(|error| error.into_answer(&self.upstream))
     }
 }

@@ -64,7 +64,7 @@ enum Response {
     Refused(String),
 }
 
-/// The daemon, its queue, and who calls.
+/// A daemon and its queue.
 struct Stand {
     cisco: Handle,
     daemon: Daemon,

@@ -1,0 +1,3 @@
+//! What only one operating system has, behind a plain interface.
+
+pub mod files;
