@@ -21,7 +21,7 @@ mod worker;
 use tokio::sync::watch;
 
 pub use self::active_router::ActiveRouter;
-pub use self::answer::{Answer, PROXY_STATUS};
+pub use self::answer::{Answer, OwnResponse, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
 pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Recording};

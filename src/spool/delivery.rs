@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::response::Parts;
 
@@ -145,15 +146,13 @@ impl Delivery {
 
     fn report_failed(&self, failures: u32) {
         let (queue, pulled, caller) = self.names();
-        let pauses = &self.recipient.queue.pauses;
+        let faults = &self.recipient.queue.pauses;
         self.spool.shared.metrics.spool.failed_deliveries.inc();
-        let (pause_s, is_new_fault) = match self.recipient.suspect {
-            None => (
-                Some(pauses.failed(&self.recipient.caller, pulled).as_secs_f32()),
-                false,
-            ),
-            Some(suspect) => (None, pauses.next_failed(&self.recipient.caller, suspect)),
+        let (pause, is_new_fault) = match self.recipient.suspect {
+            None => (Some(faults.failed(&self.recipient.caller, pulled)), false),
+            Some(suspect) => (None, faults.next_failed(&self.recipient.caller, suspect)),
         };
+        let pause_s = pause.as_ref().map(Duration::as_secs_f32);
         let instead_of = self.recipient.suspect.map(tracing::field::display);
         tracing::warn!(
             %queue, %pulled, caller, failures, pause_s, instead_of, "delivery failed, message will be redelivered"

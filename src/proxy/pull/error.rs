@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use http::StatusCode;
 
-use super::super::error::{ProxyError, SOON, UNDONE, UNKNOWN};
+use super::super::forward::{ProxyError, RETRY_AFTER};
 use crate::server::Answer;
 use crate::spool::SpoolError;
 
@@ -34,38 +34,50 @@ pub(in super::super) enum PullError {
 impl PullError {
     /// The response to the caller; `upstream` is the upstream's name in it.
     pub(in super::super) fn into_answer(self, upstream: &str) -> Answer {
-        let error = self.to_string();
-        let detail = |advice: &str| format!("{upstream}: {error}; {advice}");
-        let not_sent = |advice| Answer::unavailable("proxy_internal_response", detail(advice), SOON);
+        let reason = format!("{upstream}: {self}");
+        let unavailable = |advice: &str, retry_after| {
+            Answer::unavailable(
+                "proxy_internal_response",
+                format!("{reason}; {advice}"),
+                retry_after,
+            )
+        };
+        let failed = |status, error, advice: &str| Answer::new(status, error, format!("{reason}; {advice}"));
         match self {
             Self::Proxy(error) => error.into_answer(upstream),
-            Self::Spool(SpoolError::Full { .. }) => {
-                not_sent("nothing was pulled; let callers take what is held, or see `bondgate spool list`")
-            }
-            Self::Spool(SpoolError::Paused { left, .. }) => {
-                let advice = "read the whole response and close the connection in order; other callers get the message \
-                              at once";
-                Answer::unavailable("proxy_internal_response", detail(advice), left)
-            }
-            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => not_sent(
-                "nothing was pulled; raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)",
+            Self::Spool(SpoolError::Full { .. }) => unavailable(
+                "nothing was pulled; let callers take what is held, or see `bondgate spool list`",
+                RETRY_AFTER,
             ),
-            Self::Spool(SpoolError::Unusable(_)) => {
-                not_sent("nothing was pulled; free disk space, and make the directory writable")
+            Self::Spool(SpoolError::Paused { left, .. }) => unavailable(
+                "read the whole response and close the connection in order; other callers get the message at once",
+                left,
+            ),
+            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => {
+                unavailable(
+                    "nothing was pulled; raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)",
+                    RETRY_AFTER,
+                )
             }
-            Self::Spool(SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => not_sent(UNDONE),
+            Self::Spool(SpoolError::Unusable(_)) => unavailable(
+                "nothing was pulled; free disk space, and make the directory writable",
+                RETRY_AFTER,
+            ),
+            Self::Spool(SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => {
+                Answer::not_executed("proxy_internal_response", reason, RETRY_AFTER)
+            }
             Self::Spool(SpoolError::Broken) => {
-                Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail(UNKNOWN))
+                Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", reason)
             }
-            Self::Continues => Answer::new(
+            Self::Continues => failed(
                 StatusCode::GATEWAY_TIMEOUT,
                 "http_response_timeout",
-                detail("the pull goes on, and the next request gets what it brings"),
+                "the pull goes on, and the next request gets what it brings",
             ),
-            Self::Incomplete => Answer::new(
+            Self::Incomplete => failed(
                 StatusCode::BAD_GATEWAY,
                 "http_response_incomplete",
-                detail("it may be lost, and is reported in bondgate's log with its time"),
+                "it may be lost, and is reported in bondgate's log with its time",
             ),
         }
     }

@@ -20,10 +20,7 @@ use tokio::time::Instant;
 use self::body::SpooledBody;
 pub(super) use self::error::PullError;
 use super::body::{Download, Upload};
-use super::error::ProxyError;
-use super::forward::Forwarder;
-use super::headers;
-use super::replay::{KeptBody, Whole};
+use super::forward::{Forwarder, KeptBody, ProxyError, Whole, headers};
 use crate::config;
 use crate::server::{Answer, DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, Recording, Stopping};
 use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError};
@@ -155,14 +152,14 @@ impl Puller {
     ) -> PullResult {
         let deadline = Instant::now() + self.upstream.timeout.pull;
         let progress = upload.progress();
-        let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, upload, kept)).await;
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
         let too_late = |_| {
             let is_sent = progress.is_sent();
             Err(ProxyError::Timeout { is_sent })
         };
         let response = match asked.unwrap_or_else(too_late) {
             Ok(response) => response,
-            Err(error) if error.is_undone() => {
+            Err(error) if error.is_not_executed() => {
                 writer.discard().await;
                 return Err(error.into());
             }
@@ -183,7 +180,7 @@ impl Puller {
         head.version = Version::default();
         head.headers = headers::inbound(head.headers);
         head.headers.remove(CONTENT_LENGTH);
-        head.extensions = headers::kept(head.extensions);
+        head.extensions = headers::spelling(head.extensions);
         let mut body = Download::new(body, self.upstream.timeout.idle);
         writer.head(head.clone());
         if let Err(error) = store(&mut writer, &mut body, deadline).await {

@@ -29,7 +29,7 @@ async fn a_message_whose_caller_disconnected_early_is_delivered_to_the_next_requ
         caller.say(request("GET")).await;
         seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
         caller.reset();
-        daemon.logged("left before its answer").await;
+        daemon.logged("disconnected before its response").await;
 
         let first = pull(&daemon).await;
         assert_eq!((first.status(), first.text()), (200, message(1).as_str()));
