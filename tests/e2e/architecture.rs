@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
+    ("platform", &[]),
     ("process", &[]),
     ("resolver", &[]),
     ("spelling", &[]),
@@ -16,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fuzzing", &["config", "proxy", "server", "token"]),
     ("token", &["config", "resolver", "telemetry", "tls"]),
     ("server", &["config", "spelling", "telemetry", "tls"]),
-    ("spool", &["config", "spelling", "telemetry"]),
+    ("spool", &["config", "platform", "spelling", "telemetry"]),
     (
         "proxy",
         &[
