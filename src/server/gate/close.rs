@@ -79,11 +79,14 @@ impl<S: Wire> Gate<S> {
     async fn send_tail(&mut self) -> io::Result<()> {
         if !self.tail.is_all() {
             let mut left = tail::LONGEST;
-            while self.stream.unacknowledged() > 0 && !left.is_zero() {
+            while self.delivery.is_pending() && self.stream.unacknowledged() > 0 && !left.is_zero() {
                 self.track_for(tail::POLL).await;
                 left = left.saturating_sub(tail::POLL);
             }
             self.track_for(tail::READING).await;
+        }
+        if !self.delivery.is_pending() {
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         let mut tail = self.tail.take();
         if !self.is_eof {
@@ -102,11 +105,14 @@ impl<S: Wire> Gate<S> {
         Ok(())
     }
 
-    /// Waits, and follows the delivery meanwhile.
+    /// Waits, and follows the delivery meanwhile. Ends early with the delivery, so that its outcome is recorded at once.
     async fn track_for(&mut self, time: Duration) {
         let mut timer = std::pin::pin!(tokio::time::sleep(time));
         std::future::poll_fn(|cx| {
             self.delivery.poll(cx, &self.stream);
+            if !self.delivery.is_pending() {
+                return Poll::Ready(());
+            }
             timer.as_mut().poll(cx)
         })
         .await;
