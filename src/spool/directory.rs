@@ -154,8 +154,7 @@ impl Directory {
             Ok(parsed) => {
                 if is_pull {
                     file.file.sync_all()?;
-                    file.rename(State::Ready, 0)?;
-                    file.name.state = State::Ready;
+                    file.make_ready()?;
                     files::sync_directory(folder)?;
                     tracing::warn!(
                         queue = %parsed.intent.queue,

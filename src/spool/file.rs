@@ -189,6 +189,13 @@ impl LockedFile {
         Ok(path)
     }
 
+    /// Makes a message of a pull.
+    pub(super) fn make_ready(&mut self) -> io::Result<()> {
+        self.rename(State::Ready, 0)?;
+        self.name.state = State::Ready;
+        Ok(())
+    }
+
     pub(super) fn remove(&self) -> io::Result<()> {
         fs::remove_file(self.path())
     }

@@ -46,23 +46,9 @@ pub struct Listed {
 /// A command cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// No message has this name.
-    #[error("there is no message {0:?}; `bondgate spool list` names all")]
-    Unknown(String),
-    /// Several messages have this name.
-    #[error("{0:?} names several messages; write the whole name that `bondgate spool list` shows")]
-    Ambiguous(String),
-    /// A daemon works on the message.
-    #[error("{0} is being delivered now; try again in a few seconds")]
-    Locked(String),
-    /// The message cannot be put back into its queue in this state.
-    #[error(
-        "{0} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can be requeued"
-    )]
-    NotRequeueable(String),
-    /// The file holds no whole message.
-    #[error("{0} cannot be requeued: {1}")]
-    NotWhole(String, String),
+    /// It does not fit the message that it names, for this reason.
+    #[error("{0}")]
+    Refused(String),
     /// The operating system reports an error.
     #[error("the spool's directory cannot be read or changed")]
     Io(#[from] io::Error),
@@ -104,8 +90,11 @@ impl Listed {
     fn lock(&self) -> Result<LockedFile, InspectError> {
         match LockedFile::open(&self.folder, self.file_name)? {
             Some(file) => Ok(file),
-            None if self.path().exists() => Err(InspectError::Locked(self.name.clone())),
-            None => Err(InspectError::Unknown(self.name.clone())),
+            None if self.path().exists() => Err(InspectError::Refused(format!(
+                "{} is being delivered now; try again in a few seconds",
+                self.name
+            ))),
+            None => Err(unknown(&self.name)),
         }
     }
 }
@@ -140,9 +129,11 @@ impl Inspection {
         let mut found = self.list()?;
         found.retain(|listed| listed.name == name || listed.pulled.digits() == name);
         match found.len() {
-            0 => Err(InspectError::Unknown(name.to_owned())),
+            0 => Err(unknown(name)),
             1 => Ok(found.remove(0)),
-            _ => Err(InspectError::Ambiguous(name.to_owned())),
+            _ => Err(InspectError::Refused(format!(
+                "{name:?} names several messages; write the whole name that `bondgate spool list` shows"
+            ))),
         }
     }
 
@@ -163,12 +154,16 @@ impl Inspection {
     /// Puts a dead letter or a delivered message back into its queue, before newer messages.
     pub fn requeue(&self, listed: &Listed) -> Result<(), InspectError> {
         if !listed.is_requeueable() {
-            return Err(InspectError::NotRequeueable(listed.name.clone()));
+            return Err(InspectError::Refused(format!(
+                "{} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can \
+                 be requeued",
+                listed.name
+            )));
         }
         let file = listed.lock()?;
         format::read(&file.file, file.length()?).map_err(|error| match error {
             FormatError::Io(error) => InspectError::Io(error),
-            error => InspectError::NotWhole(listed.name.clone(), error.to_string()),
+            error => InspectError::Refused(format!("{} cannot be requeued: {error}", listed.name)),
         })?;
         let ready = FileName {
             failures: 0,
@@ -184,4 +179,10 @@ impl Inspection {
     pub fn discard(&self, listed: &Listed) -> Result<(), InspectError> {
         Ok(listed.lock()?.remove()?)
     }
+}
+
+fn unknown(name: &str) -> InspectError {
+    InspectError::Refused(format!(
+        "there is no message {name:?}; `bondgate spool list` names all"
+    ))
 }

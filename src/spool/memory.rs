@@ -81,10 +81,7 @@ impl Memory {
         let mut queues = lock(&self.queues);
         let mut entries = queues.get_mut(queue).into_iter().flatten();
         let entry = entries.find(|entry| entry.message.id() == id);
-        entry.is_some_and(|entry| {
-            entry.is_dead_letter = true;
-            true
-        })
+        entry.map(|entry| entry.is_dead_letter = true).is_some()
     }
 
     pub(super) fn count(&self) -> Holding {

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use super::blocking::off_thread;
 use super::delivery::Delivery;
 use super::directory::QueueLock;
-use super::file::{LockedFile, MessageBody, State};
+use super::file::{LockedFile, MessageBody};
 use super::format::{self, Body, Intent, Parsed, SMALL};
 use super::message::{Message, report_lost};
 use super::queue::Recipient;
@@ -140,18 +140,14 @@ impl PullWriter {
     }
 
     /// Writes to the file, and once more if the disk was full and space could be freed.
-    async fn write_out(&mut self, write: fn(&mut Partial, &LockedFile) -> io::Result<()>) -> io::Result<()> {
+    async fn write_out(&mut self, write: fn(&mut Partial) -> io::Result<()>) -> io::Result<()> {
         let mut partial = self.partial.take().ok_or_else(taken)?;
         let shared = self.spool.shared.clone();
         let done = off_thread(move || {
-            let file = partial.file.take();
-            let written = match (&shared.store, &file) {
-                (Store::Directory(directory), Some(file)) => {
-                    directory.with_space(|| write(&mut partial, file))
-                }
-                _ => Ok(()),
+            let written = match &shared.store {
+                Store::Directory(directory) => directory.with_space(|| write(&mut partial)),
+                Store::Memory(_) => Ok(()),
             };
-            partial.file = file;
             Ok((written, partial))
         });
         let (written, partial) = done.await?;
@@ -261,30 +257,31 @@ impl Partial {
         self.pending.get(usize::try_from(begin).ok()?..)
     }
 
-    fn flush(&mut self, file: &LockedFile) -> io::Result<()> {
-        file.write_at(&self.pending, self.written)?;
-        self.digest.update(&self.pending);
-        self.written = self.length();
-        self.pending.clear();
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.write_at(&self.pending, self.written)?;
+            self.digest.update(&self.pending);
+            self.written = self.length();
+            self.pending.clear();
+        }
         Ok(())
     }
 
     /// Completes the file. A crash that forgets its new name leaves a pull that is whole, and is recovered.
-    fn finish(&mut self, file: &LockedFile) -> io::Result<()> {
-        let trailer = format::trailer(self.digest.clone().chain_update(&self.pending));
+    fn finish(&mut self) -> io::Result<()> {
         let end = self.length();
-        file.file.set_len(end + trailer.len() as u64)?;
-        file.write_at(&self.pending, self.written)?;
-        file.write_at(&trailer, end)?;
-        file.file.sync_all()?;
-        file.rename(State::Ready, 0)?;
+        if let Some(file) = &mut self.file {
+            let trailer = format::trailer(self.digest.clone().chain_update(&self.pending));
+            file.file.set_len(end + trailer.len() as u64)?;
+            file.write_at(&self.pending, self.written)?;
+            file.write_at(&trailer, end)?;
+            file.file.sync_all()?;
+            file.make_ready()?;
+        }
         Ok(())
     }
 
-    fn into_message(mut self, intent: Intent, head: Parts) -> Message {
-        if let Some(file) = &mut self.file {
-            file.name.state = State::Ready;
-        }
+    fn into_message(self, intent: Intent, head: Parts) -> Message {
         let body = Body {
             offset: self.offset,
             length: self.length() - self.offset,
