@@ -2,7 +2,7 @@
 
 use super::signals::EarlySignals;
 use super::{ConfigArgs, Exit, load, read, runtime};
-use crate::daemon::{BindError, Daemon, Outcome, Source, StartError};
+use crate::daemon::{BindError, Daemon, Outcome, Source};
 use crate::process;
 use crate::sandbox::Sandbox;
 use crate::supervisor::Supervisor;
@@ -31,7 +31,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Ok(daemon) => daemon.supervised(supervisor),
         Err(error) => {
             return Ok(refused(
-                error,
+                &error,
                 "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN",
             ));
         }
@@ -41,7 +41,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     // Ends last of all, and with a panic too.
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
     let again = file.clone();
-    daemon.read_again_from(Source {
+    daemon.reload_from(Source {
         load: Box::new(move || read(again.as_deref())),
         file,
         sandbox,
@@ -55,23 +55,17 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     Ok(exit(outcome))
 }
 
-/// Tells why a daemon does not start; `mend` says how another address is chosen.
-pub(super) fn refused(error: StartError, mend: &str) -> Exit {
-    let is_taken = matches!(error, StartError::Bind(BindError::InUse { .. }));
-    let is_system = matches!(
-        error,
-        StartError::Bind(BindError::InUse { .. } | BindError::Refused { .. })
-    );
-    let told = anyhow::Error::new(error);
-    if is_taken {
-        eprintln!("bondgate: {told:#}; to listen elsewhere, {mend}");
+/// Reports why a daemon does not start. `fix` says how to choose another address.
+pub(super) fn refused(error: &anyhow::Error, fix: &str) -> Exit {
+    let bind_error = error.downcast_ref::<BindError>();
+    if matches!(bind_error, Some(BindError::InUse { .. })) {
+        eprintln!("bondgate: {error:#}; to listen elsewhere, {fix}");
     } else {
-        eprintln!("bondgate: {told:#}");
+        eprintln!("bondgate: {error:#}");
     }
-    if is_system {
-        Exit::Failed
-    } else {
-        Exit::Configuration
+    match bind_error {
+        Some(BindError::InUse { .. } | BindError::Refused { .. }) => Exit::Failed,
+        _ => Exit::Configuration,
     }
 }
 

@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["config", "telemetry", "token", "server", "spool"]),
-    ("simulator", &["config", "tls", "server"]),
+    ("simulator", &[]),
     (
         "daemon",
         &[

@@ -232,7 +232,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
             "listener[0].group: there is no group \"no-such-group\"",
             "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
             "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
-            "spool.directory: nothing can be written in /dev/null; ",
+            "spool.directory: cannot write to /dev/null; ",
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
         }
@@ -351,9 +351,7 @@ async fn a_live_check_with_a_wrong_secret_says_so() {
     let ended = live(SECRET, &[]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended
-            .stdout
-            .contains("refuses the credentials (401 invalid_client"),
+        ended.stdout.contains("refuses the credentials (invalid_client"),
         "{ended:?}"
     );
     assert!(

@@ -34,7 +34,7 @@ impl Daemon {
         let mut command = Command::from(command);
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let told = read_until(&mut log, "there is a token").await;
+        let told = read_until(&mut log, "token acquired").await;
         let place = |before: &str| {
             let (_, after) = told.split_once(before).unwrap();
             after.split(['"', '/']).next().unwrap().parse().unwrap()
@@ -171,7 +171,7 @@ async fn logging_to_file(cisco: &Handle) -> (crate::harness::Daemon, PathBuf) {
     let file = directory.join("bondgate.log");
     let daemon = setup.environment("BONDGATE__LOG__FILE", &file.display().to_string());
     let daemon = daemon.environment("BONDGATE_LOG", "info").spawn();
-    holds(&file, "there is a token").await;
+    holds(&file, "token acquired").await;
     (daemon, file)
 }
 
@@ -211,7 +211,7 @@ async fn a_log_file_that_was_moved_is_reopened_at_sighup_and_at_sigusr1() {
         holds(&file, "\"request completed\"").await;
     }
     daemon.signal("HUP");
-    let log = holds(&file, "the configuration was read again").await;
+    let log = holds(&file, "reload found no changes").await;
     assert_eq!(
         log.matches("log file reopened").count(),
         1,

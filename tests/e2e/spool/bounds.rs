@@ -292,7 +292,7 @@ async fn a_read_only_disk_takes_no_pull_and_stops_nothing_else() {
     command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
     let mut daemon = Daemon::spawn(command, setup.directory);
     daemon.logged("is on a read-only disk").await;
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     pull(&daemon)
         .await
         .is_ours(503, "the spool's directory cannot be used");
