@@ -7,10 +7,8 @@ mod forward;
 pub mod fuzzed;
 mod health;
 mod in_flight;
-mod message;
 mod observed_body;
 mod pull;
-mod pull_error;
 mod relay;
 
 use std::any::Any;

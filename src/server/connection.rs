@@ -138,7 +138,7 @@ async fn exchange_all<S: Wire>(
                 address,
                 "a caller took nothing of its answer for limits.stall; reset"
             );
-            gate.reset();
+            gate.reset().await;
             return Exchanged::Ended;
         }
         Some(Err(error)) if gate.is_unanswered() && !is_callers(&error) => {
@@ -154,7 +154,7 @@ async fn exchange_all<S: Wire>(
         Some(Err(error)) => {
             tracing::debug!(%error, "a connection ended early");
             if gate.is_mid_answer() {
-                gate.cut();
+                gate.cut().await;
                 return Exchanged::Ended;
             }
         }

@@ -24,7 +24,7 @@ pub use self::active_router::ActiveRouter;
 pub use self::answer::{Answer, OwnResponse, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
 pub use self::crowd::Crowd;
-pub use self::delivery::{DeliveryObserver, ObserveDelivery};
+pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Recording};
 #[cfg(any(test, fuzzing))]
 pub use self::gate::fuzzed;
 pub use self::listener::{BindError, Listener, Listening, SharedTls, UnixAccess};

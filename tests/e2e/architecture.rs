@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
+    ("platform", &[]),
     ("process", &[]),
     ("resolver", &[]),
     ("spelling", &[]),
@@ -17,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("supervisor", &[]),
     ("token", &["config", "resolver", "telemetry", "tls"]),
     ("server", &["config", "spelling", "telemetry", "tls"]),
-    ("spool", &["config", "spelling", "telemetry"]),
+    ("spool", &["config", "platform", "spelling", "telemetry"]),
     (
         "proxy",
         &[

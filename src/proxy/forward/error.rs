@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::pull_error::PullError;
 use crate::server::Answer;
 use crate::token::Unavailable;
 use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
@@ -44,9 +43,6 @@ pub(in crate::proxy) enum ProxyError {
     /// The upstream did not answer in time, or there was no connection to it in time.
     #[error("the upstream did not answer")]
     Timeout { is_sent: bool },
-    /// There is no message to answer with.
-    #[error(transparent)]
-    Pull(#[from] PullError),
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
     Stopping { is_sent: bool },
@@ -137,7 +133,6 @@ impl ProxyError {
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
-            Self::Pull(error) => error.into_answer(upstream),
             Self::Timeout { is_sent: true } => may_have_been_executed(
                 timeout,
                 "http_response_timeout",

@@ -26,8 +26,11 @@ impl<S: Wire> Gate<S> {
     /// the message for `limits.stall`.
     pub(in super::super) async fn close(mut self, hurry: impl Future<Output = ()>) -> bool {
         if self.delivery.is_pending() {
-            return self.finish_delivery(hurry).await;
+            let is_stalled = self.finish_delivery(hurry).await;
+            self.delivery.record().await;
+            return is_stalled;
         }
+        self.delivery.record().await;
         let is_unread =
             self.refusal.is_some() || !self.input.is_empty() || matches!(self.phase, Phase::Body(_));
         let finished = async {
@@ -47,7 +50,7 @@ impl<S: Wire> Gate<S> {
         false
     }
 
-    async fn finish_delivery(mut self, hurry: impl Future<Output = ()>) -> bool {
+    async fn finish_delivery(&mut self, hurry: impl Future<Output = ()>) -> bool {
         let is_whole = self.exchange.is_whole.load(Ordering::Acquire);
         if !is_whole || self.send_tail().await.is_err() {
             self.delivery.broken(&self.stream);
@@ -76,11 +79,14 @@ impl<S: Wire> Gate<S> {
     async fn send_tail(&mut self) -> io::Result<()> {
         if !self.tail.is_all() {
             let mut left = tail::LONGEST;
-            while self.stream.unacknowledged() > 0 && !left.is_zero() {
+            while self.delivery.is_pending() && self.stream.unacknowledged() > 0 && !left.is_zero() {
                 self.track_for(tail::POLL).await;
                 left = left.saturating_sub(tail::POLL);
             }
             self.track_for(tail::READING).await;
+        }
+        if !self.delivery.is_pending() {
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         let mut tail = self.tail.take();
         if !self.is_eof {
@@ -99,11 +105,14 @@ impl<S: Wire> Gate<S> {
         Ok(())
     }
 
-    /// Waits, and follows the delivery meanwhile.
+    /// Waits, and follows the delivery meanwhile. Ends early with the delivery, so that its outcome is recorded at once.
     async fn track_for(&mut self, time: Duration) {
         let mut timer = std::pin::pin!(tokio::time::sleep(time));
         std::future::poll_fn(|cx| {
             self.delivery.poll(cx, &self.stream);
+            if !self.delivery.is_pending() {
+                return Poll::Ready(());
+            }
             timer.as_mut().poll(cx)
         })
         .await;

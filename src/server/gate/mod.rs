@@ -167,14 +167,16 @@ impl<S: Wire> Gate<S> {
 
     /// Ends a connection in the middle of an answer, so that the caller can tell: where only the
     /// end of the connection ends the answer (HTTP/1.0), a plain end would look whole.
-    pub(super) fn cut(self) {
+    pub(super) async fn cut(mut self) {
+        self.delivery.record().await;
         if self.is_http_10 {
             self.stream.reset();
         }
     }
 
     /// Ends a connection at once, with what is not written yet.
-    pub(super) fn reset(self) {
+    pub(super) async fn reset(mut self) {
+        self.delivery.record().await;
         self.stream.reset();
     }
 

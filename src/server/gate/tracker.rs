@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::super::delivery::DeliveryObserver;
+use super::super::delivery::{DeliveryObserver, DeliveryOutcome};
 use super::super::listener::Wire;
 
 /// The delivery that is under way on a connection, if any: there is at most one, since it is the last response.
 pub(super) struct DeliveryTracker {
     pending: Option<Pending>,
+    /// The outcome that is known and not recorded yet.
+    ended: Option<(Box<dyn DeliveryObserver>, DeliveryOutcome)>,
     /// For how long the caller's system may acknowledge nothing.
     stall: Duration,
     is_stalled: bool,
@@ -49,6 +51,7 @@ impl DeliveryTracker {
     pub(super) fn new(stall: Duration) -> Self {
         Self {
             pending: None,
+            ended: None,
             stall,
             is_stalled: false,
             timer: None,
@@ -83,7 +86,7 @@ impl DeliveryTracker {
             && pending.stage != Stage::Writing
             && wire.unacknowledged() == 0
         {
-            self.deliver();
+            self.end_with(DeliveryOutcome::Delivered);
         }
     }
 
@@ -98,9 +101,9 @@ impl DeliveryTracker {
             && pending.stage != Stage::Writing
             && wire.unsent() == 0
         {
-            self.deliver();
+            self.end_with(DeliveryOutcome::Delivered);
         }
-        self.pending = None;
+        self.end_with(DeliveryOutcome::Failed);
     }
 
     /// The connection ends before the caller closed it: a message that is acknowledged by now counts as delivered.
@@ -110,7 +113,7 @@ impl DeliveryTracker {
         } else {
             self.closed(wire);
         }
-        self.pending = None;
+        self.end_with(DeliveryOutcome::Failed);
     }
 
     /// Answers the spool's questions, and follows the acknowledgement and the time; called whenever the connection waits for its
@@ -134,8 +137,7 @@ impl DeliveryTracker {
                     left if left < before => pending.stage = Stage::Written(left, now),
                     _ if now - since >= self.stall => {
                         self.is_stalled = true;
-                        self.pending = None;
-                        return;
+                        return self.end_with(DeliveryOutcome::Failed);
                     }
                     _ => {}
                 }
@@ -147,7 +149,7 @@ impl DeliveryTracker {
                 Stage::Acknowledged(since) => since + pending.observer.settle(),
             };
             if due <= Instant::now() {
-                return self.deliver();
+                return self.end_with(DeliveryOutcome::Delivered);
             }
             let timer = self
                 .timer
@@ -159,9 +161,17 @@ impl DeliveryTracker {
         }
     }
 
-    fn deliver(&mut self) {
+    /// Records the outcome; a delivery that is still pending failed.
+    pub(super) async fn record(&mut self) {
+        self.end_with(DeliveryOutcome::Failed);
+        if let Some((observer, outcome)) = self.ended.take() {
+            observer.record(outcome).await;
+        }
+    }
+
+    fn end_with(&mut self, outcome: DeliveryOutcome) {
         if let Some(pending) = self.pending.take() {
-            pending.observer.delivered();
+            self.ended = Some((pending.observer, outcome));
         }
     }
 }
