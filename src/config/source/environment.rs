@@ -57,9 +57,9 @@ pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, Stri
 
 /// The variable that would send calls through a proxy if bondgate used it.
 pub(in crate::config) fn proxy_variable(variables: &[(String, String)]) -> Option<&str> {
-    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let is_proxy = |(name, value): &&(String, String)| names.contains(&name.as_str()) && !value.is_empty();
-    variables.iter().find(is_proxy).map(|(name, _)| name.as_str())
+    let is_set = |(name, value): &(String, String), wanted: &str| name == wanted && !value.is_empty();
+    let mut names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter();
+    names.find(|wanted| variables.iter().any(|variable| is_set(variable, wanted)))
 }
 
 fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
