@@ -6,6 +6,7 @@
 
 #[cfg(target_os = "linux")]
 mod landlock;
+mod needs;
 mod rules;
 #[cfg(target_os = "linux")]
 mod seccomp;
@@ -13,23 +14,9 @@ mod seccomp;
 #[cfg(target_os = "linux")]
 mod tests;
 
-use std::path::PathBuf;
-
 use self::rules::Rules;
 
-/// What a daemon needs beside what any program of this system does.
-#[derive(Clone, Debug, Default)]
-pub struct Needs {
-    /// Files to read, each with the configuration key that names it.
-    pub files: Vec<(String, PathBuf)>,
-    /// A directory to write in.
-    pub writable: Option<PathBuf>,
-    /// The log file.
-    pub log: Option<PathBuf>,
-    /// TCP ports to connect to, each with the configuration key that names it. With a port that is not known, any
-    /// port is allowed.
-    pub ports: Vec<(String, Option<u16>)>,
-}
+pub use self::needs::Needs;
 
 /// What the process may still do; by default everything.
 #[derive(Clone, Debug, Default)]
@@ -69,11 +56,11 @@ impl Sandbox {
         }
     }
 
-    /// Does nothing: only Linux has what it takes.
+    /// Does nothing: only Linux has these restrictions.
     #[must_use]
     #[cfg(not(target_os = "linux"))]
     pub fn enter(_needs: &Needs) -> Self {
-        tracing::info!("not sandboxed: only Linux has what it takes");
+        tracing::info!("not sandboxed: this system has no sandbox that bondgate supports");
         Self::default()
     }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Needs;
+use super::needs::Needs;
 
 /// What is allowed. A directory includes all beneath it; paths have no symbolic links.
 #[derive(Clone, Debug, Default)]

@@ -31,8 +31,8 @@ pub(super) use self::policy::is_loop;
 
 /// Admits the requests that one listener's policy allows; cheap to clone.
 ///
-/// An admitted request carries its [`RouteOptions`] as an extension. The caller is put into the request's
-/// [`CallerCell`], refused or not.
+/// An admitted request carries its route options as an extension. The caller is put into the request's caller cell,
+/// refused or not.
 #[derive(Clone)]
 pub struct AuthorizationLayer(Arc<Policy>);
 

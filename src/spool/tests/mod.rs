@@ -194,8 +194,14 @@ async fn a_pull_whose_caller_disconnected_before_it_was_sent_is_neither_sent_nor
     };
     let mut taken = Box::pin(take_by(&spool, "caller", "/pull", pull));
     // The caller disconnects while the pull is written down.
-    while names(&folder(directory.path(), "/pull")).is_empty() {
+    let is_written = || !names(&folder(directory.path(), "/pull")).is_empty();
+    while !is_written() {
         assert!(futures_poll(&mut taken).await.is_pending());
+        // Polled again only when nothing comes of this poll: a poll after the writing sends the pull.
+        let since = std::time::Instant::now();
+        while !is_written() && since.elapsed() < Duration::from_millis(500) {
+            std::thread::yield_now();
+        }
     }
     drop(taken);
     spool.settled().await;

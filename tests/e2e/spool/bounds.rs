@@ -133,14 +133,14 @@ async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
     daemon
-        .logged("are held in memory, and are lost when bondgate ends")
+        .logged("are held in memory until they are delivered, and are lost when")
         .await;
     cisco.put_raw_message("demo", message(1));
     abandon(&cisco, &mut daemon, 1).await;
     daemon.signal("TERM");
     let ended = daemon.ended().await;
     assert_eq!(ended.code(), Some(1));
-    daemon.logged("held in memory and are gone").await;
+    daemon.logged("that only memory held are lost").await;
 }
 
 #[tokio::test]
