@@ -94,6 +94,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod platform;
 pub mod process;
 pub mod proxy;
 pub mod resolver;

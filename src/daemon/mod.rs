@@ -31,7 +31,9 @@ use crate::admin::{self, Facts};
 use crate::config::{self, Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
 use crate::proxy::{self, Authorization, InFlight, ProxyConfigError, ReplayBudget};
 use crate::resolver::Resolver;
-use crate::server::{self, ActiveRouter, Crowd, Listener, Phase, Shared, Stopping, UnixAccess};
+use crate::server::{
+    self, ActiveRouter, ConnectionLimit, Listener, Phase, ServerContext, Stopping, UnixAccess,
+};
 use crate::spool::{self, Spool};
 use crate::supervisor::{Pulses, Supervisor};
 use crate::telemetry::metrics::Metrics;
@@ -52,7 +54,7 @@ pub struct Daemon {
     means: Means,
     readiness: Readiness,
     spool: Spool,
-    shared: Shared,
+    shared: ServerContext,
     stop: watch::Sender<Phase>,
     supervisor: Arc<Supervisor>,
     source: Option<Source>,
@@ -244,9 +246,9 @@ impl Daemon {
             places.push(Place::new(listener, &bound, authorization, routers));
             listeners.push(bound);
         }
-        let shared = Shared {
+        let shared = ServerContext {
             limits: Arc::new(config.limits),
-            connections: Crowd::new(config.limits.connections, config.limits.refusals),
+            connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
             metrics: means.metrics.clone(),
             stop: stopping.clone(),
         };
@@ -327,9 +329,9 @@ impl Daemon {
         // Health is answered to the end: the admin listener has a stop of its own.
         let (admin_stop, admin_stopping) = server::stopping();
         let admin_router = self.in_force.admin.router.clone();
-        let admin_shared = Shared {
+        let admin_shared = ServerContext {
             stop: admin_stopping,
-            connections: Crowd::new(
+            connections: ConnectionLimit::new(
                 self.in_force.config.admin.connections,
                 self.in_force.config.limits.refusals,
             ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::in_force::InForce;
-use crate::server::{self, Listener, Shared};
+use crate::server::{self, Listener, ServerContext};
 use crate::supervisor::{Pulse, Pulses, Supervisor};
 
 /// The workers' threads, each ended when its thread has.
@@ -17,7 +17,7 @@ pub(super) fn start_workers(
     in_force: &InForce,
     listeners: &[Listener],
     count: usize,
-    shared: &Shared,
+    shared: &ServerContext,
     mut pulse: impl FnMut() -> Option<(Pulse, Duration)>,
 ) -> std::io::Result<Workers> {
     let mut workers = JoinSet::new();

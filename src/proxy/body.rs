@@ -15,14 +15,14 @@ use tokio::sync::Notify;
 use super::error::ProxyError;
 use super::link::Arriving;
 use super::replay::{Kept, Whole};
-use crate::server::Stall;
+use crate::server::IdleTimeout;
 
 /// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is
 /// kept for a replay is noted as it passes. In a box, since it is handed on by value from place to place.
 pub(super) struct Upload {
     source: Source,
     progress: Arc<Progress>,
-    idle: Stall,
+    idle: IdleTimeout,
     kept: Option<Kept>,
 }
 
@@ -64,7 +64,7 @@ impl Upload {
         let upload = Box::new(Self {
             source: Source::Caller { body, first: None },
             progress: Arc::default(),
-            idle: Stall::new(idle),
+            idle: IdleTimeout::new(idle),
             kept,
         });
         if upload.is_end_stream() {
@@ -78,7 +78,7 @@ impl Upload {
         let upload = Box::new(Self {
             source: Source::Kept(whole),
             progress: Arc::default(),
-            idle: Stall::new(Duration::MAX),
+            idle: IdleTimeout::new(Duration::MAX),
             kept: None,
         });
         upload.end(ENDED);
@@ -280,7 +280,7 @@ impl http_body::Body for Upload {
 /// is out, since a caller that gets nothing at all sends its request again.
 pub(super) struct Download {
     body: Arriving,
-    idle: Stall,
+    idle: IdleTimeout,
     /// Whether hyper has written all that it was given: it does when there is no more for the moment.
     is_flushed: bool,
     held: Option<DownloadError>,
@@ -301,7 +301,7 @@ impl Download {
     pub(super) fn new(body: Arriving, idle: Duration) -> Self {
         Self {
             body,
-            idle: Stall::new(idle),
+            idle: IdleTimeout::new(idle),
             is_flushed: false,
             held: None,
         }

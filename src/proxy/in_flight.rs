@@ -1,29 +1,29 @@
-//! Caps on the requests at once: a place is held until the last byte of the answer, not only to its
+//! Caps on the requests at once: a permit is held until the last byte of the answer, not only to its
 //! head.
 
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::server::{Answer, CallerId, Full, Place, Places};
+use crate::server::{Answer, CallerId, FairSemaphore, LimitReason, Permit};
 
 /// The caps, over all workers and listeners.
 #[derive(Clone)]
-pub struct InFlight(Places);
+pub struct InFlight(FairSemaphore);
 
 impl InFlight {
     /// Caps as the configuration has them.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self(Places::new(limits.in_flight, limits.per_caller))
+        Self(FairSemaphore::new(limits.in_flight, limits.per_caller))
     }
 
-    /// A place for a request, or 503.
-    pub(super) fn enter(&self, caller: Option<CallerId>) -> Result<Place, Answer> {
-        self.0.enter(caller).map_err(|full| {
+    /// A permit for a request, or 503.
+    pub(super) fn enter(&self, caller: Option<CallerId>) -> Result<Permit, Answer> {
+        self.0.acquire(caller).map_err(|full| {
             let what = match full {
-                Full::All => "too many requests at once (limits.in_flight)",
-                Full::Caller => "too many requests at once from this caller (limits.per_caller)",
-                Full::Share => {
+                LimitReason::Total => "too many requests at once (limits.in_flight)",
+                LimitReason::Caller => "too many requests at once from this caller (limits.per_caller)",
+                LimitReason::Share => {
                     "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
                 }
             };
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn one_caller_cannot_take_every_place_by_its_key_or_its_address() {
-        let caps = InFlight(Places::new(10, 1));
+        let caps = InFlight(FairSemaphore::new(10, 1));
         let erp = caps.enter(caller(Some("erp"), [10, 0, 0, 1])).unwrap();
         let again = caps.enter(caller(Some("erp"), [10, 0, 0, 2]));
         assert_eq!(again.map(drop).unwrap_err().status, 503);

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::caller::Caller;
-use crate::server::Place;
+use crate::server::Permit;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// What callers and Cisco call a request by.
@@ -36,7 +36,7 @@ pub(super) struct Observation {
     reason: Option<String>,
     bytes: u64,
     is_whole: bool,
-    place: Option<Place>,
+    place: Option<Permit>,
 }
 
 impl Observation {
@@ -70,7 +70,7 @@ impl Observation {
     }
 
     /// Holds the request's place until the answer has ended.
-    pub(super) fn hold(&mut self, place: Place) {
+    pub(super) fn hold(&mut self, place: Permit) {
         self.place = Some(place);
     }
 

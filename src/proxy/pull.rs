@@ -22,7 +22,7 @@ use super::message::{MessageBody, Resumed};
 use super::pull_error::PullError;
 use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
-use crate::server::{Answer, DeliveryObserver, ObserveDelivery, Phase, Stopping};
+use crate::server::{Answer, DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, Recording, Stopping};
 use crate::spool::{self, Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
 
 /// Answers requests on the consuming routes of one upstream.
@@ -331,8 +331,12 @@ impl DeliveryObserver for Delivery {
         self.is_relayed
     }
 
-    fn delivered(self: Box<Self>) {
-        self.claim.delivered();
+    fn record(self: Box<Self>, outcome: DeliveryOutcome) -> Recording {
+        Box::pin(async move {
+            if outcome == DeliveryOutcome::Delivered {
+                self.claim.delivered();
+            }
+        })
     }
 }
 

@@ -1,10 +1,16 @@
 //! Observes the delivery of a response that carries a message.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Learns whether a response was delivered. Dropped before [`delivered`](Self::delivered) was called, it was not.
+/// A future that records the outcome of a delivery.
+pub type Recording = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Follows the delivery of a response. Dropped before [`record`](Self::record) was called, nothing of the response was
+/// sent, or the process ends.
 pub trait DeliveryObserver: Send {
     /// Ready when the spool asks whether the caller is still connected.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -19,12 +25,21 @@ pub trait DeliveryObserver: Send {
     /// A trusted proxy relays for the caller: a response that it has acknowledged is delivered, even if a reset follows.
     fn is_relayed(&self) -> bool;
 
-    /// The caller's system acknowledged every byte, and then the caller closed the connection or was silent for
-    /// [`settle`](Self::settle).
-    fn delivered(self: Box<Self>);
+    /// Records the outcome; the connection's task awaits it.
+    fn record(self: Box<Self>, outcome: DeliveryOutcome) -> Recording;
 }
 
-/// An extension of a response: who observes its delivery. Such a response is the last on its connection, so that
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// The caller's system acknowledged every byte, and then the caller closed the connection or was silent for
+    /// [`settle`](DeliveryObserver::settle).
+    Delivered,
+    /// The connection broke, or the caller stopped reading.
+    Failed,
+}
+
+/// An extension of a response: the observer of its delivery. Such a response is the last on its connection, so that
 /// the end of the connection shows whether the caller has it.
 #[derive(Clone)]
 pub struct ObserveDelivery(Arc<Mutex<Option<Box<dyn DeliveryObserver>>>>);

@@ -19,8 +19,10 @@ pub struct Metrics {
     registry: Registry,
     /// Callers' connections that are open.
     pub connections: Gauge,
-    /// Requests refused at the door, before they were one.
+    /// Requests whose head was refused.
     pub refused: Counter,
+    /// TLS handshakes of callers that failed.
+    pub tls_handshake_failures: Counter,
     /// Connections beyond the cap.
     pub crowded_out: Counter,
     /// Idle connections that were closed for new ones, at the cap.
@@ -114,6 +116,7 @@ impl Metrics {
         let metrics = Self {
             connections: Gauge::default(),
             refused: Counter::default(),
+            tls_handshake_failures: Counter::default(),
             crowded_out: Counter::default(),
             evicted: Counter::default(),
             stalled: Counter::default(),
@@ -205,6 +208,11 @@ impl Metrics {
             "refused_heads",
             "Requests refused before they were relayed anywhere",
             self.refused.clone(),
+        );
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes of callers that failed",
+            self.tls_handshake_failures.clone(),
         );
         registry.register(
             "refused_connections",

@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
+    ("platform", &[]),
     ("process", &[]),
     ("resolver", &[]),
     ("spelling", &[]),
@@ -15,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &[]),
     ("fuzzing", &["config", "proxy", "server", "token"]),
     ("token", &["config", "resolver", "telemetry", "tls"]),
-    ("server", &["config", "spelling", "telemetry", "tls"]),
+    ("server", &["config", "platform", "spelling", "telemetry", "tls"]),
     ("spool", &["config", "spelling", "telemetry"]),
     (
         "proxy",

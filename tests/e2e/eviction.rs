@@ -60,7 +60,7 @@ async fn at_the_cap_the_connection_that_has_idled_longest_is_closed_and_the_newc
     }
     assert_eq!(metric(&daemon, "bondgate_refused_connections_total ").await, 0);
     assert_eq!(metric(&daemon, "bondgate_evicted_connections_total ").await, 1);
-    daemon.logged("idle connections are closed to make room").await;
+    daemon.logged("idle ones are closed for new ones").await;
 }
 
 #[tokio::test]

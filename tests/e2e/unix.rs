@@ -53,7 +53,7 @@ async fn a_unix_socket_that_somebody_listens_on_is_not_taken_away() {
     let ended = start_fails(setup.listener(&format!("unix:{}", path.display()), ""), &[]).await;
 
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("is taken by another program"), "{ended:?}");
+    assert!(ended.stderr.contains("is in use by another program"), "{ended:?}");
 }
 
 #[tokio::test]
