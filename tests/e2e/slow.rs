@@ -151,9 +151,5 @@ async fn the_rest_of_an_upload_behind_its_answer_is_not_waited_for_for_ever() {
     assert_eq!(metric(&daemon, "bondgate_stalled_connections_total").await, 1);
     let rest = tokio::time::timeout(PATIENCE, line.rest()).await;
     rest.expect("and so does the upstream's");
-    assert_eq!(
-        daemon.get(PULL).await.status(),
-        503,
-        "nobody accepts there any more"
-    );
+    assert_eq!(daemon.get(PULL).await.status(), 503, "the port is closed");
 }

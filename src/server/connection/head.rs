@@ -25,11 +25,11 @@ pub(super) struct Head {
     /// HTTP/1.0: a response of unknown length ends with the connection.
     pub(super) is_http_10: bool,
     /// HEAD: the response has no body.
-    pub(super) is_head: bool,
+    pub(super) is_bodiless: bool,
 }
 
 /// Parses what has arrived of a head, of which `scanned` bytes were incomplete before. `None` if it is incomplete still.
-pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Box<Answer>> {
+pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Answer> {
     let Some(length) = end(bytes, scanned) else {
         check_incomplete(bytes, limits)?;
         return Ok(None);
@@ -60,7 +60,7 @@ pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Opt
         length,
         framing: validate_fields(request.headers, is_http_10, limits)?,
         is_http_10,
-        is_head: is_head(raw),
+        is_bodiless: is_head(raw),
         encoded,
     }))
 }
@@ -84,7 +84,7 @@ fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
 }
 
 /// Refuses what is known to be invalid before the head is complete.
-fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), Box<Answer>> {
+fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
     match bytes.first() {
         Some(0x16) => Err(malformed(
             "this is a TLS handshake, and this listener speaks plain HTTP; use an http:// URL",
@@ -106,7 +106,7 @@ fn validate_fields(
     fields: &[httparse::Header<'_>],
     is_http_10: bool,
     limits: &Limits,
-) -> Result<Framing, Box<Answer>> {
+) -> Result<Framing, Answer> {
     let (mut length, mut is_chunked, mut has_host) = (None, false, false);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -318,7 +318,7 @@ pub(super) mod tests {
                 encoded: None,
                 framing: Framing::Length(3),
                 is_http_10: false,
-                is_head: false,
+                is_bodiless: false,
             });
         }
 

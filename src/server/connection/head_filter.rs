@@ -45,8 +45,9 @@ pub(super) struct HeadFilter {
     is_reader_waiting: bool,
     /// Fires at the deadline of the state, or before it.
     timer: Pin<Box<Sleep>>,
-    /// Measures for how long a write makes no progress, with the number of unacknowledged bytes.
-    write_timeout: (IdleTimeout, usize),
+    write_timeout: IdleTimeout,
+    /// The unacknowledged bytes when a flush of TLS was looked at last.
+    unacknowledged: usize,
     /// Measures the rest of a request body after the response.
     body_timeout: IdleTimeout,
     /// The observer of the message that is being delivered, and the end of that message.
@@ -81,7 +82,8 @@ impl HeadFilter {
             is_eof: false,
             is_reader_waiting: false,
             timer: Box::pin(tokio::time::sleep(limits.first_byte)),
-            write_timeout: (IdleTimeout::new(limits.stall), 0),
+            write_timeout: IdleTimeout::new(limits.stall),
+            unacknowledged: 0,
             body_timeout: IdleTimeout::new(limits.stall),
             observer: None,
             tail: Tail::default(),
@@ -96,7 +98,7 @@ impl HeadFilter {
     }
 
     /// Sends a refusal of the request whose head is at the start of `input`.
-    pub(super) fn refuse(&mut self, answer: Box<Answer>) {
+    pub(super) fn refuse(&mut self, answer: Answer) {
         let is_head = head::is_head(&self.input);
         self.connection.lock().refuse(answer, is_head);
     }
@@ -174,7 +176,7 @@ impl HeadFilter {
             Phase::Draining if socket::unread(&self.stream.socket()) > 0 => {}
             Phase::Draining => self.connection.lock().drain(),
             Phase::Deadline if self.input.is_empty() => self.connection.lock().close(),
-            Phase::Deadline => self.refuse(Box::new(stopping())),
+            Phase::Deadline => self.refuse(stopping()),
         }
     }
 
@@ -292,19 +294,13 @@ impl HeadFilter {
         }
     }
 
-    /// A write or flush that waits fails once the caller's system acknowledged nothing for `limits.stall`. The spool is
-    /// answered meanwhile.
+    /// A write or flush that makes no progress for `limits.stall` fails. The spool is answered meanwhile.
     fn after_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let (timeout, before) = &mut self.write_timeout;
         if written.is_ready() {
-            timeout.reset();
+            self.write_timeout.reset();
             return written;
         }
-        let left = socket::unacknowledged(&self.stream.socket());
-        if std::mem::replace(before, left) != left {
-            timeout.reset();
-        }
-        if timeout.poll(cx).is_ready() {
+        if self.write_timeout.poll(cx).is_ready() {
             return Poll::Ready(Err(Stalled::Response.into_error()));
         }
         self.answer_spool(cx)?;
@@ -383,6 +379,12 @@ impl AsyncWrite for HeadFilter {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let filter = self.get_mut();
         let flushed = Pin::new(&mut filter.stream).poll_flush(cx);
+        if flushed.is_pending() {
+            let left = socket::unacknowledged(&filter.stream.socket());
+            if std::mem::replace(&mut filter.unacknowledged, left) != left {
+                filter.write_timeout.reset();
+            }
+        }
         ready!(filter.after_write(cx, flushed))?;
         let mut connection = filter.connection.lock();
         // After a message no other request is served.

@@ -61,11 +61,7 @@ pub(in super::super) async fn serve(
 }
 
 /// Responds to the first request of a connection with a refusal, and closes it.
-pub(in super::super) async fn refuse(
-    stream: Box<dyn Transport>,
-    context: &ServerContext,
-    answer: Box<Answer>,
-) {
+pub(in super::super) async fn refuse(stream: Box<dyn Transport>, context: &ServerContext, answer: Answer) {
     let mut filter = HeadFilter::new(stream, context, None);
     // A silent connection is closed without a response.
     let _ = tokio::time::timeout(REFUSAL, poll_fn(|cx| filter.poll_head(cx))).await;
@@ -157,7 +153,7 @@ fn is_of_caller(error: &hyper::Error) -> bool {
     !error.is_user() && causes.any(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-fn unwritable() -> Box<Answer> {
+fn unwritable() -> Answer {
     let detail = "bondgate could not write the response to this request; the upstream may have executed it";
     Box::new(Answer::new(
         StatusCode::BAD_GATEWAY,

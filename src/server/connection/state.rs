@@ -51,7 +51,7 @@ enum State {
 /// A request and its response.
 struct Exchange {
     is_http_10: bool,
-    is_head: bool,
+    is_bodiless: bool,
     /// The part of the request body that has not arrived.
     body: Framing,
     body_error: Option<BodyError>,
@@ -91,7 +91,8 @@ pub(super) enum Closing {
 /// A response of bondgate's own.
 pub(super) struct OwnResponse {
     pub(super) answer: Box<Answer>,
-    pub(super) is_head: bool,
+    /// For HEAD.
+    pub(super) is_bodiless: bool,
 }
 
 /// What hyper may read.
@@ -153,7 +154,7 @@ impl Machine {
     pub(super) fn head_complete(&mut self, head: Head) {
         self.enter(State::Serving(Exchange {
             is_http_10: head.is_http_10,
-            is_head: head.is_head,
+            is_bodiless: head.is_bodiless,
             body: head.framing,
             body_error: None,
             response: Response::Awaited,
@@ -258,14 +259,22 @@ impl Machine {
     }
 
     /// The request is refused, and the connection ends.
-    pub(super) fn refuse(&mut self, answer: Box<Answer>, is_head: bool) {
-        self.enter(State::Closing(Closing::Refuse(OwnResponse { answer, is_head })));
+    pub(super) fn refuse(&mut self, answer: Answer, is_bodiless: bool) {
+        let answer = Box::new(answer);
+        self.enter(State::Closing(Closing::Refuse(OwnResponse {
+            answer,
+            is_bodiless,
+        })));
     }
 
     /// The response could not be written; `answer` is sent in its place.
-    pub(super) fn replace_response(&mut self, answer: Box<Answer>) {
-        let is_head = matches!(&self.state, State::Serving(exchange) if exchange.is_head);
-        self.enter(State::Closing(Closing::Replace(OwnResponse { answer, is_head })));
+    pub(super) fn replace_response(&mut self, answer: Answer) {
+        let answer = Box::new(answer);
+        let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
+        self.enter(State::Closing(Closing::Replace(OwnResponse {
+            answer,
+            is_bodiless,
+        })));
     }
 
     /// The connection ends.
@@ -343,7 +352,7 @@ impl Machine {
     }
 
     /// The response to a request whose body is malformed or too long.
-    pub(super) fn body_refusal(&self) -> Option<Box<Answer>> {
+    pub(super) fn body_refusal(&self) -> Option<Answer> {
         let State::Serving(exchange) = &self.state else {
             return None;
         };
@@ -367,5 +376,54 @@ impl Machine {
     /// Idles as after a response, or is parked.
     pub(super) fn idle_for_test(&mut self, is_parked: bool) {
         self.enter(if is_parked { State::Parked } else { State::Idle });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::limits;
+    use super::*;
+
+    /// A connection that serves a request whose body has so many bytes.
+    fn serving(body: u64) -> Connection {
+        let connection = Connection::new(Arc::new(limits()));
+        connection.lock().head_complete(Head {
+            length: 1,
+            encoded: None,
+            framing: Framing::Length(body),
+            is_http_10: false,
+            is_bodiless: false,
+        });
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_response_is_the_last_if_its_request_was_not_read_to_the_end_or_a_stop_has_begun() {
+        for (body, is_read, phase, is_last) in [
+            (0, true, Phase::Serving, false),
+            (0, false, Phase::Serving, true),
+            (1, true, Phase::Serving, true),
+            (0, true, Phase::LameDuck, true),
+        ] {
+            let connection = serving(body);
+            assert_eq!(connection.lock().response_ready(None, is_read, phase), is_last);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_idles_once_its_request_is_complete_and_its_response_is_written() {
+        let connection = serving(1);
+        let mut machine = connection.lock();
+        machine.response_ready(None, true, Phase::Serving);
+        assert!(machine.is_unanswered());
+        machine.response_begun();
+        assert!(!machine.flushed() && !machine.is_unanswered());
+        machine.response_taken();
+        assert!(!machine.flushed() && machine.is_body_outstanding());
+        assert_eq!(machine.body_received(b"xy"), 1);
+        assert!(machine.flushed());
+        assert_eq!(machine.next_input(), Reading::Head);
+        machine.time_out();
+        assert!(machine.is_parked());
     }
 }

@@ -16,7 +16,7 @@ use crate::server::answer::Answer;
 /// query had to be encoded. An invalid request line is left to the parser.
 ///
 /// `limits.target` and `limits.head` apply to the encoded target, in which an encoded byte counts as three.
-pub(super) fn validate(head: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, Box<Answer>> {
+pub(super) fn validate(head: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, Answer> {
     let Some((method, range)) = split_line(head) else {
         return Ok(None);
     };
@@ -85,7 +85,7 @@ fn split_line(head: &[u8]) -> Option<(&[u8], Range<usize>)> {
     Some((&head[..method], method + 1..rest.len()))
 }
 
-fn refuse_method(method: &[u8]) -> Result<(), Box<Answer>> {
+fn refuse_method(method: &[u8]) -> Result<(), Answer> {
     let detail = if method.eq_ignore_ascii_case(b"CONNECT") {
         "CONNECT is not relayed; configure bondgate as the tool's server, not as its proxy"
     } else if method.eq_ignore_ascii_case(b"TRACE") {
@@ -94,11 +94,11 @@ fn refuse_method(method: &[u8]) -> Result<(), Box<Answer>> {
         return Ok(());
     };
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    Err(Box::new(Answer::new(status, "http_request_denied", detail)))
+    Err(Answer::new(status, "http_request_denied", detail))
 }
 
 /// Origin-form or absolute-form (RFC 9112 §3.2) that hyper accepts: its own response to others has no body.
-fn validate_form(target: &[u8]) -> Result<(), Box<Answer>> {
+fn validate_form(target: &[u8]) -> Result<(), Answer> {
     // The `http` crate accepts every path and query whose characters were allowed.
     if target.starts_with(b"/") {
         return Ok(());
@@ -121,7 +121,7 @@ fn validate_form(target: &[u8]) -> Result<(), Box<Answer>> {
 
 /// Refuses the first character that is not allowed in a part of the target. The response names that character only: the
 /// rest may be secret.
-fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Result<(), Box<Answer>> {
+fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Result<(), Answer> {
     let Some(at) = bytes.iter().position(|byte| !is_allowed(*byte)) else {
         return Ok(());
     };
@@ -129,10 +129,9 @@ fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Res
     let first = bytes[at..].utf8_chunks().next();
     let character = first.and_then(|chunk| chunk.valid().chars().next());
     let length = character.map_or(1, char::len_utf8);
-    let encoded: String = bytes[at..at + length]
+    let encoded = bytes[at..at + length]
         .iter()
-        .map(|byte| format!("%{byte:02X}"))
-        .collect();
+        .fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
     let name = match (byte, character) {
         (b' ', _) => "a space".to_owned(),
         (b'#', _) => "'#', which begins a fragment".to_owned(),

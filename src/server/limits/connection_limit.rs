@@ -171,15 +171,15 @@ mod tests {
 
     use super::*;
 
-    fn caller(number: u8) -> Option<CallerId> {
-        Some(CallerId::at([10, 0, 0, number].into()))
+    fn caller(number: u8) -> CallerId {
+        CallerId::at([10, 0, 0, number].into())
     }
 
-    async fn admit(limit: &ConnectionLimit, caller: Option<CallerId>) -> Admission {
-        limit.admit(caller, &Metrics::new()).await
+    async fn admit(limit: &ConnectionLimit, caller: impl Into<Option<CallerId>>) -> Admission {
+        limit.admit(caller.into(), &Metrics::new()).await
     }
 
-    async fn permit(limit: &ConnectionLimit, caller: Option<CallerId>) -> ConnectionPermit {
+    async fn permit(limit: &ConnectionLimit, caller: impl Into<Option<CallerId>>) -> ConnectionPermit {
         match admit(limit, caller).await {
             Admission::Serve(permit) => permit,
             _ => panic!("there is no permit"),

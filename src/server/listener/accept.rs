@@ -80,7 +80,7 @@ impl Connections {
                     let _permit = permit;
                     let opened = this.open(accepted, peer).await;
                     if let Ok((transport, _)) | Err(HandshakeError::PlainHttp(transport, _)) = opened {
-                        connection::refuse(transport, &this.context, answer).await;
+                        connection::refuse(transport, &this.context, *answer).await;
                     }
                 });
             }
@@ -97,7 +97,7 @@ impl Connections {
             }
             Err(HandshakeError::PlainHttp(transport, address)) => {
                 metrics.refused.inc();
-                let answer = Box::new(handshake::plain_http());
+                let answer = handshake::plain_http();
                 tracing::info!(%address, status = 400, detail = answer.detail, "request head refused");
                 connection::refuse(transport, &self.context, answer).await;
             }
@@ -121,15 +121,14 @@ impl Connections {
 }
 
 fn peer(accepted: &Accepted) -> Peer {
-    match accepted {
-        Accepted::Tcp(_, from) => Peer {
-            address: Some(*from),
-            ..Peer::default()
-        },
-        Accepted::Unix(_, user) => Peer {
-            user: *user,
-            ..Peer::default()
-        },
+    let (address, user) = match accepted {
+        Accepted::Tcp(_, from) => (Some(*from), None),
+        Accepted::Unix(_, user) => (None, *user),
+    };
+    Peer {
+        address,
+        user,
+        has_certificate: false,
     }
 }
 
