@@ -13,7 +13,7 @@ use super::judge::unreadable;
 use super::upstream::{Engine, Upstream};
 use super::{Means, StartError};
 use crate::config::{self, Config, ServerTls, Setting};
-use crate::proxy::{self, Authorization};
+use crate::proxy::{self, AuthorizationLayer};
 use crate::server::{ActiveRouter, Listener, SharedTls};
 use crate::tls;
 
@@ -35,7 +35,7 @@ pub(super) struct Place {
     pub(super) name: String,
     /// One for each worker.
     pub(super) routers: Vec<ActiveRouter>,
-    authorization: Authorization,
+    authorization: AuthorizationLayer,
     addresses: Vec<SocketAddr>,
     is_local: bool,
     is_unix: bool,
@@ -68,7 +68,7 @@ impl Place {
     pub(super) fn new(
         config: &config::Listener,
         bound: &Listener,
-        authorization: Authorization,
+        authorization: AuthorizationLayer,
         routers: Vec<Router>,
     ) -> Self {
         Self {
@@ -260,7 +260,7 @@ impl Plan<'_> {
         // An upstream with a fault is missing here, and has been told.
         let mut authorization = place.authorization.clone();
         if let Some(at) = self.position(&config.upstream) {
-            match Authorization::new(config, &self.upstreams[at].config, &self.means.admin) {
+            match AuthorizationLayer::new(config, &self.upstreams[at].config, &self.means.admin) {
                 Ok(now) => authorization = now,
                 Err(error) => self.fault(&format!("{key}.keys"), error),
             }
@@ -279,7 +279,13 @@ impl Plan<'_> {
         }
     }
 
-    fn route(&mut self, place: &Place, config: &config::Listener, authorization: &Authorization, at: usize) {
+    fn route(
+        &mut self,
+        place: &Place,
+        config: &config::Listener,
+        authorization: &AuthorizationLayer,
+        at: usize,
+    ) {
         let upstream = &self.upstreams[at].proxied;
         let routers = proxy::routers(config, authorization, &self.means.in_flight, upstream);
         self.routers.extend(place.routers.iter().cloned().zip(routers));

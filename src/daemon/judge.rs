@@ -145,7 +145,7 @@ impl<'a> Found<'a> {
         if let Some(error) = routes.into_iter().find_map(Result::err) {
             self.tell(&key("proxy"), error);
         }
-        if let Err(error) = proxy::judge_rules(&upstream.rules) {
+        if let Err(error) = proxy::validate_rules(&upstream.rules) {
             self.tell(&key("rules"), error);
         }
     }

@@ -29,7 +29,7 @@ use self::upstream::{Engine, Upstream};
 use self::workers::{start_workers, watchdog};
 use crate::admin::{self, Facts};
 use crate::config::{self, Config, Fault, KeysError, ListenAddress, PAGES_MAY_PULL};
-use crate::proxy::{self, Authorization, InFlight, ProxyConfigError, ReplayBudget};
+use crate::proxy::{self, AuthorizationLayer, InFlightLayer, ProxyConfigError, ReplayBudget};
 use crate::resolver::Resolver;
 use crate::server::{
     self, ActiveRouter, ConnectionLimit, Listener, Phase, ServerContext, Stopping, UnixAccess,
@@ -66,7 +66,7 @@ struct Means {
     clock: Clock,
     resolver: Resolver,
     metrics: Arc<Metrics>,
-    in_flight: InFlight,
+    in_flight: InFlightLayer,
     budget: ReplayBudget,
     spool: Spool,
     stop: Stopping,
@@ -206,7 +206,7 @@ impl Daemon {
             clock: clock.clone(),
             resolver: Resolver::default(),
             metrics,
-            in_flight: InFlight::new(&config.limits),
+            in_flight: InFlightLayer::new(&config.limits),
             budget: ReplayBudget::default(),
             spool: spool.clone(),
             stop: stopping.clone(),
@@ -226,7 +226,7 @@ impl Daemon {
                 .iter()
                 .find(|upstream| upstream.config.name == listener.upstream)
                 .expect("the configuration was read with this upstream");
-            let authorization = Authorization::new(listener, &upstream.config, &means.admin)?;
+            let authorization = AuthorizationLayer::new(listener, &upstream.config, &means.admin)?;
             let routers = proxy::routers(listener, &authorization, &means.in_flight, &upstream.proxied);
             let tls = listener.access.tls.as_ref().map(tls::server).transpose()?;
             let unix = UnixAccess {

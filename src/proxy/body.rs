@@ -12,9 +12,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
 
-use super::error::ProxyError;
+use super::forward::{Kept, ProxyError, Whole};
 use super::link::Arriving;
-use super::replay::{Kept, Whole};
 use crate::server::IdleTimeout;
 
 /// A request's body on its way upstream: trailers are dropped, a stall is an error, and what is

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
-use super::error::find;
+use super::forward::find;
 use super::socket::Socket;
 use super::tunnel::{Tunnel, TunnelError};
 use crate::config::{self, OutboundError};

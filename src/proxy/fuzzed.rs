@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::headers;
-use super::path::PlainPath;
+use super::authorization::{PlainPath, is_loop};
+use super::forward::headers;
 use super::upstream::Upstream;
 use crate::config::Config;
 use crate::resolver::Resolver;
@@ -62,7 +62,7 @@ pub fn fields(data: &[u8]) {
         out.get_all(VIA).iter().next_back().map(HeaderValue::as_bytes),
         Some(&b"1.1 bondgate"[..])
     );
-    assert!(headers::is_loop(&out));
+    assert!(is_loop(&out));
     for name in out.keys().map(HeaderName::as_str) {
         let is_callers = name.starts_with("proxy-") || name.starts_with("x-forwarded-") || name.contains('_');
         assert!(!is_callers && name != "cookie" && name != "forwarded", "{name}");

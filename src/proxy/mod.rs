@@ -1,93 +1,61 @@
-//! The proxied side of the daemon. The layers of a request, outermost first: catch a panic,
-//! answer health checks, observe, judge access, take a place in flight, forward.
+//! What happens to a request between a listener and its upstream: one stack of tower layers, see [`routers`].
 
-mod access;
+mod access_log;
+mod authorization;
 mod body;
-mod caller;
 mod connect;
-mod error;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
-mod headers;
+mod health;
 mod in_flight;
 mod keep_alive;
-mod length;
 mod link;
 mod message;
-mod observe;
-mod path;
+mod observed_body;
 mod pool;
 mod pull;
 mod pull_error;
-mod replay;
+mod relay;
 mod socket;
 mod tunnel;
 mod upstream;
 
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::any::Any;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
-use pin_project_lite::pin_project;
+use http::{Response, StatusCode};
 use rustls::ClientConfig;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
 
+use self::access_log::AccessLogLayer;
 use self::forward::Forwarder;
-use self::observe::Observation;
-use self::path::{PathError, PlainPath};
-use self::pull::{Asker, Puller};
-use crate::config::{self, KeysError, OutboundError, PathPattern, Rules};
+use self::health::HealthLayer;
+use self::pull::Puller;
+use self::relay::Relay;
+use crate::config::{self, KeysError, OutboundError};
 use crate::resolver::Resolver;
-use crate::server::{Answer, Peer, Stopping};
+use crate::server::{Answer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 
-pub use self::access::Authorization;
-pub use self::in_flight::InFlight;
-pub use self::replay::ReplayBudget;
+pub use self::authorization::{AuthorizationLayer, RuleError, validate_rules};
+pub use self::forward::ReplayBudget;
+pub use self::in_flight::InFlightLayer;
 
-/// A listener that cannot be served as configured.
+/// Why a listener cannot serve as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyConfigError {
     /// Its caller keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// Its upstream's way out.
+    /// Its upstream's outbound proxy.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
-}
-
-/// Whether each rule's path is one that a request can have: it is judged as requests are.
-pub fn judge_rules(rules: &Rules) -> Result<(), RuleError> {
-    let Rules::List(rules) = rules else { return Ok(()) };
-    for rule in rules {
-        let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
-        let judged = PlainPath::parse(path).and_then(|plain| {
-            if plain.has_encoded_slash() {
-                Err(PathError::EncodedSlash)
-            } else {
-                Ok(())
-            }
-        });
-        judged.map_err(|source| RuleError {
-            path: path.clone(),
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// A rule for a path that no request gets through with.
-#[derive(Debug, thiserror::Error)]
-#[error("the rule for {path:?} lets nothing through")]
-pub struct RuleError {
-    path: String,
-    source: PathError,
 }
 
 /// One upstream: what its requests need, with one forwarder per worker. A reload that leaves the upstream unchanged
@@ -95,14 +63,7 @@ pub struct RuleError {
 pub struct Upstream {
     name: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
-    workers: Vec<Worker>,
-}
-
-/// One worker's forwarder, with its own connection pool, and its pulls.
-#[derive(Clone)]
-struct Worker {
-    forwarder: Arc<Forwarder>,
-    puller: Puller,
+    workers: Vec<Relay>,
 }
 
 /// What the requests to an upstream need besides its configuration.
@@ -132,6 +93,7 @@ impl Upstream {
         workers: usize,
     ) -> Result<Self, OutboundError> {
         let metrics = Arc::new(dependencies.metrics.upstream(&config.name));
+        let name: Arc<str> = config.name.as_str().into();
         let worker = |_| {
             let Dependencies {
                 tls,
@@ -146,11 +108,15 @@ impl Upstream {
             let forwarder = Forwarder::new(config, tls, resolver, tokens, budget, metrics, stop)?;
             let forwarder = Arc::new(forwarder);
             let puller = Puller::new(config, forwarder.clone(), spool, until);
-            Ok(Worker { forwarder, puller })
+            Ok(Relay {
+                upstream: name.clone(),
+                forwarder,
+                puller,
+            })
         };
         Ok(Self {
-            name: config.name.as_str().into(),
             workers: (0..workers).map(worker).collect::<Result<_, OutboundError>>()?,
+            name,
             metrics,
         })
     }
@@ -167,114 +133,51 @@ impl Upstream {
 #[must_use]
 pub fn routers(
     listener: &config::Listener,
-    authorization: &Authorization,
-    in_flight: &InFlight,
+    authorization: &AuthorizationLayer,
+    in_flight: &InFlightLayer,
     upstream: &Upstream,
 ) -> Vec<Router> {
-    let router = |worker: &Worker| {
-        let stack = Arc::new(Stack {
-            health: listener.health.clone(),
-            authorization: authorization.clone(),
-            in_flight: in_flight.clone(),
-            upstream: upstream.name.clone(),
-            metrics: upstream.metrics.clone(),
-            worker: worker.clone(),
-        });
-        let handler = move |request: Request<Body>| {
-            let stack = stack.clone();
-            Caught {
-                answer: async move { stack.relay(request).await },
-            }
-        };
-        Router::new().fallback(handler)
+    let router = |worker: &Relay| {
+        // The request stack: a request passes these layers from top to bottom, its response from bottom to top.
+        let stack = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(respond_after_panic))
+            .layer(HealthLayer::new(listener.health.as_deref()))
+            .layer(AccessLogLayer::new(
+                upstream.name.clone(),
+                upstream.metrics.clone(),
+            ))
+            .layer(authorization.clone())
+            .layer(in_flight.clone())
+            .service(worker.clone());
+        Router::new().fallback_service(stack)
     };
     upstream.workers.iter().map(router).collect()
 }
 
-struct Stack {
-    health: Option<String>,
-    authorization: Authorization,
-    in_flight: InFlight,
-    upstream: Arc<str>,
-    metrics: Arc<UpstreamMetrics>,
-    worker: Worker,
-}
-
-impl Stack {
-    async fn relay(&self, request: Request<Body>) -> Response<Body> {
-        if self.health.as_deref() == Some(request.uri().path()) {
-            return Response::new(Body::from("ok\n"));
-        }
-        let mut observation = Observation::begin(&request, &self.upstream, &self.metrics);
-        let response = match self.admit(request, &mut observation).await {
-            Ok(response) => response,
-            Err(answer) => {
-                observation.own_answer(answer.error, answer.detail.clone());
-                answer.into_response()
-            }
-        };
-        observation.follow(response)
-    }
-
-    async fn admit(
-        &self,
-        request: Request<Body>,
-        observation: &mut Observation,
-    ) -> Result<Response<Body>, Answer> {
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let mut caller = self.authorization.0.caller(&peer, &request);
-        let judged = self.authorization.0.judge(&mut caller, &request);
-        let id = caller.id();
-        let asker = judged
-            .as_ref()
-            .is_ok_and(|admitted| admitted.is_consuming)
-            .then(|| Asker {
-                name: caller.label().into(),
-                is_relayed: caller.is_relayed,
-            });
-        observation.caller(caller);
-        let admitted = judged?;
-        observation.hold(self.in_flight.enter(id)?);
-        let forwarded = match asker {
-            Some(asker) => Box::pin(self.worker.puller.take(request, asker)).await,
-            None => self.worker.forwarder.forward(request, admitted).await,
-        };
-        forwarded.map_err(|error| error.into_answer(&self.upstream))
-    }
-}
-
-pin_project! {
-    /// The answer, and one of ours where a bug ends its making: it ends one request and not the daemon. A future
-    /// of its own, since an async function would hold what it is given twice.
-    struct Caught<F> {
-        #[pin]
-        answer: F,
-    }
-}
-
-impl<F: Future<Output = Response<Body>>> Future for Caught<F> {
-    type Output = Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let answer = self.project().answer;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(panicked()))
-    }
-}
-
-fn panicked() -> Response<Body> {
-    tracing::error!("a request ran into a bug in bondgate; please report it");
-    let detail = "a bug in bondgate ended this request; the upstream may have executed it";
-    Answer::new(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
+/// A bug ends one request, not the daemon.
+fn respond_after_panic(_: Box<dyn Any + Send>) -> Response<Body> {
+    tracing::error!("request handler panicked; this is a bug in bondgate, please report it");
+    let detail = "a bug in bondgate ended this request";
+    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+    use tower::ServiceExt as _;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_bug_ends_one_request_with_an_answer() {
-        let answer = async { panic!("a bug") };
-        assert_eq!(Caught { answer }.await.status(), 502);
+    async fn a_panic_ends_one_request_with_a_complete_response() {
+        let service = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(respond_after_panic))
+            .service_fn(
+                async |_: Request<Body>| -> Result<Response<Body>, std::convert::Infallible> {
+                    panic!("a bug")
+                },
+            );
+        let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 502);
     }
 }

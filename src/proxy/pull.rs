@@ -15,12 +15,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
 use super::body::{Download, Upload};
-use super::error::ProxyError;
-use super::forward::Forwarder;
-use super::headers;
+use super::forward::{Forwarder, KeptBody, ProxyError, Whole, headers};
 use super::message::{MessageBody, Resumed};
 use super::pull_error::PullError;
-use super::replay::{KeptBody, Whole};
 use crate::config::{self, SecretSource, Timeouts};
 use crate::server::{Answer, DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, Recording, Stopping};
 use crate::spool::{self, Claim, Head, Intake, Key, Spool, SpoolError, Taken, Unkept};
@@ -161,7 +158,7 @@ impl Puller {
     ) -> Taken<Result<Response<Body>, ProxyError>> {
         let deadline = Instant::now() + self.timeout.pull;
         let progress = upload.progress();
-        let asked = tokio::time::timeout_at(deadline, self.forwarder.ask(parts, upload, kept)).await;
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
         let too_late = |_| {
             Err(ProxyError::Timeout {
                 is_sent: progress.is_sent(),
@@ -170,7 +167,7 @@ impl Puller {
         let response = match asked.unwrap_or_else(too_late) {
             Ok(response) => response,
             Err(error) => {
-                if error.is_undone() {
+                if error.is_not_executed() {
                     intake.discard().await;
                 } else {
                     intake.lose(&error.to_string()).await;
@@ -194,7 +191,7 @@ impl Puller {
         let head = Head {
             status: parts.status,
             headers: parts.headers,
-            extensions: headers::kept(parts.extensions),
+            extensions: headers::spelling(parts.extensions),
         };
         take_in(intake, head, Download::new(body, self.timeout.idle), deadline).await
     }

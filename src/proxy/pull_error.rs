@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use http::StatusCode;
 
-use super::error::{SOON, UNDONE, UNKNOWN};
+use super::forward::RETRY_AFTER as SOON;
 use crate::server::Answer;
 use crate::spool::SpoolError;
 
@@ -54,10 +54,14 @@ impl PullError {
             Self::Spool(SpoolError::Unusable(_)) => {
                 undone("nothing was pulled; see that there is room, and that it is writable")
             }
-            Self::Spool(SpoolError::Stopping) | Self::NoClient(_) | Self::Waits => undone(UNDONE),
-            Self::Spool(SpoolError::Broken) => {
-                unknown(StatusCode::BAD_GATEWAY, "proxy_internal_error", UNKNOWN)
+            Self::Spool(SpoolError::Stopping) | Self::NoClient(_) | Self::Waits => {
+                undone("nothing was sent, and it is safe to send it again")
             }
+            Self::Spool(SpoolError::Broken) => unknown(
+                StatusCode::BAD_GATEWAY,
+                "proxy_internal_error",
+                "the upstream may have executed it",
+            ),
             Self::GoesOn => unknown(
                 StatusCode::GATEWAY_TIMEOUT,
                 "http_response_timeout",

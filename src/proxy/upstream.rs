@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 
 use super::body::Upload;
 use super::connect::Connector;
-use super::error::ProxyError;
+use super::forward::ProxyError;
 use super::link::Arriving;
 use super::pool::Pool;
 use crate::config::{self, OutboundError};

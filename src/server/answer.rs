@@ -1,5 +1,6 @@
 //! Answers that are bondgate's own and not the upstream's: whole, and plain about what happened.
 
+use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,15 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
+/// Marks a response as bondgate's own, for the access log; an extension of the response.
+#[derive(Clone, Debug)]
+pub struct OwnResponse {
+    /// The error type of RFC 9209 §2.3.
+    pub error: &'static str,
+    /// What happened, and what to do.
+    pub detail: String,
+}
+
 /// The field of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -43,7 +53,22 @@ impl Answer {
         }
     }
 
-    /// 503: nothing was executed, and it is safe to come again after a while.
+    /// 503: the request was not executed, and is safe to send again after a while.
+    pub fn not_executed(error: &'static str, reason: impl Display, retry_after: Duration) -> Self {
+        let detail = format!("{reason}; nothing was sent, and it is safe to send it again");
+        Self::unavailable(error, detail, retry_after)
+    }
+
+    /// 502 or 504: the upstream may have executed the request.
+    pub fn may_have_been_executed(status: StatusCode, error: &'static str, reason: impl Display) -> Self {
+        Self::new(
+            status,
+            error,
+            format!("{reason}; the upstream may have executed it"),
+        )
+    }
+
+    /// 503, with a detail of its own.
     pub fn unavailable(error: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -61,6 +86,10 @@ impl Answer {
         if self.status == StatusCode::UNAUTHORIZED {
             *response.extensions_mut() = AS_REGISTERED.clone();
         }
+        response.extensions_mut().insert(OwnResponse {
+            error: self.error,
+            detail: self.detail,
+        });
         response
     }
 

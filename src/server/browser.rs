@@ -1,5 +1,5 @@
-//! Keeps web pages out: loopback is no access control, since a page can make its visitor's browser
-//! send requests there, and a GET is enough to take a message off a queue.
+//! Recognizes requests that a browser sends for a web page. Loopback is not access control: a page can make its visitor's
+//! browser send requests there, and one GET takes a message off a queue.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use crate::config::{HostPattern, WebOrigin};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// The names that a listener answers to. A page whose own name was rebound to this machine sends
-/// that name: this is the check that works where a browser says nothing else of itself.
+/// The host names that a listener accepts. A page whose own name was rebound to this machine sends that name in `Host`: where
+/// a browser sends nothing else that identifies it, only this check works.
 #[derive(Clone, Debug)]
 pub struct HostNames {
     patterns: Vec<HostPattern>,
@@ -22,7 +22,7 @@ pub struct HostNames {
 }
 
 impl HostNames {
-    /// `patterns` and, beside loopback names and IP literals, the upstream's own name.
+    /// Accepts `patterns`, loopback names, IP literals, and the upstream's name.
     #[must_use]
     pub fn new(patterns: Vec<HostPattern>, upstream: Option<&str>) -> Self {
         Self {
@@ -31,8 +31,8 @@ impl HostNames {
         }
     }
 
-    /// Whether a request is meant for us: by its `Host` and, in absolute form, by its target; the
-    /// port is not judged. A request without either (HTTP/1.0) is taken.
+    /// Whether a request names this listener: in `Host` and, in absolute form, in its target. Ports are ignored. A request
+    /// with neither (HTTP/1.0) is accepted.
     #[must_use]
     pub fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let is_ours = |host: &HeaderValue| host.to_str().is_ok_and(|host| self.allow_host(host));
@@ -62,8 +62,8 @@ impl HostNames {
         }
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse::<IpAddr>() {
-            // Browsers take 0.0.0.0 for this machine, and 127.0.0.1 as an IPv6 address for no secure context:
-            // with neither they say where a request comes from. Nobody else writes them.
+            // Browsers connect to this machine for 0.0.0.0 and ::ffff:127.0.0.1, without the fields that identify a page.
+            // No other client uses these addresses.
             let is_mapped = address.to_canonical() != address;
             return !is_mapped && !address.is_unspecified();
         }
@@ -74,7 +74,7 @@ impl HostNames {
     }
 }
 
-/// The name in a host of letters, digits, dots and dashes, with a port or without: such as nearly all are.
+/// The name in a host of letters, digits, dots and dashes, with or without a port: the common case, without a parser.
 fn plain_name(host: &str) -> Option<&str> {
     let (name, port) = host.split_once(':').unwrap_or((host, "0"));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
@@ -82,20 +82,19 @@ fn plain_name(host: &str) -> Option<&str> {
     (is_port && !name.is_empty() && name.bytes().all(is_plain)).then_some(name)
 }
 
-/// Why a request is taken for a web page's.
+/// How a browser sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebPage {
-    /// A person typed or followed the address.
+    /// A person opened the address.
     Navigation,
-    /// A page's script, form or image.
+    /// A script, form or image of a page.
     Request,
 }
 
-/// Whether a browser sent this for a page; `origins` are let in. A field that is there more than once is
-/// judged by each of its lines.
+/// Whether a browser sent this request for a page other than those of `origins`. Of a repeated field, each line counts.
 #[must_use]
 pub fn web_page(headers: &HeaderMap, origins: &[WebOrigin]) -> Option<WebPage> {
-    // Nearly nobody else sends any of these, and one look at each name tells.
+    // Other clients send none of these fields, and one pass over the names finds out.
     let is_browsers = |name: &HeaderName| {
         name == ORIGIN
             || name == UPGRADE_INSECURE_REQUESTS
@@ -110,12 +109,12 @@ pub fn web_page(headers: &HeaderMap, origins: &[WebOrigin]) -> Option<WebPage> {
     if sent.any(|origin| !is_listed(origin) && !is_own(origin, headers)) {
         return Some(WebPage::Request);
     }
-    // No answer would tell a browser that it may: whoever lists an origin lets it send, and not read.
+    // A listed origin may send simple requests; no response ever grants it CORS access.
     if headers.keys().any(is_preflight) {
         return Some(WebPage::Request);
     }
     let mut modes = headers.get_all(SEC_FETCH_MODE).iter();
-    // To an address in a network a browser says no more of a navigation than the second.
+    // To an address that is not loopback, browsers send only the second field with a navigation.
     if modes.any(|mode| mode == "navigate") || headers.contains_key(UPGRADE_INSECURE_REQUESTS) {
         return Some(WebPage::Navigation);
     }
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_ours_by_name_or_is_an_address() {
+    fn a_host_is_accepted_by_its_name_or_as_an_address() {
         let pattern = HostPattern::try_from("*.internal".to_owned()).unwrap();
         let names = HostNames::new(vec![pattern], Some("SB.xylem.cisco.com."));
         let allow = |host| names.allow(&Uri::from_static("/"), &headers(&[("host", host)]));
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_told_by_what_its_browser_adds() {
+    fn a_page_is_recognized_by_the_fields_that_its_browser_adds() {
         let listed = WebOrigin::try_from("https://itsm.example".to_owned()).unwrap();
         let page = |pairs: &[_]| web_page(&headers(pairs), std::slice::from_ref(&listed));
         for pairs in [

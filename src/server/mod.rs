@@ -13,7 +13,7 @@ mod peer;
 mod stopping;
 
 pub use self::active_router::ActiveRouter;
-pub use self::answer::{Answer, PROXY_STATUS};
+pub use self::answer::{Answer, OwnResponse, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzed;

@@ -58,7 +58,7 @@ async fn a_host_that_is_not_ours_gets_421() {
             assert_refused(
                 &answer,
                 421,
-                "Host (evil.example) is not one of this listener's names; add it",
+                "Host (evil.example) is not one of this listener's names; if it should be, add it",
             );
         }
     }
@@ -197,11 +197,7 @@ async fn the_log_says_by_name_who_called_and_names_nobody_who_was_refused() {
         401
     );
     let bare = pull(&daemon, &[]).await;
-    assert_refused(
-        &bare,
-        401,
-        "bondgate: this listener wants a caller's name and key",
-    );
+    assert_refused(&bare, 401, "bondgate: this listener requires a caller key");
     daemon.logged("\"caller\":\"snow\"").await;
     daemon.logged("\"caller\":\"mid\"").await;
     daemon.logged("\"status\":401").await;
@@ -210,7 +206,7 @@ async fn the_log_says_by_name_who_called_and_names_nobody_who_was_refused() {
     assert!(!refused.contains("\"caller\""), "{refused}");
     for told in [
         "\"address\":\"127.0.0.1\"",
-        "\"reason\":\"what was sent is none of this listener's keys; it wants a caller's name and key",
+        "\"reason\":\"the caller's key is not one of this listener's keys; send name and key by HTTP Basic",
     ] {
         assert!(refused.contains(told), "{told}: {refused}");
     }
@@ -356,7 +352,11 @@ async fn a_request_that_has_been_here_before_gets_508() {
         "1.0 fred, 1.1 bondgate",
         "HTTP/1.1 BondGate (x),1.1 fred",
     ] {
-        assert_refused(&pull(&daemon, &[("Via", via)]).await, 508, "leads back here");
+        assert_refused(
+            &pull(&daemon, &[("Via", via)]).await,
+            508,
+            "leads back to bondgate",
+        );
     }
     assert!(relayed(&cisco).is_empty());
     assert_eq!(pull(&daemon, &[("Via", "1.0 fred")]).await.status(), 200);

@@ -304,7 +304,7 @@ async fn a_body_too_long_to_be_kept_is_503_after_a_401_and_goes_through_the_next
         answer.is_ours(503, &request[..80]);
         assert_eq!(answer.field("retry-after"), Some("1"));
         assert!(
-            answer.text().contains("not processed, send it again"),
+            answer.text().contains("not executed, send it again"),
             "{answer:?}"
         );
 

@@ -91,7 +91,7 @@ impl Day {
 fn ten_thousand_replicas_make_no_herd() {
     let day = day(u32::MAX);
     let back = OUTAGE + OUT_FOR;
-    let mut table = String::from("| moment | token requests a second: most | on average |\n|---|---|---|\n");
+    let mut table = String::from("| moment | token requests per second: maximum | mean |\n|---|---|---|\n");
     for (moment, from, to) in [
         ("start, all within one second", 0, 1),
         ("first refresh, 27 to 33 minutes later", 27 * MINUTE, 33 * MINUTE),

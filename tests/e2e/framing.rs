@@ -105,7 +105,7 @@ async fn an_answer_of_ours_to_a_head_request_has_no_body_either() {
         head.field("content-length")
             .is_some_and(|length| length.parse::<u32>().unwrap() > 100)
     );
-    daemon.logged("\"message\":\"answered\"").await;
+    daemon.logged("\"message\":\"request completed\"").await;
     caller.say("HEAD / HTTP/1.1\r\n\r\n").await;
     let head = caller.head().await;
     assert_eq!(head.status(), 400);

@@ -156,7 +156,7 @@ async fn what_the_upstream_says_of_its_connection_or_of_its_name_does_not_come_b
 }
 
 #[tokio::test]
-async fn a_field_that_repeats_our_token_does_not_come_back_and_is_told_in_the_log() {
+async fn a_field_that_repeats_our_token_does_not_come_back_and_is_logged() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "").start().await;
     let seen = sent(&daemon, &cisco, "Host: localhost").await;
@@ -181,7 +181,7 @@ async fn a_field_that_repeats_our_token_does_not_come_back_and_is_told_in_the_lo
         }
         assert_eq!(answer.field("server"), Some("gateway"));
     }
-    daemon.logged_times("repeats the access token", 9).await;
+    daemon.logged_times("contains the access token", 9).await;
 }
 
 #[tokio::test]

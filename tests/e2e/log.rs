@@ -126,7 +126,10 @@ async fn what_was_dropped_is_told_when_the_log_is_read_again_and_the_end_is_whol
     let dropped = daemon.dropped().await;
     let told = format!("{dropped} log lines were dropped: the log's reader is slow");
     let kept = read_until(&mut daemon.log, &told).await;
-    let answered = kept.lines().filter(|line| line.contains("\"answered\"")).count();
+    let answered = kept
+        .lines()
+        .filter(|line| line.contains("\"request completed\""))
+        .count();
     assert_eq!(u64::try_from(answered).unwrap() + dropped, 2000);
     for line in kept.lines() {
         serde_json::from_str::<serde_json::Value>(line).expect(line);
@@ -205,7 +208,7 @@ async fn a_log_file_that_was_moved_is_reopened_at_sighup_and_at_sigusr1() {
         daemon.signal(signal);
         holds(&file, "log file reopened").await;
         send(listener, crate::inside::get("/simulator/echo")).await;
-        holds(&file, "\"answered\"").await;
+        holds(&file, "\"request completed\"").await;
     }
     daemon.signal("HUP");
     let log = holds(&file, "the configuration was read again").await;
@@ -233,7 +236,7 @@ async fn a_log_file_that_cannot_be_reopened_is_written_on_and_the_log_says_why()
     assert_eq!(line["level"], "ERROR");
     assert!(line["message"].as_str().unwrap().contains("SIGUSR1"), "{line}");
     send(listener(&log), crate::inside::get("/simulator/echo")).await;
-    holds(&moved, "\"answered\"").await;
+    holds(&moved, "\"request completed\"").await;
 
     std::fs::remove_dir(&file).unwrap();
     daemon.signal("USR1");
@@ -265,7 +268,7 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         let ended = crate::harness::finished(logrotate).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         holds(&file, "log file reopened").await;
-        holds(&file, "\"answered\"").await;
+        holds(&file, "\"request completed\"").await;
     }
     let answered = load.stop().await;
     daemon.signal("TERM");
@@ -282,7 +285,7 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         let log = String::from_utf8(read.stdout).unwrap();
         for line in log.lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect(line);
-            lines += usize::from(line["message"] == "answered");
+            lines += usize::from(line["message"] == "request completed");
         }
         files += 1;
     }

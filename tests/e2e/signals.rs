@@ -102,23 +102,23 @@ fn the_readme_says_of_each_signal_once_what_it_does() {
 #[tokio::test]
 async fn signals_that_do_nothing_do_nothing_to_a_pull_and_those_that_pause_only_pause() {
     let (cisco, daemon, answer) = pulling().await;
-    kill(&daemon, &signals("nothing"));
-    for signal in signals("stands still") {
+    kill(&daemon, &signals("none"));
+    for signal in signals("suspend") {
         kill(&daemon, &[signal]);
-        kill(&daemon, &signals("goes on"));
+        kill(&daemon, &signals("continue"));
     }
     assert_brings(answer, 1, "signals that do nothing").await;
     cisco.put_raw_message("demo", message(2));
     assert_eq!(pull(&daemon).await.text(), message(2));
-    kill(&daemon, &signals("nothing"));
+    kill(&daemon, &signals("none"));
     assert_eq!(daemon.ask("/livez").await.status(), 200);
 }
 
 #[tokio::test]
 async fn signals_that_reload_or_reopen_leave_a_pull_alone() {
     let (_cisco, mut daemon, answer) = pulling().await;
-    kill(&daemon, &signals("reopens"));
-    for signal in signals("reads the configuration again") {
+    kill(&daemon, &signals("reopen"));
+    for signal in signals("reload") {
         kill(&daemon, &[signal]);
     }
     assert_brings(answer, 1, "signals that reload or reopen").await;
@@ -128,9 +128,9 @@ async fn signals_that_reload_or_reopen_leave_a_pull_alone() {
 #[tokio::test]
 async fn signals_that_stop_finish_a_pull_first() {
     let mut runs = JoinSet::new();
-    for signal in signals("[stops in order]")
+    for signal in signals("[stop in order]")
         .into_iter()
-        .chain(signals("stops in order"))
+        .chain(signals("stop in order"))
     {
         runs.spawn(async move {
             let (_cisco, mut daemon, answer) = pulling().await;
@@ -147,7 +147,7 @@ async fn signals_that_stop_finish_a_pull_first() {
 #[tokio::test]
 async fn signals_of_a_crash_end_the_daemon_at_once() {
     let mut runs = JoinSet::new();
-    for signal in signals("ends at once") {
+    for signal in signals("end at once") {
         runs.spawn(async move {
             let cisco = simulator(Options::default()).await;
             let mut daemon = Setup::at(&cisco).start().await;
@@ -196,7 +196,7 @@ async fn signals_that_do_not_end_the_daemon_do_not_end_one_that_is_starting() {
     });
     let mut pipe = tokio::time::timeout(PATIENCE, pipe).await.unwrap().unwrap();
     replace(&file, &text);
-    for what in ["nothing", "reads the configuration again", "reopens"] {
+    for what in ["none", "reload", "reopen"] {
         kill(&daemon, &signals(what));
     }
     std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
@@ -251,7 +251,7 @@ async fn a_file_size_limit_that_a_pull_meets_is_a_full_disk_and_costs_no_message
     })
     .await;
     caller.reset();
-    daemon.logged("left before its answer").await;
+    daemon.logged("disconnected before its response").await;
     let answer = pull(&daemon).await;
     assert!(
         answer.status() == 200 && answer.text() == long,

@@ -50,7 +50,7 @@ impl Stand {
              rules = \"any\"\n",
         ));
         // A line for each request is none of the figures.
-        let setup = setup.environment("BONDGATE_LOG", "info,bondgate::proxy::observe=warn");
+        let setup = setup.environment("BONDGATE_LOG", "info,bondgate::proxy::access_log=warn");
         let mut daemon = setup.start().await;
         daemon.logged("there is a token").await;
         Self {

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -187,7 +188,7 @@ impl HeadFilter {
         let idle_for = if connection.is_parked() {
             PARK_AFTER
         } else if connection.is_idle() && (permit.is_registered() || permit.is_scarce()) {
-            std::time::Duration::ZERO
+            Duration::ZERO
         } else {
             return;
         };
@@ -309,12 +310,8 @@ impl HeadFilter {
 }
 
 fn stopping() -> Answer {
-    let detail = "bondgate is stopping, and the request's head was incomplete; nothing was sent, and it is safe to send it again";
-    Answer::unavailable(
-        "proxy_internal_response",
-        detail,
-        std::time::Duration::from_secs(1),
-    )
+    let reason = "bondgate is stopping, and the request's head was incomplete";
+    Answer::not_executed("proxy_internal_response", reason, Duration::from_secs(1))
 }
 
 impl AsyncRead for HeadFilter {

@@ -154,12 +154,8 @@ fn is_of_caller(error: &hyper::Error) -> bool {
 }
 
 fn unwritable() -> Answer {
-    let detail = "bondgate could not write the response to this request; the upstream may have executed it";
-    Box::new(Answer::new(
-        StatusCode::BAD_GATEWAY,
-        "proxy_internal_error",
-        detail,
-    ))
+    let reason = "bondgate could not write the response to this request";
+    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", reason)
 }
 
 /// Closes the connection, and logs a refusal or a failed delivery.

@@ -79,17 +79,17 @@ pub(super) enum Closing {
     /// Shuts down and reads what the caller still sends, so that the caller can read the response.
     Orderly,
     /// Sends a refusal of a request before that.
-    Refuse(OwnResponse),
+    Refuse(FinalResponse),
     /// Sends 502 before that, in place of a response that could not be written.
-    Replace(OwnResponse),
+    Replace(FinalResponse),
     /// Closes the socket in the middle of a response.
     Abort,
     /// Resets the connection.
     Reset,
 }
 
-/// A response of bondgate's own.
-pub(super) struct OwnResponse {
+/// A response of bondgate's own, the last one of its connection.
+pub(super) struct FinalResponse {
     pub(super) answer: Box<Answer>,
     /// For HEAD.
     pub(super) is_bodiless: bool,
@@ -261,7 +261,7 @@ impl Machine {
     /// The request is refused, and the connection ends.
     pub(super) fn refuse(&mut self, answer: Answer, is_bodiless: bool) {
         let answer = Box::new(answer);
-        self.enter(State::Closing(Closing::Refuse(OwnResponse {
+        self.enter(State::Closing(Closing::Refuse(FinalResponse {
             answer,
             is_bodiless,
         })));
@@ -271,7 +271,7 @@ impl Machine {
     pub(super) fn replace_response(&mut self, answer: Answer) {
         let answer = Box::new(answer);
         let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
-        self.enter(State::Closing(Closing::Replace(OwnResponse {
+        self.enter(State::Closing(Closing::Replace(FinalResponse {
             answer,
             is_bodiless,
         })));

@@ -80,8 +80,7 @@ impl ConnectionLimit {
                 "nearly too many connections at once (limits.connections), and this caller has the most"
             }
         };
-        let detail = format!("{what}; nothing was sent, and it is safe to send it again");
-        let answer = Answer::unavailable("connection_limit_reached", detail, Duration::from_secs(1));
+        let answer = Answer::not_executed("connection_limit_reached", what, Duration::from_secs(1));
         Admission::Refuse(Box::new(answer), permit)
     }
 

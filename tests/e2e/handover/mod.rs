@@ -52,7 +52,7 @@ impl Stand {
             .relisten("systemd:http")
             .and(&format!("[spool]\ndirectory = {:?}\n", self.spool()))
             .environment("BONDGATE__SERVER__LAME_DUCK", &lame_duck)
-            .environment("BONDGATE_LOG", "info,bondgate::proxy::observe=warn");
+            .environment("BONDGATE_LOG", "info,bondgate::proxy::access_log=warn");
         let mut daemon = activated(setup, self.socket.try_clone().unwrap(), "http");
         daemon.logged("there is a token").await;
         daemon

@@ -21,7 +21,9 @@ async fn abandon(cisco: &bondgate::simulator::Handle, daemon: &mut Daemon, times
     })
     .await;
     caller.reset();
-    daemon.logged_times("left before its answer", times).await;
+    daemon
+        .logged_times("disconnected before its response", times)
+        .await;
 }
 
 async fn metric(daemon: &Daemon, name: &str) -> u64 {

@@ -29,7 +29,7 @@ async fn a_message_whose_caller_left_before_it_came_answers_the_next_pull_and_no
         caller.say(request("GET")).await;
         seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
         caller.reset();
-        daemon.logged("left before its answer").await;
+        daemon.logged("disconnected before its response").await;
 
         let first = pull(&daemon).await;
         assert_eq!((first.status(), first.text()), (200, message(1).as_str()));

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::connect::{BoxError, TimedOut};
-use super::pull_error::PullError;
-use super::socket::Flooded;
-use super::tunnel::TunnelError;
+use super::super::connect::{BoxError, TimedOut};
+use super::super::pull_error::PullError;
+use super::super::socket::Flooded;
+use super::super::tunnel::TunnelError;
 use crate::resolver::ResolveError;
 use crate::server::Answer;
 use crate::token::Unavailable;
 
 /// A request that was not relayed to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(in crate::proxy) enum ProxyError {
     /// Not allowed, or not possible, as this answer says.
     #[error("{}", .0.detail)]
     Refused(Box<Answer>),
@@ -61,11 +61,8 @@ pub(super) enum ProxyError {
     Stopping { is_sent: bool },
 }
 
-/// When a caller may try again after a failure that passes.
-pub(super) const SOON: Duration = Duration::from_secs(1);
-
-pub(super) const UNDONE: &str = "nothing was sent, and it is safe to send it again";
-pub(super) const UNKNOWN: &str = "the upstream may have executed it";
+/// When a caller may send a request again after a failure that passes.
+pub(in crate::proxy) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<Answer> for ProxyError {
     fn from(answer: Answer) -> Self {
@@ -74,8 +71,8 @@ impl From<Answer> for ProxyError {
 }
 
 impl ProxyError {
-    /// Whether the upstream has surely executed nothing.
-    pub(super) fn is_undone(&self) -> bool {
+    /// Whether the upstream has certainly not executed the request.
+    pub(in crate::proxy) fn is_not_executed(&self) -> bool {
         matches!(
             self,
             Self::Refused(_)
@@ -87,80 +84,80 @@ impl ProxyError {
         )
     }
 
-    /// The answer that the caller gets; `upstream` is the upstream's name in it.
-    pub(super) fn into_answer(self, upstream: &str) -> Answer {
-        let bad_gateway = |error, what: &str| {
-            Answer::new(
-                StatusCode::BAD_GATEWAY,
-                error,
-                format!("{upstream}: {what}; {UNKNOWN}"),
-            )
+    /// The response for the caller, which names the upstream.
+    pub(in crate::proxy) fn into_answer(self, upstream: &str) -> Answer {
+        let not_executed = |error, reason: &str| {
+            Answer::not_executed(error, format_args!("{upstream}: {reason}"), RETRY_AFTER)
         };
-        let timeout = |error, what: &str| {
-            Answer::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                error,
-                format!("{upstream}: {what}; {UNKNOWN}"),
-            )
+        let may_have_been_executed = |status, error, reason: &str| {
+            Answer::may_have_been_executed(status, error, format_args!("{upstream}: {reason}"))
         };
-        let undone =
-            |error, what: &str| Answer::unavailable(error, format!("{upstream}: {what}; {UNDONE}"), SOON);
+        let (bad_gateway, timeout) = (StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT);
         match self {
             Self::Refused(answer) => *answer,
-            Self::NoToken(unavailable) => Answer::unavailable(
+            Self::NoToken(unavailable) => Answer::not_executed(
                 "proxy_internal_response",
-                format!("{upstream}: {unavailable}; {UNDONE}"),
+                format_args!("{upstream}: {unavailable}"),
                 unavailable.retry_after,
             ),
             Self::NotReplayable => Answer::unavailable(
                 "proxy_internal_response",
                 format!(
-                    "{upstream}: the token was just replaced, and this body is no longer at hand; it was not processed, send it again"
+                    "{upstream}: it refused the token, and this body is no longer available to send it with the new \
+                     token; it was not executed, send it again"
                 ),
-                SOON,
+                RETRY_AFTER,
             ),
             Self::Connect(error) => {
-                let (kind, what) = connect_failure(&*error);
-                undone(kind, &what)
+                let (kind, reason) = connect_failure(&*error);
+                not_executed(kind, &reason)
             }
             Self::Exchange(error) => {
-                let (kind, what) = exchange_failure(&error);
-                bad_gateway(kind, &what)
+                let (kind, reason) = exchange_failure(&error);
+                may_have_been_executed(bad_gateway, kind, &reason)
             }
-            Self::Upgraded => bad_gateway(
+            Self::Upgraded => may_have_been_executed(
+                bad_gateway,
                 "http_upgrade_failed",
-                "it switched protocols, which nobody asked for",
+                "it switched protocols without a request to",
             ),
-            Self::Coding => bad_gateway(
+            Self::Coding => may_have_been_executed(
+                bad_gateway,
                 "http_response_transfer_coding",
-                "its answer has a transfer coding that nobody asked for",
+                "its response has a transfer coding other than chunked",
             ),
             Self::Body => Answer::new(
                 StatusCode::BAD_REQUEST,
                 "http_request_error",
-                "the request's body broke off",
+                "the request's body ended early",
             ),
             Self::BodyStalled => Answer::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "http_request_error",
                 "the request's body stalled for longer than timeout.idle",
             ),
-            Self::UploadStalled => timeout(
+            Self::UploadStalled => may_have_been_executed(
+                timeout,
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
             Self::Pull(error) => error.into_answer(upstream),
-            Self::Timeout { is_sent: true } => {
-                timeout("http_response_timeout", "it did not answer within timeout.head")
-            }
-            Self::Timeout { is_sent: false } => {
-                undone("connection_timeout", "no connection within timeout.head")
-            }
-            Self::Stopping { is_sent: true } => timeout(
-                "proxy_internal_response",
-                "bondgate is stopping and cannot wait any longer",
+            Self::Timeout { is_sent: true } => may_have_been_executed(
+                timeout,
+                "http_response_timeout",
+                "no response within timeout.head",
             ),
-            Self::Stopping { is_sent: false } => undone("proxy_internal_response", "bondgate is stopping"),
+            Self::Timeout { is_sent: false } => {
+                not_executed("connection_timeout", "no connection within timeout.head")
+            }
+            Self::Stopping { is_sent: true } => may_have_been_executed(
+                timeout,
+                "proxy_internal_response",
+                "bondgate is stopping and cannot wait for its response any longer",
+            ),
+            Self::Stopping { is_sent: false } => {
+                not_executed("proxy_internal_response", "bondgate is stopping")
+            }
         }
     }
 }
@@ -176,7 +173,9 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
     })
 }
 
-pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+pub(in crate::proxy) fn find<'a, E: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a E> {
     chain(error).find_map(<dyn StdError>::downcast_ref)
 }
 

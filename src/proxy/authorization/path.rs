@@ -1,57 +1,58 @@
-//! Judges a request's path: only one whose meaning is plain is matched against rules, and then sent
-//! byte for byte.
+//! Validates a request's path and matches it against the upstream's rules. A valid path is sent byte for byte.
 //!
-//! Servers differ in what they make of dot segments, encoded slashes or a second round of decoding.
-//! A path that any of them could read as another path is refused, so what was judged is what every
-//! server reads.
+//! Servers interpret dot segments, encoded slashes and repeated encoding differently. A path that any of them could read
+//! as another path is refused, so that the path that was matched is the path that every server reads.
 
 use std::borrow::Cow;
 
 use crate::config::{PathPattern, Rule, Rules};
 
-/// A path that means one thing.
+/// A path that every server reads alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PlainPath<'a> {
+pub(crate) struct PlainPath<'a> {
     path: &'a str,
     has_encoded_slash: bool,
 }
 
-/// Why a path is refused; the text says how to mend it.
+/// Why a path is refused, and what to send instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PathError {
+pub(crate) enum PathError {
     #[error("the path has two slashes in a row; remove the base URL's trailing slash")]
     DoubleSlash,
-    #[error("the path has a dot segment (\".\" or \"..\"); send the path that is meant")]
+    #[error("the path has a dot segment (\".\" or \"..\"); send the resolved path")]
     DotSegment,
-    #[error("the path has an encoded dot (%2E); send it as it is")]
+    #[error("the path has an encoded dot (%2E); send a plain dot")]
     EncodedDot,
     #[error("the path has a backslash; use slashes")]
     Backslash,
-    #[error("the path has a \";\", which some servers cut a segment at; encode it as %3B")]
+    #[error("the path has a \";\", where some servers end a segment; encode it as %3B")]
     Semicolon,
     #[error("the path has a \"%\" without two hexadecimal digits; encode it as %25")]
     Percent,
     #[error(
-        "the path has bytes (%C0, %C1) that UTF-8 never has, and that some servers read as other characters"
+        "the path has a byte (%C0, %C1) that is never valid in UTF-8 and that some servers decode to another character; remove \
+         it"
     )]
     Overlong,
     #[error("the path has '{0}', which some clients and servers encode and others do not; percent-encode it")]
     Unencoded(char),
-    #[error("the path has the control character 0x{0:02X}, encoded; leave it out")]
+    #[error("the path has the control character 0x{0:02X}, encoded; remove it")]
     Control(u8),
-    #[error("the path has an encoded slash (%2F), which no rule lets through (encoded_slash)")]
+    #[error(
+        "the path has an encoded slash (%2F), which no rule allows; set encoded_slash in the rule if one should"
+    )]
     EncodedSlash,
 }
 
-/// What URL libraries encode in a path where a caller did not (WHATWG URL, the path percent-encode set).
+/// Characters that some URL libraries encode (WHATWG URL, the path percent-encode set).
 const ENCODED_BY_SOME: &[u8] = b"\"<>^`{}";
 
-/// Rounds of decoding that are looked through: more than any chain of servers does.
+/// How many rounds of decoding are checked: more than any chain of servers does.
 const DEPTH: usize = 4;
 
 impl<'a> PlainPath<'a> {
-    /// A path without its query, as it came.
-    pub(super) fn parse(path: &'a str) -> Result<Self, PathError> {
+    /// Validates a path, without its query, as the caller sent it.
+    pub(crate) fn parse(path: &'a str) -> Result<Self, PathError> {
         if path.contains("//") {
             return Err(PathError::DoubleSlash);
         }
@@ -64,7 +65,7 @@ impl<'a> PlainPath<'a> {
         }
         let mut decoded = Cow::Borrowed(path.as_bytes());
         let mut has_encoded_slash = false;
-        judge(&decoded)?;
+        check_decoded(&decoded)?;
         for depth in 0..DEPTH {
             if !decoded.contains(&b'%') {
                 break;
@@ -76,7 +77,7 @@ impl<'a> PlainPath<'a> {
             let slashes = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').count();
             has_encoded_slash |= slashes(&next) != slashes(&decoded);
             decoded = Cow::Owned(next);
-            judge(&decoded)?;
+            check_decoded(&decoded)?;
         }
         Ok(Self {
             path,
@@ -84,17 +85,16 @@ impl<'a> PlainPath<'a> {
         })
     }
 
-    /// The rule that lets a method through on this path; where none does, the methods that some
-    /// rule would.
-    pub(super) fn admit<'r>(
+    /// The rule that allows a method on this path, or the methods that rules allow on it.
+    pub(crate) fn match_rule<'r>(
         &self,
         method: &http::Method,
         rules: &'r Rules,
     ) -> Result<Option<&'r Rule>, Vec<&'r http::Method>> {
         let rules = match rules {
-            // Nobody has said that the upstream reads an encoded slash as part of a segment.
+            // The upstream may read an encoded slash as a separator.
             Rules::Any(_) if self.has_encoded_slash => return Err(Vec::new()),
-            // A message that another method takes off a queue would go past the spool.
+            // On a consuming path, another method could take a message past the spool.
             Rules::Any(known) if !known.iter().any(|rule| rule.consuming && self.matches(rule)) => {
                 let mut matching = known.iter().filter(|rule| self.matches(rule));
                 return Ok(matching.find(|rule| rule.methods.contains(method)));
@@ -108,8 +108,8 @@ impl<'a> PlainPath<'a> {
             .ok_or_else(|| matching().flat_map(|rule| &rule.methods).collect())
     }
 
-    /// Whether some server would find more segments in it than others.
-    pub(super) fn has_encoded_slash(&self) -> bool {
+    /// Whether some servers would see more segments than others.
+    pub(crate) fn has_encoded_slash(&self) -> bool {
         self.has_encoded_slash
     }
 
@@ -119,7 +119,7 @@ impl<'a> PlainPath<'a> {
     }
 }
 
-fn judge(path: &[u8]) -> Result<(), PathError> {
+fn check_decoded(path: &[u8]) -> Result<(), PathError> {
     if path
         .split(|byte| *byte == b'/')
         .any(|segment| segment == b"." || segment == b"..")
@@ -137,8 +137,8 @@ fn judge(path: &[u8]) -> Result<(), PathError> {
     }
 }
 
-/// One round of percent-decoding. In the path as it came every percent sign must be an encoding; in
-/// what comes out of that, one that is none stands for itself.
+/// One round of percent-decoding. In the path as sent (`is_strict`), every percent sign must begin an encoded byte; in a
+/// decoded path, another percent sign is literal.
 fn decode(path: &[u8], is_strict: bool) -> Result<Vec<u8>, PathError> {
     let mut out = Vec::with_capacity(path.len());
     let mut at = 0;
@@ -156,7 +156,7 @@ fn decode(path: &[u8], is_strict: bool) -> Result<Vec<u8>, PathError> {
                 if byte == b'.' {
                     return Err(PathError::EncodedDot);
                 }
-                // `%3B` is the mend for a semicolon: it is left as it is in the next round's eyes.
+                // `%3B` is the valid encoding of a semicolon: hide it from the check.
                 out.push(if byte == b';' && is_strict { b'_' } else { byte });
                 at += 3;
             }
@@ -170,6 +170,31 @@ fn decode(path: &[u8], is_strict: bool) -> Result<Vec<u8>, PathError> {
     Ok(out)
 }
 
+/// Checks that each rule's path is one that a valid request can have.
+pub fn validate_rules(rules: &Rules) -> Result<(), RuleError> {
+    let Rules::List(rules) = rules else { return Ok(()) };
+    for rule in rules {
+        let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
+        let refused = match PlainPath::parse(path) {
+            Ok(path) => path.has_encoded_slash().then_some(PathError::EncodedSlash),
+            Err(error) => Some(error),
+        };
+        if let Some(source) = refused {
+            let path = path.clone();
+            return Err(RuleError { path, source });
+        }
+    }
+    Ok(())
+}
+
+/// A rule whose path no valid request can have.
+#[derive(Debug, thiserror::Error)]
+#[error("the rule for {path:?} matches no request")]
+pub struct RuleError {
+    path: String,
+    source: PathError,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_real_paths_hold_passes() {
+    fn real_paths_are_valid() {
         for path in [
             "/",
             "/sb-partner-oauth-proxy-api/rest/v1/pull/call",
@@ -196,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_server_reads_as_another_path_is_refused() {
+    fn a_path_that_some_servers_read_as_another_is_refused() {
         for (path, error) in [
             ("//a", PathError::DoubleSlash),
             ("/a//b", PathError::DoubleSlash),
@@ -240,14 +265,18 @@ mod tests {
         };
         for path in ["/product/v1/ISR4331%2FK9", "/product/v1/ISR4331%252FK9"] {
             let plain = PlainPath::parse(path).unwrap();
-            assert!(plain.admit(&http::Method::GET, &rules(true)).is_ok());
-            assert!(plain.admit(&http::Method::GET, &rules(false)).is_err());
-            assert!(plain.admit(&http::Method::GET, &Rules::Any(Vec::new())).is_err());
+            assert!(plain.match_rule(&http::Method::GET, &rules(true)).is_ok());
+            assert!(plain.match_rule(&http::Method::GET, &rules(false)).is_err());
+            assert!(
+                plain
+                    .match_rule(&http::Method::GET, &Rules::Any(Vec::new()))
+                    .is_err()
+            );
         }
     }
 
     #[test]
-    fn another_method_is_told_which_ones_there_are() {
+    fn a_refused_method_learns_which_methods_are_allowed() {
         let rule = Rule {
             methods: vec![http::Method::GET, http::Method::POST],
             path: PathPattern::Exact("/pull".into()),
@@ -256,24 +285,27 @@ mod tests {
             encoded_slash: false,
         };
         let (list, any) = (Rules::List(vec![rule.clone()]), Rules::Any(vec![rule]));
-        let told = |path, method, rules| {
+        let refused = |path, method, rules| {
             let plain = PlainPath::parse(path).unwrap();
-            plain.admit(&method, rules).err().map(|methods| methods.len())
+            plain
+                .match_rule(&method, rules)
+                .err()
+                .map(|methods| methods.len())
         };
-        let admit = |path, method| told(path, method, &list);
+        let admit = |path, method| refused(path, method, &list);
         assert_eq!(admit("/pull", http::Method::GET), None);
         assert_eq!(admit("/pull", http::Method::PUT), Some(2));
         assert_eq!(admit("/pull/", http::Method::GET), Some(0));
         assert_eq!(admit("/Pull", http::Method::GET), Some(0));
         // HEAD would take a message past the spool.
-        assert_eq!(told("/pull", http::Method::HEAD, &any), Some(2));
-        assert_eq!(told("/pull", http::Method::GET, &any), None);
-        assert_eq!(told("/other", http::Method::HEAD, &any), None);
+        assert_eq!(refused("/pull", http::Method::HEAD, &any), Some(2));
+        assert_eq!(refused("/pull", http::Method::GET, &any), None);
+        assert_eq!(refused("/other", http::Method::HEAD, &any), None);
     }
 
     proptest! {
         #[test]
-        fn a_plain_path_is_the_same_to_every_reader(path in "/([a-c./;%\\\\]|%2[eEfF5]|%5c|\\.\\.){0,12}") {
+        fn a_valid_path_is_the_same_for_every_server(path in "/([a-c./;%\\\\]|%2[eEfF5]|%5c|\\.\\.){0,12}") {
             if PlainPath::parse(&path).is_ok() {
                 let url = reqwest::Url::parse(&format!("https://h{path}")).unwrap();
                 prop_assert_eq!(url.path(), path);

@@ -18,7 +18,7 @@ const TOGETHER: u64 = 64 << 20;
 const PART: usize = 64 << 10;
 
 /// The body's side: what has passed so far.
-pub(super) struct Kept {
+pub(in crate::proxy) struct Kept {
     /// A copy: a piece may be a few bytes out of a large read buffer, which it would hold on to.
     parts: Vec<BytesMut>,
     /// How long the first part is to be.
@@ -31,11 +31,11 @@ pub(super) struct Kept {
 
 /// The sender's side: the whole body, once it has passed.
 #[derive(Clone)]
-pub(super) struct KeptBody(Arc<Mutex<Option<Whole>>>);
+pub(in crate::proxy) struct KeptBody(Arc<Mutex<Option<Whole>>>);
 
 /// A whole body, and its part of the budget for as long as it is held.
 #[derive(Default)]
-pub(super) struct Whole {
+pub(in crate::proxy) struct Whole {
     parts: VecDeque<Bytes>,
     _share: Option<Share>,
 }
@@ -51,12 +51,12 @@ impl From<Bytes> for Whole {
 
 impl Whole {
     /// The part that comes next.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
+    pub(in crate::proxy) fn next(&mut self) -> Option<Bytes> {
         self.parts.pop_front()
     }
 
     /// How many bytes are to come.
-    pub(super) fn left(&self) -> usize {
+    pub(in crate::proxy) fn left(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
     }
 }
@@ -68,7 +68,7 @@ struct Share {
 }
 
 /// Begins to keep a body of up to `limit` bytes, and of `length` as far as is known.
-pub(super) fn keep(limit: u64, length: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
+pub(in crate::proxy) fn keep(limit: u64, length: u64, budget: &ReplayBudget) -> (Kept, KeptBody) {
     let slot = Arc::default();
     let share = Some(Share {
         budget: budget.clone(),
@@ -86,7 +86,7 @@ pub(super) fn keep(limit: u64, length: u64, budget: &ReplayBudget) -> (Kept, Kep
 
 impl Kept {
     /// Notes a piece that passes.
-    pub(super) fn note(&mut self, piece: &Bytes) {
+    pub(in crate::proxy) fn note(&mut self, piece: &Bytes) {
         let Some(share) = &mut self.share else { return };
         if share.grow(piece.len() as u64, self.limit) {
             self.append(piece);
@@ -114,7 +114,7 @@ impl Kept {
     }
 
     /// The body has passed to its end.
-    pub(super) fn complete(self) {
+    pub(in crate::proxy) fn complete(self) {
         if self.share.is_some() {
             let whole = Whole {
                 parts: self.parts.into_iter().map(BytesMut::freeze).collect(),
@@ -126,13 +126,18 @@ impl Kept {
 }
 
 impl KeptBody {
-    /// A body that is whole already.
-    pub(super) fn of(body: Bytes) -> Self {
+    /// A body that is complete from the start.
+    pub(in crate::proxy) fn of(body: Bytes) -> Self {
         Self(Arc::new(Mutex::new(Some(Whole::from(body)))))
     }
 
+    /// No body at all, which can always be sent again.
+    pub(in crate::proxy) fn empty() -> Self {
+        Self::of(Bytes::new())
+    }
+
     /// The whole body, if it passed to its end within the bounds.
-    pub(super) fn take(&self) -> Option<Whole> {
+    pub(in crate::proxy) fn take(&self) -> Option<Whole> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -1,0 +1,206 @@
+//! The layer as a whole, by requests.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt as _;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::Config;
+use crate::server::{OwnResponse, Peer};
+
+const UPSTREAM: &str = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n[[listener]]\n";
+const PULL: &str = "/sb-partner-oauth-proxy-api/rest/v1/pull/call";
+
+fn layer(listener: &str) -> AuthorizationLayer {
+    let config = Config::parse(&format!("{UPSTREAM}{listener}"), "f", []).unwrap();
+    AuthorizationLayer::new(
+        &config.listeners[0],
+        &config.upstreams[0],
+        "http://localhost:9180/",
+    )
+    .unwrap()
+}
+
+/// The response to a request from an address; 200 where the request is admitted.
+fn respond(
+    layer: &AuthorizationLayer,
+    from: &str,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(Peer {
+        address: Some(SocketAddr::new(from.parse().unwrap(), 1)),
+        ..Peer::default()
+    });
+    let admitted = tower::service_fn(async |request: Request<Body>| {
+        assert!(request.extensions().get::<RouteOptions>().is_some());
+        Ok(Response::new(Body::empty()))
+    });
+    let response = layer.layer(admitted).oneshot(request).now_or_never().unwrap();
+    response.unwrap()
+}
+
+fn status(layer: &AuthorizationLayer, from: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> u16 {
+    respond(layer, from, method, path, fields).status().as_u16()
+}
+
+#[test]
+fn the_cell_names_the_caller_of_an_admitted_and_of_a_refused_request() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "snow:k1\n").unwrap();
+    let layer = layer(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    for (key, name) in [("k1", Some("snow")), ("wrong", None)] {
+        let cell = CallerCell::default();
+        let mut request = Request::get(PULL)
+            .header("x-bondgate-key", key)
+            .body(Body::empty())
+            .unwrap();
+        request.extensions_mut().insert(cell.clone());
+        request.extensions_mut().insert(Peer {
+            address: "10.0.0.1:1".parse().ok(),
+            ..Peer::default()
+        });
+        let inner = tower::service_fn(async |_| Ok(Response::new(Body::empty())));
+        let _ = layer.layer(inner).oneshot(request).now_or_never().unwrap();
+        let caller = cell.get().unwrap();
+        assert_eq!(caller.name.as_deref(), name);
+        assert_eq!(caller.address, "10.0.0.1".parse().ok());
+    }
+}
+
+#[test]
+fn a_plain_caller_gets_through_by_the_rules_alone() {
+    let layer = layer("");
+    let ask =
+        |method: &str, path: &str| status(&layer, "127.0.0.1", method, path, &[("host", "localhost:8080")]);
+    assert_eq!(ask("GET", PULL), 200);
+    assert_eq!(ask("POST", PULL), 200);
+    assert_eq!(ask("DELETE", PULL), 403);
+    assert_eq!(ask("GET", "/admin"), 403);
+    assert_eq!(ask("GET", &format!("/{PULL}")), 400);
+    assert_eq!(
+        ask("GET", "/sb-partner-oauth-proxy-api/rest/%2e%2e/%2e%2e/admin"),
+        400
+    );
+}
+
+#[test]
+fn a_web_page_and_a_foreign_host_do_not_get_through() {
+    let layer = layer("");
+    let ask = |fields: &[_]| status(&layer, "127.0.0.1", "GET", PULL, fields);
+    assert_eq!(ask(&[("host", "evil.example")]), 421);
+    assert_eq!(ask(&[("host", "0.0.0.0:8080")]), 421);
+    assert_eq!(
+        ask(&[("host", "localhost"), ("origin", "https://evil.example")]),
+        403
+    );
+    assert_eq!(ask(&[("host", "localhost"), ("sec-fetch-mode", "navigate")]), 403);
+    assert_eq!(ask(&[("host", "stage.sbnprd.xylem.cisco.com")]), 200);
+    assert_eq!(ask(&[("host", "localhost"), ("via", "1.1 bondgate")]), 508);
+}
+
+#[test]
+fn only_allowed_networks_get_through_and_a_trusted_proxy_names_its_caller() {
+    let layer = layer("allow = [\"10.1.0.0/16\", \"10.9.0.1\"]\ntrusted_proxies = [\"10.9.0.0/16\"]");
+    let ask = |from, forwarded| {
+        status(
+            &layer,
+            from,
+            "GET",
+            PULL,
+            &[("host", "10.0.0.1"), ("x-forwarded-for", forwarded)],
+        )
+    };
+    assert_eq!(ask("10.1.2.3", "1.1.1.1"), 200);
+    assert_eq!(ask("127.0.0.1", "10.1.2.3"), 403);
+    assert_eq!(ask("10.9.0.1", "10.1.2.3"), 200);
+    assert_eq!(ask("10.9.0.1", "10.1.2.3, 10.9.0.7"), 200);
+    assert_eq!(ask("10.9.0.1", "10.1.2.3, 1.1.1.1"), 403);
+    // Taken for the proxy, it would come in by the proxy's own network.
+    assert_eq!(ask("10.9.0.1", "unknown"), 403);
+    assert_eq!(ask("::ffff:10.9.0.1", "::ffff:10.1.2.3"), 200);
+}
+
+#[test]
+fn a_key_opens_by_basic_or_by_its_own_field() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# callers\nsnow:k1\nmid:k:2\n").unwrap();
+    let layer = layer(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    let ask = |name, value: &str| {
+        status(
+            &layer,
+            "127.0.0.1",
+            "GET",
+            PULL,
+            &[("host", "localhost"), (name, value)],
+        )
+    };
+    let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+    assert_eq!(ask("authorization", &basic("snow:k1")), 200);
+    assert_eq!(
+        ask(
+            "authorization",
+            &basic("mid:k:2").to_lowercase().replace("basic", "BASIC")
+        ),
+        401
+    );
+    assert_eq!(
+        ask("authorization", &basic("mid:k:2").replace("Basic", "basic")),
+        200
+    );
+    assert_eq!(ask("x-bondgate-key", "k1"), 200);
+    for (name, value) in [
+        ("authorization", basic("snow:k:2")),
+        ("authorization", "Bearer k1".into()),
+        ("x-bondgate-key", "k".into()),
+        ("accept", "*/*".into()),
+    ] {
+        assert_eq!(ask(name, &value), 401, "{name}: {value}");
+    }
+}
+
+#[test]
+fn a_required_header_may_have_any_value() {
+    let layer = layer("require_header = \"X-Bondgate\"");
+    let ask = |fields: &[_]| status(&layer, "127.0.0.1", "GET", PULL, fields);
+    assert_eq!(ask(&[("host", "localhost")]), 403);
+    assert_eq!(ask(&[("host", "localhost"), ("x-bondgate", "")]), 200);
+}
+
+#[test]
+fn a_navigation_gets_a_command_line_that_is_safe_to_paste_into_a_shell() {
+    let detail = |listener: &str, path: &str| {
+        let fields = [("host", "localhost:8443"), ("sec-fetch-mode", "navigate")];
+        let response = respond(&layer(listener), "127.0.0.1", "GET", path, &fields);
+        response.extensions().get::<OwnResponse>().unwrap().detail.clone()
+    };
+    let line = |detail: &str| detail.split('`').nth(1).unwrap().to_owned();
+    assert_eq!(
+        line(&detail("", PULL)),
+        format!("curl -i http://localhost:8443{PULL}")
+    );
+    assert!(detail("", PULL).ends_with("the status page is at http://localhost:9180/"));
+    let tls = "tls = { certificate_file = \"/c\", key_file = \"/k\" }";
+    assert!(line(&detail(tls, "/a,b=c%20d")).ends_with("https://localhost:8443/a,b=c%20d"));
+    for path in [
+        "/a;id", "/$(id)", "/a&id", "/a|id", "/'id'", "/a`id`", "/a>b", "/*", "/a\\b",
+    ] {
+        let Ok(uri) = path.parse::<http::Uri>() else {
+            continue;
+        };
+        assert_eq!(
+            line(&detail("", &uri.to_string())),
+            "curl -i http://localhost:8443/",
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! Forwards an authorized request to its upstream, and the upstream's response to the caller.
+
+mod error;
+pub(super) mod headers;
+mod inject_bearer;
+mod length;
+mod replay;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use rustls::ClientConfig;
+use tower::{Service as _, ServiceBuilder};
+
+use self::inject_bearer::{
+    InjectBearer, InjectBearerLayer, RequestHead, UnauthorizedRequest, UpstreamService,
+};
+use super::body::{Download, Progress, Upload};
+use super::link::Arriving;
+use super::upstream::Upstream;
+use crate::config::{self, OutboundError, Timeouts};
+use crate::resolver::Resolver;
+use crate::server::{Answer, Phase, Stopping};
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::token::TokenReader;
+
+pub(super) use self::error::{ProxyError, RETRY_AFTER, find};
+pub use self::replay::ReplayBudget;
+pub(super) use self::replay::{Kept, KeptBody, Whole};
+
+/// Forwards requests to one upstream for one worker.
+pub(super) struct Forwarder {
+    upstream: Arc<Upstream>,
+    /// Sends a prepared request with the bearer, and once more after a 401.
+    send: InjectBearer<UpstreamService>,
+    timeout: Timeouts,
+    replay: u64,
+    budget: ReplayBudget,
+    stop: Stopping,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        tls: ClientConfig,
+        resolver: Resolver,
+        tokens: TokenReader,
+        budget: ReplayBudget,
+        metrics: Arc<UpstreamMetrics>,
+        stop: Stopping,
+    ) -> Result<Self, OutboundError> {
+        let client = Arc::new(Upstream::new(upstream, tls, resolver)?);
+        Ok(Self {
+            send: ServiceBuilder::new()
+                .layer(InjectBearerLayer::new(upstream, tokens, metrics))
+                .service(UpstreamService(client.clone())),
+            upstream: client,
+            timeout: upstream.timeout,
+            replay: upstream.replay,
+            budget,
+            stop,
+        })
+    }
+
+    /// The response to a request, as the caller gets it.
+    pub(super) async fn forward(
+        &self,
+        request: Request<Body>,
+        is_fresh: bool,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        let (kept, kept_body) = self.keep(&body);
+        let mut upload = Upload::from_caller(body, self.timeout.idle, kept);
+        if parts.headers.contains_key(EXPECT) {
+            upload.invite().await;
+        }
+        let progress = upload.progress();
+        let mut stop = self.stop.clone();
+        let response = tokio::select! {
+            biased;
+            response = self.exchange(parts, upload, kept_body, is_fresh) => response,
+            () = self.response_timeout(&progress) => Err(self.timed_out(progress.is_sent())),
+            () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
+            () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
+        };
+        // Where the caller's body failed, the upstream's reaction to that is not the cause.
+        let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
+        Ok(self.inbound(response, is_head))
+    }
+
+    /// The upstream's response to a pull, which must be a whole message.
+    pub(super) async fn pull(
+        &self,
+        mut parts: Parts,
+        upload: Box<Upload>,
+        kept: KeptBody,
+    ) -> Result<Response<Arriving>, ProxyError> {
+        headers::for_whole_message(&mut parts.headers);
+        if !upload.is_end_stream() {
+            parts
+                .headers
+                .insert(CONTENT_LENGTH, upload.size_hint().lower().into());
+        }
+        self.exchange(parts, upload, Some(kept), true).await
+    }
+
+    /// Starts to resolve the upstream's name.
+    pub(super) fn prefetch(&self) {
+        self.upstream.prefetch();
+    }
+
+    /// Why a caller has waited too long.
+    pub(super) fn timed_out(&self, is_sent: bool) -> ProxyError {
+        match self.upstream.unresolved() {
+            Some(unresolved) if !is_sent => ProxyError::Connect(unresolved.into()),
+            _ => ProxyError::Timeout { is_sent },
+        }
+    }
+
+    /// `timeout.head` starts at the end of the request's body.
+    async fn response_timeout(&self, progress: &Progress) {
+        progress.ended().await;
+        tokio::time::sleep(self.timeout.head).await;
+    }
+
+    /// A replay buffer for a body that may be sent a second time.
+    fn keep(&self, body: &Body) -> (Option<Kept>, Option<KeptBody>) {
+        let length = body.size_hint().lower();
+        if body.is_end_stream() || length > self.replay {
+            return (None, None);
+        }
+        let (kept, kept_body) = replay::keep(self.replay, length, &self.budget);
+        (Some(kept), Some(kept_body))
+    }
+
+    async fn exchange(
+        &self,
+        parts: Parts,
+        body: Box<Upload>,
+        kept: Option<KeptBody>,
+        is_fresh: bool,
+    ) -> Result<Response<Arriving>, ProxyError> {
+        let had_no_body = body.is_end_stream();
+        let mut headers = headers::outbound(parts.headers, self.upstream.host());
+        if had_no_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+            // RFC 9110 §8.6 recommends it, and strict servers respond with 411 without it.
+            headers
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
+        let target = self.upstream.target(&parts.uri).map_err(|error| {
+            let detail = format!("the request's target is invalid: {error}");
+            Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
+        })?;
+        let request = UnauthorizedRequest {
+            head: RequestHead {
+                method: parts.method,
+                target,
+                headers,
+                extensions: headers::spelling(parts.extensions),
+            },
+            body,
+            replay: if had_no_body {
+                Some(KeptBody::empty())
+            } else {
+                kept
+            },
+            is_fresh,
+        };
+        self.send.clone().call(request).await
+    }
+
+    /// The upstream's response, ready for the caller.
+    pub(super) fn inbound(&self, response: Response<Arriving>, is_head: bool) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        parts.headers = headers::inbound(parts.headers);
+        parts.extensions = headers::spelling(parts.extensions);
+        let length = match parts.status {
+            StatusCode::NO_CONTENT => None,
+            status if is_head || status == StatusCode::NOT_MODIFIED => length::stated(&parts.headers),
+            _ => body.size_hint().exact(),
+        };
+        length::set(&mut parts.headers, length);
+        Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
+    }
+}

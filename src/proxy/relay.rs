@@ -1,0 +1,60 @@
+//! The innermost service of the request stack: forwards a request to its upstream, or, on a consuming route, responds with
+//! the oldest message from the spool.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tower::Service;
+
+use super::authorization::{Caller, CallerCell, RouteOptions};
+use super::forward::{Forwarder, ProxyError};
+use super::pull::{Asker, Puller};
+
+/// One worker's way to one upstream; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Relay {
+    pub(super) upstream: Arc<str>,
+    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) puller: Puller,
+}
+
+impl Relay {
+    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, ProxyError> {
+        // Our extensions end here: the others go upstream with the head.
+        let extensions = request.extensions_mut();
+        let options: RouteOptions = extensions.remove().unwrap_or_default();
+        let caller = extensions.remove::<CallerCell>().unwrap_or_default();
+        if !options.is_consuming {
+            return self.forwarder.forward(request, options.is_fresh).await;
+        }
+        let caller = caller.get();
+        let asker = Asker {
+            name: caller.map(Caller::label).unwrap_or_default().into(),
+            is_relayed: caller.is_some_and(|caller| caller.is_relayed),
+        };
+        Box::pin(self.puller.take(request, asker)).await
+    }
+}
+
+impl Service<Request<Body>> for Relay {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let relay = self.clone();
+        Box::pin(async move {
+            let upstream = relay.upstream.clone();
+            let response = relay.respond(request).await;
+            Ok(response.unwrap_or_else(|error| error.into_answer(&upstream).into_response()))
+        })
+    }
+}
