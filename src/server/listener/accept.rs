@@ -99,7 +99,8 @@ impl Connections {
                 metrics.refused.inc();
                 let answer = handshake::plain_http();
                 tracing::info!(%address, status = 400, detail = answer.detail, "request head refused");
-                connection::refuse(transport, &self.context, answer).await;
+                // In a box, since it is larger than what an idle connection holds.
+                Box::pin(connection::refuse(transport, &self.context, answer)).await;
             }
             Err(HandshakeError::Failed) => {
                 metrics.tls_handshake_failures.inc();
