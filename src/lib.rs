@@ -11,21 +11,19 @@
 //! | [`config`] | the file and the environment, as types that come out right or not at all |
 //! | [`telemetry`] | logs, and the one struct of metrics |
 //! | [`tls`] | rustls configurations, for calls out and for listeners |
-//! | [`resolver`] | names and their addresses, for every call out |
+//! | [`upstream`] | name resolution, connections and requests to upstreams; nothing of callers or tokens |
 //! | [`token`] | the token engine: clock, cell, endpoint, schedule, refresher |
 //! | [`spelling`] | how the names of fields are spelled, for those who store a head |
 //! | [`server`] | sockets, workers, the gate beneath hyper, answers of our own; nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has them |
 //! | [`proxy`] | what a request goes through: access, in-flight cap, header hygiene, exchange, replay |
 //! | [`admin`] | health, readiness, status, metrics |
-//! | [`process`] | what the process gives up and takes before it does anything |
-//! | [`sandbox`] | what a running daemon gives up for good: Landlock and seccomp |
-//! | [`supervisor`] | what systemd is told: ready, reloading, stopping, alive |
+//! | [`platform`] | what only one operating system has: hardening, sandbox, service manager, signals |
 //! | [`daemon`] | judges what the configuration names, binds everything, runs the parts, reloads, stops in order |
 //! | [`simulator`] | a stand-in for Cisco; shares no code with `token` |
 //! | [`cli`] | one file a subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, resolver, telemetry, tls}`.
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {config, upstream, telemetry, tls}`.
 //! `proxy` and `admin` never see each other. A test holds the whole table.
 //!
 //! There are three kinds of threads. Workers (one a core, at most four) each run their own
@@ -95,15 +93,12 @@ pub mod daemon;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod platform;
-pub mod process;
 pub mod proxy;
-pub mod resolver;
-pub mod sandbox;
 pub mod server;
 pub mod simulator;
 pub mod spelling;
 pub mod spool;
-pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod upstream;

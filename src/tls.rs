@@ -1,4 +1,4 @@
-//! rustls configurations: one for every call out, one for each listener that speaks TLS.
+//! rustls configurations: one for every outgoing connection, one for each TLS listener.
 
 use std::error::Error;
 use std::io;
@@ -17,121 +17,105 @@ use crate::config::ServerTls;
 /// Certificates or keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file is not there, or holds no PEM of the kind needed.
+    /// The file cannot be read, or is no PEM of the required kind.
     #[error("cannot read {what} from {}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// What it should hold.
         what: &'static str,
-        /// What the reader said.
+        /// The parser's error.
         source: rustls::pki_types::pem::Error,
     },
     /// The file holds no certificate.
-    #[error("there is no certificate in {}; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
+    #[error("{} holds no certificate; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
     Empty(PathBuf),
-    /// No certificate to trust at all.
-    #[error(
-        "no trusted certificates: the system has none (install ca-certificates, or set SSL_CERT_FILE) and ca_file is not set"
-    )]
+    /// There is no certificate to trust.
+    #[error("no trusted certificates; install ca-certificates, or set ca_file or SSL_CERT_FILE")]
     NoRoots,
-    /// The two files of a listener are not of one pair.
-    #[error("the key in {} is not that of the certificate in {}", key.display(), certificate.display())]
+    /// The two files of a listener do not belong together.
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
     NoPair {
         /// The key's file.
         key: PathBuf,
-        /// The certificate's.
+        /// The certificate's file.
         certificate: PathBuf,
     },
     /// The certificate is of X.509 version 1.
     #[error("the certificate in {} is {VERSION_1}; {REISSUE}", .0.display())]
     VersionOne(PathBuf),
-    /// rustls refuses what was read.
+    /// rustls rejects the certificate or key.
     #[error("{} cannot be used", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
-        /// What rustls said.
+        /// The reason.
         source: rustls::Error,
     },
 }
 
-/// What is said of a certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
+/// Describes a certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
 pub const VERSION_1: &str = "X.509 version 1, which is not accepted";
-/// How to get one of version 3 in its place.
+/// How to replace it by one of version 3.
 pub const REISSUE: &str = "issue it again with a version 3 extension: openssl x509 -req … -extfile FILE, with \
                            \"basicConstraints = CA:FALSE\" in FILE";
 
-/// Whether an error comes from a certificate of X.509 version 1. (As an authority's own, one is accepted.)
+/// Whether an error comes from a certificate of X.509 version 1. (A certificate authority's own may be one.)
 #[must_use]
 pub fn is_version_1(error: &(dyn Error + 'static)) -> bool {
-    let mut link = Some(error);
-    while let Some(error) = link {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error.downcast_ref() {
-            // rustls keeps webpki's error to itself; its text is the variant's name.
+            // rustls hides webpki's error; its text is the variant's name.
             return why.0.to_string() == "UnsupportedCertVersion";
         }
-        // What an `io::Error` wraps is passed over by `source`.
-        link = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+        // `source` skips the error that an `io::Error` wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
     }
     false
 }
 
-/// The certificates that calls out trust: the system's roots, and those of a `ca_file` beside them.
+/// The certificates that outgoing connections trust: the system's roots, and those of `ca_file`.
 pub struct Trusted {
     roots: RootCertStore,
     digest: Digest,
 }
 
-/// Tells what was read from anything else.
+/// Identifies what was read.
 pub type Digest = [u8; 32];
 
 impl Trusted {
     /// Reads them as they are now.
     pub fn load(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        let mut digest = Sha256::new();
-        let mut native = rustls_native_certs::load_native_certs();
-        // A directory gives them in any order.
-        native
-            .certs
-            .sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        for certificate in &native.certs {
-            digest.update(certificate);
-        }
-        let (system, _) = roots.add_parsable_certificates(native.certs);
+        let mut native = rustls_native_certs::load_native_certs().certs;
+        // A directory lists them in any order.
+        native.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        let own = ca_file.map(certificates).transpose()?.unwrap_or_default();
+        let read = native.iter().chain(&own);
+        let digest = read.fold(Sha256::new(), Sha256::chain_update);
+        let (system, _) = roots.add_parsable_certificates(native);
         if let Some(path) = ca_file {
-            for certificate in certificates(path)? {
-                digest.update(&certificate);
-                roots.add(certificate).map_err(|source| TlsError::Refused {
-                    path: path.to_owned(),
-                    source,
-                })?;
-            }
+            add(&mut roots, own, path)?;
         }
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
         }
-        tracing::debug!(
-            system,
-            own = roots.len() - system,
-            ssl_cert_file = std::env::var("SSL_CERT_FILE").ok(),
-            "trusted certificates are loaded"
-        );
+        let own = roots.len() - system;
+        let ssl_cert_file = std::env::var("SSL_CERT_FILE").ok();
+        tracing::debug!(system, own, ssl_cert_file, "trusted certificates loaded");
         let digest = digest.finalize().into();
         Ok(Self { roots, digest })
     }
 
-    /// Tells whether it is the same as at another time.
+    /// Identifies these certificates, to compare them with those of another time.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The configuration of calls out that trust these.
+    /// The configuration of outgoing connections that trust these.
     #[must_use]
     pub fn client(self) -> ClientConfig {
         ClientConfig::builder_with_provider(provider())
@@ -142,19 +126,16 @@ impl Trusted {
     }
 }
 
-/// The configuration of every call out: the system's roots, and those of `ca_file` beside them.
+/// The configuration of outgoing connections that trust the system's roots and those of `ca_file`.
 pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
-/// The configuration of a TLS listener: HTTP/1 alone is offered, by either of its versions.
+/// The configuration of a TLS listener. It offers HTTP/1 only.
 pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&tls.certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|source| TlsError::Pem {
-        path: tls.key_file.clone(),
-        what: "a private key",
-        source,
-    })?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key_file);
+    let key = key.map_err(|source| pem_error(&tls.key_file, "a private key", source))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
@@ -162,50 +143,52 @@ pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|source| TlsError::Refused {
-                    path: path.clone(),
-                    source,
-                })?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
-                .build()
-                .map_err(|_| TlsError::Empty(path.clone()))?;
-            builder.with_client_cert_verifier(verifier)
+            add(&mut roots, certificates(path)?, path)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|_| TlsError::Empty(path.clone()))?)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|source| match source {
-            rustls::Error::InconsistentKeys(_) => TlsError::NoPair {
-                key: tls.key_file.clone(),
-                certificate: tls.certificate_file.clone(),
-            },
-            source if is_version_1(&source) => TlsError::VersionOne(tls.certificate_file.clone()),
-            source => TlsError::Refused {
-                path: tls.certificate_file.clone(),
-                source,
-            },
-        })?;
-    // In the order in which they are chosen. Some callers offer 1.0 alone, as curl -0 does.
+    let mut config = builder.with_single_cert(chain, key).map_err(|source| {
+        let (certificate, key) = (tls.certificate_file.clone(), tls.key_file.clone());
+        match source {
+            rustls::Error::InconsistentKeys(_) => TlsError::NoPair { key, certificate },
+            source if is_version_1(&source) => TlsError::VersionOne(certificate),
+            source => refused(&certificate, source),
+        }
+    })?;
+    // In order of preference. Some callers offer 1.0 only, as curl -0 does.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |source| TlsError::Pem {
-        path: path.to_owned(),
-        what: "a certificate",
-        source,
-    };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(wrong)?
-        .collect::<Result<_, _>>()
-        .map_err(wrong)?;
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.map_err(|source| pem_error(path, "a certificate", source))?;
     if found.is_empty() {
         return Err(TlsError::Empty(path.to_owned()));
     }
     Ok(found)
+}
+
+fn add(
+    roots: &mut RootCertStore,
+    certificates: Vec<CertificateDer<'_>>,
+    path: &Path,
+) -> Result<(), TlsError> {
+    let mut certificates = certificates.into_iter();
+    certificates
+        .try_for_each(|certificate| roots.add(certificate))
+        .map_err(|source| refused(path, source))
+}
+
+fn pem_error(path: &Path, what: &'static str, source: rustls::pki_types::pem::Error) -> TlsError {
+    let path = path.to_owned();
+    TlsError::Pem { path, what, source }
+}
+
+fn refused(path: &Path, source: rustls::Error) -> TlsError {
+    let path = path.to_owned();
+    TlsError::Refused { path, source }
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -225,19 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_the_certificates_is_told_by_both_files() {
-        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (one, other) = (made(), made());
+    fn a_key_of_another_certificate_is_reported_with_both_files() {
+        let issue = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (one, other) = (issue(), issue());
         let certificate = file(&one.cert.pem());
         let key = file(&other.signing_key.serialize_pem());
-        let told = server(&ServerTls {
+        let result = server(&ServerTls {
             certificate_file: certificate.path().to_owned(),
             key_file: key.path().to_owned(),
             client_ca_file: None,
         });
-        let why = told.unwrap_err().to_string();
+        let message = result.unwrap_err().to_string();
         for path in [certificate.path(), key.path()] {
-            assert!(why.contains(path.to_str().unwrap()), "{why}");
+            assert!(message.contains(path.to_str().unwrap()), "{message}");
         }
     }
 }

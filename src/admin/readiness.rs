@@ -1,8 +1,8 @@
 //! Whether callers should be sent here.
 //!
-//! Ready means: each upstream has had a token, and no stop is under way. A token that is lost later, or an
-//! upstream that is added later and has none yet, shows in the text and in `/readyz?token` alone: an outage
-//! at Cisco must not take every pod out of its Service.
+//! Ready means: each upstream has had a token, and no stop is in progress. A token that is lost later, or an upstream
+//! that is added later and has none yet, shows in the text and in `/readyz?token` only: an outage at Cisco must not
+//! take every pod out of its Service.
 
 use std::fmt::Write as _;
 use std::future::Future as _;
@@ -15,11 +15,11 @@ use arc_swap::ArcSwap;
 use crate::server::{Phase, Stopping};
 use crate::token::TokenReader;
 
-/// What readiness is made of.
+/// The readiness of the daemon; clones share it.
 #[derive(Clone)]
 pub struct Readiness {
     upstreams: Arc<ArcSwap<Upstreams>>,
-    /// The same, with what this one has seen of each.
+    /// The upstreams of the start, as [`changed`](Self::changed) of this clone has seen them.
     watched: Upstreams,
     was_ready: Arc<AtomicBool>,
     stop: Stopping,
@@ -40,60 +40,51 @@ impl Readiness {
         }
     }
 
-    /// Takes these upstreams in place of those before.
+    /// Replaces the upstreams.
     pub fn replace(&self, upstreams: Vec<(String, TokenReader)>) {
-        // It may have become ready without being asked.
-        let _ = self.judge(false);
+        // Records that the previous ones are ready, if no request did.
+        let _ = self.check(false);
         self.upstreams.store(Arc::new(upstreams));
     }
 
-    /// Whether callers should be sent here (with `needs_token`: whether each of them gets a token
-    /// now), and a line for each reason.
+    /// Whether callers should be sent here (with `needs_token`: whether each upstream has a valid token now), and one
+    /// line per reason.
     #[must_use]
-    pub fn judge(&self, needs_token: bool) -> (bool, String) {
-        let is_stopping = self.stop.phase() > Phase::Serving;
+    pub fn check(&self, needs_token: bool) -> (bool, String) {
+        let is_stopping = self.phase() > Phase::Serving;
         let (mut had_tokens, mut have_tokens) = (true, true);
-        let mut text = String::new();
-        if is_stopping {
-            text.push_str("stopping\n");
-        }
+        let mut text = String::from(if is_stopping { "stopping\n" } else { "" });
         for (name, tokens) in self.upstreams.load().iter() {
             let status = tokens.status();
             let has_token = tokens.current().is_some() && !tokens.are_rejected();
             have_tokens &= has_token;
             had_tokens &= status.expires.is_some();
             if !has_token {
-                let why = status
-                    .last_error
-                    .map_or_else(|| "it is being fetched".to_owned(), |error| error.message);
-                let _ = writeln!(text, "upstream {name} has no good token: {why}");
+                let message = status.last_error.map(|(error, _)| error.message);
+                let reason = message.as_deref().unwrap_or("it is being fetched");
+                let _ = writeln!(text, "upstream {name} has no valid token: {reason}");
             }
         }
         let was_ready = self.was_ready.fetch_or(had_tokens, Ordering::Relaxed);
-        let has_what_it_needs = if needs_token {
+        let has_needed = if needs_token {
             have_tokens
         } else {
             had_tokens || was_ready
         };
-        let is_ready = has_what_it_needs && !is_stopping;
+        let is_ready = has_needed && !is_stopping;
         if is_ready {
             text.insert_str(0, "ready\n");
         }
         (is_ready, text)
     }
 
-    /// Resolves when what [`judge`](Self::judge) says of the tokens of the start may have changed. Cancel
-    /// safe.
+    /// Resolves when the tokens of the start, and with them [`check`](Self::check), may have changed. Cancel safe.
     pub async fn changed(&mut self) {
-        let changes = self
-            .watched
-            .iter_mut()
-            .map(|(_, tokens)| Box::pin(tokens.changed()));
-        let mut changes: Vec<_> = changes.collect();
+        let watched = self.watched.iter_mut();
+        let mut changes: Vec<_> = watched.map(|(_, tokens)| Box::pin(tokens.changed())).collect();
         std::future::poll_fn(|cx| {
-            let is_changed = changes
-                .iter_mut()
-                .any(|change| change.as_mut().poll(cx).is_ready());
+            let mut changes = changes.iter_mut();
+            let is_changed = changes.any(|change| change.as_mut().poll(cx).is_ready());
             if is_changed {
                 Poll::Ready(())
             } else {
@@ -108,7 +99,7 @@ impl Readiness {
         self.upstreams.load_full()
     }
 
-    /// How far a stop has come.
+    /// The phase of the daemon.
     pub(super) fn phase(&self) -> Phase {
         self.stop.phase()
     }

@@ -1,41 +1,30 @@
-//! The state of things as JSON, for people and scripts. It names places and kinds, never a secret.
+//! The status document: JSON for people and scripts. It holds no secret.
 
 use std::io;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::readiness::Readiness;
 use crate::server::Phase;
 use crate::spool::Holding;
 use crate::token::TokenReader;
 
-/// What does not change while a configuration is in force.
+/// What does not change while a configuration is active.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// When the daemon started.
     pub started: SystemTime,
-    /// When the configuration was put in force.
+    /// When the configuration became active.
     pub configured: SystemTime,
-    /// Where callers come in, and which upstream each listener serves.
+    /// The address of each listener, and the name of the upstream that it serves.
     pub listeners: Vec<(String, String)>,
-    /// Where each upstream is, by name.
+    /// The name and URL of each upstream.
     pub upstreams: Vec<(String, String)>,
 }
 
-#[derive(Serialize)]
-struct Status<'a> {
-    version: &'static str,
-    started: String,
-    configured: String,
-    phase: &'static str,
-    ready: bool,
-    listeners: Vec<Listener<'a>>,
-    upstreams: Vec<Upstream<'a>>,
-    spool: Spool,
-}
-
-/// What is held of pulled messages, or why that cannot be told.
+/// The messages in the spool, or why they are not known.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Spool {
@@ -50,37 +39,6 @@ enum Spool {
     },
 }
 
-#[derive(Serialize)]
-struct Listener<'a> {
-    address: &'a str,
-    upstream: &'a str,
-}
-
-#[derive(Serialize)]
-struct Upstream<'a> {
-    name: &'a str,
-    url: &'a str,
-    token: Token,
-}
-
-#[derive(Serialize)]
-struct Token {
-    state: &'static str,
-    since: String,
-    expires: Option<String>,
-    next_attempt_s: Option<u64>,
-    clock_skew_s: Option<i64>,
-    last_error: Option<LastError>,
-}
-
-#[derive(Serialize)]
-struct LastError {
-    kind: &'static str,
-    message: String,
-    at: String,
-}
-
-/// The status document.
 pub(super) fn document(
     facts: &Facts,
     readiness: &Readiness,
@@ -88,63 +46,53 @@ pub(super) fn document(
     troubles: Vec<String>,
 ) -> String {
     let url = |name: &str| {
-        facts
-            .upstreams
-            .iter()
+        let mut upstreams = facts.upstreams.iter();
+        upstreams
             .find(|(known, _)| known == name)
             .map_or("", |(_, url)| url)
     };
+    let listeners = facts.listeners.iter();
+    let listeners = listeners.map(|(address, upstream)| json!({ "address": address, "upstream": upstream }));
     let upstreams = readiness.upstreams();
-    let status = Status {
-        version: env!("CARGO_PKG_VERSION"),
-        started: time(facts.started),
-        configured: time(facts.configured),
-        phase: match readiness.phase() {
-            Phase::Serving => "serving",
-            Phase::LameDuck | Phase::Draining | Phase::Deadline => "stopping",
-        },
-        ready: readiness.judge(false).0,
-        listeners: facts
-            .listeners
-            .iter()
-            .map(|(address, upstream)| Listener { address, upstream })
-            .collect(),
-        upstreams: upstreams
-            .iter()
-            .map(|(name, tokens)| Upstream {
-                name,
-                url: url(name),
-                token: token(tokens),
-            })
-            .collect(),
-        spool: match holding {
-            Ok(holding) => Spool::Holding { holding, troubles },
-            Err(error) => Spool::Unknown {
-                error: error.to_string(),
-            },
+    let upstreams = upstreams
+        .iter()
+        .map(|(name, tokens)| json!({ "name": name, "url": url(name), "token": token(tokens) }));
+    let spool = match holding {
+        Ok(holding) => Spool::Holding { holding, troubles },
+        Err(error) => Spool::Unknown {
+            error: error.to_string(),
         },
     };
-    serde_json::to_string_pretty(&status).unwrap_or_default()
+    let is_serving = readiness.phase() == Phase::Serving;
+    let document = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": time(facts.started),
+        "configured": time(facts.configured),
+        "phase": if is_serving { "serving" } else { "stopping" },
+        "ready": readiness.check(false).0,
+        "listeners": listeners.collect::<Vec<_>>(),
+        "upstreams": upstreams.collect::<Vec<_>>(),
+        "spool": spool,
+    });
+    format!("{document:#}")
 }
 
-fn token(tokens: &TokenReader) -> Token {
+fn token(tokens: &TokenReader) -> serde_json::Value {
     let status = tokens.status();
-    Token {
-        state: status.state.name(),
-        since: time(status.since),
-        expires: status.expires.map(time),
-        next_attempt_s: status.next_attempt.map(|at| tokens.until(at).as_secs()),
-        clock_skew_s: status.skew_s,
-        last_error: status.last_error.map(|error| LastError {
-            kind: error.kind.name(),
-            message: error.message,
-            at: time(error.at),
-        }),
-    }
+    let last_error = status
+        .last_error
+        .map(|(error, at)| json!({ "kind": error.kind.name(), "message": error.message, "at": time(at) }));
+    json!({
+        "state": status.state.name(),
+        "since": time(status.since),
+        "expires": status.expires.map(time),
+        "next_attempt_s": status.next_attempt_in.map(|wait| wait.as_secs()),
+        "clock_skew_s": status.skew_s,
+        "last_error": last_error,
+    })
 }
 
-/// RFC 3339, whole seconds.
+/// RFC 3339, rounded to whole seconds.
 fn time(at: SystemTime) -> String {
-    // Rounded, since the formatter cuts.
     humantime::format_rfc3339_seconds(at + Duration::from_millis(500)).to_string()
 }

@@ -1,31 +1,38 @@
-//! `bondgate check`: is the configuration right, and (`--live`) does everything that it names work?
+//! `bondgate check`: checks the configuration, and with `--live` everything that it names.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use reqwest::redirect::Policy;
 
-use super::{ConfigArgs, Exit, load, runtime, tell_faults};
-use crate::config::{Config, Endpoint, Fault, Upstream};
+use super::{ConfigArgs, Exit, load, print_faults, runtime};
+use crate::config::{Config, Endpoint, Upstream};
 use crate::daemon;
-use crate::resolver::{ResolveError, Resolver};
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
+use crate::upstream::{ResolveError, Resolver};
 
-/// Read the configuration and name every fault with its line; exit code 0 means that it is right
+/// Check the configuration and print every error with its line; exit code 0 means that there is none
 #[derive(Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// Also try it: names, outbound proxy, TLS, clock, token, API. Takes no message off a queue
+    /// Also test DNS, outbound proxy, TLS, clock, token and API. Takes no message off a queue
     #[arg(long)]
     live: bool,
 
-    /// Show every value in force and where it comes from, secrets redacted
+    /// Print every value and its source, secrets redacted
     #[arg(long)]
     print: bool,
 }
+
+const DNS_ADVICE: &str = "check DNS, or set proxy if the network has one";
+/// The limit for one call, connecting included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// No name server that responds takes that long.
+const SLOW_LOOKUP: Duration = Duration::from_secs(2);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let config = match load(args.config.file().as_deref()) {
@@ -38,136 +45,111 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
-    let missing = missing(&config);
-    if !missing.is_empty() {
-        tell_faults("what the configuration names", &missing);
+    // A daemon waits for its credentials; a check does not.
+    let mut faults = daemon::faults(&config);
+    faults.extend(daemon::missing_credentials(&config));
+    if !faults.is_empty() {
+        print_faults("what the configuration names", &faults);
         return Ok(Exit::Configuration);
     }
-    println!("the configuration is right");
+    println!("the configuration is valid");
     if args.live {
-        return runtime()?.block_on(live(&config));
+        return runtime()?.block_on(check_live(&config));
     }
     Ok(Exit::Done)
 }
 
 fn print_settings(config: &Config) {
-    let width = config
-        .settings
-        .iter()
-        .map(|setting| setting.key.len() + setting.value.len() + 3)
-        .max()
-        .unwrap_or(0);
+    let settings = config.settings.iter();
+    let pairs: Vec<_> = settings
+        .map(|setting| (format!("{} = {}", setting.key, setting.value), &setting.origin))
+        .collect();
+    let width = pairs.iter().map(|(pair, _)| pair.len()).max().unwrap_or(0);
     let width = width.min(72);
-    for setting in &config.settings {
-        let pair = format!("{} = {}", setting.key, setting.value);
-        println!("{pair:width$}  # {}", setting.origin);
+    for (pair, origin) in pairs {
+        println!("{pair:width$}  # {origin}");
     }
 }
 
-/// What the configuration names and cannot be had or used: what a start would refuse, and the secrets,
-/// which the daemon waits for and a check does not.
-fn missing(config: &Config) -> Vec<Fault> {
-    let mut faults = daemon::faults(config);
-    faults.extend(daemon::missing_credentials(config));
-    faults
-}
-
-/// Tries each upstream, a line a step, and stops at the first step that fails.
-async fn live(config: &Config) -> anyhow::Result<Exit> {
+/// Tests each upstream up to the first step that fails, and prints a line for each step.
+async fn check_live(config: &Config) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     let resolver = Resolver::default();
     for upstream in &config.upstreams {
         println!("upstream {}:", upstream.name);
-        if let Err(why) = walk(upstream, &resolver).await {
-            println!("  FAILED  {why}");
+        if let Err(error) = check_upstream(upstream, &resolver).await {
+            println!("  FAILED  {error:#}");
             exit = Exit::Failed;
         }
     }
     Ok(exit)
 }
 
-async fn walk(upstream: &Upstream, resolver: &Resolver) -> Result<(), String> {
-    let tls = tls::client(upstream.ca_file.as_deref());
-    let tls = tls.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+async fn check_upstream(upstream: &Upstream, resolver: &Resolver) -> anyhow::Result<()> {
+    let tls = tls::client(upstream.ca_file.as_deref())?;
     for endpoint in [&upstream.token_url, &upstream.url] {
         resolve(upstream, endpoint, resolver).await?;
     }
-    let skew = reach(upstream, &upstream.token_url, tls.clone(), resolver).await?;
-    told(
-        "clock",
-        &match skew {
-            None => "the identity service sends no Date to compare with".to_owned(),
-            Some(skew) if skew > Duration::from_secs(30) => {
-                return Err(format!(
-                    "this machine's clock is {} s off the identity service's: tokens will seem to live longer or shorter; run NTP",
-                    skew.as_secs()
-                ));
-            }
-            Some(skew) => format!("within {} s of the identity service's", skew.as_secs().max(1)),
-        },
-    );
+    let skew = connect(upstream, &upstream.token_url, tls.clone(), resolver).await?;
+    match skew.map(|skew| skew.as_secs()) {
+        None => passed("clock", "the identity service sends no Date to compare with"),
+        Some(seconds) if seconds > MAX_CLOCK_SKEW.as_secs() => anyhow::bail!(
+            "this machine's clock is {seconds} s off the identity service's, so the lifetime of tokens is computed \
+             wrongly; run NTP"
+        ),
+        Some(seconds) => passed(
+            "clock",
+            &format!("within {} s of the identity service's", seconds.max(1)),
+        ),
+    }
     let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), resolver.clone(), Clock::default());
-    let grant = endpoint.fetch().await.map_err(|error| error.to_string())?;
-    told(
-        "token",
-        &match grant.lifetime.as_secs() {
-            0 => {
-                "granted in its last second: the identity service returns a token until it expires".to_owned()
-            }
-            seconds => format!("granted, lives for {seconds} s"),
-        },
-    );
-    reach(upstream, &upstream.url, tls, resolver).await?;
-    told("API", &format!("{} answers", upstream.url.authority()));
+    match endpoint.fetch().await?.lifetime.as_secs() {
+        0 => passed(
+            "token",
+            "granted in its last second, as the identity service reuses tokens",
+        ),
+        seconds => passed("token", &format!("granted, lifetime {seconds} s")),
+    }
+    connect(upstream, &upstream.url, tls, resolver).await?;
+    passed("API", &format!("{} responds", upstream.url.authority()));
     Ok(())
 }
 
-async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) -> Result<(), String> {
+async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) -> anyhow::Result<()> {
     let host = endpoint.host();
-    let route = upstream
-        .proxy
-        .route(endpoint)
-        .map_err(|error| error.to_string())?;
-    let name = match &route {
-        None => host,
-        Some(route) => route.uri.host().unwrap_or_default(),
-    };
-    let began = Instant::now();
-    let found = resolver.addresses(name).await;
-    let took = began.elapsed();
-    let addresses = found.map_err(|error| match error {
-        ResolveError::TimedOut(_) => format!("{error} (waited {} s): {DNS}", took.as_secs()),
-        ResolveError::Failed { ref source, .. } => format!("{error} ({source}): {DNS}"),
+    let route = upstream.proxy.route(endpoint)?;
+    let proxy = route.as_ref().map(|route| route.uri.host().unwrap_or_default());
+    let started = Instant::now();
+    let addresses = resolver.addresses(proxy.unwrap_or(host)).await;
+    let took = started.elapsed();
+    let addresses = addresses.map_err(|error| match error {
+        ResolveError::TimedOut(_) => anyhow::anyhow!("{error} (waited {} s): {DNS_ADVICE}", took.as_secs()),
+        ResolveError::Failed { ref source, .. } => anyhow::anyhow!("{error} ({source}): {DNS_ADVICE}"),
     })?;
     let address = addresses[0].ip();
-    let what = match &route {
-        Some(_) => format!("{host} by way of the outbound proxy {name} ({address})"),
-        None => format!("{host} is {address}"),
-    };
-    told("name", &what);
-    if took > SLOW {
+    match proxy {
+        Some(proxy) => passed(
+            "name",
+            &format!("{host} through the outbound proxy {proxy} ({address})"),
+        ),
+        None => passed("name", &format!("{host} is {address}")),
+    }
+    if took > SLOW_LOOKUP {
         let seconds = took.as_secs_f32();
         println!(
-            "      warning: that took {seconds:.1} s; a name server in /etc/resolv.conf does not answer"
+            "      warning: that took {seconds:.1} s; a name server in /etc/resolv.conf does not respond"
         );
     }
     Ok(())
 }
 
-const DNS: &str = "check DNS, or set proxy if the network has one";
-/// How long one call may take, connecting included.
-const LONGEST: Duration = Duration::from_secs(15);
-/// What no name server takes that answers at all.
-const SLOW: Duration = Duration::from_secs(2);
-
-/// Any HTTP answer will do: it shows that TCP, the proxy and TLS work. Says how far the clocks differ.
-async fn reach(
+/// Shows that TCP, the proxy and TLS work: any HTTP response does. Returns how far the clocks differ.
+async fn connect(
     upstream: &Upstream,
     endpoint: &Endpoint,
     tls: rustls::ClientConfig,
     resolver: &Resolver,
-) -> Result<Option<Duration>, String> {
-    let unusable = |error: reqwest::Error| error.without_url().to_string();
+) -> anyhow::Result<Option<Duration>> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(Policy::none())
@@ -175,53 +157,45 @@ async fn reach(
         .no_proxy()
         .dns_resolver(resolver.clone())
         .connect_timeout(upstream.timeout.connect)
-        .timeout(LONGEST);
-    if let Some(route) = upstream
-        .proxy
-        .route(endpoint)
-        .map_err(|error| error.to_string())?
-    {
-        let mut proxy = reqwest::Proxy::all(route.uri.to_string()).map_err(unusable)?;
+        .timeout(CALL_TIMEOUT);
+    // An error of reqwest shows the URL, which may hold a secret.
+    let without_url = reqwest::Error::without_url;
+    if let Some(route) = upstream.proxy.route(endpoint)? {
+        let mut proxy = reqwest::Proxy::all(route.uri.to_string()).map_err(without_url)?;
         if let Some((user, password)) = route.credentials() {
             proxy = proxy.basic_auth(&user, &password);
         }
         builder = builder.proxy(proxy);
     }
     let scheme = if endpoint.is_https() { "https" } else { "http" };
-    let url = format!("{scheme}://{}/", endpoint.authority());
-    let response = builder.build().map_err(unusable)?.head(url).send().await;
-    let response = response.map_err(|error| {
-        let error = error.without_url();
+    let authority = endpoint.authority();
+    let client = builder.build().map_err(without_url)?;
+    let response = client.head(format!("{scheme}://{authority}/")).send().await;
+    let response = response.map_err(without_url).map_err(|error| {
         if tls::is_version_1(&error) {
-            return format!(
-                "{}: its certificate is {}; whoever runs it has to replace it by one of version 3",
-                endpoint.authority(),
-                tls::VERSION_1
-            );
+            let version = tls::VERSION_1;
+            anyhow::anyhow!(
+                "{authority}: its certificate is {version}; its operator must replace it by one of version 3"
+            )
+        } else {
+            let error = anyhow::Error::new(error);
+            anyhow::anyhow!(
+                "cannot reach {authority}: {error:#}; if the network intercepts TLS, set ca_file to its CA"
+            )
         }
-        let error = anyhow::Error::new(error);
-        format!(
-            "cannot reach {}: {error:#}; behind a TLS-intercepting network its CA goes into ca_file",
-            endpoint.authority()
-        )
     })?;
-    told(
+    passed(
         "TLS",
-        &format!(
-            "{} is reached and its certificate is trusted",
-            endpoint.authority()
-        ),
+        &format!("{authority} is reached and its certificate is trusted"),
     );
-    let date = response
-        .headers()
-        .get("date")
-        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let date = response.headers().get("date");
+    let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     Ok(date.map(|date| {
-        let now = SystemTime::now();
-        now.duration_since(date).unwrap_or_else(|error| error.duration())
+        let difference = SystemTime::now().duration_since(date);
+        difference.unwrap_or_else(|error| error.duration())
     }))
 }
 
-fn told(step: &str, what: &str) {
-    println!("  ok  {step:6} {what}");
+fn passed(step: &str, result: &str) {
+    println!("  ok  {step:6} {result}");
 }

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::runtime::Runtime;
 
-use super::run::{exit, refused};
-use super::signals::EarlySignals;
+use super::run::{DaemonSignals, exit, start_failed};
+use super::simulate::write_temporary_ca;
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
-use crate::daemon::{Daemon, Readiness, StartError};
+use crate::daemon::{Daemon, Readiness};
+use crate::platform::signals::EarlySignals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
 
-/// The simulator and the daemon in one process: no credentials, no network; prints the curl lines to try
+/// Runs the simulator and the daemon in one process: no credentials, no network; prints curl lines to try
 #[derive(Args)]
 #[command(after_help = "Nothing here reaches Cisco. Ctrl-C ends it.")]
 pub(super) struct DemoArgs {
@@ -24,18 +26,18 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "localhost:8080")]
     listen: ListenAddress,
 
-    /// Networks of callers beside this machine, where it listens for others too (in a container, say)
+    /// Networks whose callers are allowed beside this machine; for --listen off loopback, as in a container
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow: Vec<String>,
 }
 
-/// The daemon's configuration, but for the places that are known only at the start.
+/// The daemon's configuration, except for the addresses and files that are known only at the start.
 const CONFIG: &str = include_str!("../../config/demo.toml");
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     if !args.listen.is_local() && args.allow.is_empty() {
         eprintln!(
-            "bondgate: {} can be reached from other machines, and nothing says which may call; add --allow NETWORK, \
+            "bondgate: {} can be reached from other machines, and nothing limits the callers; add --allow NETWORK, \
              for example --allow 172.16.0.0/12, or leave --listen out",
             args.listen
         );
@@ -45,12 +47,17 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let simulator = runtime
         .block_on(Simulator::bind(Options::default()))
         .context("the simulator cannot start")?;
-    let handle = simulator.handle();
-    let ca_file = ca_file(&handle)?;
-    let config = match config(args, &handle, &ca_file) {
+    let ca_file = write_temporary_ca(&simulator.handle())?;
+    let exit = serve(args, runtime, simulator, &ca_file);
+    let _ = std::fs::remove_file(ca_file);
+    exit
+}
+
+fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path) -> anyhow::Result<Exit> {
+    let cisco = simulator.handle();
+    let config = match config(args, &cisco, ca_file) {
         Ok(config) => config,
         Err(error) => {
-            let _ = std::fs::remove_file(ca_file);
             eprintln!("bondgate: {error}");
             return Ok(Exit::Configuration);
         }
@@ -59,81 +66,71 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
-            let _ = std::fs::remove_file(ca_file);
-            return Ok(refused(
-                error,
-                "choose another address with --listen, for example: bondgate demo --listen localhost:8081",
-            ));
+            let fix =
+                "choose another address with --listen, for example: bondgate demo --listen localhost:8081";
+            return Ok(start_failed(&error, fix));
         }
     };
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
-    handle.put_samples(3);
+    cisco.put_samples(3);
     let outcome = runtime.block_on(async {
-        let signals = EarlySignals::new()?.and_stop(logs.file())?;
+        let signals = DaemonSignals {
+            signals: EarlySignals::install()?.and_stop()?,
+            log: logs.file.clone(),
+        };
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
-        let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &handle)));
+        let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &cisco)));
         let outcome = daemon.run(signals).await;
         greeting.abort();
         simulating.abort();
         outcome
     })?;
-    let _ = std::fs::remove_file(ca_file);
     runtime.shutdown_background();
     Ok(exit(outcome))
 }
 
-/// Binds; where only the status page's port is taken, it goes to any free one.
-fn bind(config: Config) -> Result<Daemon, StartError> {
-    let mut elsewhere = config.clone();
-    elsewhere.admin.address = ListenAddress::Localhost(0);
+/// Binds; if only the admin port is taken, another free one is used.
+fn bind(config: Config) -> anyhow::Result<Daemon> {
+    let mut with_free_port = config.clone();
+    with_free_port.admin.address = ListenAddress::Localhost(0);
     let clock = Clock::default();
-    Daemon::bind(config, &clock).or_else(|_| Daemon::bind(elsewhere, &clock))
+    Daemon::bind(config, &clock).or_else(|_| Daemon::bind(with_free_port, &clock))
 }
 
-fn config(args: &DemoArgs, handle: &Handle, ca_file: &Path) -> Result<Config, ConfigError> {
-    let ca_file = ca_file.display().to_string();
-    let mut places = vec![
+fn config(args: &DemoArgs, cisco: &Handle, ca_file: &Path) -> Result<Config, ConfigError> {
+    let mut overrides = vec![
         ("BONDGATE_LISTEN", args.listen.to_string()),
-        ("BONDGATE_CA_FILE", ca_file),
-        ("BONDGATE__UPSTREAM__CISCO__URL", handle.url()),
-        ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", handle.token_url()),
+        ("BONDGATE_CA_FILE", ca_file.display().to_string()),
+        ("BONDGATE__UPSTREAM__CISCO__URL", cisco.url()),
+        ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", cisco.token_url()),
     ];
     if !args.allow.is_empty() {
-        // Who tries it on this machine is meant too.
-        places.push((
-            "BONDGATE_ALLOW",
-            format!("127.0.0.0/8,::1,{}", args.allow.join(",")),
-        ));
+        // This machine stays allowed.
+        let networks = format!("127.0.0.0/8,::1,{}", args.allow.join(","));
+        overrides.push(("BONDGATE_ALLOW", networks));
     }
-    let places = places.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let mut config = Config::parse(CONFIG, "demo.toml", places)?;
-    // Nobody is served elsewhere, and the secret in it is no secret.
+    let overrides = overrides
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    let mut config = Config::parse(CONFIG, "demo.toml", overrides)?;
+    // No load balancer has to notice the stop, and the inline secret is no secret.
     config.server.lame_duck = Duration::ZERO;
     config.warnings.clear();
     Ok(config)
 }
 
-fn ca_file(handle: &Handle) -> anyhow::Result<std::path::PathBuf> {
-    let port = handle.address().port();
-    let path = std::env::temp_dir().join(format!("bondgate-demo-{}-{port}.pem", std::process::id()));
-    let mut file =
-        std::fs::File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(handle.ca_pem().as_bytes())?;
-    Ok(path)
-}
-
-/// Says what to try as soon as it works.
+/// Prints what to try once the daemon is ready.
 async fn greet(mut readiness: Readiness, banner: String) {
-    while !readiness.judge(true).0 {
+    while !readiness.check(true).0 {
         readiness.changed().await;
     }
-    // Nobody may be reading any more; the daemon serves all the same.
+    // A closed stdout must not end the daemon.
     let _ = std::io::stdout().write_all(banner.as_bytes());
 }
 
-fn banner(daemon: &Daemon, handle: &Handle) -> String {
+fn banner(daemon: &Daemon, cisco: &Handle) -> String {
     let address = daemon.addresses().first().cloned().unwrap_or_default();
-    // An unspecified address is none to call.
+    // An unspecified address cannot be called.
     let address = match address.rsplit_once(':') {
         Some(("0.0.0.0" | "[::]", port)) => format!("localhost:{port}"),
         _ => address,
@@ -145,16 +142,16 @@ fn banner(daemon: &Daemon, handle: &Handle) -> String {
     let path = "/sb-partner-oauth-proxy-api/rest/v1";
     format!(
         r#"
-bondgate is running, with a simulator in Cisco's place. Nothing here reaches Cisco.
+bondgate is running, with a simulator in place of Cisco. Nothing here reaches Cisco.
 
 Pull a ticket update (three are waiting):
   {curl}{path}/pull/call
 
-Push a ticket; what becomes of it comes back by pull:
+Push a ticket; a later pull returns the result:
   {curl}{path}/push/call -H "Content-Type: application/json" \
     -d '{{"Calls":{{"CustCallID":"INC0001","ShortDescription":"Router down"}},"CallStates":{{"ShortName":"New"}}}}'
 
-What bondgate sent in your place, and faults to try:
+The requests that bondgate sent, and faults to try:
   curl {control}/seen
   curl {control}/
 
@@ -162,7 +159,7 @@ Status and metrics: http://{admin}/
 Ctrl-C ends it.
 
 "#,
-        control = handle.control_url(),
+        control = cisco.control_url(),
         admin = daemon.admin_address(),
     )
 }

@@ -1,10 +1,9 @@
-//! The command line: one file a subcommand, exit codes in one place.
+//! The command line: one file for each subcommand, the exit codes here.
 
 mod check;
 mod demo;
 mod probe;
 mod run;
-mod signals;
 mod simulate;
 mod spool;
 
@@ -14,22 +13,22 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Fault, find_file};
-use crate::process;
+use crate::platform::hardening;
 
-const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: callers speak plain HTTP to \
-it, it keeps a fresh OAuth 2.0 token and relays over HTTPS";
+const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: accepts plain HTTP, keeps a \
+fresh OAuth 2.0 token and relays over HTTPS";
 
 const AFTER: &str = "Start here:
-  bondgate demo                       everything on this machine, no credentials needed
-  bondgate check --config FILE        is the configuration right?
-  bondgate run --config FILE          the daemon (`bondgate` alone does the same)
+  bondgate demo                       daemon and simulated API, without credentials
+  bondgate check --config FILE        check the configuration
+  bondgate run --config FILE          run the daemon (the default command)
 
-Configured by the environment alone:
+Configured by environment variables alone:
   BONDGATE_PRESET=smart-bonding-stage BONDGATE_CLIENT_ID=… BONDGATE_CLIENT_SECRET_FILE=/path bondgate
 
 Exit codes:
   0  done or drained
-  1  runtime failure, a forced stop, or messages lost that only memory held
+  1  runtime failure, forced stop, or messages lost from the memory spool
   2  usage
   3  configuration";
 
@@ -53,7 +52,6 @@ enum Command {
     Spool(spool::SpoolArgs),
 }
 
-/// Where the configuration is
 #[derive(Args, Clone)]
 struct ConfigArgs {
     /// The configuration file [default: $BONDGATE_CONFIG, ./bondgate.toml, /etc/bondgate/bondgate.toml, else the
@@ -62,7 +60,7 @@ struct ConfigArgs {
     config: Option<PathBuf>,
 }
 
-/// How the program ends.
+/// Exit codes.
 #[derive(Clone, Copy)]
 enum Exit {
     Done = 0,
@@ -73,7 +71,7 @@ enum Exit {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    process::harden();
+    hardening::protect_memory();
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Run(cli.config)) {
         Command::Run(args) => run::run(args),
@@ -94,21 +92,21 @@ pub fn main() -> ExitCode {
 }
 
 impl ConfigArgs {
-    /// The configuration file, where there is one.
+    /// The configuration file, if there is one.
     fn file(self) -> Option<PathBuf> {
         find_file(self.config)
     }
 }
 
-/// Reads the configuration, or tells every fault of it.
+/// Reads the configuration, or prints all its errors.
 fn load(file: Option<&Path>) -> Result<Config, Exit> {
     read(file).map_err(|error| {
-        tell_faults("the configuration", &error.faults);
+        print_faults("the configuration", &error.faults);
         Exit::Configuration
     })
 }
 
-fn tell_faults(place: &str, faults: &[Fault]) {
+fn print_faults(place: &str, faults: &[Fault]) {
     if let [fault] = faults {
         return eprintln!("bondgate: {fault}");
     }
@@ -120,13 +118,13 @@ fn tell_faults(place: &str, faults: &[Fault]) {
 
 fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // What is no UTF-8 is none of ours, but for a name that is.
+        // None of our names is anything but UTF-8; a value may be.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     Config::load(file, variables)
 }
 
-/// One thread that does everything but the workers' own work.
+/// The control thread's runtime: it does everything but the workers' work.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! `bondgate probe`: asks the admin listener, for a container's HEALTHCHECK and exec probes.
+//! `bondgate probe`: queries the admin listener, for a container's HEALTHCHECK and exec probes.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,15 +11,15 @@ use clap::{Args, ValueEnum};
 use super::{ConfigArgs, Exit, load};
 use crate::config::ListenAddress;
 
-/// Ask a running daemon whether it lives or is ready; exit code 0 means yes
+/// Query a running daemon's health; exit code 0 means live or ready
 #[derive(Args)]
 #[command(after_help = "For example in a Dockerfile: HEALTHCHECK CMD [\"/bondgate\", \"probe\", \"live\"]")]
 pub(super) struct ProbeArgs {
-    /// What to ask
-    #[arg(value_enum, default_value_t = Question::Live)]
-    question: Question,
+    /// What to query
+    #[arg(value_enum, default_value_t = Probe::Live)]
+    probe: Probe,
 
-    /// Ask at this address, and read no configuration (default: the admin listener of the configuration)
+    /// The admin listener's address; the configuration is not read [default: from the configuration]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<ListenAddress>,
 
@@ -28,70 +28,73 @@ pub(super) struct ProbeArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Question {
-    /// /livez: the process answers
+enum Probe {
+    /// /livez: the process responds
     Live,
-    /// /readyz: callers can be sent here
+    /// /readyz: callers may be sent here
     Ready,
 }
 
-/// Probers give up after a second or two themselves.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Probes themselves are given up after a second or two.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {
     let address = match args.address {
         Some(address) => address,
         None => match load(args.config.file().as_deref()) {
             Ok(config) if config.admin.tls.is_some() => {
-                bail!("the admin listener speaks TLS, which probe does not")
+                bail!("the admin listener uses TLS, which probe does not support")
             }
             Ok(config) => config.admin.address,
             Err(exit) => return Ok(exit),
         },
     };
-    let path = match args.question {
-        Question::Live => "/livez",
-        Question::Ready => "/readyz",
+    let path = match args.probe {
+        Probe::Live => "/livez",
+        Probe::Ready => "/readyz",
     };
-    let (is_yes, text) = ask(&address, path).with_context(|| format!("no answer from {address}"))?;
-    print!("{text}");
-    Ok(if is_yes { Exit::Done } else { Exit::Failed })
+    let response = query(&address, path).with_context(|| format!("no response from {address}"))?;
+    let (head, body) = response
+        .split_once("\r\n\r\n")
+        .context("the response is not HTTP")?;
+    print!("{body}");
+    let is_ok = head.split(' ').nth(1) == Some("200");
+    Ok(if is_ok { Exit::Done } else { Exit::Failed })
 }
 
-fn ask(address: &ListenAddress, path: &str) -> anyhow::Result<(bool, String)> {
+fn query(address: &ListenAddress, path: &str) -> anyhow::Result<String> {
     match address {
-        ListenAddress::Localhost(port) => tcp((Ipv4Addr::LOCALHOST, *port).into(), path)
-            .or_else(|_| tcp((Ipv6Addr::LOCALHOST, *port).into(), path)),
-        ListenAddress::Socket(socket) => tcp(reachable(*socket), path),
+        ListenAddress::Localhost(port) => query_tcp((Ipv4Addr::LOCALHOST, *port).into(), path)
+            .or_else(|_| query_tcp((Ipv6Addr::LOCALHOST, *port).into(), path)),
+        ListenAddress::Socket(socket) => query_tcp(reachable(*socket), path),
         ListenAddress::Unix(file) => {
             let stream = UnixStream::connect(file)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             exchange(stream, path)
         }
-        ListenAddress::Systemd(_) => bail!("systemd knows the address: name it with --address"),
+        ListenAddress::Systemd(_) => bail!("only systemd knows the address: set it with --address"),
     }
 }
 
-/// Where something listens on every address, this machine's own is asked.
-fn reachable(socket: SocketAddr) -> SocketAddr {
-    let ip = match socket.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, socket.port())
+/// A listener on every address is reached on loopback.
+fn reachable(mut socket: SocketAddr) -> SocketAddr {
+    match socket.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => socket.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => socket.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    socket
 }
 
-fn tcp(socket: SocketAddr, path: &str) -> anyhow::Result<(bool, String)> {
-    let stream = TcpStream::connect_timeout(&socket, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn query_tcp(socket: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let stream = TcpStream::connect_timeout(&socket, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     exchange(stream, path)
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> anyhow::Result<(bool, String)> {
+fn exchange(mut stream: impl Read + Write, path: &str) -> anyhow::Result<String> {
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(64 << 10).read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-    Ok((head.split(' ').nth(1) == Some("200"), body.to_owned()))
+    let mut response = String::new();
+    stream.take(64 << 10).read_to_string(&mut response)?;
+    Ok(response)
 }

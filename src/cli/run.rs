@@ -1,24 +1,23 @@
 //! `bondgate run`: the daemon.
 
-use super::signals::EarlySignals;
 use super::{ConfigArgs, Exit, load, read, runtime};
-use crate::daemon::{BindError, Daemon, Outcome, Source, StartError};
-use crate::process;
-use crate::sandbox::Sandbox;
-use crate::supervisor::Supervisor;
-use crate::telemetry;
+use crate::daemon::{self, BindError, Daemon, Outcome, Source, enter_sandbox};
+use crate::platform::hardening;
+use crate::platform::service_manager::ServiceManager;
+use crate::platform::signals::{EarlySignals, Request, Signals};
+use crate::telemetry::{self, LogFile};
 use crate::token::Clock;
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
-    // It starts no thread before a task needs one.
-    let idle_runtime = runtime()?;
-    let signals = idle_runtime.block_on(async { EarlySignals::new() })?;
+    // The runtime starts no thread before a task needs one.
+    let control = runtime()?;
+    let signals = control.block_on(async { EarlySignals::install() })?;
     let file = args.file();
     let mut config = match load(file.as_deref()) {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
-    config.fit(process::raise_descriptors());
+    config.fit(hardening::raise_descriptor_limit());
     let logs = match telemetry::init(&config.log) {
         Ok(logs) => logs,
         Err(error) => {
@@ -26,52 +25,72 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Configuration);
         }
     };
-    let supervisor = Supervisor::of(|name| std::env::var_os(name));
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
-        Ok(daemon) => daemon.supervised(supervisor),
+        Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {
-            return Ok(refused(
-                error,
+            return Ok(start_failed(
+                &error,
                 "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN",
             ));
         }
     };
-    // Every socket is bound, and no other thread runs yet: not even one of the runtime's.
-    let sandbox = Sandbox::enter(&config, file.as_deref());
-    // Ends last of all, and with a panic too.
+    // Every socket is bound, and no other thread runs yet.
+    let sandbox = enter_sandbox(&config, file.as_deref());
+    // Dropped last, after a panic, too.
     let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
-    let again = file.clone();
-    daemon.read_again_from(Source {
-        load: Box::new(move || read(again.as_deref())),
+    let load_file = file.clone();
+    daemon.reload_from(Source {
+        load: Box::new(move || read(load_file.as_deref())),
         file,
         sandbox,
-        level: logs.level(),
+        level: logs.level.clone(),
     });
-    // Moved here, it ends before the log's thread.
-    let (runtime, log) = (idle_runtime, logs.file());
-    let outcome = runtime.block_on(async { daemon.run(signals.and_stop(log)?).await })?;
-    // A worker that was cut short is not waited for.
-    runtime.shutdown_background();
+    // Moved here, the runtime is dropped before the log's thread.
+    let (control, log) = (control, logs.file.clone());
+    let outcome = control.block_on(async {
+        let signals = DaemonSignals {
+            signals: signals.and_stop()?,
+            log,
+        };
+        daemon.run(signals).await
+    })?;
+    // Does not wait for a worker that was cut short.
+    control.shutdown_background();
     Ok(exit(outcome))
 }
 
-/// Tells why a daemon does not start; `mend` says how another address is chosen.
-pub(super) fn refused(error: StartError, mend: &str) -> Exit {
-    let is_taken = matches!(error, StartError::Bind(BindError::InUse { .. }));
-    let is_system = matches!(
-        error,
-        StartError::Bind(BindError::InUse { .. } | BindError::Refused { .. })
-    );
-    let told = anyhow::Error::new(error);
-    if is_taken {
-        eprintln!("bondgate: {told:#}; to listen elsewhere, {mend}");
-    } else {
-        eprintln!("bondgate: {told:#}");
+/// The process's signals for the daemon; the log file is reopened here.
+pub(super) struct DaemonSignals {
+    pub(super) signals: Signals,
+    pub(super) log: LogFile,
+}
+
+impl daemon::Signals for DaemonSignals {
+    async fn next(&mut self) -> daemon::Signal {
+        loop {
+            let request = self.signals.next().await;
+            if request == Request::Stop {
+                return daemon::Signal::Stop;
+            }
+            self.log.reopen();
+            if request == Request::Reload {
+                return daemon::Signal::Reload;
+            }
+        }
     }
-    if is_system {
-        Exit::Failed
+}
+
+/// Prints why a daemon does not start. `fix` says how to choose another address.
+pub(super) fn start_failed(error: &anyhow::Error, fix: &str) -> Exit {
+    let bind_error = error.downcast_ref::<BindError>();
+    if matches!(bind_error, Some(BindError::InUse { .. })) {
+        eprintln!("bondgate: {error:#}; to listen elsewhere, {fix}");
     } else {
-        Exit::Configuration
+        eprintln!("bondgate: {error:#}");
+    }
+    match bind_error {
+        Some(BindError::InUse { .. } | BindError::Refused { .. }) => Exit::Failed,
+        _ => Exit::Configuration,
     }
 }
 

@@ -1,33 +1,33 @@
-//! Caller keys as their place holds them: a line `name:key` for each caller.
+//! Caller keys: a line `name:key` for each caller.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret::{SecretError, SecretSource};
 
-/// The keys of one listener's callers; at least one.
+/// The caller keys of one listener; at least one.
 pub struct CallerKeys(Vec<CallerKey>);
 
-/// One caller's key.
+/// The key of one caller.
 pub struct CallerKey {
     name: String,
-    /// As HTTP Basic has both.
+    /// `name:key`, as in HTTP Basic.
     pair: SecretString,
 }
 
-/// Caller keys cannot be used; names no key.
+/// Why caller keys are unusable. Quotes no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// The place cannot be read.
-    #[error("the caller keys cannot be had")]
+    /// The source cannot be read.
+    #[error("the caller keys cannot be read")]
     Secret(#[from] SecretError),
-    /// A line is no `name:key`.
+    /// A line is not `name:key`.
     #[error("line {0} of the caller keys is not \"name:key\"")]
     Line(usize),
-    /// Two callers have one key: logs could not say who of them came.
+    /// Two callers have the same key, so that the key does not identify the caller.
     #[error("line {0} of the caller keys has the key of another caller; give each caller its own")]
     Shared(usize),
-    /// There is none.
-    #[error("the caller keys hold no line \"name:key\": nobody could come in")]
+    /// There is no key.
+    #[error("the caller keys hold no line \"name:key\", and no caller would be allowed; add one")]
     None,
 }
 
@@ -37,58 +37,51 @@ impl CallerKeys {
         Self::parse(&source.load()?)
     }
 
-    /// Reads lines `name:key`; empty ones and those that begin with `#` are passed over.
+    /// Parses lines `name:key`. Skips empty lines and those that begin with `#`.
     pub fn parse(text: &SecretString) -> Result<Self, KeysError> {
         let mut keys: Vec<CallerKey> = Vec::new();
-        for (at, line) in text.expose_secret().lines().enumerate() {
-            let line = line.trim();
+        for (at, line) in text.expose_secret().lines().map(str::trim).enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let pair = line.split_once(':');
-            let Some((name, key)) = pair.filter(|(name, key)| !name.is_empty() && !key.is_empty()) else {
+            let (name, key) = line.split_once(':').unwrap_or_default();
+            if name.is_empty() || key.is_empty() {
                 return Err(KeysError::Line(at + 1));
-            };
-            if keys
-                .iter()
-                .any(|other| other.name != name && other.key() == key.as_bytes())
-            {
+            }
+            let is_same = |other: &CallerKey| other.name != name && other.key() == key.as_bytes();
+            if keys.iter().any(is_same) {
                 return Err(KeysError::Shared(at + 1));
             }
             keys.push(CallerKey {
                 name: name.to_owned(),
-                pair: SecretString::from(line.to_owned()),
+                pair: SecretString::from(line),
             });
         }
         if keys.is_empty() {
-            Err(KeysError::None)
-        } else {
-            Ok(Self(keys))
+            return Err(KeysError::None);
         }
+        Ok(Self(keys))
     }
 
-    /// Each of them.
+    /// All keys.
     pub fn iter(&self) -> impl Iterator<Item = &CallerKey> {
         self.0.iter()
     }
 }
 
 impl CallerKey {
-    /// What logs call the caller.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    /// The name of the caller, for logs.
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// `name:key`, as HTTP Basic has it.
-    #[must_use]
-    pub fn pair(&self) -> &[u8] {
+    /// `name:key`, as in HTTP Basic.
+    pub(crate) fn pair(&self) -> &[u8] {
         self.pair.expose_secret().as_bytes()
     }
 
     /// The key alone.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         &self.pair()[self.name.len() + 1..]
     }
 }
@@ -102,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_what_stands_behind_the_first_colon_of_a_line() {
+    fn a_key_follows_the_first_colon_of_a_line() {
         let keys = parse("# callers\nsnow:k1\n\n mid:k:2 \r\n").unwrap();
         let keys: Vec<_> = keys.iter().map(|key| (key.name(), key.key())).collect();
         assert_eq!(keys, [("snow", &b"k1"[..]), ("mid", b"k:2")]);
     }
 
     #[test]
-    fn a_caller_may_have_two_keys_and_no_key_two_callers() {
+    fn a_caller_may_have_two_keys_but_a_key_only_one_caller() {
         assert!(parse("snow:old\nsnow:new\n").is_ok());
         assert!(matches!(
             parse("snow:k1\nmid:k2\nnew:k1\n"),
@@ -118,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_let_nobody_in_are_an_error_without_their_text() {
-        let told = |text: &str| parse(text).err().map(|error| error.to_string());
-        assert!(told("").unwrap().contains("nobody"));
-        assert!(told("a:b\nhunter2\n").unwrap().contains("line 2"));
+    fn unusable_keys_are_an_error_that_does_not_quote_them() {
+        let error = |text: &str| parse(text).err().map(|error| error.to_string());
+        assert!(error("").unwrap().contains("no line"));
+        assert!(error("a:b\nhunter2\n").unwrap().contains("line 2"));
         for wrong in ["hunter2", ":hunter2", "hunter2:"] {
-            assert!(!told(wrong).unwrap().contains("hunter2"), "{wrong}");
+            assert!(!error(wrong).unwrap().contains("hunter2"), "{wrong}");
         }
     }
 }

@@ -1,76 +1,72 @@
-//! The files beside its own that a configuration names.
+//! The files that a configuration names.
 
 use std::path::PathBuf;
 
-use super::{Config, SecretSource, ServerTls};
+use super::listener::ServerTls;
+use super::root::Config;
+use super::secret::SecretSource;
+use super::source::KeyPath;
 
 /// A file that a configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
-    /// The key that names it, dotted.
-    pub key: String,
-    /// Where it is.
+    /// The key that names it.
+    pub key: KeyPath,
+    /// Its path.
     pub path: PathBuf,
-    /// Whether it is read for each token, and not once for all.
+    /// Whether it is read for each token, and not once.
     pub is_credential: bool,
+    /// Whether it holds a secret.
+    pub is_secret: bool,
 }
 
 impl Config {
-    /// Every file that is read while a daemon of this configuration runs.
-    #[must_use]
-    pub fn files(&self) -> Vec<NamedFile> {
+    /// Every file that a daemon with this configuration reads.
+    pub(crate) fn files(&self) -> Vec<NamedFile> {
         let mut files = Vec::new();
+        let mut add = |key: KeyPath, path: Option<PathBuf>| {
+            let is_credential = ["client_id", "client_secret"].contains(&key.name());
+            let is_secret = is_credential || ["proxy", "keys", "key_file"].contains(&key.name());
+            files.extend(path.map(|path| NamedFile {
+                key,
+                path,
+                is_credential,
+                is_secret,
+            }));
+        };
         for upstream in &self.upstreams {
-            let mut add = |key: &str, path: Option<PathBuf>, is_credential| {
-                files.extend(path.map(|path| NamedFile {
-                    key: format!("upstream.{}.{key}", upstream.name),
-                    path,
-                    is_credential,
-                }));
-            };
-            add("client_id", upstream.client_id.path(), true);
-            add("client_secret", upstream.client_secret.path(), true);
-            add("proxy", upstream.proxy.path(), false);
-            add("ca_file", upstream.ca_file.clone(), false);
+            let table = KeyPath::upstream(&upstream.name);
+            add(table.key("client_id"), upstream.client_id.path());
+            add(table.key("client_secret"), upstream.client_secret.path());
+            add(table.key("proxy"), upstream.proxy.path());
+            add(table.key("ca_file"), upstream.ca_file.clone());
         }
+        let mut tls = vec![(KeyPath::from("admin.tls"), &self.admin.tls)];
         for (at, listener) in self.listeners.iter().enumerate() {
-            let access = &listener.access;
-            files.extend(
-                access
-                    .keys
-                    .as_ref()
-                    .and_then(SecretSource::path)
-                    .map(|path| NamedFile {
-                        key: format!("listener[{at}].keys"),
-                        path,
-                        is_credential: false,
-                    }),
+            let keys = listener.access.keys.as_ref();
+            add(
+                KeyPath::listener(at).key("keys"),
+                keys.and_then(SecretSource::path),
             );
-            files.extend(tls_files(&format!("listener[{at}]"), access.tls.as_ref()));
+            tls.push((KeyPath::listener(at).key("tls"), &listener.access.tls));
         }
-        files.extend(tls_files("admin", self.admin.tls.as_ref()));
+        for (table, tls) in tls {
+            for (name, path) in tls.iter().flat_map(ServerTls::files) {
+                add(table.key(name), Some(path.clone()));
+            }
+        }
         files
     }
 }
 
 impl ServerTls {
-    /// Its files, by the names of their keys.
+    /// The files, with their keys.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-        let client_ca_file = self.client_ca_file.iter().map(|path| ("client_ca_file", path));
-        [
-            ("certificate_file", &self.certificate_file),
-            ("key_file", &self.key_file),
-        ]
-        .into_iter()
-        .chain(client_ca_file)
+        let files = [
+            ("certificate_file", Some(&self.certificate_file)),
+            ("key_file", Some(&self.key_file)),
+            ("client_ca_file", self.client_ca_file.as_ref()),
+        ];
+        files.into_iter().filter_map(|(key, path)| Some((key, path?)))
     }
-}
-
-fn tls_files(section: &str, tls: Option<&ServerTls>) -> Vec<NamedFile> {
-    let file = |(key, path): (&str, &PathBuf)| NamedFile {
-        key: format!("{section}.tls.{key}"),
-        path: path.clone(),
-        is_credential: false,
-    };
-    tls.into_iter().flat_map(ServerTls::files).map(file).collect()
 }

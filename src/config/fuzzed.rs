@@ -1,6 +1,6 @@
-//! What holds of every configuration text, for the fuzzer and for the replay of what it has found.
+//! What holds for every configuration text, for the fuzzer and for the replay of its findings.
 
-use super::Config;
+use super::root::Config;
 
 /// A text is a configuration, or has faults that say what to do.
 pub fn file(data: &[u8]) {

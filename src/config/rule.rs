@@ -1,38 +1,45 @@
-//! Which requests an upstream takes, as the file says it; what a path means is judged in the proxy.
+//! The requests that an upstream accepts. The proxy decides what path a request has.
+
+use std::fmt;
 
 use http::Method;
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use super::section::Written;
-
-/// The requests that are let through to an upstream.
+/// The allowed requests of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// Every method but CONNECT and TRACE, every path. The rules are what is known of some of them all
-    /// the same: which take a message off a queue.
+    /// Every method except CONNECT and TRACE, and every path. The rules describe known requests, such as those
+    /// that consume a message.
     Any(Vec<Rule>),
-    /// What one of the rules names, and nothing else.
+    /// What one of the rules allows, and nothing else.
     List(Vec<Rule>),
 }
 
-/// One kind of request that is let through, and how it is treated.
+/// One kind of request that is allowed, and how it is sent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "RawRule")]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The methods, in capitals.
+    /// The methods.
+    #[serde(deserialize_with = "methods")]
     pub methods: Vec<Method>,
     /// The path, matched on its canonical form.
     pub path: PathPattern,
-    /// The answer takes something off a queue: never asked for twice, sent on a connection of its own.
+    /// The response takes a message off a queue: sent once, on a connection of its own.
+    #[serde(default)]
     pub consuming: bool,
-    /// Sent on a connection of its own, never on a kept one.
+    /// Sent on a new connection, never on a pooled one.
+    #[serde(default)]
     pub fresh: bool,
-    /// Whether `%2F` may stand in the part of the path that a `*` matches.
+    /// Whether `%2F` is allowed in the part of the path that `*` matches.
+    #[serde(default)]
     pub encoded_slash: bool,
 }
 
 /// The path of a rule: exact, or everything below a prefix (`/prefix/*`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
 pub enum PathPattern {
     /// This path alone.
     Exact(String),
@@ -41,13 +48,13 @@ pub enum PathPattern {
 }
 
 impl Rules {
-    /// Whether some request takes a message off a queue.
+    /// Whether a known request takes a message off a queue.
     #[must_use]
     pub fn consume(&self) -> bool {
         self.named().iter().any(|rule| rule.consuming)
     }
 
-    /// The rules of which something is known.
+    /// The known requests.
     #[must_use]
     pub fn named(&self) -> &[Rule] {
         let (Self::Any(rules) | Self::List(rules)) = self;
@@ -56,7 +63,7 @@ impl Rules {
 }
 
 impl PathPattern {
-    /// Whether a canonical path is meant.
+    /// Whether a canonical path matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {
@@ -66,79 +73,47 @@ impl PathPattern {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRule {
-    methods: Vec<String>,
-    path: String,
-    #[serde(default)]
-    consuming: bool,
-    #[serde(default)]
-    fresh: bool,
-    #[serde(default)]
-    encoded_slash: bool,
-}
-
-impl TryFrom<RawRule> for Rule {
-    type Error = String;
-
-    fn try_from(raw: RawRule) -> Result<Self, Self::Error> {
-        if raw.methods.is_empty() {
-            return Err(format!(
-                "the rule for {:?} names no method; write methods = [\"GET\"]",
-                raw.path
-            ));
-        }
-        let methods: Vec<_> = raw
-            .methods
-            .iter()
-            .map(|name| method(name))
-            .collect::<Result<_, _>>()?;
-        if raw.consuming && methods.contains(&Method::HEAD) {
-            return Err(format!(
-                "the rule for {:?} is consuming, and HEAD would take a message and show nothing of it; leave HEAD out",
-                raw.path
-            ));
-        }
-        Ok(Self {
-            methods,
-            path: pattern(&raw.path)?,
-            consuming: raw.consuming,
-            fresh: raw.fresh,
-            encoded_slash: raw.encoded_slash,
-        })
-    }
-}
-
-impl Written for Rules {
-    const FORM: &'static str = "rules = \"any\", or a list like [{ methods = [\"GET\"], path = \"/path\" }]";
-}
-
 impl<'de> Deserialize<'de> for Rules {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Word(String),
-            List(Vec<toml::Value>),
-        }
-        match Raw::deserialize(deserializer)? {
-            Raw::Word(word) if word == "any" => Ok(Self::Any(Vec::new())),
-            Raw::List(list) if list.is_empty() => Err(serde::de::Error::custom(
-                "no rule lets nothing through; add one, or write rules = \"any\"",
-            )),
-            Raw::List(list) => list
-                .into_iter()
-                .map(|rule| {
-                    Rule::deserialize(rule).map_err(|error| serde::de::Error::custom(error.message()))
-                })
-                .collect::<Result<_, _>>()
-                .map(Self::List),
-            Raw::Word(word) => Err(serde::de::Error::custom(format!(
-                "{word:?} is not a list of rules; write rules = \"any\", or rules = [{{ methods = [\"GET\"], path = \"/path\" }}]"
-            ))),
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RulesVisitor)
+    }
+}
+
+struct RulesVisitor;
+
+impl<'de> Visitor<'de> for RulesVisitor {
+    type Value = Rules;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(FORM)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Rules, E> {
+        match text {
+            "any" => Ok(Rules::Any(Vec::new())),
+            other => Err(E::invalid_value(Unexpected::Str(other), &self)),
         }
     }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Rules, A::Error> {
+        let rules = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+        if rules.is_empty() {
+            let found = Unexpected::Other("an empty list");
+            return Err(de::Error::invalid_value(found, &self));
+        }
+        Ok(Rules::List(rules))
+    }
+}
+
+const FORM: &str = "rules = \"any\", or a list like [{ methods = [\"GET\"], path = \"/path\" }]";
+
+fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Method>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        return Err(de::Error::custom("is empty; write methods = [\"GET\"]"));
+    }
+    let methods = names.iter().map(|name| method(name));
+    methods.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
 
 fn method(name: &str) -> Result<Method, String> {
@@ -151,22 +126,21 @@ fn method(name: &str) -> Result<Method, String> {
     }
 }
 
-fn pattern(path: &str) -> Result<PathPattern, String> {
-    let (pattern, bare) = match path.strip_suffix('*') {
-        Some(prefix) if prefix.ends_with('/') => (PathPattern::Below(prefix.to_owned()), prefix),
-        Some(_) => {
-            return Err(format!(
-                "{path:?} ends in * without a slash before it; write it like \"/prefix/*\""
-            ));
+impl TryFrom<String> for PathPattern {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, Self::Error> {
+        let prefix = path.strip_suffix('*');
+        let bare = prefix.unwrap_or(&path);
+        let is_path = bare.starts_with('/') && !bare.contains(['?', '#', '\\', ' ']);
+        match prefix {
+            None if is_path => Ok(Self::Exact(path)),
+            Some(prefix) if is_path && prefix.ends_with('/') => Ok(Self::Below(prefix.to_owned())),
+            _ => Err(format!(
+                "{path:?} is not a path; write it like \"/a/b\" or \"/a/*\", without query"
+            )),
         }
-        None => (PathPattern::Exact(path.to_owned()), path),
-    };
-    if !bare.starts_with('/') || bare.contains(['?', '#', '\\', ' ']) {
-        return Err(format!(
-            "{path:?} is not a path; write it like \"/a/b\" or \"/a/*\", without query"
-        ));
     }
-    Ok(pattern)
 }
 
 #[cfg(test)]
@@ -183,33 +157,29 @@ mod tests {
         assert!(matches!(read(r#""any""#), Ok(Rules::Any(_))));
         let Ok(Rules::List(rules)) = read(r#"[{ methods = ["GET"], path = "/a/*", consuming = true }]"#)
         else {
-            panic!("a list of rules is taken");
+            panic!("a list of rules is accepted");
         };
         assert!(rules[0].consuming && !rules[0].fresh);
         assert!(rules[0].path.matches("/a/b") && !rules[0].path.matches("/ab"));
     }
 
     #[test]
-    fn a_rule_that_cannot_be_meant_says_what_to_write() {
-        for (wrong, told) in [
+    fn a_wrong_rule_says_what_to_write() {
+        for (wrong, advice) in [
             (r#""all""#, "rules = \"any\""),
             ("[]", "rules = \"any\""),
             (r#"[{ methods = [], path = "/a" }]"#, "methods = [\"GET\"]"),
             (r#"[{ methods = ["get"], path = "/a" }]"#, "capitals"),
             (r#"[{ methods = ["TRACE"], path = "/a" }]"#, "never relayed"),
-            (
-                r#"[{ methods = ["GET", "HEAD"], path = "/a", consuming = true }]"#,
-                "leave HEAD out",
-            ),
             (r#"[{ methods = ["GET"], path = "a" }]"#, "is not a path"),
-            (r#"[{ methods = ["GET"], path = "/a*" }]"#, "/prefix/*"),
+            (r#"[{ methods = ["GET"], path = "/a*" }]"#, "/a/*"),
             (
                 r#"[{ methods = ["GET"], path = "/a", consumes = true }]"#,
                 "consumes",
             ),
         ] {
             let error = read(wrong).unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(advice), "{wrong}: {error}");
         }
     }
 }

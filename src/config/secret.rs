@@ -1,4 +1,4 @@
-//! Where a secret comes from, for everybody who needs one: it is read again each time.
+//! The source of a secret. The secret is read again for each use.
 
 use std::fmt;
 use std::fs::File;
@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, de};
+use toml::Value;
 
 /// A secret, or the place that holds it.
 ///
-/// A file is read at each [`load`](Self::load), so a secret that was replaced (by rename, or by
-/// Kubernetes' `..data` symlink) is seen at the next use without a watch.
+/// A file is read at each [`load`](Self::load), so that a replaced secret (by rename, or by the `..data` symlink
+/// of Kubernetes) is used next without a watch.
 #[derive(Clone)]
 pub enum SecretSource {
-    /// Written into the configuration itself: works, and is warned about.
+    /// In the configuration itself; causes a warning.
     Inline(SecretString),
     /// A file; one trailing line break is not part of the secret.
     File(PathBuf),
@@ -24,24 +26,24 @@ pub enum SecretSource {
     Credential(String),
 }
 
-/// Why a secret could not be had; names the place, never the value.
+/// Why a secret could not be read. Names the place, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file is not there, or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot read {}", path.display())]
     File {
-        /// The file that was tried.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The environment variable is not set.
     #[error("the environment variable {0} is not set")]
     Environment(String),
-    /// systemd handed no credentials over.
+    /// systemd passed no credentials.
     #[error("$CREDENTIALS_DIRECTORY is not set: add LoadCredential={0}:… to the systemd unit")]
     Credential(String),
-    /// The place holds nothing.
+    /// The secret is empty.
     #[error("{0} is empty")]
     Empty(String),
 }
@@ -51,13 +53,12 @@ impl SecretSource {
     pub fn load(&self) -> Result<SecretString, SecretError> {
         let secret = match self {
             Self::Inline(secret) => secret.clone(),
-            Self::File(path) => file(path.clone())?,
+            Self::File(path) => load_file(path.clone())?,
             Self::Environment(name) => {
                 SecretString::from(std::env::var(name).map_err(|_| SecretError::Environment(name.clone()))?)
             }
             Self::Credential(name) => {
-                let directory = credentials().ok_or_else(|| SecretError::Credential(name.clone()))?;
-                file(directory.join(name))?
+                load_file(self.path().ok_or_else(|| SecretError::Credential(name.clone()))?)?
             }
         };
         if secret.expose_secret().is_empty() {
@@ -66,72 +67,85 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// The file that holds it, where one does.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
+    /// The file that holds the secret, if a file does.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
-            Self::Credential(name) => credentials().map(|directory| directory.join(name)),
+            Self::Credential(name) => {
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+                Some(PathBuf::from(directory).join(name))
+            }
             Self::Inline(_) | Self::Environment(_) => None,
         }
     }
 }
 
-/// Where systemd puts credentials.
-fn credentials() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
-}
+/// A file above this size is not a secret, a key list or a proxy URL.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// More than any secret, key list or proxy URL has: what is longer is another file.
-const LONGEST: u64 = 1 << 20;
+const DENIED: &str = "permission denied; let bondgate's user read it, and restart bondgate if the path leads to \
+another directory than at the start, since the sandbox allows only that one";
 
-const DENIED: &str = "permission denied; let bondgate's user read it, and restart bondgate where it leads to another \
-directory than at the start, since its sandbox holds to that one";
-
-fn file(path: PathBuf) -> Result<SecretString, SecretError> {
-    let text = match read(&path) {
-        Ok(text) => text,
-        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-            let source = io::Error::new(source.kind(), DENIED);
-            return Err(SecretError::File { path, source });
-        }
-        Err(source) => return Err(SecretError::File { path, source }),
-    };
+fn load_file(path: PathBuf) -> Result<SecretString, SecretError> {
+    let text = read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(source.kind(), DENIED),
+        _ => source,
+    });
+    let text = text.map_err(|source| SecretError::File { path, source })?;
     let text = match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
         None => &text,
     };
-    // A box of exactly its size: a string that shrinks may leave a copy behind.
+    // Boxed at its exact size: a string that shrinks may leave a copy behind.
     Ok(SecretString::new(Box::from(text)))
 }
 
-/// A pipe would be empty at the next fetch, or keep its reader waiting.
+/// Reads a regular file. A pipe would block, or be empty at the next use.
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let about = std::fs::metadata(path)?;
-    let unfit = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    if !about.is_file() {
-        return unfit("it is not a regular file; name a file, which can be read again for each use");
+    let metadata = std::fs::metadata(path)?;
+    let unusable = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if !metadata.is_file() {
+        return unusable("it is not a regular file; name a file, which can be read again for each use");
     }
-    if about.len() > LONGEST {
-        return unfit("it is over 1 MiB, which is no secret");
+    if metadata.len() > MAX_SIZE {
+        return unusable("it is over 1 MiB, which is too large for a secret");
     }
-    // Room for all of it and more: a string that grows leaves copies behind, and so does the reader's
-    // look for the end, on the stack, where there is little room left.
-    let room = usize::try_from(about.len()).unwrap_or(0) + 64;
-    let mut text = Zeroizing::new(String::with_capacity(room));
-    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    // A string that grows leaves copies behind. So does, on the stack, the reader's probe for the end if
+    // little room is left.
+    let capacity = usize::try_from(metadata.len()).unwrap_or(0) + 64;
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    File::open(path)?.take(MAX_SIZE).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Whether it is the same place, or the same secret where it is inline.
+/// The errors quote no value: it may be a secret in the wrong form.
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let source = match value.as_table().map(Vec::from_iter).as_deref() {
+            None => text(&value).map(|secret| Self::Inline(SecretString::from(secret))),
+            Some([(place, name)]) => match place.as_str() {
+                "file" => text(name).map(|path| Self::File(path.into())),
+                "env" => text(name).map(Self::Environment),
+                "credential" => text(name).map(Self::Credential),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        source.ok_or_else(|| de::Error::custom(FORM))
+    }
+}
+
+const FORM: &str =
+    "is not a secret's source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
+
+/// Compares places, or the secrets themselves if both are inline.
 impl PartialEq for SecretSource {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Inline(one), Self::Inline(other)) => one.expose_secret() == other.expose_secret(),
-            (Self::File(one), Self::File(other)) => one == other,
-            (Self::Environment(one), Self::Environment(other))
-            | (Self::Credential(one), Self::Credential(other)) => one == other,
-            _ => false,
+            _ => self.to_string() == other.to_string(),
         }
     }
 }
@@ -181,12 +195,12 @@ mod tests {
     fn an_empty_secret_is_an_error_that_names_its_place() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = SecretSource::File(file.path().into());
-        let told = source.load().unwrap_err().to_string();
-        assert!(told.contains(&file.path().display().to_string()), "{told}");
+        let error = source.load().unwrap_err().to_string();
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
     }
 
     #[test]
-    fn a_pipe_is_refused_and_not_waited_for() {
+    fn a_pipe_is_rejected_without_waiting() {
         let error = SecretSource::File("/dev/null".into()).load().unwrap_err();
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(why.contains("regular file"), "{why}");

@@ -1,29 +1,34 @@
-//! One upstream as the file says it: where it is, whose credentials it wants, what goes through.
+//! An upstream: an API, its credentials and its rules.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
-use super::outbound::OutboundProxy;
-use super::preset;
+use super::outbound_proxy::OutboundProxy;
+use super::presets::{self, TokenRejection};
 use super::rule::Rules;
 use super::secret::SecretSource;
-use super::section::{Section, Written};
-use super::tree::Table;
-use super::unit::{Size, Span};
+use super::units;
 
-/// A pair of an API and the credentials for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An API and the credentials for it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// Its name in the file, for logs, metrics and listeners.
+    /// The name of its table, for logs, metrics and listeners.
+    #[serde(skip)]
     pub name: String,
-    /// The preset that filled what the file left out.
-    pub preset: &'static str,
-    /// The OAuth 2.0 client identifier's source.
+    /// The preset that sets what the file leaves out.
+    #[serde(deserialize_with = "presets::name")]
+    pub preset: String,
+    /// How the API rejects a token; set by the preset.
+    #[serde(skip)]
+    pub token_rejection: TokenRejection,
+    /// The source of the OAuth 2.0 client identifier.
     pub client_id: SecretSource,
-    /// The OAuth 2.0 client secret's source.
+    /// The source of the OAuth 2.0 client secret.
     pub client_secret: SecretSource,
     /// Origin and optional base path of the API.
     pub url: Endpoint,
@@ -31,36 +36,43 @@ pub struct Upstream {
     pub token_url: Endpoint,
     /// How the token request carries the credentials.
     pub client_auth: ClientAuth,
-    /// The scope asked for; none where empty.
+    /// The requested scope; empty for none.
     pub scope: String,
-    /// The requests let through.
+    /// The allowed requests.
     pub rules: Rules,
-    /// Certificates trusted beside the system's, for both calls.
+    /// Certificates trusted in addition to the system's, for both calls.
     pub ca_file: Option<PathBuf>,
-    /// The way out, for both calls.
+    /// The outbound proxy, for both calls.
+    #[serde(default)]
     pub proxy: OutboundProxy,
-    /// Bounds on each step of a request.
+    /// The limits on each step of a request.
     pub timeout: Timeouts,
-    /// How long an idle connection is kept for the next request; not at all where zero.
+    /// How long an idle connection is kept for the next request; zero for not at all.
+    #[serde(deserialize_with = "units::quantity")]
     pub keep_alive: Duration,
-    /// How old a connection may become that is kept for further requests; one in use is never cut.
+    /// The age at which a connection is not reused; one in use is not interrupted.
+    #[serde(deserialize_with = "units::positive")]
     pub max_age: Duration,
-    /// How many idle connections one worker keeps; no key, it goes by the descriptors that there are.
+    /// The most idle connections of one worker; not a key, see [`fit`](super::Config::fit).
+    #[serde(skip)]
     pub pooled: usize,
-    /// How long a request may wait for a token, at start or while a first fetch runs; shorter than
-    /// [`head`](Timeouts::head).
+    /// How long a request may wait for a token; shorter than [`head`](Timeouts::head).
+    #[serde(deserialize_with = "units::quantity")]
     pub wait: Duration,
-    /// Up to how many bytes of a request's body are kept for a replay after 401.
+    /// The most bytes of a request body that are kept for a replay after a 401.
+    #[serde(deserialize_with = "units::quantity")]
     pub replay: u64,
+    /// Whether plain HTTP to loopback addresses is allowed.
+    pub(super) unsafe_plain_http: bool,
 }
 
-/// The shape of the token request; Cisco's pages number them in opposite order, so they have names.
+/// The form of the token request.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// Everything in the query, no body.
     Query,
-    /// Everything in a form body (RFC 6749 §2.3.1, the alternative that keeps the secret out of URLs).
+    /// Everything in a form body (RFC 6749 §2.3.1), which keeps the secret out of URLs.
     Form,
     /// `grant_type` in body and query, credentials in the query.
     Mixed,
@@ -68,32 +80,28 @@ pub enum ClientAuth {
     Basic,
 }
 
-impl Written for ClientAuth {
-    const FORM: &'static str = "form, query, mixed or basic, in quotes";
-}
-
-/// Bounds on each step of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The limits on each step of a request.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub struct Timeouts {
-    /// TCP, proxy and TLS handshakes together. The default is longer than what they wait for below: a proxy for its own
-    /// dead name server (5 s), TCP for its third retransmission of a SYN (7 s).
+    /// TCP, proxy and TLS handshakes together. The default is longer than the waits below it: 5 s of a proxy for
+    /// a dead name server, 7 s of TCP for the third retransmission of a SYN.
+    #[serde(deserialize_with = "units::positive")]
     pub connect: Duration,
-    /// From the end of the request's body to the first byte of our answer.
+    /// From the end of the request body to the first byte of our response.
+    #[serde(deserialize_with = "units::positive")]
     pub head: Duration,
-    /// Between two pieces of a body, either way.
+    /// Between two pieces of a body, in either direction.
+    #[serde(deserialize_with = "units::positive")]
     pub idle: Duration,
-    /// How long a pull is awaited once it was sent, whether or not its caller still waits.
+    /// How long the response to a pull is awaited, even if its caller has gone.
+    #[serde(deserialize_with = "units::positive")]
     pub pull: Duration,
 }
 
-const CREDENTIAL: &str =
-    "write it as { file = \"/path\" }, or set BONDGATE_CLIENT_ID and BONDGATE_CLIENT_SECRET_FILE";
-
 impl Upstream {
-    /// Whether a token of the one is good for the other: the same client of the same API, by the same
-    /// identity service.
-    #[must_use]
-    pub fn shares_tokens_with(&self, other: &Self) -> bool {
+    /// Whether a token of one is valid for the other: same client, same API, same identity service.
+    pub(crate) fn shares_tokens_with(&self, other: &Self) -> bool {
         let origin = |upstream: &Self| (upstream.url.is_https(), upstream.url.authority().clone());
         origin(self) == origin(other)
             && self.token_url == other.token_url
@@ -101,9 +109,8 @@ impl Upstream {
             && self.scope == other.scope
     }
 
-    /// Whether the one's token is asked for as the other's is, too.
-    #[must_use]
-    pub fn fetches_like(&self, other: &Self) -> bool {
+    /// Whether both request the same token in the same way.
+    pub(crate) fn fetches_like(&self, other: &Self) -> bool {
         self.shares_tokens_with(other)
             && self.client_secret == other.client_secret
             && self.client_auth == other.client_auth
@@ -111,275 +118,33 @@ impl Upstream {
             && self.timeout.connect == other.timeout.connect
     }
 
-    pub(super) fn read<'a>(
-        name: String,
-        mut section: Section<'a>,
-        presets: &'a [(&'static str, Table)],
-    ) -> Option<Self> {
-        if !name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        {
-            section.fault("", "is named with other characters than letters, digits, - and _");
-        }
-        let preset = chosen_preset(&mut section, presets);
-        let client_id = section.identifier("client_id");
-        let client_secret = section.secret("client_secret");
-        if let Some(source) = &client_secret {
-            warn_of_place(&section, "client_secret", source);
-        }
-        for key in ["client_id", "client_secret"] {
-            if !section.has(key) {
-                section.fault(key, format!("is missing; {CREDENTIAL}"));
+    /// The endpoints, with their keys.
+    pub(super) fn endpoints(&self) -> [(&'static str, &Endpoint); 2] {
+        [("url", &self.url), ("token_url", &self.token_url)]
+    }
+
+    /// Sets what depends on several keys.
+    pub(super) fn complete(&mut self) {
+        if let Some((_, preset)) = presets::find(&self.preset) {
+            self.token_rejection = preset.token_rejection;
+            if let Rules::Any(known) = &mut self.rules {
+                *known = preset.rules();
             }
         }
-        let upstream = Self::rest(name, preset, &mut section, client_id, client_secret);
-        section.finish();
-        upstream
-    }
-
-    fn rest(
-        name: String,
-        preset: Option<&'static str>,
-        section: &mut Section<'_>,
-        client_id: Option<SecretSource>,
-        client_secret: Option<SecretSource>,
-    ) -> Option<Self> {
-        // A preset that is missing or misspelt is one fault, not one for each key that it would fill.
-        if let Some(preset) = preset {
-            for key in ["url", "token_url", "rules"] {
-                if !section.has(key) {
-                    section.fault(key, format!("is missing; the preset {preset:?} gives none"));
-                }
-            }
-        }
-        let url: Option<Endpoint> = section.optional("url");
-        let token_url: Option<Endpoint> = section.optional("token_url");
-        let client_auth = section.or("client_auth", "\"form\"");
-        let scope = section.or("scope", "\"\"");
-        let mut rules = section.optional("rules");
-        if let (Some(Rules::Any(known)), Some(preset)) = (&mut rules, preset) {
-            *known = preset::rules(preset);
-        }
-        let ca_file = section.optional("ca_file");
-        let proxy = outbound_proxy(section);
-        let timeout = Timeouts::read(section.section("timeout"));
-        let keep_alive = section.or::<Span>("keep_alive", "\"18s\"").0;
-        let max_age = section.or::<Span>("max_age", "\"5m\"").0;
-        if max_age.is_zero() {
-            section.fault(
-                "max_age",
-                "is 0, at which no connection could be used; leave it out for the default, or write keep_alive = \"0s\" \
-                 for a connection of its own for each request",
-            );
-        }
-        let wait = section.or::<Span>("wait", "\"2s\"").0;
-        // Ended by timeout.head, a request would be told as one that may have been executed.
-        let wait = wait.min(timeout.head * 9 / 10);
-        let replay = section.or::<Size>("replay", "\"16MiB\"").0;
-        let unsafe_plain_http = section.or("unsafe_plain_http", "false");
-        for (key, endpoint) in [("url", &url), ("token_url", &token_url)] {
-            if let Some(endpoint) = endpoint {
-                judge_scheme(section, key, endpoint, unsafe_plain_http);
-            }
-        }
-        if url.as_ref().is_some_and(|url| url.query().is_some()) {
-            section.fault(
-                "url",
-                "has a query; leave it out: the caller's path and query are put behind it",
-            );
-        }
-        Some(Self {
-            name,
-            preset: preset?,
-            client_id: client_id?,
-            client_secret: client_secret?,
-            url: url?,
-            token_url: token_url?,
-            client_auth,
-            scope,
-            rules: rules?,
-            ca_file,
-            proxy,
-            timeout,
-            keep_alive,
-            max_age,
-            pooled: usize::MAX,
-            wait,
-            replay,
-        })
+        // If timeout.head ended the wait, the response would be 504 and not 503.
+        self.wait = self.wait.min(self.timeout.head * 9 / 10);
     }
 }
 
-impl Timeouts {
-    fn read(mut section: Section<'_>) -> Self {
-        let timeouts = Self {
-            connect: section.or::<Span>("connect", "\"8s\"").0,
-            head: section.or::<Span>("head", "\"25s\"").0,
-            idle: section.or::<Span>("idle", "\"60s\"").0,
-            pull: section.or::<Span>("pull", "\"5m\"").0,
-        };
-        let named = [
-            ("connect", timeouts.connect),
-            ("head", timeouts.head),
-            ("idle", timeouts.idle),
-            ("pull", timeouts.pull),
-        ];
-        for (key, _) in named.iter().filter(|(_, limit)| limit.is_zero()) {
-            section.fault(
-                key,
-                "is 0, which lets nothing through; leave it out for the default",
-            );
-        }
-        section.finish();
-        timeouts
+/// Deserializes `[upstream.NAME]` tables.
+pub(super) fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Upstream>, D::Error> {
+    let tables = BTreeMap::<String, Upstream>::deserialize(deserializer)?;
+    if tables.is_empty() {
+        let what = "is empty; write [upstream.cisco] with preset, client_id and client_secret";
+        return Err(de::Error::custom(what));
     }
-}
-
-fn chosen_preset<'a>(
-    section: &mut Section<'a>,
-    presets: &'a [(&'static str, Table)],
-) -> Option<&'static str> {
-    let names = preset::NAMES.join(", ");
-    let name: String = section.required("preset", &format!("it is one of {names}"))?;
-    let found = presets.iter().find(|(known, _)| *known == name);
-    if let Some((_, values)) = found {
-        section.set_preset(values);
-    } else {
-        section.fault("preset", format!("{name:?} is no preset; it is one of {names}"));
-    }
-    found.map(|(known, _)| *known)
-}
-
-/// A secret is best in a file: it can be replaced while bondgate runs, and nobody comes across it.
-fn warn_of_place(section: &Section<'_>, key: &'static str, source: &SecretSource) {
-    let variable = match source {
-        SecretSource::File(_) | SecretSource::Credential(_) => return,
-        SecretSource::Inline(_) => section.variable(key),
-        SecretSource::Environment(name) => Some(name.clone()),
-    };
-    let Some(variable) = variable else {
-        let what = format!(
-            "stands in the configuration itself; keep it in a file of its own: {key} = {{ file = \"/path\" }}"
-        );
-        return section.warn(key, &what);
-    };
-    let mend = match variable.as_str() {
-        "BONDGATE_CLIENT_SECRET" => "BONDGATE_CLIENT_SECRET_FILE=/path".to_owned(),
-        name => {
-            let upstream = section.name().to_uppercase().replace('-', "_");
-            let mend = format!(
-                "BONDGATE__UPSTREAM__{upstream}__{}__FILE=/path",
-                key.to_uppercase()
-            );
-            format!("{mend} in place of {name}")
-        }
-    };
-    section.warn(
-        key,
-        &format!(
-            "stands in the environment ({variable}), which whoever looks at the process or its container's settings \
-             sees and which cannot change while bondgate runs; keep it in a file: {mend}"
-        ),
-    );
-}
-
-fn outbound_proxy(section: &mut Section<'_>) -> OutboundProxy {
-    use secrecy::ExposeSecret;
-
-    match section.secret("proxy") {
-        None => OutboundProxy::Direct,
-        Some(SecretSource::Inline(text)) if text.expose_secret() == "environment" => {
-            OutboundProxy::Environment
-        }
-        Some(SecretSource::Inline(text)) if !text.expose_secret().starts_with("http://") => {
-            section.fault("proxy", "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", or { file = \"/path\" }");
-            OutboundProxy::Direct
-        }
-        Some(source) => {
-            let holds_password = match &source {
-                SecretSource::Inline(text) => text.expose_secret().contains('@'),
-                _ => true,
-            };
-            if holds_password {
-                warn_of_place(section, "proxy", &source);
-            }
-            OutboundProxy::Url(source)
-        }
-    }
-}
-
-fn judge_scheme(section: &Section<'_>, key: &str, endpoint: &Endpoint, unsafe_plain_http: bool) {
-    if endpoint.is_https() {
-        return;
-    }
-    if !unsafe_plain_http {
-        section.fault(
-            key,
-            "is plain http, which would show the credentials to the network; write https",
-        );
-    } else if !endpoint.is_loopback() {
-        section.fault(
-            key,
-            "is plain http to another machine; unsafe_plain_http allows loopback addresses only",
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::Config;
-
-    #[test]
-    fn a_secret_that_is_in_no_file_is_warned_about_with_the_way_into_one() {
-        let warned = |client_secret: &str, set: &[(&str, &str)]| {
-            let text = format!(
-                "[upstream.sb-stage]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n{client_secret}\n"
-            );
-            let set = set
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let config = Config::parse(&text, "f", set).unwrap();
-            config.warnings.join("\n")
-        };
-        let file = "client_secret = { file = \"/s\" }";
-        for (client_secret, set, told) in [
-            (
-                "client_secret = \"hunter2\"",
-                &[][..],
-                "client_secret = { file = \"/path\" }",
-            ),
-            (
-                "",
-                &[("BONDGATE_CLIENT_SECRET", "hunter2")],
-                "in a file: BONDGATE_CLIENT_SECRET_FILE=/path",
-            ),
-            (
-                "client_secret = { env = \"SECRET\" }",
-                &[],
-                "BONDGATE__UPSTREAM__SB_STAGE__CLIENT_SECRET__FILE=/path in place of SECRET",
-            ),
-            (
-                file,
-                &[("BONDGATE_PROXY", "http://user:hunter2@proxy:3128")],
-                "BONDGATE__UPSTREAM__SB_STAGE__PROXY__FILE=/path in place of BONDGATE_PROXY",
-            ),
-        ] {
-            let warnings = warned(client_secret, set);
-            assert!(
-                warnings.contains(told) && !warnings.contains("hunter2"),
-                "{told}: {warnings}"
-            );
-        }
-        for (client_secret, set) in [
-            (file, &[][..]),
-            (file, &[("BONDGATE_PROXY", "http://proxy:3128")]),
-            ("", &[("BONDGATE_CLIENT_SECRET_FILE", "/s")]),
-        ] {
-            assert!(
-                !warned(client_secret, set).contains("in a file"),
-                "{client_secret} {set:?}"
-            );
-        }
-    }
+    let upstreams = tables
+        .into_iter()
+        .map(|(name, upstream)| Upstream { name, ..upstream });
+    Ok(upstreams.collect())
 }

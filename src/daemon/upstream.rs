@@ -1,136 +1,94 @@
-//! An upstream while the daemon runs: its token engine, and the way to it.
+//! An upstream as the active configuration has it: its token, its token task and its connections.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustls::ClientConfig;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Means, StartError};
+use super::context::Context;
+use super::tasks::Tasks;
 use crate::config::{self, ProxyRoute};
-use crate::proxy::{self, Dependencies, ProxyConfigError};
+use crate::proxy::{self, Dependencies};
 use crate::tls::{Digest, Trusted};
-use crate::token::{self, Refresher, Schedule, TokenEndpoint, TokenReader};
+use crate::token::{Refresher, TokenEndpoint, TokenReader};
 
-/// What keeps an upstream's token fresh, once it is started.
-pub(super) struct Engine {
-    refresher: Refresher<TokenEndpoint>,
-    task: Task,
-}
-
-/// A started engine's task.
-type Task = Arc<OnceLock<AbortHandle>>;
-
-/// An upstream, as one configuration has it.
+/// An upstream. Configurations in which it is the same share its parts.
 #[derive(Clone)]
 pub(super) struct Upstream {
     pub(super) config: config::Upstream,
     pub(super) tokens: TokenReader,
     pub(super) proxied: Arc<proxy::Upstream>,
-    task: Task,
-    client: ClientConfig,
+    token_task: Arc<TokenTask>,
     trusted: Digest,
     route: Option<ProxyRoute>,
 }
 
 impl Upstream {
-    /// An upstream as the configuration has it now. What it had `before` and is still right is kept: its
-    /// token and engine, its connections. An engine that comes with it is a new one.
-    pub(super) fn new(
+    /// Builds an upstream. What the previous one had and is still right is kept: token and token task, connections.
+    pub(super) fn build(
         config: &config::Upstream,
-        before: Option<&Self>,
-        means: &Means,
-    ) -> Result<(Self, Option<Engine>), StartError> {
-        let trusted = Trusted::load(config.ca_file.as_deref())?;
-        let digest = trusted.digest();
-        let before_trusts_the_same = before.filter(|before| before.trusted == digest);
-        let client = match before_trusts_the_same {
-            Some(before) => before.client.clone(),
-            None => trusted.client(),
-        };
-        let route = config.proxy.route(&config.url).map_err(ProxyConfigError::from)?;
-        let kept = before_trusts_the_same.filter(|before| before.config.fetches_like(config));
-        let (tokens, task, engine) = if let Some(before) = kept {
-            (before.tokens.clone(), before.task.clone(), None)
+        previous: Option<&Self>,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let roots = Trusted::load(config.ca_file.as_deref())?;
+        let (trusted, tls) = (roots.digest(), roots.client());
+        let route = config.proxy.route(&config.url)?;
+        let fetches_alike = |other: &&Self| other.trusted == trusted && other.config.fetches_like(config);
+        let kept = previous.filter(fetches_alike);
+        if let Some(same) = kept.filter(|kept| kept.config == *config && kept.route == route) {
+            return Ok(same.clone());
+        }
+        let (tokens, token_task) = if let Some(kept) = kept {
+            (kept.tokens.clone(), kept.token_task.clone())
         } else {
-            let (tokens, engine) = Engine::new(config, before, client.clone(), means);
-            (tokens, engine.task.clone(), Some(engine))
+            let (resolver, clock) = (context.resolver.clone(), context.clock.clone());
+            let endpoint = TokenEndpoint::new(config.clone(), tls.clone(), resolver, clock.clone());
+            let metrics = context.metrics.upstream(&config.name);
+            // A token that is equally valid serves until there is a new one.
+            let previous = previous.filter(|other| other.config.shares_tokens_with(config));
+            let previous = previous.map(|other| &other.tokens);
+            let (tokens, refresher) = Refresher::new(&config.name, endpoint, clock, metrics, previous);
+            let token_task = TokenTask {
+                pending: Mutex::new(Some(refresher)),
+                running: OnceLock::new(),
+            };
+            (tokens, Arc::new(token_task))
         };
-        let proxied = match kept.filter(|before| before.config == *config && before.route == route) {
-            Some(before) => before.proxied.clone(),
-            None => Arc::new(proxied(config, client.clone(), tokens.clone(), means)?),
+        let dependencies = Dependencies {
+            tls,
+            resolver: context.resolver.clone(),
+            tokens: tokens.clone(),
+            budget: context.replay.clone(),
+            spool: context.spool.clone(),
+            metrics: context.metrics.clone(),
+            stop: context.stop.clone(),
         };
-        let upstream = Self {
+        let proxied = proxy::Upstream::new(config, &dependencies, context.workers)?;
+        Ok(Self {
             config: config.clone(),
             tokens,
-            proxied,
-            task,
-            client,
-            trusted: digest,
+            proxied: Arc::new(proxied),
+            token_task,
+            trusted,
             route,
+        })
+    }
+
+    /// Starts the token task unless it runs already; returns whether it was started.
+    pub(super) fn start(&self, tasks: &Tasks) -> bool {
+        let task = &self.token_task;
+        let Some(refresher) = task.pending.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return false;
         };
-        Ok((upstream, engine))
-    }
-
-    /// Whether the other has the same token and engine.
-    pub(super) fn shares_engine_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.task, &other.task)
-    }
-
-    /// Whether this is the upstream of an engine.
-    pub(super) fn is_of(&self, engine: &Engine) -> bool {
-        Arc::ptr_eq(&self.task, &engine.task)
-    }
-
-    /// Ends its engine. A token that it has serves to its end.
-    pub(super) fn stop(&self) {
-        if let Some(task) = self.task.get() {
-            task.abort();
-        }
+        self.proxied.prefetch();
+        let name = format!("token refresher of {}", self.config.name);
+        let running = AbortOnDropHandle::new(tasks.spawn(name, refresher.run()));
+        task.running.set(running).is_ok()
     }
 }
 
-impl Engine {
-    /// A new engine. A token of before that is as good serves until there is another.
-    fn new(
-        config: &config::Upstream,
-        before: Option<&Upstream>,
-        client: ClientConfig,
-        means: &Means,
-    ) -> (TokenReader, Self) {
-        let (writer, reader) = token::cell(means.clock.clone());
-        if let Some(before) = before.filter(|before| before.config.shares_tokens_with(config)) {
-            writer.adopt(&before.tokens);
-        }
-        let (resolver, clock) = (means.resolver.clone(), means.clock.clone());
-        let endpoint = TokenEndpoint::new(config.clone(), client, resolver, clock);
-        let counted = means.metrics.upstream(&config.name);
-        let engine = Self {
-            refresher: Refresher::new(&config.name, endpoint, writer, Schedule::default(), counted),
-            task: Task::default(),
-        };
-        (reader, engine)
-    }
-
-    /// Runs it among others, until its upstream is [stopped](Upstream::stop).
-    pub(super) fn start(self, among: &mut JoinSet<()>) {
-        let _ = self.task.set(among.spawn(self.refresher.run()));
-    }
-}
-
-fn proxied(
-    config: &config::Upstream,
-    tls: ClientConfig,
-    tokens: TokenReader,
-    means: &Means,
-) -> Result<proxy::Upstream, ProxyConfigError> {
-    let dependencies = Dependencies {
-        tls,
-        resolver: means.resolver.clone(),
-        tokens,
-        budget: means.budget.clone(),
-        spool: means.spool.clone(),
-        metrics: means.metrics.clone(),
-        stop: means.stop.clone(),
-    };
-    Ok(proxy::Upstream::new(config, &dependencies, means.workers)?)
+/// The task that refreshes a token. It is cancelled when the last configuration that uses it is dropped; its token
+/// serves until it expires.
+struct TokenTask {
+    pending: Mutex<Option<Refresher<TokenEndpoint>>>,
+    running: OnceLock<AbortOnDropHandle<()>>,
 }

@@ -1,4 +1,10 @@
-//! The interface to what only one operating system has. It imports nothing else of the crate.
+//! What only one operating system has, behind a plain interface. Imports nothing of the crate.
 
+pub mod files;
+pub mod hardening;
+pub mod permissions;
+pub mod sandbox;
+pub mod service_manager;
+pub mod signals;
 pub mod socket;
 pub mod unix;

@@ -8,10 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::authorization::{PlainPath, is_loop};
 use super::forward::headers;
-use super::upstream::Upstream;
 use crate::config::Config;
-use crate::resolver::Resolver;
 use crate::tls;
+use crate::upstream::{Resolver, UpstreamClient};
 
 /// A path that is let through is sent as it was judged, and no usual normalisation makes another of it.
 pub fn path(data: &[u8]) {
@@ -77,14 +76,15 @@ pub fn fields(data: &[u8]) {
     }
 }
 
-fn upstream() -> &'static Upstream {
-    static UPSTREAM: OnceLock<Upstream> = OnceLock::new();
+fn upstream() -> &'static UpstreamClient {
+    static UPSTREAM: OnceLock<UpstreamClient> = OnceLock::new();
     UPSTREAM.get_or_init(|| {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\n\
                     client_secret = \"secret\"\nurl = \"https://api.example\"\n";
         let config = Config::parse(text, "fuzzed.toml", []).expect("this is a configuration");
         let tls = tls::client(None).expect("the machine has certificates");
-        Upstream::new(&config.upstreams[0], tls, Resolver::default()).expect("there is no outbound proxy")
+        UpstreamClient::new(&config.upstreams[0], tls, Resolver::default())
+            .expect("there is no outbound proxy")
     })
 }
 

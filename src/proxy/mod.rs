@@ -2,24 +2,14 @@
 
 mod access_log;
 mod authorization;
-mod body;
-mod connect;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod health;
 mod in_flight;
-mod keep_alive;
-mod link;
-mod message;
 mod observed_body;
-mod pool;
 mod pull;
-mod pull_error;
 mod relay;
-mod socket;
-mod tunnel;
-mod upstream;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -37,11 +27,11 @@ use self::health::HealthLayer;
 use self::pull::Puller;
 use self::relay::Relay;
 use crate::config::{self, KeysError, OutboundError};
-use crate::resolver::Resolver;
 use crate::server::{Answer, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
+use crate::upstream::Resolver;
 
 pub use self::authorization::{AuthorizationLayer, RuleError, validate_rules};
 pub use self::forward::ReplayBudget;

@@ -11,8 +11,9 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::authorization::{Caller, CallerCell, RouteOptions};
-use super::forward::{Forwarder, ProxyError};
+use super::forward::Forwarder;
 use super::pull::{Asker, Puller};
+use crate::server::Answer;
 
 /// One worker's way to one upstream; cheap to clone.
 #[derive(Clone)]
@@ -23,20 +24,22 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, ProxyError> {
+    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, Answer> {
         // Our extensions end here: the others go upstream with the head.
         let extensions = request.extensions_mut();
         let options: RouteOptions = extensions.remove().unwrap_or_default();
         let caller = extensions.remove::<CallerCell>().unwrap_or_default();
         if !options.is_consuming {
-            return self.forwarder.forward(request, options.is_fresh).await;
+            let forwarded = self.forwarder.forward(request, options.is_fresh).await;
+            return forwarded.map_err(|error| error.into_answer(&self.upstream));
         }
         let caller = caller.get();
         let asker = Asker {
             name: caller.map(Caller::label).unwrap_or_default().into(),
             is_relayed: caller.is_some_and(|caller| caller.is_relayed),
         };
-        Box::pin(self.puller.take(request, asker)).await
+        let pulled = Box::pin(self.puller.take(request, asker)).await;
+        pulled.map_err(|error| error.into_answer(&self.upstream))
     }
 }
 
@@ -52,9 +55,8 @@ impl Service<Request<Body>> for Relay {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let relay = self.clone();
         Box::pin(async move {
-            let upstream = relay.upstream.clone();
             let response = relay.respond(request).await;
-            Ok(response.unwrap_or_else(|error| error.into_answer(&upstream).into_response()))
+            Ok(response.unwrap_or_else(Answer::into_response))
         })
     }
 }

@@ -1,74 +1,48 @@
-//! The simulator's certificate authority and server certificate, made anew at each start.
+//! The simulator's certificate authority and server certificate, generated at each start.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::error::Error;
 use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::calendar;
+/// A TLS configuration for localhost, the loopback addresses and `names`, and the PEM of its certificate authority.
+pub(super) fn generate(names: &[String]) -> Result<(ServerConfig, String), Box<dyn Error + Send + Sync>> {
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name
+        .push(DnType::CommonName, "bondgate simulator CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca_key = KeyPair::generate()?;
+    let ca_pem = ca.self_signed(&ca_key)?.pem();
 
-/// The server's TLS configuration, and the PEM of the authority that its clients must trust.
-#[derive(Debug)]
-pub(super) struct Certificate {
-    pub(super) server: Arc<ServerConfig>,
-    pub(super) ca_pem: String,
-}
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut leaf = CertificateParams::new([&loopback, names].concat())?;
+    leaf.distinguished_name
+        .push(DnType::CommonName, "bondgate simulator");
+    // Some clients refuse a server certificate that is valid for more than 825 days.
+    let today = humantime::format_rfc3339(SystemTime::now()).to_string();
+    let year: i32 = today[..4].parse()?;
+    leaf.not_before = date_time_ymd(year - 1, 12, 1);
+    leaf.not_after = date_time_ymd(year + 1, 12, 31);
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
 
-impl Certificate {
-    /// A certificate for localhost, its addresses and the `names`.
-    pub(super) fn new(names: &[String]) -> io::Result<Self> {
-        let mut authority = CertificateParams::default();
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "bondgate simulator CA");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority_key = KeyPair::generate().map_err(io::Error::other)?;
-        let ca_pem = authority
-            .self_signed(&authority_key)
-            .map_err(io::Error::other)?
-            .pem();
-
-        let mut dns_names = vec!["localhost".to_owned()];
-        dns_names.extend(names.iter().cloned());
-        let mut leaf = CertificateParams::new(dns_names)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        leaf.distinguished_name
-            .push(DnType::CommonName, "bondgate simulator");
-        // Some clients refuse a server certificate that is good for more than 825 days.
-        let year = i32::try_from(calendar::year(SystemTime::now())).map_err(io::Error::other)?;
-        leaf.not_before = date_time_ymd(year - 1, 12, 1);
-        leaf.not_after = date_time_ymd(year + 1, 12, 31);
-        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-            leaf.subject_alt_names.push(SanType::IpAddress(address));
-        }
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        leaf.use_authority_key_identifier_extension = true;
-        let leaf_key = KeyPair::generate().map_err(io::Error::other)?;
-        let issuer = Issuer::new(authority, authority_key);
-        let leaf = leaf.signed_by(&leaf_key, &issuer).map_err(io::Error::other)?;
-
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .map_err(io::Error::other)?;
-        server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Certificate {
-            server: Arc::new(server),
-            ca_pem,
-        })
-    }
+    let mut tls = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok((tls, ca_pem))
 }

@@ -1,149 +1,128 @@
-//! One accepted connection: TLS, HTTP/1 by hyper, and the ways to end it that HTTP does not know.
+//! One connection to the simulated Cisco: TLS, HTTP/1 by hyper, a wire recorder between them, and the endings that
+//! HTTP does not know.
+//!
+//! hyper groups header lines by name and lowers their case. So the wire recorder, beneath hyper, keeps the bytes that
+//! were read since the last response: they begin with the next request's head.
 
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use axum::Router;
+use axum::response::Response;
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::io::{InspectReader, InspectWriter};
+use tower::ServiceExt as _;
 
-use super::answer::Answerer;
-use super::locked;
-use super::tap::{Framing, RawHead, Tap};
+use super::fault::Then;
+use super::simulation::Handle;
 
-/// How long a client may take for the TLS handshake.
+/// Time for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection that was shut down is read on, so that unread bytes do not turn its FIN into a reset.
+/// How long a closed connection is still read, because unread bytes would turn its FIN into a reset.
 const LINGER: Duration = Duration::from_secs(5);
+/// The recorder keeps no more than this. It is more than hyper's limit for a head.
+const HEAD_LIMIT: usize = 512 * 1024;
 
-/// How a fault ends a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// With a TCP reset.
-    Reset,
-    /// With TLS close_notify and a FIN.
-    Close,
-    /// With these bytes in the place of an answer, then as [`Cut::Close`].
-    Raw(Bytes),
-}
-
-/// What the parts of one connection share: its reader, its service and the task that owns the socket.
+/// A connection, for the layers of its requests.
 #[derive(Debug)]
-pub(super) struct Link {
-    number: u64,
-    framing: Mutex<Framing>,
-    cut: Mutex<Option<Cut>>,
-    cut_after_flush: Mutex<Option<Cut>>,
-    wake: Notify,
+pub(super) struct Connection {
+    /// Numbers the accepted connections from 1.
+    pub(super) number: u64,
+    pub(super) simulation: Handle,
+    /// The bytes since the last response; none while a request is handled.
+    received: Mutex<Option<Vec<u8>>>,
+    takeover: mpsc::UnboundedSender<(Bytes, Then)>,
 }
 
-impl Link {
-    fn new(number: u64) -> Self {
-        Link {
-            number,
-            framing: Mutex::default(),
-            cut: Mutex::default(),
-            cut_after_flush: Mutex::default(),
-            wake: Notify::new(),
-        }
+impl Connection {
+    /// The bytes of the request's head, and of what arrived with it.
+    pub(super) fn take_head(&self) -> Vec<u8> {
+        self.received().take().unwrap_or_default()
     }
 
-    /// Counts the accepted connections from 1.
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    /// Takes the connection from hyper: sends `bytes` in place of a response, then ends as `then` says. Does not
+    /// return, because the connection's task drops the request.
+    pub(super) async fn take_over(&self, bytes: Bytes, then: Then) -> Response {
+        let _ = self.takeover.send((bytes, then));
+        std::future::pending().await
     }
 
-    /// The head of the request that hyper has just handed to the service.
-    pub(super) fn next_head(&self) -> Option<RawHead> {
-        locked(&self.framing).next_head()
+    fn received(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.received.lock().expect("no panic under this lock")
     }
 
-    pub(super) fn feed(&self, bytes: &[u8]) {
-        locked(&self.framing).feed(bytes);
-    }
-
-    /// Ends the connection now.
-    pub(super) fn cut(&self, cut: Cut) {
-        *locked(&self.cut) = Some(cut);
-        self.wake.notify_one();
-    }
-
-    /// Ends the connection when everything written so far has left.
-    pub(super) fn cut_after_flush(&self, cut: Cut) {
-        *locked(&self.cut_after_flush) = Some(cut);
-    }
-
-    pub(super) fn flushed(&self) {
-        if let Some(cut) = locked(&self.cut_after_flush).take() {
-            self.cut(cut);
-        }
-    }
-
-    async fn until_cut(&self) -> Cut {
-        loop {
-            if let Some(cut) = locked(&self.cut).take() {
-                return cut;
-            }
-            self.wake.notified().await;
+    fn record(&self, bytes: &[u8]) {
+        if let Some(received) = &mut *self.received()
+            && received.len() < HEAD_LIMIT
+        {
+            received.extend_from_slice(bytes);
         }
     }
 }
 
-/// Serves a connection to its end; `reset` changing is its end too.
+/// Serves a connection until it ends or a fault takes it over.
 pub(super) async fn serve(
     stream: TcpStream,
     number: u64,
     tls: TlsAcceptor,
-    answerer: Arc<Answerer>,
-    mut reset: watch::Receiver<u64>,
+    router: Router,
+    simulation: Handle,
 ) {
-    // An answer's head and body are often two writes: none may wait for the acknowledgement of the other.
+    // The head and the body of a response may be two writes, and neither must wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else {
         return;
     };
-    let link = Arc::new(Link::new(number));
-    let service = {
-        let link = Arc::clone(&link);
-        service_fn(move |request| {
-            let answerer = Arc::clone(&answerer);
-            let link = Arc::clone(&link);
-            async move { Ok::<_, Infallible>(answerer.answer(request, link).await) }
-        })
-    };
-    let io = TokioIo::new(Tap::new(stream, Arc::clone(&link)));
-    let mut connection = http1::Builder::new()
+    let (takeover, mut takeovers) = mpsc::unbounded_channel();
+    let connection = Arc::new(Connection {
+        number,
+        simulation,
+        received: Mutex::new(Some(Vec::new())),
+        takeover,
+    });
+    let (reader, writer) = (Arc::clone(&connection), Arc::clone(&connection));
+    let io = InspectReader::new(stream, move |bytes| reader.record(bytes));
+    let io = InspectWriter::new(io, move |_| *writer.received() = Some(Vec::new()));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&connection));
+        router.clone().oneshot(request)
+    });
+    let mut http = http1::Builder::new()
         .header_read_timeout(None)
-        .serve_connection(io, service);
-    let cut = tokio::select! {
-        _ = &mut connection => return,
-        cut = link.until_cut() => cut,
-        _ = reset.changed() => Cut::Reset,
+        .serve_connection(TokioIo::new(io), service);
+    let (bytes, then) = tokio::select! {
+        _ = &mut http => return,
+        Some(takeover) = takeovers.recv() => takeover,
     };
-    let stream = connection.into_parts().io.into_inner().into_inner();
-    end(stream, cut).await;
+    let stream = http.into_parts().io.into_inner().into_inner().into_inner();
+    end(stream, &bytes, then).await;
 }
 
-async fn end(mut stream: TlsStream<TcpStream>, cut: Cut) {
-    if cut == Cut::Reset {
-        // Closing with a linger of zero sends a reset; without it this would be a FIN.
-        let _ = stream.get_ref().0.set_zero_linger();
+async fn end(mut stream: TlsStream<TcpStream>, bytes: &[u8], then: Then) {
+    if stream.write_all(bytes).await.is_err() || stream.flush().await.is_err() {
         return;
     }
-    if let Cut::Raw(bytes) = &cut
-        && stream.write_all(bytes).await.is_err()
-    {
-        return;
+    match then {
+        // Without this option, dropping the socket would send a FIN.
+        Then::Reset => drop(stream.get_ref().0.set_zero_linger()),
+        Then::Hang => read_to_end(stream).await,
+        Then::Close => {
+            if stream.shutdown().await.is_ok() {
+                let _ = tokio::time::timeout(LINGER, read_to_end(stream)).await;
+            }
+        }
     }
-    if stream.shutdown().await.is_ok() {
-        let drain = async { while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {} };
-        let _ = tokio::time::timeout(LINGER, drain).await;
-    }
+}
+
+async fn read_to_end(mut stream: TlsStream<TcpStream>) {
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }

@@ -1,96 +1,95 @@
-//! The file of one message: its name, which tells its state, and its lock, which tells whose it is.
+//! The file of one message. Its name holds the message's state; its lock belongs to the process that works on it, so an
+//! unlocked file of a pull was left by a process that was killed.
 
-use rustix::fs::FallocateFlags;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::record::{Intent, Record, Stamp};
+use bytes::Bytes;
 
-/// How far a message has come; a file's extension.
+use super::format::{FormatError, Intent};
+use super::id::MessageId;
+use crate::platform::files;
+
+/// The state of a message: the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Asked for, and not here yet.
+    /// Its pull is in progress.
     Pulling,
-    /// Here, and with no caller yet.
-    Held,
+    /// Ready to be delivered.
+    Ready,
     /// Delivered, and retained for a while.
     Delivered,
     /// Not to be delivered: its deliveries failed, and the next message was delivered.
     DeadLetter,
-    /// Asked for and perhaps taken off the queue, but never here.
+    /// Its pull was sent, and no whole response came.
     Lost,
-    /// Damaged, for a person to look at.
-    Corrupt,
+    /// Its file is damaged.
+    Damaged,
 }
 
 /// The name of a message's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) stamp: Stamp,
-    /// Deliveries that failed.
-    pub(super) attempts: u32,
+pub(super) struct FileName {
+    pub(super) id: MessageId,
+    /// Failed deliveries.
+    pub(super) failures: u32,
     pub(super) state: State,
 }
 
-/// The file of a pull that is under way, and its lock.
-#[derive(Debug)]
-pub(super) struct Draft {
-    folder: PathBuf,
-    name: Name,
-    file: Arc<File>,
-}
-
-/// A whole message, and the lock that makes it ours.
-pub(super) struct Held {
+/// A message's file, which this process alone works on.
+pub(super) struct LockedFile {
     pub(super) folder: PathBuf,
-    pub(super) name: Name,
-    pub(super) file: Arc<File>,
-    pub(super) record: Record,
+    pub(super) name: FileName,
+    pub(super) file: File,
 }
 
-/// Room that is taken before a pull is sent: most messages fit in it, so that a disk that fills up
-/// meanwhile takes none of them.
-const RESERVED: u64 = 1 << 20;
-/// How much of a file is kept whose message did not come whole.
-const LOST_KEPT: u64 = 16 << 10;
+/// The body of a message: a part of a file, and what follows it.
+#[derive(Debug)]
+pub struct MessageBody {
+    /// A file at the position where the body begins, and how many bytes of it belong to the body.
+    pub file: Option<(File, u64)>,
+    /// What follows; all of a small body.
+    pub rest: Bytes,
+}
+
+/// Disk space that is reserved before a pull is sent: a message of up to this size cannot meet a full disk.
+const RESERVED: u64 = 2 << 20;
+/// How much remains of the file of a lost message. Its beginning may show whose it was.
+const LOST_REST: u64 = 16 << 10;
 
 const STATES: [(State, &str); 6] = [
     (State::Pulling, "pull"),
-    (State::Held, "msg"),
+    (State::Ready, "msg"),
     (State::Delivered, "done"),
     (State::DeadLetter, "dead"),
     (State::Lost, "lost"),
-    (State::Corrupt, "bad"),
+    (State::Damaged, "bad"),
 ];
 
-impl State {
-    fn extension(self) -> &'static str {
-        let found = STATES.iter().find(|(state, _)| *state == self);
-        found.map_or("", |(_, extension)| extension)
-    }
-}
-
-impl Name {
+impl FileName {
     fn parse(text: &OsStr) -> Option<Self> {
         let text = text.to_str()?;
-        let mut parts = text.split('.');
-        let (stamp, attempts, extension) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() {
-            return None;
-        }
+        let mut parts = text.splitn(3, '.');
+        let (id, failures, extension) = (parts.next()?, parts.next()?, parts.next()?);
         let (state, _) = STATES.iter().find(|(_, known)| *known == extension)?;
         let name = Self {
-            stamp: Stamp::parse(stamp)?,
-            attempts: attempts.parse().ok()?,
+            id: MessageId::parse(id)?,
+            failures: failures.parse().ok()?,
             state: *state,
         };
-        // One that we would write otherwise is not of our making.
+        // Another spelling of the same name is not bondgate's.
         (name.to_string() == text).then_some(name)
+    }
+
+    pub(super) fn is_pulling(&self) -> bool {
+        self.state == State::Pulling
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == State::Ready
     }
 
     pub(super) fn in_folder(self, folder: &Path) -> PathBuf {
@@ -98,42 +97,32 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (digits, extension) = (self.stamp.digits(), self.state.extension());
-        write!(f, "{digits}.{}.{extension}", self.attempts)
+        let state = STATES.iter().find(|(state, _)| *state == self.state);
+        let extension = state.map_or("", |(_, extension)| extension);
+        write!(f, "{}.{}.{extension}", self.id.digits(), self.failures)
     }
 }
 
-impl Draft {
-    /// Writes down that a pull is about to be sent; when this returns, no crash forgets it.
-    pub(super) fn begin(folder: &Path, intent: &Intent) -> io::Result<Self> {
-        let name = Name {
-            stamp: intent.pulled,
-            attempts: 0,
+impl LockedFile {
+    /// Writes down that a pull is about to be sent, and reserves disk space. It survives a crash from when this returns.
+    pub(super) fn create(folder: &Path, intent: &Intent) -> io::Result<Self> {
+        let name = FileName {
+            id: intent.id,
+            failures: 0,
             state: State::Pulling,
         };
         let path = name.in_folder(folder);
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
+        let file = files::create_private(&path)?;
         let written = (|| {
-            if !try_lock(&file)? {
-                // Whoever looks at it just now would take it for one that a kill left behind.
+            if !files::try_lock(&file)? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let line = intent.line();
-            file.write_all_at(&line, 0)?;
-            match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED) {
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
-                Err(error) => return Err(error.into()),
-            }
+            (&file).write_all(&intent.line())?;
+            files::reserve(&file, RESERVED)?;
             file.sync_all()?;
-            sync(folder)
+            files::sync_directory(folder)
         })();
         if let Err(error) = written {
             let _ = fs::remove_file(&path);
@@ -142,112 +131,118 @@ impl Draft {
         Ok(Self {
             folder: folder.to_owned(),
             name,
-            file: Arc::new(file),
+            file,
         })
     }
 
-    /// The file, to write after the intent's line.
-    pub(super) fn file(&self) -> Arc<File> {
-        self.file.clone()
+    /// Opens and locks a file. `None` if another process works on it, or has just renamed or removed it.
+    pub(super) fn open(folder: &Path, name: FileName) -> io::Result<Option<Self>> {
+        let path = name.in_folder(folder);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let is_locked = files::try_lock(&file)? && files::is_at(&file, &path);
+        Ok(is_locked.then(|| Self {
+            folder: folder.to_owned(),
+            name,
+            file,
+        }))
     }
 
-    /// Makes a message of what was written, `length` bytes in all; when this returns, no crash loses it: one
-    /// that forgets the new name leaves a pull that is whole, which [recovery](super::directory) knows.
-    pub(super) fn finish(self, length: u64, record: Record) -> Result<Held, (Self, io::Error)> {
-        let finished = (|| {
-            // Gives back what was reserved and not used.
-            self.file.set_len(length)?;
-            self.file.sync_all()?;
-            rename(&self.folder, self.name, 0, State::Held)
-        })();
-        if let Err(error) = finished {
-            return Err((self, error));
-        }
-        let name = Name {
-            state: State::Held,
+    pub(super) fn path(&self) -> PathBuf {
+        self.name.in_folder(&self.folder)
+    }
+
+    pub(super) fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The pull that it was created for.
+    pub(super) fn intent(&self) -> Result<Intent, FormatError> {
+        (&self.file).rewind()?;
+        Intent::read(&self.file)
+    }
+
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        (&self.file).seek(SeekFrom::Start(offset))?;
+        (&self.file).write_all(bytes)
+    }
+
+    /// A part of the file, which must not be read or written elsewhere any more, and what follows it.
+    pub(super) fn body(&self, offset: u64, length: u64, rest: Bytes) -> io::Result<MessageBody> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(offset))?;
+        let file = Some((file, length));
+        Ok(MessageBody { file, rest })
+    }
+
+    /// Gives the message another state. Returns the new path.
+    pub(super) fn rename(&self, state: State, failures: u32) -> io::Result<PathBuf> {
+        let name = FileName {
+            failures,
+            state,
             ..self.name
         };
-        Ok(Held {
-            folder: self.folder,
-            name,
-            file: self.file,
-            record,
-        })
+        let path = name.in_folder(&self.folder);
+        fs::rename(self.path(), &path)?;
+        Ok(path)
     }
 
-    /// Gives everything back that the file holds beyond the intent.
-    pub(super) fn shrink(&self, to: u64) -> io::Result<()> {
-        self.file.set_len(to)
+    /// Makes a message of a pull.
+    pub(super) fn make_ready(&mut self) -> io::Result<()> {
+        self.rename(State::Ready, 0)?;
+        self.name.state = State::Ready;
+        Ok(())
     }
 
-    /// The pull brought no message.
-    pub(super) fn discard(&self) -> io::Result<()> {
-        fs::remove_file(self.name.in_folder(&self.folder))
+    pub(super) fn remove(&self) -> io::Result<()> {
+        fs::remove_file(self.path())
     }
 
-    /// The pull may have taken a message that never came.
+    /// Marks the message as lost and gives disk space back.
     pub(super) fn lose(&self) -> io::Result<()> {
-        lose(&self.folder, self.name, &self.file)
+        self.rename(State::Lost, 0)?;
+        (&self.file).rewind()?;
+        let mut rest = Vec::new();
+        (&self.file).take(LOST_REST).read_to_end(&mut rest)?;
+        // The reserved space reads as zeros.
+        let length = rest
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        self.file.set_len(length as u64)
     }
 }
 
-impl Held {
-    /// Counts a delivery that failed; how many there were.
-    pub(super) fn fail(self) -> io::Result<u32> {
-        let attempts = self.name.attempts.saturating_add(1);
-        rename(&self.folder, self.name, attempts, State::Held)?;
-        Ok(attempts)
+impl MessageBody {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.file.as_ref().map_or(0, |(_, length)| *length) + self.rest.len() as u64
     }
 }
 
-/// The messages of a folder, the oldest first; what has another name is none.
-pub(super) fn names(folder: &Path) -> io::Result<Vec<Name>> {
+impl From<Bytes> for MessageBody {
+    fn from(rest: Bytes) -> Self {
+        Self { file: None, rest }
+    }
+}
+
+/// The messages in a folder, the oldest first. Everything with another name is ignored.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<FileName>> {
     let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        entries => entries?,
     };
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry?;
-        // A link or a pipe is none of ours, whatever it is called.
+        // A link or a pipe is not bondgate's.
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            names.extend(Name::parse(&entry.file_name()));
+            names.extend(FileName::parse(&entry.file_name()));
         }
     }
-    names.sort_by_key(|name| (name.stamp, name.attempts));
+    names.sort_by_key(|name| (name.id, name.failures));
     Ok(names)
-}
-
-pub(super) fn rename(folder: &Path, name: Name, attempts: u32, state: State) -> io::Result<PathBuf> {
-    let to = Name {
-        attempts,
-        state,
-        ..name
-    }
-    .in_folder(folder);
-    fs::rename(name.in_folder(folder), &to)?;
-    Ok(to)
-}
-
-/// Whether we have a file's lock now.
-pub(super) fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Marks a file as that of a message which is perhaps lost. Its beginning stays, which may tell whose it was;
-/// the rest would only fill the disk.
-pub(super) fn lose(folder: &Path, name: Name, file: &File) -> io::Result<()> {
-    rename(folder, name, 0, State::Lost)?;
-    let length = file.metadata()?.len();
-    file.set_len(length.min(LOST_KEPT))
-}
-
-/// Makes names that were given or taken in a folder last.
-pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

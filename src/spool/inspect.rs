@@ -1,81 +1,148 @@
-//! A spool's directory as a person looks at it, whether a daemon is at work there or not.
+//! The spool's directory for people, beside a running daemon or without one.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::directory::{Directory, Listed};
-use super::record::{self, RecordError};
+use super::directory::{folders, message_name};
+use super::file::{FileName, LockedFile, State, list};
+use super::format::{self, FormatError, Intent};
+use super::id::MessageId;
+use super::retention;
+use crate::platform::files;
 
-/// A directory to look at.
-pub struct Inspection(Directory);
+/// A directory to inspect.
+pub struct Inspection {
+    root: PathBuf,
+}
 
-/// What was asked cannot be done.
+/// A message as `bondgate spool list` shows it.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name: the queue's folder and digits.
+    pub name: String,
+    /// When it was pulled.
+    pub pulled: MessageId,
+    /// Its state.
+    pub state: State,
+    /// Failed deliveries.
+    pub failures: u32,
+    /// The size of its file in bytes.
+    pub bytes: u64,
+    /// Whether a process works on it.
+    pub is_locked: bool,
+    /// The pull, or why that cannot be read.
+    pub intent: Result<Intent, String>,
+    /// Whether a later bondgate wrote it. Such a file is left alone.
+    pub is_later: bool,
+    /// When it was delivered, or became a dead letter.
+    pub changed: SystemTime,
+    queue: PathBuf,
+    folder: PathBuf,
+    file_name: FileName,
+}
+
+/// A command cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// There is no such message.
-    #[error("there is no message {0:?}; `bondgate spool list` names all")]
-    Unknown(String),
-    /// Several are called so.
-    #[error("{0:?} names several messages; write the whole name as `bondgate spool list` has it")]
-    Ambiguous(String),
-    /// A daemon is at work on it.
-    #[error("{0} is being delivered now; try again in a few seconds")]
-    Busy(String),
-    /// It is not one that could be put back.
-    #[error(
-        "{0} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can be requeued"
-    )]
-    NotRequeueable(String),
-    /// Its file is no whole message.
-    #[error("{id} cannot be requeued: {why}")]
-    NotWhole {
-        /// The message.
-        id: String,
-        /// What is wrong with its file.
-        why: String,
-    },
-    /// The system refuses.
+    /// It does not fit the message that it names, for this reason.
+    #[error("{0}")]
+    Refused(String),
+    /// The operating system reports an error.
     #[error("the spool's directory cannot be read or changed")]
     Io(#[from] io::Error),
 }
 
+impl Listed {
+    /// Whether it is a dead letter or a delivered message, which can be put back into its queue.
+    #[must_use]
+    pub fn is_requeueable(&self) -> bool {
+        matches!(self.state, State::DeadLetter | State::Delivered)
+    }
+
+    fn new(queue: &Path, folder: &Path, file_name: FileName) -> io::Result<Self> {
+        let file = File::open(file_name.in_folder(folder))?;
+        let metadata = file.metadata()?;
+        let intent = Intent::read(&file);
+        Ok(Self {
+            name: message_name(queue, file_name.id),
+            pulled: file_name.id,
+            state: file_name.state,
+            failures: file_name.failures,
+            bytes: metadata.len(),
+            is_locked: !files::try_lock(&file).unwrap_or(true),
+            is_later: matches!(intent, Err(FormatError::Later(_))),
+            intent: intent.map_err(|error| error.to_string()),
+            changed: metadata.modified()?,
+            queue: queue.to_owned(),
+            folder: folder.to_owned(),
+            file_name,
+        })
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.file_name.in_folder(&self.folder)
+    }
+
+    fn lock(&self) -> Result<LockedFile, InspectError> {
+        match LockedFile::open(&self.folder, self.file_name)? {
+            Some(file) => Ok(file),
+            None if self.path().exists() => Err(InspectError::Refused(format!(
+                "{} is being delivered now; try again in a few seconds",
+                self.name
+            ))),
+            None => Err(unknown(&self.name)),
+        }
+    }
+}
+
 impl Inspection {
-    /// Looks at a directory; one that is not there holds nothing.
+    /// Inspects a directory.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self(Directory::at(directory))
+        let root = directory.to_owned();
+        Self { root }
     }
 
-    /// All that is held, the oldest first.
+    /// All messages, the oldest first.
     pub fn list(&self) -> Result<Vec<Listed>, InspectError> {
-        match self.0.list() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            listed => Ok(listed?),
+        let mut listed = Vec::new();
+        for queue in folders(&self.root)? {
+            for folder in [retention::folder_in(&queue), queue.clone()] {
+                // A link would lead out of the spool.
+                if folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                    let names = list(&folder)?.into_iter();
+                    // A file that goes away meanwhile is left out.
+                    listed.extend(names.flat_map(|name| Listed::new(&queue, &folder, name)));
+                }
+            }
         }
+        listed.sort_by_key(|listed| listed.pulled);
+        Ok(listed)
     }
 
-    /// The message of that name, or of the digits at its end.
-    pub fn find(&self, id: &str) -> Result<Listed, InspectError> {
+    /// The message of this name, or of the digits at its end.
+    pub fn find(&self, name: &str) -> Result<Listed, InspectError> {
         let mut found = self.list()?;
-        found.retain(|listed| {
-            let digits = listed.id.split('/').next_back();
-            listed.id == id || digits == Some(id)
-        });
+        found.retain(|listed| listed.name == name || listed.pulled.digits() == name);
         match found.len() {
-            0 => Err(InspectError::Unknown(id.to_owned())),
+            0 => Err(unknown(name)),
             1 => Ok(found.remove(0)),
-            _ => Err(InspectError::Ambiguous(id.to_owned())),
+            _ => Err(InspectError::Refused(format!(
+                "{name:?} names several messages; write the whole name that `bondgate spool list` shows"
+            ))),
         }
     }
 
-    /// Writes a message's body as it came; of one that is not whole, what there is behind its first line.
-    /// Whether it was whole.
+    /// Writes a message's body, or the whole file where it holds no whole message. Returns whether it is whole.
     pub fn show(&self, listed: &Listed, out: &mut impl Write) -> Result<bool, InspectError> {
-        let mut file = File::open(&listed.path)?;
-        let (offset, length, is_whole) = match record::read(&file, listed.bytes) {
-            Ok(record) => (record.offset, record.length, true),
-            Err(RecordError::Io(error)) => return Err(error.into()),
+        let mut file = File::open(listed.path())?;
+        let (offset, length, is_whole) = match format::read(&file, listed.bytes) {
+            Ok(parsed) => (parsed.body.offset, parsed.body.length, true),
+            Err(FormatError::Io(error)) => return Err(error.into()),
             Err(_) => (0, listed.bytes, false),
         };
         file.seek(SeekFrom::Start(offset))?;
@@ -84,36 +151,38 @@ impl Inspection {
         Ok(is_whole)
     }
 
-    /// Puts a dead letter or a retained message back into its queue, where it comes before newer messages.
+    /// Puts a dead letter or a delivered message back into its queue, before newer messages.
     pub fn requeue(&self, listed: &Listed) -> Result<(), InspectError> {
         if !listed.is_requeueable() {
-            return Err(InspectError::NotRequeueable(listed.id.clone()));
+            return Err(InspectError::Refused(format!(
+                "{} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can \
+                 be requeued",
+                listed.name
+            )));
         }
-        match Directory::requeue(listed) {
-            Ok(Some(())) => Ok(()),
-            Ok(None) => Err(InspectError::Busy(listed.id.clone())),
-            Err(RecordError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                Err(InspectError::Unknown(listed.id.clone()))
-            }
-            Err(RecordError::Io(error)) => Err(error.into()),
-            Err(error) => Err(InspectError::NotWhole {
-                id: listed.id.clone(),
-                why: error.to_string(),
-            }),
-        }
+        let file = listed.lock()?;
+        format::read(&file.file, file.length()?).map_err(|error| match error {
+            FormatError::Io(error) => InspectError::Io(error),
+            error => InspectError::Refused(format!("{} cannot be requeued: {error}", listed.name)),
+        })?;
+        let ready = FileName {
+            failures: 0,
+            state: State::Ready,
+            ..listed.file_name
+        };
+        fs::rename(file.path(), ready.in_folder(&listed.queue))?;
+        files::sync_directory(&listed.queue)?;
+        Ok(())
     }
 
     /// Removes a message for good.
     pub fn discard(&self, listed: &Listed) -> Result<(), InspectError> {
-        let file = File::open(&listed.path)?;
-        if !super::file::try_lock(&file)? {
-            return Err(InspectError::Busy(listed.id.clone()));
-        }
-        match fs::remove_file(&listed.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(InspectError::Unknown(listed.id.clone()))
-            }
-            removed => Ok(removed?),
-        }
+        Ok(listed.lock()?.remove()?)
     }
+}
+
+fn unknown(name: &str) -> InspectError {
+    InspectError::Refused(format!(
+        "there is no message {name:?}; `bondgate spool list` names all"
+    ))
 }

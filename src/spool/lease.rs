@@ -1,119 +1,89 @@
-//! A message that is with a connection: nobody else gets it until it is known how that ended.
+//! The lease of a message by a connection: no other request gets the message until the lease ends.
 //!
-//! A caller that broke off may come back faster than we hear that it is gone. So before a queue goes on
-//! to a newer message, each connection that still has an older one is asked whether it is there.
+//! A caller that disconnected may be back before its connection's end is noticed. So before a queue goes on to a newer
+//! message, each connection with an older one is asked whether its caller is still connected.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::record::Stamp;
+use super::id::MessageId;
 
-/// One message's time with a connection.
+/// A lease, for the queue.
+#[derive(Clone)]
 pub(super) struct Lease {
-    pub(super) stamp: Stamp,
-    state: Mutex<State>,
-    changed: Notify,
+    pub(super) message: MessageId,
+    questions: mpsc::UnboundedSender<Question>,
+    is_on_connection: watch::Receiver<bool>,
 }
 
-#[derive(Default)]
-struct State {
-    is_over: bool,
-    is_with_caller: bool,
-    /// Questions that were asked, heard by the connection, and answered.
-    asked: u64,
-    heard: u64,
-    answered: u64,
-    waker: Option<Waker>,
+/// A lease, for the connection. It ends when this is dropped.
+pub(super) struct Leased {
+    questions: mpsc::UnboundedReceiver<Question>,
+    asked: Option<Question>,
+    is_on_connection: watch::Sender<bool>,
+}
+
+/// Asks whether the caller is connected. The answer says that it is.
+type Question = oneshot::Sender<()>;
+
+pub(super) fn lease(message: MessageId) -> (Lease, Leased) {
+    let (asking, questions) = mpsc::unbounded_channel();
+    let (on_connection, is_on_connection) = watch::channel(false);
+    let lease = Lease {
+        message,
+        questions: asking,
+        is_on_connection,
+    };
+    let leased = Leased {
+        questions,
+        asked: None,
+        is_on_connection: on_connection,
+    };
+    (lease, leased)
 }
 
 impl Lease {
-    pub(super) fn new(stamp: Stamp) -> Arc<Self> {
-        Arc::new(Self {
-            stamp,
-            state: Mutex::default(),
-            changed: Notify::new(),
-        })
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Resolves when it is over, or the connection says that its caller is still there.
-    pub(super) async fn ask(&self) {
-        let question = {
-            let mut state = self.state();
-            state.asked += 1;
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-            state.asked
-        };
-        self.until(|state| state.is_over || state.answered >= question)
-            .await;
-    }
-
-    /// Resolves when it is over, or with its caller's connection: not on its way there or back.
-    pub(super) async fn arrived(&self) {
-        self.until(|state| state.is_over || state.is_with_caller).await;
-    }
-
-    async fn until(&self, is_so: impl Fn(&State) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if is_so(&self.state()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// The connection's side: ready when somebody asks.
-    pub(super) fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state();
-        if state.asked > state.answered {
-            state.heard = state.asked;
-            return Poll::Ready(());
-        }
-        if !state
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// The connection's answer to what it has heard: the caller is still there.
-    pub(super) fn answer(&self) {
-        let mut state = self.state();
-        state.answered = state.heard;
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    /// It is with its caller's connection from now on, or not any more.
-    pub(super) fn with_caller(&self, is_with_caller: bool) {
-        self.state().is_with_caller = is_with_caller;
-        self.changed.notify_waiters();
-    }
-
-    /// It is known how it ended.
-    pub(super) fn end(&self) {
-        let mut state = self.state();
-        state.is_over = true;
-        state.waker = None;
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
     pub(super) fn is_over(&self) -> bool {
-        self.state().is_over
+        self.questions.is_closed()
+    }
+
+    /// Resolves when the message is on its connection, and not on its way there or back, or when the lease is over.
+    pub(super) async fn settled(&mut self) {
+        let _ = self.is_on_connection.wait_for(|is| *is).await;
+    }
+
+    /// Asks whether the caller is connected. Resolves when the connection confirms it, or when the lease is over.
+    pub(super) async fn confirmed(&self) {
+        let (question, confirmed) = oneshot::channel();
+        if self.questions.send(question).is_ok() {
+            let _ = confirmed.await;
+        }
+    }
+}
+
+impl Leased {
+    /// The message is on its connection from now on, or not any more.
+    pub(super) fn set_on_connection(&self, is: bool) {
+        self.is_on_connection.send_replace(is);
+    }
+
+    /// Ready when a question was asked.
+    pub(super) fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.questions.poll_recv(cx) {
+            Poll::Ready(Some(question)) => {
+                self.asked = Some(question);
+                Poll::Ready(())
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Answers the last question: the caller is connected.
+    pub(super) fn confirm(&mut self) {
+        if let Some(question) = self.asked.take() {
+            let _ = question.send(());
+        }
     }
 }
 
@@ -124,21 +94,25 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_waits_for_the_connection_or_for_the_end() {
-        let lease = Lease::new(Stamp::now(None));
-        let unanswered = tokio::time::timeout(Duration::from_secs(9), lease.ask()).await;
+    async fn a_question_waits_for_the_connections_answer_or_for_the_end_of_the_lease() {
+        let (lease, mut leased) = lease(MessageId::now(None));
+        let unanswered = tokio::time::timeout(Duration::from_secs(9), lease.confirmed()).await;
         assert!(unanswered.is_err());
-        let connection = async {
-            std::future::poll_fn(|cx| lease.poll_asked(cx)).await;
-            lease.answer();
-        };
-        tokio::join!(lease.ask(), connection);
+        // The question of one that no longer waits is answered too.
+        for _ in 0..2 {
+            let connection = async {
+                std::future::poll_fn(|cx| leased.poll_asked(cx)).await;
+                leased.confirm();
+            };
+            let confirmed = tokio::time::timeout(Duration::from_secs(1), lease.confirmed());
+            let _ = tokio::join!(confirmed, connection);
+        }
         let ended = async {
             tokio::task::yield_now().await;
-            lease.end();
+            drop(leased);
         };
-        tokio::join!(lease.ask(), ended);
-        lease.ask().await;
+        tokio::join!(lease.confirmed(), ended);
+        lease.confirmed().await;
         assert!(lease.is_over());
     }
 }

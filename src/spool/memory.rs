@@ -1,241 +1,113 @@
-//! Messages in memory: all of them where there is no directory, and those that a disk would not take
-//! where there is one. Bounded, and gone with the process.
+//! Messages in memory, where there is no directory: bounded in bytes, and lost when the process ends.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::file::{Draft, State};
+use super::blocking::lock;
+use super::directory::Search;
+use super::file::State;
 use super::holding::Holding;
-use super::key::Key;
-use super::record::{Head, Intent, Stamp};
+use super::id::{MessageId, QueueId};
+use super::message::Message;
 
-/// The messages in memory, of all queues.
+/// The messages of all queues.
 pub(super) struct Memory {
-    bound: u64,
-    shared: Mutex<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    bytes: u64,
-    queues: HashMap<Key, VecDeque<Entry>>,
+    /// A permit for each byte of `spool.memory`.
+    free: Arc<Semaphore>,
+    queues: Mutex<HashMap<QueueId, Vec<Entry>>>,
 }
 
 struct Entry {
     message: Arc<Message>,
-    attempts: u32,
-    is_leased: bool,
     is_dead_letter: bool,
 }
 
-/// A message in memory.
-pub(super) struct Message {
-    pub(super) intent: Intent,
-    pub(super) head: Head,
-    pub(super) body: Bytes,
-    /// The file that tells of its pull, where a disk took that and no more.
-    draft: Option<Draft>,
-    _share: Share,
-}
-
-/// Room in memory, given back when dropped.
-pub(super) struct Share {
-    memory: Arc<Memory>,
-    bytes: u64,
-}
-
 impl Memory {
-    pub(super) fn new(bound: u64) -> Arc<Self> {
-        Arc::new(Self {
-            bound,
-            shared: Mutex::default(),
-        })
-    }
-
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Room for a message that begins.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
-        Share {
-            memory: self.clone(),
-            bytes: 0,
+    pub(super) fn new(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            queues: Mutex::default(),
         }
     }
 
-    /// Messages that no caller has.
-    pub(super) fn count(&self) -> usize {
-        self.shared().queues.values().map(VecDeque::len).sum()
+    /// A share of the memory, or `None` if so much is not free.
+    pub(super) fn share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        self.free.clone().try_acquire_many_owned(bytes).ok()
     }
 
-    /// Counts what is held.
-    pub(super) fn add_to(&self, holding: &mut Holding) {
-        for entry in self.shared().queues.values().flatten() {
-            let state = if entry.is_dead_letter {
+    pub(super) fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.queues).values().map(Vec::len).sum()
+    }
+
+    pub(super) fn insert(&self, message: Arc<Message>) {
+        let mut queues = lock(&self.queues);
+        let queue = queues.entry(message.intent.queue.clone()).or_default();
+        queue.push(Entry {
+            message,
+            is_dead_letter: false,
+        });
+    }
+
+    pub(super) fn remove(&self, message: &Message) {
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get_mut(&message.intent.queue) {
+            queue.retain(|entry| entry.message.id() != message.id());
+        }
+        queues.retain(|_, queue| !queue.is_empty());
+    }
+
+    /// The oldest message. No command reaches a dead letter in memory: it is offered again where it leaves no memory for
+    /// others.
+    pub(super) fn oldest(&self, search: &Search<'_>) -> Option<Arc<Message>> {
+        let queues = lock(&self.queues);
+        let queue = queues.get(search.queue)?;
+        let mut covered = queue.iter().filter(|entry| search.covers(entry.message.id()));
+        let ready = covered.clone().find(|entry| !entry.is_dead_letter);
+        let oldest = ready.or_else(|| covered.find(|_| self.is_full()));
+        oldest.map(|entry| entry.message.clone())
+    }
+
+    /// Makes a dead letter of a message. Returns whether there is such a message.
+    pub(super) fn make_dead_letter(&self, queue: &QueueId, id: MessageId) -> bool {
+        let mut queues = lock(&self.queues);
+        let mut entries = queues.get_mut(queue).into_iter().flatten();
+        let entry = entries.find(|entry| entry.message.id() == id);
+        entry.map(|entry| entry.is_dead_letter = true).is_some()
+    }
+
+    pub(super) fn count(&self) -> Holding {
+        let mut holding = Holding::default();
+        for Entry {
+            message,
+            is_dead_letter,
+        } in lock(&self.queues).values().flatten()
+        {
+            let state = if *is_dead_letter {
                 State::DeadLetter
             } else {
-                State::Held
+                State::Ready
             };
-            let message = &entry.message;
-            let bytes = message.body.len() as u64;
-            holding.add(state, message.intent.pulled, entry.attempts, bytes);
+            holding.add(state, message.id(), message.failures(), message.body.length);
         }
+        holding
     }
 
-    /// Each message that is to be delivered.
-    pub(super) fn held(&self) -> Vec<Intent> {
-        let shared = self.shared();
-        let held = shared
-            .queues
-            .values()
-            .flatten()
-            .filter(|entry| !entry.is_dead_letter);
-        held.map(|entry| entry.message.intent.clone()).collect()
-    }
-
-    /// Bytes that it may hold.
-    pub(super) fn bound(&self) -> u64 {
-        self.bound
-    }
-
-    /// Whether there is no room for one more.
-    pub(super) fn is_full(&self) -> bool {
-        self.shared().bytes >= self.bound
-    }
-
-    /// Takes a new message in, leased to whoever pulled it.
-    pub(super) fn insert(
-        &self,
-        intent: Intent,
-        head: Head,
-        body: Bytes,
-        draft: Option<Draft>,
-        share: Share,
-    ) -> Arc<Message> {
-        let message = Arc::new(Message {
-            intent,
-            head,
-            body,
-            draft,
-            _share: share,
+    /// The messages of each queue that are ready to be delivered.
+    pub(super) fn ready(&self) -> Vec<(String, Vec<MessageId>)> {
+        let queues = lock(&self.queues);
+        let ready = queues.iter().map(|(queue, entries)| {
+            let ready = entries.iter().filter(|entry| !entry.is_dead_letter);
+            (queue.to_string(), ready.map(|entry| entry.message.id()).collect())
         });
-        let entry = Entry {
-            message: message.clone(),
-            attempts: 0,
-            is_leased: true,
-            is_dead_letter: false,
-        };
-        let mut shared = self.shared();
-        let queue = shared.queues.entry(message.intent.key.clone()).or_default();
-        queue.push_back(entry);
-        message
-    }
-
-    /// The messages of a queue, whoever has them.
-    pub(super) fn stamps(&self, key: &Key) -> Vec<Stamp> {
-        let shared = self.shared();
-        let queue = shared.queues.get(key).into_iter().flatten();
-        queue.map(|entry| entry.message.intent.pulled).collect()
-    }
-
-    /// The oldest message of a queue that no caller has, newer than `after`.
-    pub(super) fn oldest(&self, key: &Key, after: Option<Stamp>) -> Option<Stamp> {
-        let mut shared = self.shared();
-        let oldest = shared.oldest(key, after, self.bound)?;
-        Some(oldest.message.intent.pulled)
-    }
-
-    /// Leases the oldest message of a queue that no caller has, newer than `after`.
-    pub(super) fn lease_oldest(&self, key: &Key, after: Option<Stamp>) -> Option<Arc<Message>> {
-        let mut shared = self.shared();
-        let oldest = shared.oldest(key, after, self.bound)?;
-        oldest.is_leased = true;
-        Some(oldest.message.clone())
-    }
-
-    /// How many deliveries of a message failed.
-    pub(super) fn attempts(&self, message: &Message) -> u32 {
-        let mut shared = self.shared();
-        let entry = shared.find(&message.intent.key, message.intent.pulled);
-        entry.map_or(0, |entry| entry.attempts)
-    }
-
-    /// Ends a lease: nothing was sent, or, where `is_failed`, not to its end. Returns how many deliveries failed.
-    pub(super) fn release(&self, message: &Message, is_failed: bool) -> u32 {
-        let mut shared = self.shared();
-        let Some(entry) = shared.find(&message.intent.key, message.intent.pulled) else {
-            return 0;
-        };
-        entry.is_leased = false;
-        entry.attempts = entry.attempts.saturating_add(u32::from(is_failed));
-        entry.attempts
-    }
-
-    /// Makes a dead letter of a message, unless a caller has it just now. Returns whether it is one.
-    pub(super) fn set_aside(&self, key: &Key, stamp: Stamp) -> bool {
-        let mut shared = self.shared();
-        let entry = shared.find(key, stamp).filter(|entry| !entry.is_leased);
-        entry.is_some_and(|entry| {
-            entry.is_dead_letter = true;
-            true
-        })
-    }
-
-    /// Forgets a message that a caller has.
-    pub(super) fn delivered(&self, message: &Message) {
-        let Intent { key, pulled, .. } = &message.intent;
-        let mut shared = self.shared();
-        if let Some(queue) = shared.queues.get_mut(key) {
-            queue.retain(|entry| entry.message.intent.pulled != *pulled);
-        }
-        shared.queues.retain(|_, queue| !queue.is_empty());
-        drop(shared);
-        if let Some(draft) = &message.draft {
-            let _ = draft.discard();
-        }
-    }
-}
-
-impl Shared {
-    /// No command reaches a dead letter in memory: where it leaves no room for others, it is offered again.
-    fn oldest(&mut self, key: &Key, after: Option<Stamp>, bound: u64) -> Option<&mut Entry> {
-        let is_full = self.bytes >= bound;
-        let queue = self.queues.get_mut(key)?;
-        let is_free =
-            |entry: &Entry| !entry.is_leased && after.is_none_or(|after| entry.message.intent.pulled > after);
-        let at = queue
-            .iter()
-            .position(|entry| is_free(entry) && !entry.is_dead_letter)
-            .or_else(|| queue.iter().position(|entry| is_free(entry) && is_full))?;
-        queue.get_mut(at)
-    }
-
-    fn find(&mut self, key: &Key, stamp: Stamp) -> Option<&mut Entry> {
-        let queue = self.queues.get_mut(key)?;
-        queue
-            .iter_mut()
-            .find(|entry| entry.message.intent.pulled == stamp)
-    }
-}
-
-impl Share {
-    /// Takes so much more; whether it was there.
-    pub(super) fn grow(&mut self, by: u64) -> bool {
-        let mut shared = self.memory.shared();
-        if shared.bytes + by > self.memory.bound {
-            return false;
-        }
-        shared.bytes += by;
-        self.bytes += by;
-        true
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.memory.shared().bytes -= self.bytes;
+        ready.collect()
     }
 }

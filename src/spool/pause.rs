@@ -1,56 +1,56 @@
-//! When a caller that failed to take a message may try again, and which of the two is at fault.
+//! Pauses after failed deliveries, and the decision whether the message or the caller is at fault.
 //!
-//! Each failed delivery pauses the message for that caller alone. After five failures the caller is offered the next
-//! message at once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the
-//! caller is at fault and both messages stay in the queue. Later than that the next message would prove nothing, since the
-//! caller may have been repaired: then the first message is offered again.
+//! A failed delivery pauses the message for its caller alone. After five failures the caller is offered the next message
+//! at once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the caller
+//! is at fault and both messages stay in the queue. A caller that comes back later may have been repaired, so it is
+//! offered the first message again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::record::Stamp;
+use super::blocking::lock;
+use super::holding::FAILING;
+use super::id::MessageId;
 
-/// The callers of one queue whose last delivery failed.
+/// The failed deliveries of one queue.
 pub(super) struct Pauses {
-    /// The pause after the first failure, the second, and so on; the last one holds from then on.
+    /// The pause after the first failure, the second, and so on. The last one repeats.
     steps: Arc<[Duration]>,
     failing: Mutex<Failures>,
 }
 
-type Failures = HashMap<(Arc<str>, Stamp), Failing>;
+type Failures = HashMap<(Arc<str>, MessageId), Failing>;
 
 /// The failed deliveries of one message to one caller.
 struct Failing {
     failures: u32,
     failed: Instant,
     until: Instant,
-    /// The next message has not been tried since the last failure.
+    /// The next message was not tried since the last failure.
     is_next_untried: bool,
-    /// It failed to take the next message too.
+    /// The delivery of the next message failed too.
     is_at_fault: bool,
 }
 
-/// What the oldest message is for a caller.
+/// What a caller is offered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// To be delivered.
+    /// The oldest message.
     Message,
-    /// To be skipped once: the message behind it shows which of the two is at fault.
+    /// The message behind it, which shows whether the first message or the caller is at fault.
     Next,
-    /// Paused for this long, after so many failures.
+    /// Nothing for this long, after so many failures.
     Paused(Duration, u32),
 }
 
-/// Failed deliveries before the next message is tried.
-pub(super) const FAILURES: u32 = 5;
-/// How many of them must be the caller's own: one broken connection proves nothing.
+/// How many failures must be the caller's own before the next message is tried: one broken connection proves nothing.
 const OWN_FAILURES: u32 = 2;
-/// Callers and messages that are remembered at once; behind many addresses it could be any number.
+/// The most entries: callers may come from any number of addresses.
 const MOST: usize = 1024;
-/// How long a failure is fresh at least, so that the next message shows which of the two is at fault.
+/// How soon after a failure the next message still shows which of the two is at fault.
 const FRESH: Duration = Duration::from_secs(30);
 /// How long a failure is remembered after its pause.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -63,27 +63,21 @@ impl Pauses {
         }
     }
 
-    fn failing(&self) -> MutexGuard<'_, Failures> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn step(&self, failures: u32) -> Duration {
-        let last = self.steps.len().saturating_sub(1);
-        let at = usize::try_from(failures.saturating_sub(1))
-            .unwrap_or(last)
-            .min(last);
-        self.steps.get(at).copied().unwrap_or_default()
+        let at = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+        let step = self.steps.get(at).or(self.steps.last());
+        step.copied().unwrap_or_default()
     }
 
-    /// What the oldest message, whose delivery failed `attempts` times in all, is for this caller.
-    pub(super) fn offer(&self, caller: &Arc<str>, message: Stamp, attempts: u32) -> Offer {
-        let all = self.failing();
+    /// What a caller is offered. Deliveries of the oldest message, `message`, failed `total` times.
+    pub(super) fn offer(&self, caller: &Arc<str>, message: MessageId, total: u32) -> Offer {
+        let all = lock(&self.failing);
         let Some(failing) = all.get(&(caller.clone(), message)) else {
             return Offer::Message;
         };
         let now = Instant::now();
         let is_fresh = now < failing.until.max(failing.failed + FRESH);
-        let is_suspect = attempts >= FAILURES && failing.failures >= OWN_FAILURES;
+        let is_suspect = total >= FAILING && failing.failures >= OWN_FAILURES;
         if is_suspect && failing.is_next_untried && is_fresh {
             Offer::Next
         } else if now < failing.until {
@@ -93,9 +87,9 @@ impl Pauses {
         }
     }
 
-    /// A delivery of the oldest message failed; returns the pause that follows.
-    pub(super) fn failed(&self, caller: &Arc<str>, message: Stamp) -> Duration {
-        let mut all = self.failing();
+    /// Records that a delivery of the oldest message failed. Returns the pause that follows.
+    pub(super) fn failed(&self, caller: &Arc<str>, message: MessageId) -> Duration {
+        let mut all = lock(&self.failing);
         make_room(&mut all);
         let failing = all.entry((caller.clone(), message)).or_insert_with(Failing::new);
         failing.failures += 1;
@@ -106,8 +100,8 @@ impl Pauses {
         pause
     }
 
-    /// The message behind `message` was tried, and its delivery failed too. Returns whether that is new.
-    pub(super) fn next_failed(&self, caller: &Arc<str>, message: Stamp) -> bool {
+    /// Records that the delivery of the message behind `message` failed too. Returns whether the caller is newly at fault.
+    pub(super) fn next_failed(&self, caller: &Arc<str>, message: MessageId) -> bool {
         let is_known = self.at_fault().contains(caller);
         self.tried(caller, message, |failing| {
             failing.failures += 1;
@@ -117,23 +111,23 @@ impl Pauses {
         !is_known
     }
 
-    /// There is no message behind `message`.
-    pub(super) fn no_next(&self, caller: &Arc<str>, message: Stamp) {
+    /// Records that there is no message behind `message`.
+    pub(super) fn no_next(&self, caller: &Arc<str>, message: MessageId) {
         self.tried(caller, message, |failing| {
             failing.until = Instant::now() + self.step(u32::MAX);
         });
     }
 
-    fn tried(&self, caller: &Arc<str>, message: Stamp, note: impl FnOnce(&mut Failing)) {
-        if let Some(failing) = self.failing().get_mut(&(caller.clone(), message)) {
+    fn tried(&self, caller: &Arc<str>, message: MessageId, note: impl FnOnce(&mut Failing)) {
+        if let Some(failing) = lock(&self.failing).get_mut(&(caller.clone(), message)) {
             failing.is_next_untried = false;
             note(failing);
         }
     }
 
-    /// A caller has a message, so it is not at fault. What it failed to take before stays paused.
-    pub(super) fn delivered(&self, caller: &str, message: Stamp) {
-        let mut all = self.failing();
+    /// Records a delivery: the caller is not at fault. Other messages stay paused.
+    pub(super) fn delivered(&self, caller: &str, message: MessageId) {
+        let mut all = lock(&self.failing);
         all.retain(|(_, failed), _| *failed != message);
         for ((failing_caller, _), failing) in all.iter_mut() {
             if **failing_caller == *caller {
@@ -142,23 +136,23 @@ impl Pauses {
         }
     }
 
-    /// A message is not in the queue any more.
-    pub(super) fn forget(&self, message: Stamp) {
-        self.failing().retain(|(_, failed), _| *failed != message);
+    /// Forgets a message that has left the queue.
+    pub(super) fn forget(&self, message: MessageId) {
+        lock(&self.failing).retain(|(_, failed), _| *failed != message);
     }
 
-    /// Callers that take no message at all.
+    /// The callers at fault.
     pub(super) fn at_fault(&self) -> BTreeSet<Arc<str>> {
-        let all = self.failing();
+        let all = lock(&self.failing);
         let at_fault = all
             .iter()
             .filter(|(_, failing)| failing.is_at_fault && failing.is_remembered());
         at_fault.map(|((caller, _), _)| caller.clone()).collect()
     }
 
-    /// Whether no caller has to be remembered.
+    /// Whether no failure has to be remembered.
     pub(super) fn is_empty(&self) -> bool {
-        let mut all = self.failing();
+        let mut all = lock(&self.failing);
         all.retain(|_, failing| failing.is_remembered());
         all.is_empty()
     }
@@ -180,7 +174,7 @@ impl Failing {
     }
 }
 
-/// Forgets what ends first, where there is too much.
+/// Forgets the failure whose pause ends first, if there are too many.
 fn make_room(all: &mut Failures) {
     if all.len() < MOST {
         return;
@@ -199,13 +193,13 @@ mod tests {
         Pauses::new([0, 1, 5, 30, 120, 600].map(Duration::from_secs).into())
     }
 
-    fn messages() -> [Stamp; 2] {
-        let first = Stamp::now(None);
-        [first, Stamp::now(Some(first))]
+    fn messages() -> [MessageId; 2] {
+        let first = MessageId::now(None);
+        [first, MessageId::now(Some(first))]
     }
 
     /// Fails so often, each time after the pause; the pauses in seconds.
-    async fn fail(pauses: &Pauses, caller: &Arc<str>, message: Stamp, times: u32) -> Vec<u64> {
+    async fn fail(pauses: &Pauses, caller: &Arc<str>, message: MessageId, times: u32) -> Vec<u64> {
         let mut seconds = Vec::new();
         for _ in 0..times {
             let pause = pauses.failed(caller, message);
@@ -302,7 +296,7 @@ mod tests {
         for caller in 0..MOST + 10 {
             pauses.failed(&caller.to_string().into(), message);
         }
-        assert_eq!(pauses.failing().len(), MOST);
+        assert_eq!(lock(&pauses.failing).len(), MOST);
         tokio::time::sleep(REMEMBERED + Duration::from_secs(1)).await;
         assert!(pauses.is_empty());
     }

@@ -1,269 +1,149 @@
-//! The daemon's numbers, for Prometheus: one struct, injected; no global registry.
+//! The daemon's metrics, for Prometheus: one struct, injected; no global registry.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::spool::SpoolMetrics;
+use super::writer::DroppedLines;
 
-/// Every number that the daemon keeps.
+/// All metrics; each field has the metric's name or its start.
 pub struct Metrics {
     registry: Registry,
-    /// Callers' connections that are open.
+    /// Open connections of callers.
     pub connections: Gauge,
-    /// Requests whose head was refused.
-    pub refused: Counter,
+    /// Requests refused before they were relayed anywhere.
+    pub refused_heads: Counter,
     /// TLS handshakes of callers that failed.
     pub tls_handshake_failures: Counter,
-    /// Connections beyond the cap.
-    pub crowded_out: Counter,
-    /// Idle connections that were closed for new ones, at the cap.
-    pub evicted: Counter,
-    /// Connections that were ended since nothing moved on them.
-    pub stalled: Counter,
-    /// Log lines that were not written, since nobody read those before them.
-    pub log_lines_dropped: Counter,
-    config_reloads: Family<ReloadLabels, Counter>,
-    config_loaded: Gauge<f64, AtomicU64>,
-    requests: Family<RequestLabels, Counter>,
-    own_answers: Family<OwnLabels, Counter>,
-    duration: Family<UpstreamLabel, Histogram>,
-    in_flight: Family<UpstreamLabel, Gauge>,
-    token_requests: Family<FetchLabels, Counter>,
-    token_state: Family<StateLabels, Gauge>,
-    token_expiry: Family<UpstreamLabel, Gauge<f64, AtomicU64>>,
-    clock_skew: Family<UpstreamLabel, Gauge>,
-    replays: Family<UpstreamLabel, Counter>,
-    /// What became of pulled messages.
+    /// Connections refused at a limit.
+    pub refused_connections: Counter,
+    /// Idle connections closed for new ones, at a limit.
+    pub evicted_connections: Counter,
+    /// Connections ended by a write timeout.
+    pub stalled_connections: Counter,
+    /// Log lines dropped because the log's reader is too slow.
+    pub log_lines_dropped: DroppedLines,
+    config_reloads: Family<Labels<1>, Counter>,
+    config_last_success: Gauge<f64, AtomicU64>,
+    requests: Family<Labels<2>, Counter>,
+    own_answers: Family<Labels<2>, Counter>,
+    request_duration: Family<Labels<1>, Histogram>,
+    requests_in_flight: Family<Labels<1>, Gauge>,
+    token_requests: Family<Labels<2>, Counter>,
+    token_state: Family<Labels<2>, Gauge>,
+    token_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
+    clock_skew: Family<Labels<1>, Gauge>,
+    replays: Family<Labels<1>, Counter>,
+    /// Pulled messages.
     pub spool: SpoolMetrics,
 }
 
-/// The numbers of one upstream.
+/// The metrics of one upstream.
 pub struct UpstreamMetrics {
-    /// Answers with 200.
-    ok: Counter,
     all: Arc<Metrics>,
-    upstream: Arc<str>,
-    /// Requests between their head's arrival and their answer's last byte.
+    upstream: Labels<1>,
+    /// Responses with 200: nearly all, and therefore at hand.
+    ok: Counter,
+    /// Requests between the arrival of their head and the last byte of their response.
     pub in_flight: Gauge,
-    /// Seconds from the head's arrival to the answer's head.
+    /// Seconds from the arrival of a request's head to the head of its response.
     pub duration: Histogram,
-    /// Requests that were sent once more, after the upstream refused a token.
+    /// Requests sent once more with a newer token, after the upstream refused theirs.
     pub replays: Counter,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Name(Arc<str>);
+/// Label names and values.
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabel {
-    upstream: Name,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    upstream: Name,
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OwnLabels {
-    upstream: Name,
-    error: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FetchLabels {
-    upstream: Name,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    upstream: Name,
-    state: &'static str,
-}
-
-impl EncodeLabelValue for Name {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(&self.0)
-    }
-}
-
-/// Bounds of the duration histogram: from a loopback answer to the longest pull.
+/// Upper bounds of the duration histogram, in seconds: from a response over loopback to the longest pull.
 const BUCKETS: [f64; 12] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 25.0, 300.0,
 ];
 
 impl Metrics {
-    /// All numbers at zero.
+    /// All metrics at zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("bondgate");
-        let metrics = Self {
-            connections: Gauge::default(),
-            refused: Counter::default(),
-            tls_handshake_failures: Counter::default(),
-            crowded_out: Counter::default(),
-            evicted: Counter::default(),
-            stalled: Counter::default(),
-            log_lines_dropped: Counter::default(),
-            config_reloads: Family::default(),
-            config_loaded: Gauge::default(),
-            requests: Family::default(),
-            own_answers: Family::default(),
-            duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            in_flight: Family::default(),
-            token_requests: Family::default(),
-            token_state: Family::default(),
-            token_expiry: Family::default(),
-            clock_skew: Family::default(),
-            replays: Family::default(),
-            spool: SpoolMetrics::register(&mut registry),
-            registry: Registry::default(),
-        };
-        let version = [("version".into(), env!("CARGO_PKG_VERSION").into())];
-        registry.sub_registry_with_labels(version.into_iter()).register(
-            "build_info",
-            "The running version",
-            one(),
-        );
-        metrics.register_what_is_turned_away(&mut registry);
-        registry.register(
-            "config_reloads",
-            "Attempts to put a changed configuration in force, by result",
-            metrics.config_reloads.clone(),
-        );
-        registry.register(
-            "config_last_success_timestamp_seconds",
-            "When the configuration in force was put in force, seconds since 1970",
-            metrics.config_loaded.clone(),
-        );
-        registry.register("requests", "Answers sent, by status", metrics.requests.clone());
-        registry.register(
-            "own_answers",
-            "Answers that are bondgate's and not the upstream's, by Proxy-Status error",
-            metrics.own_answers.clone(),
-        );
-        registry.register_with_unit(
-            "request_duration",
-            "Time to the head of the answer",
-            Unit::Seconds,
-            metrics.duration.clone(),
-        );
-        registry.register(
-            "requests_in_flight",
-            "Requests being relayed",
-            metrics.in_flight.clone(),
-        );
-        registry.register(
-            "token_requests",
-            "Token requests, by outcome",
-            metrics.token_requests.clone(),
-        );
-        registry.register(
-            "token_state",
-            "1 for the state that the token is in",
-            metrics.token_state.clone(),
-        );
-        registry.register(
-            "token_expiry_timestamp_seconds",
-            "When the token in use expires, seconds since 1970",
-            metrics.token_expiry.clone(),
-        );
-        registry.register(
-            "clock_skew_seconds",
-            "How far the identity service's clock is ahead of this machine's",
-            metrics.clock_skew.clone(),
-        );
-        registry.register(
-            "replays",
-            "Requests sent once more with a newer token",
-            metrics.replays.clone(),
-        );
-        Arc::new(Self { registry, ..metrics })
+        let all = &mut registry;
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        all.register("build", "The running version", version);
+        let request_duration: Family<_, _> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let help = "Time to the head of the response";
+        all.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
+        Arc::new(Self {
+            connections: add(all, "connections", "Open connections of callers"),
+            refused_heads: add(all, "refused_heads", "Requests refused before relaying"),
+            tls_handshake_failures: add(
+                all,
+                "tls_handshake_failures",
+                "TLS handshakes of callers that failed",
+            ),
+            refused_connections: add(all, "refused_connections", "Connections over a limit"),
+            evicted_connections: add(all, "evicted_connections", "Idle connections closed at a limit"),
+            stalled_connections: add(all, "stalled_connections", "Connections ended by a write timeout"),
+            log_lines_dropped: add(all, "log_lines_dropped", "Log lines dropped for a slow reader"),
+            config_reloads: add(all, "config_reloads", "Configuration reloads, by result"),
+            config_last_success: add(
+                all,
+                "config_last_success_timestamp_seconds",
+                "When the active configuration was loaded, seconds since 1970",
+            ),
+            requests: add(all, "requests", "Responses, by status"),
+            own_answers: add(all, "own_answers", "Responses of bondgate itself, by error"),
+            request_duration,
+            requests_in_flight: add(all, "requests_in_flight", "Requests being relayed"),
+            token_requests: add(all, "token_requests", "Token requests, by outcome"),
+            token_state: add(all, "token_state", "1 for the token's current state"),
+            token_expiry: add(
+                all,
+                "token_expiry_timestamp_seconds",
+                "When the token in use expires, seconds since 1970",
+            ),
+            clock_skew: add(
+                all,
+                "clock_skew_seconds",
+                "How far the identity service's clock is ahead of this machine's",
+            ),
+            replays: add(all, "replays", "Requests sent again with a newer token"),
+            spool: SpoolMetrics::register(all),
+            registry,
+        })
     }
 
-    /// What has no room, of connections, requests and log lines.
-    fn register_what_is_turned_away(&self, registry: &mut Registry) {
-        registry.register(
-            "connections",
-            "Open connections of callers",
-            self.connections.clone(),
-        );
-        registry.register(
-            "refused_heads",
-            "Requests refused before they were relayed anywhere",
-            self.refused.clone(),
-        );
-        registry.register(
-            "tls_handshake_failures",
-            "TLS handshakes of callers that failed",
-            self.tls_handshake_failures.clone(),
-        );
-        registry.register(
-            "refused_connections",
-            "Connections beyond limits.connections or a caller's share of them",
-            self.crowded_out.clone(),
-        );
-        registry.register(
-            "evicted_connections",
-            "Idle connections closed for new ones at limits.connections or a caller's share of them",
-            self.evicted.clone(),
-        );
-        registry.register(
-            "stalled_connections",
-            "Connections ended since their callers took nothing for limits.stall",
-            self.stalled.clone(),
-        );
-        registry.register(
-            "log_lines_dropped",
-            "Log lines that were not written since the log's reader is slow",
-            self.log_lines_dropped.clone(),
-        );
-    }
-
-    /// Counts an attempt to put a changed configuration in force.
+    /// Counts an attempt to reload the configuration.
     pub fn reloaded(&self, is_applied: bool) {
         let result = if is_applied { "applied" } else { "refused" };
-        self.config_reloads.get_or_create(&ReloadLabels { result }).inc();
+        let labels = [("result", result.into())];
+        self.config_reloads.get_or_create(&labels).inc();
     }
 
-    /// Notes when the configuration was put in force, in seconds since 1970.
+    /// Records when the active configuration was loaded, in seconds since 1970.
     pub fn config_loaded(&self, seconds: f64) {
-        self.config_loaded.set(seconds);
+        self.config_last_success.set(seconds);
     }
 
-    /// The numbers of one upstream, ready to be counted into.
+    /// The metrics of one upstream.
     #[must_use]
     pub fn upstream(self: &Arc<Self>, name: &str) -> UpstreamMetrics {
-        let upstream: Arc<str> = name.into();
-        let label = UpstreamLabel {
-            upstream: Name(upstream.clone()),
-        };
-        let ok = RequestLabels {
-            upstream: Name(upstream.clone()),
-            status: 200,
-        };
+        let upstream: Labels<1> = [("upstream", name.to_owned().into())];
+        let [label] = upstream.clone();
+        let ok = [label, ("status", "200".into())];
         UpstreamMetrics {
-            ok: self.requests.get_or_create(&ok).clone(),
-            in_flight: self.in_flight.get_or_create(&label).clone(),
-            duration: self.duration.get_or_create(&label).clone(),
-            replays: self.replays.get_or_create(&label).clone(),
             all: self.clone(),
+            ok: self.requests.get_or_create(&ok).clone(),
+            in_flight: self.requests_in_flight.get_or_create(&upstream).clone(),
+            duration: self.request_duration.get_or_create(&upstream).clone(),
+            replays: self.replays.get_or_create(&upstream).clone(),
             upstream,
         }
     }
@@ -278,87 +158,58 @@ impl Metrics {
 }
 
 impl UpstreamMetrics {
-    /// Counts an answer.
+    /// Counts a response.
     pub fn answered(&self, status: u16) {
-        // Nearly all of them.
         if status == 200 {
             self.ok.inc();
-            return;
+        } else {
+            self.count(&self.all.requests, "status", status.to_string().into());
         }
-        self.all
-            .requests
-            .get_or_create(&RequestLabels {
-                upstream: self.name(),
-                status,
-            })
-            .inc();
     }
 
-    /// Counts an answer that is ours, by its Proxy-Status error type.
+    /// Counts a response of bondgate itself, by its Proxy-Status error type.
     pub fn own_answer(&self, error: &'static str) {
-        self.all
-            .own_answers
-            .get_or_create(&OwnLabels {
-                upstream: self.name(),
-                error,
-            })
-            .inc();
+        self.count(&self.all.own_answers, "error", error.into());
     }
 
     /// Counts a token request by its outcome: `ok`, or the kind of failure.
     pub fn token_request(&self, outcome: &'static str) {
-        self.all
-            .token_requests
-            .get_or_create(&FetchLabels {
-                upstream: self.name(),
-                outcome,
-            })
-            .inc();
+        self.count(&self.all.token_requests, "outcome", outcome.into());
     }
 
-    /// Notes the state that the token is in, out of all `states`.
+    /// Records the token's state, out of all `states`.
     pub fn token_state(&self, current: &'static str, states: &[&'static str]) {
         for &state in states {
-            let labels = StateLabels {
-                upstream: self.name(),
-                state,
-            };
-            self.all
-                .token_state
-                .get_or_create(&labels)
-                .set(i64::from(state == current));
+            let labels = self.labels("state", state.into());
+            let is_current = i64::from(state == current);
+            self.all.token_state.get_or_create(&labels).set(is_current);
         }
     }
 
-    /// Notes when the token in use expires, in seconds since 1970.
+    /// Records when the token in use expires, in seconds since 1970.
     pub fn token_expiry(&self, seconds: f64) {
-        self.all
-            .token_expiry
-            .get_or_create(&UpstreamLabel {
-                upstream: self.name(),
-            })
-            .set(seconds);
+        self.all.token_expiry.get_or_create(&self.upstream).set(seconds);
     }
 
-    /// Notes how far the identity service's clock is ahead of ours, in seconds.
+    /// Records how many seconds the identity service's clock is ahead of ours.
     pub fn clock_skew(&self, seconds: i64) {
-        self.all
-            .clock_skew
-            .get_or_create(&UpstreamLabel {
-                upstream: self.name(),
-            })
-            .set(seconds);
+        self.all.clock_skew.get_or_create(&self.upstream).set(seconds);
     }
 
-    fn name(&self) -> Name {
-        Name(self.upstream.clone())
+    fn count(&self, family: &Family<Labels<2>, Counter>, label: &'static str, value: Cow<'static, str>) {
+        family.get_or_create(&self.labels(label, value)).inc();
+    }
+
+    fn labels(&self, label: &'static str, value: Cow<'static, str>) -> Labels<2> {
+        let [upstream] = self.upstream.clone();
+        [upstream, (label, value)]
     }
 }
 
-fn one() -> Gauge {
-    let gauge = Gauge::default();
-    gauge.set(1);
-    gauge
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 #[cfg(test)]
@@ -366,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_in_the_text() {
+    fn what_is_counted_is_in_the_text_for_prometheus() {
         let metrics = Metrics::new();
         let upstream = metrics.upstream("cisco");
         upstream.answered(200);

@@ -1,112 +1,65 @@
-//! The spool's numbers.
+//! The spool's metrics.
 
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 /// What became of pulled messages.
 #[derive(Default)]
 pub struct SpoolMetrics {
-    /// Messages that came in.
+    /// Messages that were pulled and stored.
     pub pulled: Counter,
-    /// Messages that a caller has.
+    /// Messages that were delivered.
     pub delivered: Counter,
-    /// Messages that answered another request than the one that they were pulled for.
+    /// Messages that were delivered to a later request than the one they were pulled for.
     pub redeliveries: Counter,
-    /// Times that a message did not reach its caller whole.
+    /// Deliveries that failed.
     pub failed_deliveries: Counter,
     /// Messages that became dead letters.
     pub set_aside: Counter,
-    /// Pulls that may have taken a message which never came.
+    /// Pulls whose message may be lost.
     pub perhaps_lost: Counter,
     /// Damaged files.
     pub corrupt: Counter,
-    /// Messages too large to be kept, which went to their caller alone.
+    /// Messages that could not be stored and were passed through.
     pub passed_through: Counter,
-    /// Messages that no caller has for certain.
+    /// Messages that are not delivered.
     pub messages: Gauge,
     /// Their size.
     pub bytes: Gauge,
-    /// Of these, messages whose delivery has failed five times or more.
+    /// Of these, messages with five failed deliveries or more.
     pub failing: Gauge,
-    /// The size of the delivered messages that are retained.
+    /// The size of the retained messages.
     pub retained_bytes: Gauge,
-    /// When the oldest of them was pulled, in seconds since 1970; 0 where there is none.
+    /// When the oldest message was pulled, in seconds since 1970; 0 without one.
     pub oldest: Gauge<f64, AtomicU64>,
 }
 
 impl SpoolMetrics {
-    /// All numbers at zero, in a registry.
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let numbers = Self::default();
-        let counters = [
-            (
-                "spool_pulled",
-                "Messages pulled and written down",
-                &numbers.pulled,
-            ),
-            (
-                "spool_delivered",
-                "Messages that a caller has",
-                &numbers.delivered,
-            ),
-            (
-                "spool_redeliveries",
-                "Messages that answered a later request than the one they were pulled for",
-                &numbers.redeliveries,
-            ),
-            (
-                "spool_failed_deliveries",
-                "Times that a message did not reach its caller whole",
-                &numbers.failed_deliveries,
-            ),
-            (
-                "spool_set_aside",
-                "Dead letters; bondgate spool list names them, bondgate spool requeue --dead-letters delivers them again",
-                &numbers.set_aside,
-            ),
-            (
-                "spool_perhaps_lost",
-                "Pulls that may have taken a message which never came; look for it at Cisco",
-                &numbers.perhaps_lost,
-            ),
-            (
-                "spool_corrupt",
-                "Damaged files in the spool's directory",
-                &numbers.corrupt,
-            ),
-            (
-                "spool_passed_through",
-                "Messages too large to be kept, which went to their caller alone",
-                &numbers.passed_through,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
+    /// All metrics at zero, in a registry.
+    pub(super) fn register(to: &mut Registry) -> Self {
+        Self {
+            pulled: add(to, "pulled", "Messages pulled and stored"),
+            delivered: add(to, "delivered", "Messages delivered"),
+            redeliveries: add(to, "redeliveries", "Messages delivered to a later request"),
+            failed_deliveries: add(to, "failed_deliveries", "Deliveries that failed"),
+            set_aside: add(to, "set_aside", "Dead letters; see bondgate spool list"),
+            perhaps_lost: add(to, "perhaps_lost", "Messages that may be lost; see the log"),
+            corrupt: add(to, "corrupt", "Damaged files in the spool's directory"),
+            passed_through: add(to, "passed_through", "Messages not stored; see the log"),
+            messages: add(to, "messages", "Messages not delivered"),
+            bytes: add(to, "bytes", "Bytes of the messages not delivered"),
+            failing: add(to, "failing", "Messages with five failed deliveries or more"),
+            retained_bytes: add(to, "retained_bytes", "Bytes of the delivered messages"),
+            oldest: add(to, "oldest_timestamp_seconds", "Pull of the oldest message, or 0"),
         }
-        registry.register(
-            "spool_messages",
-            "Messages that no caller has yet",
-            numbers.messages.clone(),
-        );
-        registry.register("spool_bytes", "Their size", numbers.bytes.clone());
-        registry.register(
-            "spool_failing",
-            "Of these, messages whose delivery has failed five times or more; look at their caller",
-            numbers.failing.clone(),
-        );
-        registry.register(
-            "spool_retained_bytes",
-            "The size of the delivered messages that are retained (spool.keep)",
-            numbers.retained_bytes.clone(),
-        );
-        registry.register(
-            "spool_oldest_timestamp_seconds",
-            "When the oldest of them was pulled, seconds since 1970; 0 where there is none",
-            numbers.oldest.clone(),
-        );
-        numbers
     }
+}
+
+fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    to.register(format!("spool_{name}"), help, metric.clone());
+    metric
 }

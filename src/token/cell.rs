@@ -1,5 +1,5 @@
-//! The place of one upstream's token: an arc-swap cell that requests read without a lock, and a
-//! watch on what the refresher is doing, for those that find it empty.
+//! The cell of one upstream's token: an arc-swap that requests read without a lock, and the refresher's published
+//! status, for requests that find no valid token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,235 +9,151 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::clock::{Clock, Moment};
-use super::state::{Holding, TokenState, TokenStatus, Unavailable};
-use super::{AccessToken, FetchErrorKind};
+use super::access_token::AccessToken;
+use super::clock::Clock;
+use super::failure::FetchErrorKind;
+use super::status::{TokenStatus, Unavailable};
 
-/// The refresher's half.
-pub struct TokenWriter {
-    shared: Arc<Shared>,
-    status: watch::Sender<TokenStatus>,
+/// What the refresher and the requests share.
+pub(super) struct TokenCell {
+    /// The clock that tokens live by.
+    pub(super) clock: Clock,
+    token: ArcSwapOption<AccessToken>,
+    /// The serial of the newest token that the upstream rejected.
+    rejected: AtomicU64,
+    /// Wakes the refresher when a request finds the token invalid.
+    wake: Notify,
 }
 
-/// A request's half; cheap to clone.
+/// A request's half of the cell; cheap to clone.
 #[derive(Clone)]
 pub struct TokenReader {
-    shared: Arc<Shared>,
-    status: watch::Receiver<TokenStatus>,
+    pub(super) cell: Arc<TokenCell>,
+    pub(super) status: watch::Receiver<TokenStatus>,
 }
 
-struct Shared {
-    clock: Clock,
-    token: ArcSwapOption<AccessToken>,
-    /// The serial of the newest token that the upstream refused.
-    rejected: AtomicU64,
-    /// Rung when a request has something to say of the token.
-    word: Notify,
-}
-
-impl Shared {
-    fn holding(&self, now: Moment) -> Holding {
-        match &*self.token.load() {
-            None => Holding::Nothing,
-            Some(token) if token.is_expired(now) => Holding::Expired,
-            Some(_) => Holding::Good,
-        }
+impl TokenCell {
+    /// A cell with the token of a `previous` one, if there is one.
+    pub(super) fn new(clock: Clock, previous: Option<&TokenReader>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            token: ArcSwapOption::new(previous.and_then(|previous| previous.cell.newest())),
+            rejected: AtomicU64::new(0),
+            wake: Notify::new(),
+        })
     }
 
-    fn is_rejected(&self) -> bool {
-        let newest = self.token.load();
-        let rejected = self.rejected.load(Ordering::Acquire);
-        newest.as_ref().is_some_and(|token| token.serial() == rejected)
+    /// Replaces the token.
+    pub(super) fn store(&self, token: AccessToken) {
+        self.token.store(Some(Arc::new(token)));
     }
 
-    fn is_spent(&self) -> bool {
-        self.is_rejected() || self.holding(self.clock.now()) == Holding::Expired
-    }
-}
-
-/// An empty place, as two halves, with the clock that its tokens live by.
-#[must_use]
-pub fn cell(clock: Clock) -> (TokenWriter, TokenReader) {
-    let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
-    let shared = Arc::new(Shared {
-        clock,
-        token: ArcSwapOption::empty(),
-        rejected: AtomicU64::new(0),
-        word: Notify::new(),
-    });
-    (
-        TokenWriter {
-            shared: shared.clone(),
-            status: sender,
-        },
-        TokenReader {
-            shared,
-            status: receiver,
-        },
-    )
-}
-
-impl TokenWriter {
-    /// The clock that tokens live by.
-    pub(super) fn clock(&self) -> &Clock {
-        &self.shared.clock
+    /// The newest token, expired or not.
+    pub(super) fn newest(&self) -> Option<Arc<AccessToken>> {
+        self.token.load_full()
     }
 
-    /// Puts a new token in force.
-    pub fn store(&self, token: AccessToken) {
-        self.shared.token.store(Some(Arc::new(token)));
-    }
-
-    /// Puts in force what another place holds, until there is something newer.
-    pub fn adopt(&self, from: &TokenReader) {
-        self.shared.token.store(from.shared.token.load_full());
-    }
-
-    /// The token in force, expired or not.
-    #[must_use]
-    pub fn newest(&self) -> Option<Arc<AccessToken>> {
-        self.shared.token.load_full()
-    }
-
-    /// What there is to send.
-    pub(super) fn holding(&self) -> Holding {
-        self.shared.holding(self.shared.clock.now())
-    }
-
-    /// Whether the upstream refused the token in force.
+    /// Whether the upstream rejected the newest token.
     pub(super) fn is_rejected(&self) -> bool {
-        self.shared.is_rejected()
+        let newest = self.newest();
+        newest.is_some_and(|token| token.serial == self.rejected.load(Ordering::Acquire))
     }
 
-    /// Resolves when the token in force is of no more use: its time is over, the upstream refused it,
-    /// or a request found it expired by the wall clock (after a suspend or a step). Cancel safe.
-    pub async fn spent(&self) {
-        while !self.shared.is_spent() {
-            let newest = self.newest();
-            let is_over = async {
-                match newest {
-                    Some(token) => self.shared.clock.reached(token.expires()).await,
-                    None => std::future::pending().await,
-                }
+    /// The remaining lifetime of the newest token; zero if there is none or the upstream rejected it.
+    pub(super) fn remaining(&self) -> Duration {
+        let newest = self.newest().filter(|_| !self.is_rejected());
+        newest.map_or(Duration::ZERO, |token| token.remaining(self.clock.now()))
+    }
+
+    fn is_invalidated(&self) -> bool {
+        self.newest().is_some() && self.remaining().is_zero()
+    }
+
+    /// Resolves when the newest token is invalid: it expired, the upstream rejected it, or a request found it expired
+    /// by the wall clock (after a suspend or a step). Cancel safe.
+    pub(super) async fn invalidated(&self) {
+        while !self.is_invalidated() {
+            let Some(token) = self.newest() else {
+                self.wake.notified().await;
+                continue;
             };
             tokio::select! {
-                () = self.shared.word.notified() => {}
-                () = is_over => {}
+                () = self.wake.notified() => {}
+                () = self.clock.reached(token.expires) => {}
             }
         }
-    }
-
-    /// Tells readers what the refresher is doing. Told after [`store`](Self::store), so that who
-    /// wakes finds the token.
-    pub fn tell(&self, status: TokenStatus) {
-        self.status.send_replace(status);
-    }
-
-    /// What was told last.
-    #[must_use]
-    pub fn told(&self) -> TokenStatus {
-        self.status.borrow().clone()
     }
 }
 
 impl TokenReader {
-    /// The token to send now, if there is one.
+    /// The valid token, if there is one.
     #[must_use]
     pub fn current(&self) -> Option<Arc<AccessToken>> {
-        let now = self.shared.clock.now();
-        self.shared
-            .token
-            .load_full()
-            .filter(|token| !token.is_expired(now))
+        let now = self.cell.clock.now();
+        self.cell.newest().filter(|token| !token.is_expired(now))
     }
 
-    /// The token to send, waiting at most `limit` while a fetch runs that is likely to bring one.
+    /// The valid token; waits up to `limit` for a fetch that may succeed soon.
     pub async fn wait(&self, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
-        self.wait_for(limit, |_| true).await
+        self.wait_for(0, limit).await
     }
 
-    /// A token newer than one that the upstream refused, waiting at most `limit` for it.
+    /// A token newer than a rejected one; waits up to `limit` for it.
     pub async fn newer(&self, than: &AccessToken, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
-        self.wait_for(limit, |token| token.serial() > than.serial()).await
+        self.wait_for(than.serial, limit).await
     }
 
-    /// Says that the upstream refused a token: if it is still the one in force, its successor is
-    /// fetched at once; a late word about an older one costs nothing. By its serial, since a token that the identity
-    /// service repeats is stored again with another end.
+    /// Reports that the upstream rejected a token. If it is the newest one, its successor is fetched at once; a late
+    /// report about an older token has no effect.
     pub fn reject(&self, token: &AccessToken) {
-        let newest = self.shared.token.load();
-        let is_newest = newest
-            .as_ref()
-            .is_some_and(|newest| newest.serial() == token.serial());
-        if is_newest && self.shared.rejected.fetch_max(token.serial(), Ordering::AcqRel) < token.serial() {
-            self.shared.word.notify_one();
+        // Compare serials, not pointers: a token that the identity service repeats is stored again.
+        let newest = self.cell.newest();
+        let is_newest = newest.is_some_and(|newest| newest.serial == token.serial);
+        if is_newest && self.cell.rejected.fetch_max(token.serial, Ordering::AcqRel) < token.serial {
+            self.cell.wake.notify_one();
         }
     }
 
-    /// What the refresher last said of itself, as it stands now.
+    /// The refresher's published status, as of now: the refresher may not know yet that the clock was set or that the
+    /// machine slept.
     #[must_use]
     pub fn status(&self) -> TokenStatus {
-        let mut status = self.status.borrow().clone();
-        let now = self.shared.clock.now();
-        if let Some(token) = self.shared.token.load_full() {
-            // The refresher may not have heard yet of a clock that was set, or of a sleep.
-            status.expires = Some(token.expires_wall(now));
-            let state = TokenState::of(status.activity, status.error_kind(), self.shared.holding(now));
-            if state != status.state {
-                status.state = state;
-                status.since = token.expires().wall.min(now.wall);
-            }
-        }
-        status
+        let status = self.status.borrow().clone();
+        status.updated(self.cell.clock.now(), self.cell.newest().as_deref())
     }
 
-    /// Whether the upstream refuses one new token after another.
+    /// Whether the upstream rejects one new token after another.
     #[must_use]
     pub fn are_rejected(&self) -> bool {
         self.status.borrow().error_kind() == Some(FetchErrorKind::Rejected)
     }
 
-    /// How long it is from now to a moment of the token clock.
-    #[must_use]
-    pub fn until(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.shared.clock.now().monotonic)
-    }
-
-    /// Resolves at the next change of what [`status`](Self::status) tells. Cancel safe.
+    /// Resolves at the next change of [`status`](Self::status). Cancel safe.
     pub async fn changed(&mut self) {
         if self.status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    async fn wait_for(
-        &self,
-        limit: Duration,
-        wanted: impl Fn(&AccessToken) -> bool,
-    ) -> Result<Arc<AccessToken>, Unavailable> {
+    async fn wait_for(&self, newer_than: u64, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
         let deadline = Instant::now() + limit;
-        let mut status = self.status.clone();
+        let mut published = self.status.clone();
         loop {
-            // Marked as seen before the cell is read: a token stored after that wakes us.
-            let told = status.borrow_and_update().clone();
-            if let Some(token) = self.current().filter(|token| wanted(token)) {
+            // Mark the status as seen before reading the cell: a token that is stored later then wakes this task.
+            let status = published.borrow_and_update().clone();
+            if let Some(token) = self.current().filter(|token| token.serial > newer_than) {
                 return Ok(token);
             }
-            // The refresher may not have heard yet what spent the token. It is woken, and hoped for where
-            // nothing went wrong before.
-            let is_spent = self.shared.is_spent();
-            if is_spent {
-                self.shared.word.notify_one();
+            // The refresher may not know yet that the token is invalid. Wake it, and wait for it unless its last fetch
+            // failed.
+            let is_invalidated = self.cell.is_invalidated();
+            if is_invalidated {
+                self.cell.wake.notify_one();
             }
-            let is_unheard = is_spent && told.last_error.is_none();
-            if !told.is_hopeful && !is_unheard {
-                return Err(told.unavailable(self.shared.clock.now().monotonic));
-            }
-            match tokio::time::timeout_at(deadline, status.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => {
-                    return Err(told.unavailable(self.shared.clock.now().monotonic));
-                }
+            let may_succeed = status.may_succeed_soon || (is_invalidated && status.last_error.is_none());
+            let changed = tokio::time::timeout_at(deadline, published.changed());
+            if !may_succeed || !matches!(changed.await, Ok(Ok(()))) {
+                return Err(self.status().unavailable());
             }
         }
     }
@@ -245,48 +161,61 @@ impl TokenReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::response::Grant;
+    use super::super::status::TokenState;
     use super::*;
-    use crate::token::Grant;
 
-    /// A place on the paused clock.
-    fn cell() -> (TokenWriter, TokenReader) {
-        super::cell(Clock::faster(1))
+    type Status = watch::Sender<TokenStatus>;
+
+    /// A cell on the paused clock.
+    fn cell() -> (Arc<TokenCell>, Status, TokenReader) {
+        cell_with(Clock::faster(1))
     }
 
-    fn token(writer: &TokenWriter, serial: u64) -> AccessToken {
+    fn cell_with(clock: Clock) -> (Arc<TokenCell>, Status, TokenReader) {
+        let (sender, receiver) = watch::channel(TokenStatus::new(clock.now().wall));
+        let cell = TokenCell::new(clock, None);
+        let reader = TokenReader {
+            cell: cell.clone(),
+            status: receiver,
+        };
+        (cell, sender, reader)
+    }
+
+    fn token(cell: &TokenCell, serial: u64) -> AccessToken {
         let grant = Grant::for_tests("t", Duration::from_secs(10));
-        AccessToken::new(&grant, writer.clock().now(), serial)
+        AccessToken::new(&grant, cell.clock.now(), serial)
     }
 
-    fn status(is_hopeful: bool) -> TokenStatus {
+    fn status(may_succeed_soon: bool) -> TokenStatus {
         TokenStatus {
-            is_hopeful,
-            ..cell().1.status()
+            may_succeed_soon,
+            ..cell().2.status()
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_the_first_token_and_gets_it() {
-        let (writer, reader) = cell();
+        let (cell, status_sender, reader) = cell();
         let waiting = tokio::spawn(async move { reader.wait(Duration::from_secs(2)).await });
         tokio::task::yield_now().await;
-        writer.store(token(&writer, 1));
-        writer.tell(status(false));
-        assert_eq!(waiting.await.unwrap().unwrap().serial(), 1);
+        cell.store(token(&cell, 1));
+        status_sender.send_replace(status(false));
+        assert_eq!(waiting.await.unwrap().unwrap().serial, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_no_longer_than_its_limit() {
-        let (_writer, reader) = cell();
+        let (_cell, _status_sender, reader) = cell();
         let began = Instant::now();
         assert!(reader.wait(Duration::from_secs(2)).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_hope_a_request_is_answered_at_once() {
-        let (writer, reader) = cell();
-        writer.tell(status(false));
+    async fn a_request_does_not_wait_for_a_fetch_that_will_not_succeed_soon() {
+        let (_cell, status_sender, reader) = cell();
+        status_sender.send_replace(status(false));
         let began = Instant::now();
         assert!(reader.wait(Duration::from_secs(2)).await.is_err());
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -294,8 +223,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_expired_token_is_not_current() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
+        let (cell, _status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
         assert!(reader.current().is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(reader.current().is_none());
@@ -303,31 +232,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_finds_the_token_expired_wakes_the_refresher() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
-        writer.tell(status(false));
+        let (cell, status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
+        status_sender.send_replace(status(false));
         let refresher = tokio::spawn(async move {
-            writer.spent().await;
-            writer.store(token(&writer, 2));
-            writer.tell(status(false));
+            cell.invalidated().await;
+            cell.store(token(&cell, 2));
+            status_sender.send_replace(status(false));
         });
         tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(reader.wait(Duration::from_secs(2)).await.unwrap().serial(), 2);
+        assert_eq!(reader.wait(Duration::from_secs(2)).await.unwrap().serial, 2);
         refresher.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_forward_ends_a_token_and_set_back_prolongs_none() {
+    async fn a_wall_clock_set_forward_expires_a_token_and_set_back_does_not_prolong_it() {
         let clock = Clock::faster(1);
-        let (writer, reader) = super::cell(clock.clone());
+        let (cell, _status_sender, reader) = cell_with(clock.clone());
         let two_hours = Duration::from_secs(7200);
-        writer.store(token(&writer, 1));
+        cell.store(token(&cell, 1));
         clock.set_wall(two_hours, false);
         assert!(reader.current().is_none(), "a suspend, or a step");
         assert_eq!(reader.status().state, TokenState::Expired);
 
-        writer.store(token(&writer, 2));
+        cell.store(token(&cell, 2));
         clock.set_wall(two_hours, true);
         assert!(reader.current().is_some());
         tokio::time::advance(Duration::from_secs(9)).await;
@@ -338,24 +267,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_spent_when_its_time_is_over_though_nobody_asks() {
-        let (writer, _reader) = cell();
-        writer.store(token(&writer, 1));
+    async fn a_token_is_invalidated_at_its_expiry_without_any_request() {
+        let (cell, _status_sender, _reader) = cell();
+        cell.store(token(&cell, 1));
         let began = Instant::now();
-        writer.spent().await;
+        cell.invalidated().await;
         assert_eq!(began.elapsed(), Duration::from_secs(10));
     }
 
     #[tokio::test]
-    async fn only_a_refusal_of_the_newest_token_is_heard() {
-        let (writer, reader) = cell();
-        writer.store(token(&writer, 1));
+    async fn only_a_rejection_of_the_newest_token_counts() {
+        let (cell, _status_sender, reader) = cell();
+        cell.store(token(&cell, 1));
         let old = reader.current().unwrap();
-        writer.store(token(&writer, 2));
+        cell.store(token(&cell, 2));
         reader.reject(&old);
-        let heard = tokio::time::timeout(Duration::from_millis(10), writer.spent()).await;
-        assert!(heard.is_err(), "a late refusal of an old token is not heard");
+        let invalidated = tokio::time::timeout(Duration::from_millis(10), cell.invalidated()).await;
+        assert!(
+            invalidated.is_err(),
+            "a late rejection of an old token has no effect"
+        );
         reader.reject(&reader.current().unwrap());
-        writer.spent().await;
+        cell.invalidated().await;
     }
 }

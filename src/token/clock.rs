@@ -1,13 +1,10 @@
-//! The time that tokens live by: the machine's two clocks, read together.
+//! The clock of the token engine: the machine's monotonic and wall clock, read together.
 //!
-//! The monotonic clock stands still while a machine sleeps, and the wall clock may be set; so a token is
-//! bounded by both. A test's clock runs faster than the machine's and can be set, so that an hour of
-//! tokens is over in seconds, on real sockets.
+//! The monotonic clock stands still while a machine sleeps, and the wall clock may be set; a token is bounded by both.
+//! A test clock runs faster than the machine's and can be set.
 
-use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -15,29 +12,29 @@ use tokio::time::Instant;
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// By the clock that is never set.
+    /// By the monotonic clock.
     pub monotonic: Instant,
-    /// By the clock that people read.
+    /// By the wall clock.
     pub wall: SystemTime,
 }
 
-/// Tells the time to the token engine; clones tell the same.
-#[derive(Clone, Default)]
-pub struct Clock(Option<Arc<Rate>>);
+/// The clock of the token engine; clones share one time.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<TestClock>>);
 
-/// How often [`Clock::reached`] looks at the wall clock.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often [`Clock::reached`] reads the wall clock.
+const WALL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How a test's clock differs from the machine's.
-struct Rate {
-    began: Moment,
+#[derive(Debug)]
+struct TestClock {
     speed: u32,
-    /// How far the wall clock was set, in milliseconds.
-    set: AtomicI64,
+    start: Instant,
+    /// The wall clock's time at the start; moved when the wall clock is set.
+    start_wall: Mutex<SystemTime>,
 }
 
 impl Moment {
-    /// The moment so much later.
+    /// The moment `by` later.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self {
@@ -48,83 +45,70 @@ impl Moment {
 }
 
 impl Clock {
-    /// A clock that runs so many times as fast as the machine's, from now on.
+    /// A test clock that runs `speed` times as fast as the machine's, starting now.
     #[must_use]
     pub fn faster(speed: u32) -> Self {
-        let began = Self::default().now();
-        let set = AtomicI64::new(0);
-        Self(Some(Arc::new(Rate { began, speed, set })))
+        let start_wall = Mutex::new(SystemTime::now());
+        let start = Instant::now();
+        Self(Some(Arc::new(TestClock {
+            speed,
+            start,
+            start_wall,
+        })))
     }
 
-    /// Sets the wall clock forward, or back. As after a suspend, the monotonic clock knows nothing of it.
+    /// Sets the wall clock of a test clock forward or back. The monotonic clock stays, as after a suspend.
     ///
     /// # Panics
     ///
-    /// The machine's own clock is not ours to set.
+    /// If this is the machine's own clock.
     pub fn set_wall(&self, by: Duration, back: bool) {
-        let rate = self.0.as_ref().expect("only a test's clock is set");
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        rate.set.fetch_add(if back { -by } else { by }, Ordering::AcqRel);
+        let test = self.0.as_ref().expect("only a test clock can be set");
+        let mut wall = test.start_wall.lock().unwrap_or_else(PoisonError::into_inner);
+        *wall = if back { *wall - by } else { *wall + by };
     }
 
-    /// What both clocks say.
+    /// The time on both clocks.
     #[must_use]
     pub fn now(&self) -> Moment {
-        let Some(rate) = &self.0 else {
+        let Some(test) = &self.0 else {
             return Moment {
                 monotonic: Instant::now(),
                 wall: SystemTime::now(),
             };
         };
-        let elapsed = rate.began.monotonic.elapsed() * rate.speed;
-        let set = rate.set.load(Ordering::Acquire);
-        let by = Duration::from_millis(set.unsigned_abs());
-        let wall = rate.began.wall + elapsed;
-        Moment {
-            monotonic: rate.began.monotonic + elapsed,
-            wall: if set < 0 { wall - by } else { wall + by },
-        }
+        let start = Moment {
+            monotonic: test.start,
+            wall: *test.start_wall.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        start.after(test.start.elapsed() * test.speed)
     }
 
-    /// Resolves when the monotonic clock has come so far. Cancel safe.
+    /// Resolves when the monotonic clock reaches `at`. Cancel safe.
     pub async fn sleep_until(&self, at: Instant) {
         let at = match &self.0 {
             None => at,
-            Some(rate) => {
-                let elapsed = at.saturating_duration_since(rate.began.monotonic);
-                rate.began.monotonic + elapsed / rate.speed
-            }
+            Some(test) => test.start + at.saturating_duration_since(test.start) / test.speed,
         };
         tokio::time::sleep_until(at).await;
     }
 
-    /// Resolves when either clock has come so far. Cancel safe.
+    /// Resolves when either clock reaches `at`. Cancel safe.
     ///
-    /// No clock tells anybody that a machine slept or that it was set, so the wall clock is looked at
-    /// now and then.
+    /// No timer fires when a machine wakes up or its wall clock is set, so the wall clock is read every 10 s.
     pub async fn reached(&self, at: Moment) {
-        loop {
-            let now = self.now();
-            if now.monotonic >= at.monotonic || now.wall >= at.wall {
-                return;
-            }
-            self.sleep_until(at.monotonic.min(now.monotonic + LOOK)).await;
+        let mut now = self.now();
+        while now.monotonic < at.monotonic && now.wall < at.wall {
+            let next_look = now.monotonic + WALL_INTERVAL;
+            self.sleep_until(at.monotonic.min(next_look)).await;
+            now = self.now();
         }
     }
 
-    /// What a future brings within `limit`, or nothing.
+    /// The future's output, or `None` after `limit`.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        let speed = self.0.as_ref().map_or(1, |rate| rate.speed);
+        let speed = self.0.as_ref().map_or(1, |test| test.speed);
         tokio::time::timeout(limit / speed, future).await.ok()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            None => f.write_str("Clock"),
-            Some(rate) => write!(f, "Clock(×{})", rate.speed),
-        }
     }
 }
 
@@ -135,7 +119,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn a_faster_clock_runs_both_clocks_and_sleeps_accordingly() {
+    async fn a_test_clock_runs_both_clocks_and_its_sleeps_faster() {
         let clock = Clock::faster(100);
         let (began, machine) = (clock.now(), Instant::now());
         clock.sleep_until(began.monotonic + HOUR).await;
@@ -146,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn setting_the_wall_clock_leaves_the_monotonic_one_alone() {
+    async fn setting_the_wall_clock_does_not_change_the_monotonic_clock() {
         let clock = Clock::faster(1);
         let began = clock.now();
         clock.set_wall(2 * HOUR, false);

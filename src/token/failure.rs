@@ -1,46 +1,46 @@
-//! Why a fetch brought no token: a kind that says when to try again, and words that say what to mend.
+//! Why a fetch failed: a kind, which decides when to try again, and a message, which says what to do.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
-use super::wiped::Spellings;
-use crate::config::{OutboundError, SecretError};
+use super::secret::SecretMatcher;
 
-/// Why a fetch brought no token. The text names the mend and holds no secret.
-#[derive(Debug, thiserror::Error)]
+/// Why a fetch failed. The message says what to do and holds no secret.
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct FetchError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: FetchErrorKind,
-    /// What happened.
+    /// What failed, why, and what to do.
     pub message: String,
-    /// How long the server asks to be left alone.
-    pub retry_after: Option<Duration>,
-    /// What the server's clock says, where it answered.
+    /// The wait that the server asked for, or zero.
+    pub retry_after: Duration,
+    /// The server's clock, if it responded.
     pub server_time: Option<SystemTime>,
 }
 
-/// Kinds of failure: those that pass, those that somebody has to mend, and tokens that are of no use.
+/// Kinds of failure: transient ones, misconfigurations, and tokens that are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchErrorKind {
-    /// The identity service cannot be reached, or broke off.
+    /// The identity service cannot be reached, or the connection broke.
     Network,
     /// It took too long.
     Timeout,
-    /// It answered that it cannot now: 408, 425, 5xx.
+    /// It responded 408, 425 or 5xx.
     Unavailable,
-    /// It answered 429.
+    /// It responded 429.
     RateLimited,
-    /// It answered with something that is no token.
+    /// Its response is no token response.
     Malformed,
-    /// It refuses the credentials.
+    /// It refused the credentials.
     Refused,
-    /// The credentials cannot be read here.
+    /// The credentials cannot be read on this machine.
     Secret,
-    /// It issues tokens that the upstream refuses at once.
+    /// The upstream rejects the tokens that it issues.
     Rejected,
     /// Tokens expire as soon as they are issued: this machine's clock jumps.
     Clock,
@@ -63,88 +63,47 @@ impl FetchErrorKind {
         }
     }
 
-    /// Whether somebody has to mend something before it can work.
+    /// Whether an operator must correct something first.
     #[must_use]
     pub fn is_misconfiguration(self) -> bool {
         matches!(self, Self::Refused | Self::Secret)
     }
-}
 
-impl FetchError {
-    pub(super) fn new(kind: FetchErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
+    /// An error of this kind.
+    pub(super) fn error(self, message: impl Into<String>) -> FetchError {
+        FetchError {
+            kind: self,
             message: message.into(),
-            retry_after: None,
+            retry_after: Duration::ZERO,
             server_time: None,
         }
     }
 }
 
-impl From<SecretError> for FetchError {
-    fn from(error: SecretError) -> Self {
-        let message = match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        Self::new(FetchErrorKind::Secret, message)
-    }
-}
-
-impl From<OutboundError> for FetchError {
-    fn from(error: OutboundError) -> Self {
-        match error {
-            OutboundError::Secret(error) => error.into(),
-            OutboundError::Form => Self::new(FetchErrorKind::Secret, error.to_string()),
-        }
-    }
-}
-
-/// Judges a reply that is not 200. Should it repeat a secret in its error, its words are left out of
-/// ours.
+/// Parses a reply whose status is not 200.
 ///
-/// A gateway's HTML says nothing of the credentials, whatever its status: it passes, as 5xx does.
-pub(super) fn judge(
+/// A gateway's HTML page says nothing about the credentials, whatever its status; it is a transient failure, as 5xx is.
+pub(super) fn parse(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    spellings: &Spellings,
-    now: SystemTime,
+    secret: &SecretMatcher,
 ) -> FetchError {
+    use FetchErrorKind::{Malformed, RateLimited, Unavailable};
     let code = status.as_u16();
-    let (kind, message) = match code {
-        429 => (
-            FetchErrorKind::RateLimited,
-            "the identity service is limiting token requests (429)".to_owned(),
-        ),
-        408 | 425 | 500..=599 => (
-            FetchErrorKind::Unavailable,
-            format!("the identity service answered {code}"),
-        ),
-        300..=399 => (
-            FetchErrorKind::Malformed,
-            format!(
-                "the identity service answered with a redirect ({code}), which is never followed; check token_url"
-            ),
-        ),
-        400..=499 if is_html(headers, body) => (
-            FetchErrorKind::Malformed,
-            format!(
-                "a page of HTML came in place of the identity service's answer ({code}): something in front of it \
-                 refuses; check token_url and proxy"
-            ),
-        ),
-        400..=499 => refusal(status, body, spellings),
-        _ => (
-            FetchErrorKind::Malformed,
-            format!("the identity service answered {code}, which is no token"),
-        ),
+    let (kind, reason) = match code {
+        429 => (RateLimited, "it limits token requests".into()),
+        408 | 425 | 500..=599 => (Unavailable, "it is temporarily unavailable".into()),
+        300..=399 => (Malformed, REDIRECT.into()),
+        400..=499 if is_html(headers, body) => (Malformed, HTML.into()),
+        400..=499 => parse_refusal(body, secret),
+        _ => (Malformed, "that is no token; check token_url".into()),
     };
-    FetchError {
-        retry_after: retry_after(headers, now),
-        ..FetchError::new(kind, message)
-    }
+    kind.error(format!("the identity service responded {code}: {reason}"))
 }
+
+const REDIRECT: &str = "it redirects, which is never followed; check token_url";
+const HTML: &str = "it is an HTML page, as from a gateway or proxy in front of it; check token_url and proxy";
 
 fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -152,8 +111,8 @@ fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
         || body.trim_ascii_start().starts_with(b"<")
 }
 
-/// Both shapes of an error reply: RFC 6749 §5.2, and Okta's own.
-fn refusal(status: StatusCode, body: &[u8], spellings: &Spellings) -> (FetchErrorKind, String) {
+/// Parses both formats of an error reply: RFC 6749 §5.2, and Okta's own. Texts that contain the secret are left out.
+fn parse_refusal(body: &[u8], secret: &SecretMatcher) -> (FetchErrorKind, Cow<'static, str>) {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Reply {
@@ -164,61 +123,48 @@ fn refusal(status: StatusCode, body: &[u8], spellings: &Spellings) -> (FetchErro
         error_summary: Option<String>,
     }
     let reply: Reply = serde_json::from_slice(body).unwrap_or_default();
-    let code = reply.error.or(reply.error_code);
-    // RFC 6749 has these for redirects, which cannot carry a 503; some servers answer so here too.
-    let passes = matches!(code.as_deref(), Some("server_error" | "temporarily_unavailable"));
-    let words = reply.description.or(reply.error_summary);
-    let said: Vec<String> = [code, words]
-        .into_iter()
-        .flatten()
-        .filter(|text| !spellings.are_in(text))
-        .map(|text| printable(&text))
-        .collect();
-    let said = format!(
-        "{}{}{}",
-        status.as_u16(),
-        if said.is_empty() { "" } else { " " },
-        said.join(": ")
-    );
-    if passes {
-        let message = format!("the identity service answered that it cannot now ({said})");
-        return (FetchErrorKind::Unavailable, message);
+    let code = reply
+        .error
+        .or(reply.error_code)
+        .unwrap_or_else(|| "no error code".to_owned());
+    let description = reply.description.or(reply.error_summary);
+    // RFC 6749 defines these for redirects, which cannot carry a 503; some servers use them here too.
+    let is_transient = matches!(code.as_str(), "server_error" | "temporarily_unavailable");
+    let mut details: Vec<_> = [Some(code), description].into_iter().flatten().collect();
+    details.retain(|text| !secret.is_in(text));
+    let details = printable(&details.join(": "));
+    if is_transient {
+        let reason = format!("it is temporarily unavailable ({details})");
+        return (FetchErrorKind::Unavailable, reason.into());
     }
-    let message = format!(
-        "the identity service refuses the credentials ({said}); check client_id, client_secret and client_auth, and \
-         that they were issued for this token_url: stage and production have different ones, and new ones are \
-         refused for some minutes"
+    let reason = format!(
+        "it refuses the credentials ({details}); check client_id, client_secret and client_auth, and that they were \
+         issued for this token_url: stage and production have different ones, and new ones are refused for some minutes"
     );
-    (FetchErrorKind::Refused, message)
+    (FetchErrorKind::Refused, reason.into())
 }
 
-/// Somebody else's text in our log: one line, bounded, visible ASCII.
+/// A foreign text for our log: one line, bounded, visible ASCII.
 fn printable(text: &str) -> String {
-    text.chars()
-        .take(200)
-        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
-        .collect()
+    let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
+    let visible = text.chars().map(|c| if is_visible(c) { c } else { '?' });
+    visible.take(400).collect()
 }
 
-/// What `Retry-After` (seconds or a date) or Okta's `X-Rate-Limit-Reset` (UTC epoch seconds) asks,
-/// `now` being the server's own time where it tells it.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |value: Option<&HeaderValue>| {
-        value
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-            .map(str::to_owned)
-    };
-    if let Some(asked) = text(headers.get(RETRY_AFTER)) {
-        if let Ok(seconds) = asked.parse() {
-            return Some(Duration::from_secs(seconds));
+/// The wait that the server asks for: `Retry-After` (seconds or a date) or Okta's `X-Rate-Limit-Reset` (UTC epoch
+/// seconds). `now` is the server's time, if it states it.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |value: Option<&HeaderValue>| Some(value?.to_str().ok()?.trim().to_owned());
+    let until = if let Some(value) = text(headers.get(RETRY_AFTER)) {
+        match value.parse() {
+            Ok(seconds) => return Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(&value).ok()?,
         }
-        return httpdate::parse_http_date(&asked).ok()?.duration_since(now).ok();
-    }
-    let reset: u64 = text(headers.get("x-rate-limit-reset"))?.parse().ok()?;
-    (UNIX_EPOCH + Duration::from_secs(reset.min(u64::from(u32::MAX))))
-        .duration_since(now)
-        .ok()
+    } else {
+        let reset: u64 = text(headers.get("x-rate-limit-reset"))?.parse().ok()?;
+        UNIX_EPOCH + Duration::from_secs(reset.min(u64::from(u32::MAX)))
+    };
+    until.duration_since(now).ok()
 }
 
 #[cfg(test)]
@@ -227,44 +173,43 @@ mod tests {
 
     use super::*;
 
-    fn spellings() -> Spellings {
-        Spellings::of(&SecretString::from("id"), &SecretString::from("hunter2"))
+    fn matcher() -> SecretMatcher {
+        SecretMatcher::new(&SecretString::from("id"), &SecretString::from("hunter2"))
     }
 
-    fn judged(status: u16, kind: &'static str, body: &str) -> FetchError {
-        judge(
+    fn parsed(status: u16, kind: &'static str, body: &str) -> FetchError {
+        parse(
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]),
             body.as_bytes(),
-            &spellings(),
-            SystemTime::now(),
+            &matcher(),
         )
     }
 
     #[test]
-    fn both_shapes_of_a_refusal_are_told_with_the_mend() {
+    fn both_formats_of_a_refusal_are_reported_with_the_fix() {
         for body in [
             r#"{"error":"invalid_client","error_description":"The client secret supplied is invalid."}"#,
             r#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id' parameter.","errorCauses":[]}"#,
         ] {
             for status in [400, 401] {
-                let error = judged(status, "application/json", body);
+                let error = parsed(status, "application/json", body);
                 assert_eq!(error.kind, FetchErrorKind::Refused);
-                assert!(error.message.contains(" invalid_client: ") && error.message.contains("token_url"));
+                assert!(error.message.contains("(invalid_client: ") && error.message.contains("token_url"));
             }
         }
         assert_eq!(
-            judged(404, "application/json", "{}").kind,
+            parsed(404, "application/json", "{}").kind,
             FetchErrorKind::Refused
         );
-        assert_eq!(judged(401, "text/plain", "").kind, FetchErrorKind::Refused);
+        assert_eq!(parsed(401, "text/plain", "").kind, FetchErrorKind::Refused);
     }
 
     #[test]
-    fn a_page_of_html_says_nothing_of_the_credentials() {
+    fn an_html_page_says_nothing_about_the_credentials() {
         for status in [400, 401, 403, 404] {
             for kind in ["text/html;charset=utf-8", "text/plain"] {
-                let error = judged(status, kind, " <html>blocked</html>");
+                let error = parsed(status, kind, " <html>blocked</html>");
                 assert_eq!(error.kind, FetchErrorKind::Malformed, "{status}");
                 assert!(error.message.contains("proxy"), "{}", error.message);
             }
@@ -272,21 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn words_that_repeat_the_secret_are_left_out() {
-        let error = judged(
+    fn texts_that_contain_the_secret_are_left_out() {
+        let error = parsed(
             401,
             "application/json",
             r#"{"error":"invalid_client","error_description":"HUNTER2 is wrong"}"#,
         );
-        assert!(
-            error.message.contains("(401 invalid_client);"),
-            "{}",
-            error.message
-        );
+        assert!(error.message.contains("(invalid_client);"), "{}", error.message);
     }
 
     #[test]
-    fn what_passes_is_tried_again() {
+    fn transient_failures_have_kinds_that_are_retried() {
         for (status, kind) in [
             (429, FetchErrorKind::RateLimited),
             (408, FetchErrorKind::Unavailable),
@@ -297,30 +238,30 @@ mod tests {
             (204, FetchErrorKind::Malformed),
             (596, FetchErrorKind::Unavailable),
         ] {
-            assert_eq!(judged(status, "text/plain", "").kind, kind, "{status}");
+            assert_eq!(parsed(status, "text/plain", "").kind, kind, "{status}");
         }
-        let busy = judged(400, "application/json", r#"{"error":"temporarily_unavailable"}"#);
+        let busy = parsed(400, "application/json", r#"{"error":"temporarily_unavailable"}"#);
         assert_eq!(busy.kind, FetchErrorKind::Unavailable);
     }
 
     #[test]
-    fn patience_is_asked_for_in_three_ways() {
+    fn a_wait_is_read_from_seconds_a_date_or_a_rate_limit_reset() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
-        let asked = |name: &'static str, value: &'static str| {
+        let wait = |name: &'static str, value: &'static str| {
             retry_after(
                 &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static(value))]),
                 now,
             )
         };
-        assert_eq!(asked("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
         assert_eq!(
-            asked("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
             Some(Duration::from_secs(30))
         );
         assert_eq!(
-            asked("x-rate-limit-reset", "784111807"),
+            wait("x-rate-limit-reset", "784111807"),
             Some(Duration::from_secs(60))
         );
-        assert_eq!(asked("x-rate-limit-reset", "1"), None);
+        assert_eq!(wait("x-rate-limit-reset", "1"), None);
     }
 }

@@ -1,16 +1,15 @@
-//! What holds of every reply of an identity service, for the fuzzer and for the replay of what it has
-//! found.
+//! What must hold for every reply of an identity service: for the fuzzer, and for replays of its findings.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 
 use super::response;
-use super::wiped::Spellings;
+use super::secret::SecretMatcher;
 
 const SECRET: &str = "hunter2+%";
 
-/// The first bytes are the status and `Retry-After`, the rest is the body. A grant is a bearer of plain
-/// characters that is over or lives for a second to a day; a failure is one line and tells no secret.
+/// The first bytes are the status and `Retry-After`, the rest is the body. A grant is a bearer token of visible ASCII
+/// with a lifetime of zero or of a second to a day; a failure is one line without the secret.
 pub fn reply(data: &[u8]) {
     let [high, low, wait, body @ ..] = data else {
         return;
@@ -20,15 +19,15 @@ pub fn reply(data: &[u8]) {
     };
     let mut headers = HeaderMap::new();
     headers.insert(http::header::RETRY_AFTER, HeaderValue::from(u16::from(*wait)));
-    let spellings = Spellings::of(&SecretString::from("id"), &SecretString::from(SECRET));
-    match response::parse(status, &headers, body, &spellings) {
+    let matcher = SecretMatcher::new(&SecretString::from("id"), &SecretString::from(SECRET));
+    match response::parse(status, &headers, body, &matcher) {
         Ok(grant) => {
             assert!(status == StatusCode::OK && grant.authorization.is_sensitive());
             let token = grant
                 .authorization
                 .as_bytes()
                 .strip_prefix(b"Bearer ")
-                .expect("it is a bearer");
+                .expect("it is a bearer token");
             assert!(!token.is_empty() && token.iter().all(u8::is_ascii_graphic));
             assert!(grant.lifetime.is_zero() || (1..=86_400).contains(&grant.lifetime.as_secs()));
         }

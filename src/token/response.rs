@@ -1,9 +1,8 @@
-//! What an identity service answers: a grant, or a failure.
+//! Parses the identity service's reply to a token request: a grant or a failure.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::DATE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::zeroize::Zeroizing;
@@ -11,54 +10,55 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, FetchError, FetchErrorKind};
-use super::wiped::{Spellings, sensitive};
+use super::secret::{SecretMatcher, sensitive};
 
-/// A token and how long it lives, out of a successful reply (RFC 6749 §5.1).
+/// A token and its lifetime, from a successful reply (RFC 6749 §5.1).
 #[derive(Debug)]
 pub struct Grant {
-    /// `Bearer …`, marked sensitive; wiped when the last copy is dropped.
+    /// `Bearer …`, marked sensitive; zeroized when the last copy is dropped.
     pub authorization: HeaderValue,
-    /// From the moment it was asked for. Zero where the token is over, or all but over: an identity service that
-    /// returns the same token until it expires says so in its last second, and has its successor soon.
+    /// Counted from the request. Zero for a token in its last second, as an identity service returns it that repeats
+    /// a token until it expires; its successor is due in a moment.
     pub lifetime: Duration,
-    /// What the server's clock says.
+    /// The server's clock.
     pub server_time: Option<SystemTime>,
 }
 
-/// A lifetime for replies that name none: short enough to be safe, long enough not to storm.
-const UNSTATED: Duration = Duration::from_secs(300);
-/// The longest lifetime that is believed: the most that Okta can be set to.
-const LONGEST: f64 = 86_400.0;
+/// The lifetime if a reply states none: short enough to be safe, long enough not to cause a storm.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+/// The longest lifetime that is believed, in seconds: the most that Okta can be set to.
+const MAX_LIFETIME_S: f64 = 86_400.0;
 
-/// Reads a whole reply. `expires_in` may be a number or digits; missing it counts as five minutes,
-/// over a day as a day, under a second or negative as zero; no number is malformed.
+/// Parses a complete reply.
 pub(super) fn parse(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    spellings: &Spellings,
+    secret: &SecretMatcher,
 ) -> Result<Grant, FetchError> {
-    let server_time = headers
-        .get(DATE)
-        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    let judged = if status == StatusCode::OK {
-        grant(body).map_err(|why| {
-            FetchError::new(
-                FetchErrorKind::Malformed,
-                format!("the identity service answered 200 without a usable token: {why}"),
-            )
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let server_time = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let parsed = if status == StatusCode::OK {
+        parse_grant(body).map_err(|reason| {
+            let message = format!("the identity service responded 200 without a usable token: {reason}");
+            FetchErrorKind::Malformed.error(message)
         })
     } else {
-        let now = server_time.unwrap_or_else(SystemTime::now);
-        Err(failure::judge(status, headers, body, spellings, now))
+        Err(failure::parse(status, headers, body, secret))
     };
-    match judged {
+    let now = server_time.unwrap_or_else(SystemTime::now);
+    let retry_after = failure::retry_after(headers, now).unwrap_or_default();
+    match parsed {
         Ok(grant) => Ok(Grant { server_time, ..grant }),
-        Err(error) => Err(FetchError { server_time, ..error }),
+        Err(error) => Err(FetchError {
+            retry_after,
+            server_time,
+            ..error
+        }),
     }
 }
 
-fn grant(body: &[u8]) -> Result<Grant, &'static str> {
+fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
     #[derive(Deserialize)]
     struct Reply<'a> {
         #[serde(borrow)]
@@ -70,51 +70,42 @@ fn grant(body: &[u8]) -> Result<Grant, &'static str> {
     if body.is_empty() {
         return Err("the body is empty");
     }
-    let Reply {
-        access_token,
-        token_type,
-        expires_in,
-    } = serde_json::from_slice(body).map_err(|_| "the body is not the JSON of RFC 6749")?;
-    let token = access_token.ok_or("access_token is missing")?;
-    if token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+    let reply: Reply<'_> =
+        serde_json::from_slice(body).map_err(|_| "the body is not the JSON of RFC 6749")?;
+    let token = reply.access_token.ok_or("access_token is missing")?;
+    let is_bearer = |kind: String| kind.eq_ignore_ascii_case("bearer");
+    if !reply.token_type.is_none_or(is_bearer) {
         return Err("token_type is not Bearer");
     }
     if !is_token68(&token) {
-        return Err("access_token holds characters that no bearer has (RFC 6750 §2.1)");
+        return Err("access_token holds characters that no bearer token may have (RFC 6750 §2.1)");
     }
-    let lifetime = lifetime(&expires_in).ok_or("expires_in is not a number of seconds")?;
-    let authorization = Bytes::from_owner(Zeroizing::new(["Bearer ", &token].concat().into_bytes()));
     Ok(Grant {
-        authorization: sensitive(authorization),
-        lifetime,
+        authorization: sensitive(Zeroizing::new(["Bearer ", &token].concat())),
+        lifetime: lifetime(&reply.expires_in).ok_or("expires_in is not a number of seconds")?,
         server_time: None,
     })
 }
 
+/// `expires_in` may be a number or a string of digits. Without it, the default applies; over a day counts as a day,
+/// a negative number as zero, and parts of a second do not count.
 fn lifetime(expires_in: &Value) -> Option<Duration> {
     let seconds: f64 = match expires_in {
-        Value::Null => return Some(UNSTATED),
+        Value::Null => return Some(DEFAULT_LIFETIME),
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    if !seconds.is_finite() {
-        return None;
-    }
-    Some(if seconds < 1.0 {
-        Duration::ZERO
-    } else {
-        Duration::from_secs_f64(seconds.min(LONGEST))
-    })
+    let seconds = Some(seconds).filter(|seconds| seconds.is_finite())?;
+    let seconds = Duration::from_secs_f64(seconds.clamp(0.0, MAX_LIFETIME_S)).as_secs();
+    Some(Duration::from_secs(seconds))
 }
 
-/// `token68` of RFC 9110 §11.2: what a bearer may consist of.
+/// Whether it is a `token68` (RFC 9110 §11.2), which every bearer token is.
 fn is_token68(token: &str) -> bool {
     let bare = token.trim_end_matches('=');
-    !bare.is_empty()
-        && bare
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !bare.is_empty() && bare.bytes().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -135,16 +126,16 @@ mod tests {
 
     use super::*;
 
-    fn spellings() -> Spellings {
-        Spellings::of(&SecretString::from("id"), &SecretString::from("hunter2"))
+    fn matcher() -> SecretMatcher {
+        SecretMatcher::new(&SecretString::from("id"), &SecretString::from("hunter2"))
     }
 
-    fn read(body: &str) -> Result<Grant, FetchError> {
-        parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &spellings())
+    fn parsed(body: &str) -> Result<Grant, FetchError> {
+        parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &matcher())
     }
 
     fn lifetime_of(expires_in: &str) -> Option<u64> {
-        read(&format!(
+        parsed(&format!(
             r#"{{"access_token":"t","token_type":"Bearer","expires_in":{expires_in}}}"#
         ))
         .ok()
@@ -152,15 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn a_good_reply_is_a_sensitive_bearer_with_its_lifetime() {
+    fn a_good_reply_is_a_sensitive_bearer_header_with_its_lifetime() {
         let grant =
-            read(r#"{"access_token":"a.b-c_d~e+f/g==","token_type":"bearer","expires_in":3599}"#).unwrap();
+            parsed(r#"{"access_token":"a.b-c_d~e+f/g==","token_type":"bearer","expires_in":3599}"#).unwrap();
         assert_eq!(grant.authorization, "Bearer a.b-c_d~e+f/g==");
         assert!(grant.authorization.is_sensitive() && grant.lifetime.as_secs() == 3599);
     }
 
     #[test]
-    fn every_odd_lifetime_has_its_meaning() {
+    fn every_unusual_lifetime_has_a_defined_meaning() {
         assert_eq!(lifetime_of("null"), Some(300));
         assert_eq!(lifetime_of("\"1800\""), Some(1800));
         assert_eq!(lifetime_of("30"), Some(30));
@@ -171,11 +162,14 @@ mod tests {
         for malformed in ["\"\"", "\"soon\"", "\"inf\"", "\"-inf\"", "\"NaN\"", "[]", "true"] {
             assert_eq!(lifetime_of(malformed), None, "{malformed}");
         }
-        assert_eq!(read(r#"{"access_token":"t"}"#).unwrap().lifetime, UNSTATED);
+        assert_eq!(
+            parsed(r#"{"access_token":"t"}"#).unwrap().lifetime,
+            DEFAULT_LIFETIME
+        );
     }
 
     #[test]
-    fn a_reply_that_is_no_token_is_malformed_whatever_its_form() {
+    fn a_reply_without_a_usable_token_is_malformed() {
         for body in [
             "",
             "<html>sign in</html>",
@@ -190,25 +184,29 @@ mod tests {
             r#"{"access_token":"t","token_type":"mac"}"#,
             r#"{"access_token":"=="}"#,
         ] {
-            assert_eq!(read(body).unwrap_err().kind, FetchErrorKind::Malformed, "{body}");
+            assert_eq!(
+                parsed(body).unwrap_err().kind,
+                FetchErrorKind::Malformed,
+                "{body}"
+            );
         }
     }
 
     #[test]
-    fn the_servers_clock_is_told_with_grants_and_failures() {
+    fn grants_and_failures_carry_the_servers_clock() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static(date))]);
         let expected = Some(httpdate::parse_http_date(date).unwrap());
-        let granted = parse(StatusCode::OK, &headers, br#"{"access_token":"t"}"#, &spellings());
+        let granted = parse(StatusCode::OK, &headers, br#"{"access_token":"t"}"#, &matcher());
         assert_eq!(granted.unwrap().server_time, expected);
-        let failed = parse(StatusCode::BAD_GATEWAY, &headers, b"", &spellings());
+        let failed = parse(StatusCode::BAD_GATEWAY, &headers, b"", &matcher());
         assert_eq!(failed.unwrap_err().server_time, expected);
     }
 
     proptest! {
         #[test]
-        fn no_reply_makes_the_reader_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &body, &spellings());
+        fn no_reply_makes_the_parser_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &body, &matcher());
         }
     }
 }

@@ -59,7 +59,7 @@ impl Files {
         loop {
             let log = fs::read_to_string(self.path("log")).expect("the log is there");
             let addresses: Vec<_> = log.split("listening on http://").skip(1).map(address).collect();
-            if addresses.len() == upstreams && log.matches("there is a token").count() == upstreams {
+            if addresses.len() == upstreams && log.matches("token acquired").count() == upstreams {
                 return addresses;
             }
             assert!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bondgate::config::Config;
 use bondgate::telemetry::metrics::Metrics;
-use bondgate::token::{Clock, FetchError, Grant, Refresher, Schedule, TokenReader, TokenSource};
+use bondgate::token::{Clock, FetchError, Grant, Refresher, TokenReader, TokenSource};
 use criterion::{BatchSize, Criterion, Throughput};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -156,9 +156,8 @@ fn authorization() -> HeaderValue {
 
 /// The place of a token, with one in it.
 async fn tokens() -> TokenReader {
-    let (writer, reader) = bondgate::token::cell(Clock::default());
     let metrics = Metrics::new().upstream("api");
-    let refresher = Refresher::new("api", Source, writer, Schedule::default(), metrics);
+    let (reader, refresher) = Refresher::new("api", Source, Clock::default(), metrics, None);
     tokio::select! {
         () = refresher.run() => {}
         token = reader.wait(Duration::from_secs(10)) => { token.expect("it comes at once"); }

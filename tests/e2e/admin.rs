@@ -13,19 +13,19 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
     let failure = Kind::status(StatusCode::BAD_GATEWAY);
     cisco.script(Fault::on(On::Token, failure));
     let mut daemon = Setup::at(&cisco).start_without_token().await;
-    daemon.logged("no token").await;
+    daemon.logged("no valid token").await;
 
     let answer = daemon.ask("/readyz").await;
     assert_eq!(answer.status(), 503);
     assert!(
         answer
             .body()
-            .contains("upstream cisco has no good token: the identity service answered 502"),
+            .contains("upstream cisco has no valid token: the identity service responded 502"),
         "{answer:?}"
     );
     assert_eq!(daemon.ask("/livez").await.status(), 200, "it lives all the same");
 
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     for path in ["/readyz", "/readyz?token"] {
         let answer = daemon.ask(path).await;
         assert_eq!((answer.status(), answer.body()), (200, "ready\n"), "{path}");
@@ -33,20 +33,20 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_token_lost_later_shows_in_readyz_token_and_takes_nobody_out_of_service() {
+async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_service() {
     let cisco = simulator(Options::default()).await;
     cisco.set_token_lifetime(Duration::from_secs(1));
     let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
     let mut daemon = Setup::at(&cisco).start().await;
     cisco.script(Fault::on(On::Token, failure).forever());
-    daemon.logged("the old one still serves").await;
-    daemon.logged("no token").await;
+    daemon.logged("the current token is still valid").await;
+    daemon.logged("no valid token").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 503);
     let general = daemon.ask("/readyz").await;
     assert_eq!(general.status(), 200);
     assert!(
-        general.body().contains("upstream cisco has no good token"),
+        general.body().contains("upstream cisco has no valid token"),
         "{general:?}"
     );
     assert_eq!(daemon.ask("/readyz?token").await.status(), 503);
@@ -61,7 +61,7 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_nobody_out_of_servic
     );
 
     cisco.clear_faults();
-    daemon.logged_times("there is a token", 2).await;
+    daemon.logged_times("token acquired", 2).await;
     assert_eq!(daemon.ask("/readyz?token").await.status(), 200);
 }
 

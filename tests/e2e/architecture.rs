@@ -1,10 +1,12 @@
-//! The source keeps to its own map: who may import whom, and how long a file may be.
+//! The source follows its own map: which module may import which, and no cycle between files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What each module of the crate may use beside itself. `main` and `lib` tie them together.
-const MAY_USE: &[(&str, &[&str])] = &[
+use syn::visit::{self, Visit};
+
+/// The modules that each module of the crate may import. `main` and `lib` tie them together.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),
@@ -14,10 +16,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("sandbox", &["config"]),
     ("supervisor", &[]),
-    ("fuzzing", &["config", "proxy", "server", "token"]),
     ("token", &["config", "resolver", "telemetry", "tls"]),
     ("server", &["config", "platform", "spelling", "telemetry", "tls"]),
-    ("spool", &["config", "spelling", "telemetry"]),
+    ("spool", &["config", "platform", "spelling", "telemetry"]),
     (
         "proxy",
         &[
@@ -69,106 +70,358 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const LONGEST_FILE: usize = 500;
 
 #[test]
-fn each_module_uses_only_what_the_map_allows() {
+fn each_module_imports_only_what_the_table_allows() {
+    let used = module_imports(&Sources::of_the_crate());
     let mut faults = Vec::new();
-    for (path, text) in sources() {
-        let module = module(&path);
-        if module == "main" || module == "lib" {
-            continue;
-        }
-        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
-            faults.push(format!("{module} is not on the map"));
-            continue;
-        };
-        for used in used_modules(without_tests(&text)) {
-            if used != module && !allowed.contains(&used.as_str()) {
-                faults.push(format!("{} uses {used}", path.display()));
-            }
+    for (module, imports) in &used {
+        match MAY_IMPORT.iter().find(|(name, _)| name == module) {
+            None => faults.push(format!("{module} is not in the table")),
+            Some((_, allowed)) => faults.extend(
+                imports
+                    .iter()
+                    .filter(|(import, _)| !allowed.contains(&import.as_str()))
+                    .map(|(import, file)| format!("{file} imports {import}")),
+            ),
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
-fn no_source_file_is_too_long_to_hold_one_idea() {
-    let lines = |text: &str| text.lines().count();
-    let long: Vec<_> = sources()
-        .into_iter()
-        .filter(|(_, text)| lines(text) > LONGEST_FILE)
-        .map(|(path, text)| format!("{}: {} lines", path.display(), lines(&text)))
+fn each_entry_of_the_table_is_used() {
+    let used = module_imports(&Sources::of_the_crate());
+    let mut unused = Vec::new();
+    for (module, allowed) in MAY_IMPORT {
+        match used.get(*module) {
+            None => unused.push(format!("there is no module {module}")),
+            Some(imports) => unused.extend(
+                allowed
+                    .iter()
+                    .filter(|import| !imports.contains_key(**import))
+                    .map(|import| format!("{module} never imports {import}")),
+            ),
+        }
+    }
+    assert!(unused.is_empty(), "{}", unused.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_cycle() {
+    let cycles = Sources::of_the_crate().cycles();
+    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
+}
+
+#[test]
+fn no_source_file_is_longer_than_one_subject() {
+    let long: Vec<_> = Sources::of_the_crate()
+        .0
+        .values()
+        .filter(|source| source.lines > LONGEST_FILE)
+        .map(|source| format!("{}: {} lines", source.file, source.lines))
         .collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
 #[test]
-fn every_form_of_an_import_is_seen() {
-    let text = "use crate::a::{self, B};\nuse crate::{\n    c::D,\n    e::{F, G},\n    h,\n};\n\
-                fn i() -> crate::j::K {}\n#[cfg(test)]\nmod tests {\n    use crate::l;\n}\n";
-    let used: Vec<_> = used_modules(without_tests(text)).into_iter().collect();
-    assert_eq!(used, ["a", "c", "e", "h", "j"]);
+fn every_form_of_an_import_is_seen_and_tests_are_not() {
+    let sources = Sources::parse(&[
+        ("lib.rs", "mod a; mod b; mod c;"),
+        (
+            "a.rs",
+            "use crate::b::{self, inner::{X, Y as Z}}; fn f() -> crate::c::C { todo!() }",
+        ),
+        (
+            "b/mod.rs",
+            "mod inner; mod other; pub use self::inner::X; use self::other::O; pub struct Own;",
+        ),
+        (
+            "b/inner.rs",
+            "fn f(_: super::other::O) {} #[cfg(test)] mod tests { use crate::a::A; }",
+        ),
+        (
+            "b/other.rs",
+            "use super::X; use crate::c; #[cfg(any(test, fuzzing))] fn f(_: crate::a::A) {}",
+        ),
+        ("c.rs", "use crate::b::X; use std::io;"),
+    ]);
+    let edges = |file: &str| -> Vec<String> {
+        let source = sources.0.values().find(|source| source.file == file).unwrap();
+        let edges = sources.edges(source).into_iter();
+        edges.map(|module| sources.0[&module].file.clone()).collect()
+    };
+    assert_eq!(edges("a.rs"), ["b/mod.rs", "b/inner.rs", "c.rs"]);
+    assert_eq!(edges("b/mod.rs"), ["b/other.rs"], "a re-export is no import");
+    assert_eq!(edges("b/inner.rs"), ["b/other.rs"]);
+    assert_eq!(edges("c.rs"), ["b/inner.rs"], "a re-export leads to its file");
+    assert_eq!(
+        sources.cycles(),
+        [
+            "b/inner.rs -> b/other.rs -> b/inner.rs",
+            "b/inner.rs -> b/other.rs -> c.rs -> b/inner.rs"
+        ]
+    );
 }
 
-/// Every source file, by its path below `src`, but for those that hold nothing but tests.
-fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut sources = Vec::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                if !path.ends_with("tests") {
-                    directories.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                let text = std::fs::read_to_string(&path).unwrap();
-                sources.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+/// Which modules of the crate's root each of them imports, with one file that does.
+fn module_imports(sources: &Sources) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut used: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for source in sources.0.values() {
+        let Some(module) = source.module.first() else {
+            continue;
+        };
+        let imports = used.entry(module.clone()).or_default();
+        for import in source.imports.iter().chain(
+            &source
+                .reexports
+                .iter()
+                .map(|(_, path)| path.clone())
+                .collect::<Vec<_>>(),
+        ) {
+            let root = &import[0];
+            if root != module && sources.0.contains_key(&vec![root.clone()]) {
+                imports.entry(root.clone()).or_insert_with(|| source.file.clone());
             }
         }
     }
-    assert!(sources.len() > 30, "the sources are here");
-    sources
+    used.remove("fuzzing");
+    used
 }
 
-/// The module of the crate's root that a file belongs to.
-fn module(path: &Path) -> String {
-    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
-    first.trim_end_matches(".rs").to_owned()
+/// The path of a module or of an item, from the crate's root.
+type ModulePath = Vec<String>;
+
+/// Every source file by its module's path, but for those with tests alone.
+struct Sources(BTreeMap<ModulePath, Source>);
+
+struct Source {
+    file: String,
+    module: ModulePath,
+    lines: usize,
+    /// Paths within the crate that its code names.
+    imports: BTreeSet<ModulePath>,
+    /// Names that it passes on, with their paths.
+    reexports: Vec<(String, ModulePath)>,
 }
 
-/// Tests stand last in a file, and may use what they like.
-fn without_tests(text: &str) -> &str {
-    let tests = text.find("#[cfg(test)]\nmod tests {");
-    &text[..tests.unwrap_or(text.len())]
-}
+impl Sources {
+    fn of_the_crate() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut texts = Vec::new();
+        let mut directories = vec![root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let file = path.strip_prefix(&root).unwrap().display().to_string();
+                    texts.push((file, std::fs::read_to_string(&path).unwrap()));
+                }
+            }
+        }
+        let texts: Vec<_> = texts.iter().map(|(file, text)| (&**file, &**text)).collect();
+        let sources = Self::parse(&texts);
+        assert!(sources.0.len() > 60, "the sources are here");
+        sources
+    }
 
-/// The modules named after each `crate::`, in a list of them too.
-fn used_modules(text: &str) -> BTreeSet<String> {
-    text.split("crate::").skip(1).flat_map(first_names).collect()
-}
+    fn parse(texts: &[(&str, &str)]) -> Self {
+        let is_test = |file: &str| {
+            file == "main.rs"
+                || ["tests.rs", "fuzzed.rs", "fuzzing.rs"]
+                    .iter()
+                    .any(|name| file.ends_with(name))
+                || file.contains("tests/")
+        };
+        let texts = texts.iter().filter(|(file, _)| !is_test(file));
+        let sources = texts.map(|(file, text)| {
+            let mut module: ModulePath = PathBuf::from(file)
+                .with_extension("")
+                .iter()
+                .map(|part| part.to_str().unwrap().to_owned())
+                .collect();
+            if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
+                module.pop();
+            }
+            let mut source = Source {
+                file: (*file).to_owned(),
+                module,
+                lines: text.lines().count(),
+                imports: BTreeSet::new(),
+                reexports: Vec::new(),
+            };
+            source.visit_file(&syn::parse_file(text).unwrap());
+            (source.module.clone(), source)
+        });
+        Self(sources.collect())
+    }
 
-fn first_names(path: &str) -> Vec<String> {
-    let name = |text: &str| {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
-        text[..end].to_owned()
-    };
-    let Some(list) = path.strip_prefix('{') else {
-        return vec![name(path)];
-    };
-    let mut names = vec![name(list.trim_start())];
-    let mut depth = 0;
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => names.push(name(list[at + 1..].trim_start())),
-            _ => {}
+    /// The modules that a file imports from, through re-exports to where the items are.
+    fn edges(&self, source: &Source) -> BTreeSet<ModulePath> {
+        let mut edges: BTreeSet<_> = source
+            .imports
+            .iter()
+            .filter_map(|path| self.find(path, 0))
+            .collect();
+        edges.remove(&source.module);
+        edges.remove(&Vec::new());
+        edges
+    }
+
+    /// The module that has the item of a path.
+    fn find(&self, path: &[String], depth: usize) -> Option<ModulePath> {
+        let length = (0..=path.len())
+            .rev()
+            .find(|length| self.0.contains_key(&path[..*length]))?;
+        let module = &self.0[&path[..length]];
+        let reexport = path
+            .get(length)
+            .and_then(|name| module.reexports.iter().find(|(reexported, _)| reexported == name));
+        match reexport {
+            Some((_, path)) if depth < 5 => self.find(path, depth + 1),
+            _ => Some(module.module.clone()),
         }
     }
-    names.retain(|name| !name.is_empty());
-    names
+
+    /// The shortest cycle through each pair of files that import each other, as file names.
+    fn cycles(&self) -> Vec<String> {
+        let graph: BTreeMap<_, _> = self
+            .0
+            .iter()
+            .map(|(module, source)| (module.clone(), self.edges(source)))
+            .collect();
+        let mut cycles = BTreeSet::new();
+        for (start, edges) in &graph {
+            for next in edges {
+                let Some(mut path) = shortest_path(&graph, next, start) else {
+                    continue;
+                };
+                path.pop();
+                path.insert(0, start.clone());
+                // The same cycle is found from each of its files.
+                let first = (0..path.len()).min_by_key(|at| &path[*at]).unwrap();
+                path.rotate_left(first);
+                path.push(path[0].clone());
+                let files: Vec<_> = path.iter().map(|module| &*self.0[module].file).collect();
+                cycles.insert(files.join(" -> "));
+            }
+        }
+        cycles.into_iter().collect()
+    }
+}
+
+fn shortest_path(
+    graph: &BTreeMap<ModulePath, BTreeSet<ModulePath>>,
+    from: &ModulePath,
+    to: &ModulePath,
+) -> Option<Vec<ModulePath>> {
+    let mut paths = std::collections::VecDeque::from([vec![from.clone()]]);
+    let mut seen = BTreeSet::from([from.clone()]);
+    while let Some(path) = paths.pop_front() {
+        let last = path.last()?;
+        if last == to {
+            return Some(path);
+        }
+        for next in &graph[last] {
+            if seen.insert(next.clone()) {
+                paths.push_back([&path[..], &[next.clone()]].concat());
+            }
+        }
+    }
+    None
+}
+
+impl Source {
+    /// A path from the crate's root, for one that begins with `crate`, `self` or `super`.
+    fn absolute(&self, path: &[String]) -> Option<ModulePath> {
+        let mut absolute = match path.first()?.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => self.module.clone(),
+            _ => return None,
+        };
+        for (at, part) in path.iter().enumerate() {
+            match part.as_str() {
+                "crate" | "self" if at == 0 => {}
+                "super" => {
+                    absolute.pop();
+                }
+                "self" => {}
+                part => absolute.push(part.to_owned()),
+            }
+        }
+        (!absolute.is_empty()).then_some(absolute)
+    }
+
+    fn flatten(tree: &syn::UseTree, before: &[String], paths: &mut Vec<(String, Vec<String>)>) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => Self::flatten(&path.tree, &with(&path.ident), paths),
+            syn::UseTree::Name(name) => paths.push((name.ident.to_string(), with(&name.ident))),
+            syn::UseTree::Rename(rename) => paths.push((rename.rename.to_string(), with(&rename.ident))),
+            syn::UseTree::Glob(_) => paths.push(("*".to_owned(), before.to_vec())),
+            syn::UseTree::Group(group) => {
+                for tree in &group.items {
+                    Self::flatten(tree, before, paths);
+                }
+            }
+        }
+    }
+}
+
+fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && matches!(&attribute.meta, syn::Meta::List(list)
+                if ["test", "fuzzing"].iter().any(|word| list.tokens.to_string().contains(word)))
+    })
+}
+
+impl<'ast> Visit<'ast> for Source {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let attributes = match item {
+            syn::Item::Mod(item) => &item.attrs,
+            syn::Item::Fn(item) => &item.attrs,
+            syn::Item::Use(item) => &item.attrs,
+            syn::Item::Impl(item) => &item.attrs,
+            _ => &Vec::new(),
+        };
+        if !is_for_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let mut paths = Vec::new();
+        Self::flatten(&item.tree, &[], &mut paths);
+        for (name, path) in paths {
+            let Some(path) = self.absolute(&path) else {
+                continue;
+            };
+            if matches!(item.vis, syn::Visibility::Inherited) {
+                self.imports.insert(path);
+            } else {
+                self.reexports.push((name, path));
+            }
+        }
+    }
+
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let parts: Vec<_> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
+        if let Some(path) = self.absolute(&parts) {
+            self.imports.insert(path);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        if !is_for_tests(&item.attrs) {
+            visit::visit_impl_item_fn(self, item);
+        }
+    }
 }

@@ -41,7 +41,7 @@ async fn the_environment_alone_makes_a_daemon_beside_what_kubernetes_injects() {
         ])
         .current_dir(&directory);
     let mut daemon = Daemon::spawn(command, directory);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);
     let log = daemon.log().join("\n");
@@ -84,7 +84,7 @@ async fn bondgate_alone_is_bondgate_run() {
     let mut command = bondgate();
     command.arg("--config").arg(file.path().join("bondgate.toml"));
     let mut daemon = Daemon::spawn(command, file);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     assert_eq!(daemon.get(PULL).await.status(), 200);
 }
 
@@ -160,17 +160,17 @@ async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
     ));
     let mut daemon = Setup::at(&cisco).start_without_token().await;
     let admin = daemon.admin().to_string();
-    daemon.logged("no token").await;
+    daemon.logged("no valid token").await;
 
     let live = run(&["probe", "live", "--address", &admin]).await;
     let unready = run(&["probe", "ready", "--address", &admin]).await;
     assert_eq!((live.code, unready.code), (Some(0), Some(1)));
     assert!(
-        unready.stdout.contains("answered 503"),
+        unready.stdout.contains("responded 503"),
         "it says why: {unready:?}"
     );
 
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     let ready = run(&["probe", "ready", "--address", &admin]).await;
     assert_eq!(ready.code, Some(0), "{ready:?}");
 
@@ -230,7 +230,7 @@ async fn a_demo_for_other_machines_needs_to_be_told_which() {
 
     let wrong = run(&["demo", "--listen", "0.0.0.0:0", "--allow", "here"]).await;
     assert_eq!(wrong.code, Some(3), "{wrong:?}");
-    assert!(wrong.stderr.contains("\"here\" is no network"), "{wrong:?}");
+    assert!(wrong.stderr.contains("\"here\" is not a network"), "{wrong:?}");
 
     let mut command = bondgate();
     command.args([
@@ -264,7 +264,7 @@ async fn simulate_prints_where_it_is_and_what_to_try() {
     let mut simulator = Daemon::spawn(command, directory);
     simulator.logged("Ctrl-C ends it").await;
     let log = simulator.log();
-    for told in ["  API  ", "  token URL  ", "  CA file  ", "  orders and record  "] {
+    for told in ["  API  ", "  token URL  ", "  CA file  ", "  control API  "] {
         assert!(log.iter().any(|line| line.starts_with(told)), "{told}: {log:#?}");
     }
     let lines = log.iter().skip_while(|line| *line != "Try:").skip(1);

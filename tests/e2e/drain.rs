@@ -21,7 +21,7 @@ async fn daemon() -> (Handle, Daemon) {
 
 /// Waits until so many callers' connections are open.
 async fn connected(daemon: &Daemon, callers: usize) {
-    // The one that asks is counted, too.
+    // The connection of this request is counted, too.
     let line = format!("bondgate_connections {}", callers + 1);
     let measured = async {
         while !daemon

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bondgate::token::Schedule;
+use bondgate::token::schedule;
 
 const REPLICAS: usize = 10_000;
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -31,7 +31,6 @@ struct Day {
 
 /// The service grants up to `capacity` tokens a second and answers 503 to the rest.
 fn day(capacity: u32) -> Day {
-    let schedule = Schedule::default();
     let mut random = fastrand::Rng::with_seed(4711);
     let mut replicas = vec![Replica::default(); REPLICAS];
     let mut requests = vec![0_u32; 24 * 3600];
@@ -51,7 +50,7 @@ fn day(capacity: u32) -> Day {
         let wait = if is_out || granted[second] >= capacity {
             replica.failures += 1;
             let left = replica.expires.saturating_sub(now);
-            schedule.wait_after_failure(replica.failures, left, None, random.f64())
+            schedule::wait_after_failure(replica.failures, left, Duration::ZERO, random.f64())
         } else {
             granted[second] += 1;
             without_token += now.saturating_sub(replica.expires);
@@ -59,7 +58,7 @@ fn day(capacity: u32) -> Day {
                 expires: now + LIFETIME,
                 failures: 0,
             };
-            schedule.refresh_after(LIFETIME, random.f64())
+            schedule::refresh_after(LIFETIME, random.f64())
         };
         due.push(Reverse((now + wait, number)));
     }

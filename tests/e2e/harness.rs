@@ -186,7 +186,7 @@ impl Setup {
     pub(crate) async fn start(self) -> Daemon {
         let upstreams = self.upstreams.matches("[upstream.").count();
         let mut daemon = self.start_without_token().await;
-        daemon.logged_times("there is a token", upstreams).await;
+        daemon.logged_times("token acquired", upstreams).await;
         daemon
     }
 

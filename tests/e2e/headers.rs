@@ -2,7 +2,6 @@
 
 use bondgate::simulator::{Fault, Handle, Kind, On, Options, Seen};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::harness::{Daemon, Setup, relayed, simulator};
 use crate::wire::{Caller, Message};
@@ -233,16 +232,15 @@ async fn the_upstreams_close_is_not_the_callers() {
 async fn redirects_and_unknown_statuses_pass_as_they_are() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::open(&cisco, "").start().await;
-    let location = HeaderName::from_static("location");
-    let elsewhere = HeaderValue::from_static("https://evil.example/a%2Fb?c#d");
+    let elsewhere = "https://evil.example/a%2Fb?c#d";
 
     let mut caller = Caller::to(daemon.address()).await;
     for code in [301, 302, 303, 307, 308, 418, 429, 451, 500, 596, 999] {
         cisco.script(Fault::on(
             On::Any,
             Kind::Status {
-                code: StatusCode::from_u16(code).unwrap(),
-                headers: HeaderMap::from_iter([(location.clone(), elsewhere.clone())]),
+                code,
+                headers: vec![("location".to_owned(), elsewhere.to_owned())],
                 body: format!("<{code}>"),
             },
         ));
@@ -254,7 +252,7 @@ async fn redirects_and_unknown_statuses_pass_as_they_are() {
             (answer.status(), answer.text()),
             (code, format!("<{code}>").as_str())
         );
-        assert_eq!(answer.field("location"), elsewhere.to_str().ok());
+        assert_eq!(answer.field("location"), Some(elsewhere));
         assert_eq!(answer.field("proxy-status"), None, "{code}");
     }
     assert_eq!(relayed(&cisco).len(), 11, "nothing is followed or tried again");

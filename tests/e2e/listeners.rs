@@ -345,7 +345,7 @@ async fn a_socket_that_systemd_hands_over_is_served_and_outlives_the_daemon() {
     let early = tokio::spawn(send(address, pull()));
     let ours = socket.try_clone().unwrap();
     let mut daemon = activated(setup(&cisco).listener("systemd:http", ""), socket, "http");
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     assert_eq!(early.await.unwrap().status(), 200);
     assert_eq!(daemon.address(), address);
@@ -384,7 +384,7 @@ async fn what_systemd_hands_over_is_judged_by_the_address_that_it_has() {
         TcpListener::bind("127.0.0.1:0").unwrap(),
         "http",
     );
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     assert_eq!(daemon.get(PULL).await.status(), 403, "nobody is a user over TCP");
 
     let gate = "allow = [\"127.0.0.0/8\"]";
@@ -393,11 +393,11 @@ async fn what_systemd_hands_over_is_judged_by_the_address_that_it_has() {
         (&format!("{gate}\nrequire_header = \"X-A\""), false),
     ] {
         let mut daemon = activated(inherited(more), exposed(), "http");
-        daemon.logged("there is a token").await;
+        daemon.logged("token acquired").await;
         let warned = daemon
             .log()
             .iter()
-            .any(|line| line.contains("listener[0].allow: is the only gate"));
+            .any(|line| line.contains("listener[0].allow: is the only check"));
         assert_eq!(warned, is_warned, "{more}");
     }
 

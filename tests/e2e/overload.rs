@@ -30,7 +30,7 @@ async fn with_descriptors(setup: Setup, count: u32) -> Daemon {
         .env_clear()
         .env("BONDGATE_LOG", "info");
     let mut daemon = Daemon::spawn(command, directory);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     daemon
 }
 

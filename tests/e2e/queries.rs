@@ -321,7 +321,7 @@ async fn no_log_line_answer_or_status_repeats_a_query() {
         .environment("BONDGATE__SERVER__WORKERS", "1")
         .start_without_token()
         .await;
-    without.logged("no token").await;
+    without.logged("no valid token").await;
     let mut caller = Caller::to(without.address()).await;
     let get = with_secret("GET", "/a", "");
     caller.say(&get).await;

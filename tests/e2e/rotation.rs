@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bondgate::simulator::{Client, Endpoint, Fault, Handle, Kind, On, Seen};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -147,7 +147,7 @@ async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_storms_nobody() {
+async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_causes_no_storm() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
@@ -242,7 +242,7 @@ async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_again_at_each_call_is_told_though_calls_are_rare() {
+async fn tokens_that_are_rejected_at_each_rare_call_are_reported() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(60, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 60);
@@ -255,8 +255,8 @@ async fn a_token_that_is_refused_again_at_each_call_is_told_though_calls_are_rar
         issued(&cisco, 3 + 2 * call).await;
         let token = daemon.token().await;
         assert_eq!(token["last_error"]["kind"], "rejected", "{token}");
-        let asked = daemon.clock.now().monotonic;
-        daemon.clock.sleep_until(asked + Duration::from_secs(65)).await;
+        let sent = daemon.clock.now().monotonic;
+        daemon.clock.sleep_until(sent + Duration::from_secs(65)).await;
         assert_eq!(
             daemon.token().await["state"],
             "fresh",
@@ -274,8 +274,8 @@ async fn mashery_says_by_one_403_alone_that_it_refuses_a_token() {
         .listener("127.0.0.1:0", "");
     let daemon = Inside::start(setup, 1);
     let refusal = |code: &'static str| Kind::Status {
-        code: StatusCode::FORBIDDEN,
-        headers: HeaderMap::from_iter([("x-mashery-error-code".parse().unwrap(), code.parse().unwrap())]),
+        code: 403,
+        headers: vec![("x-mashery-error-code".to_owned(), code.to_owned())],
         body: "<h1>Forbidden</h1>".to_owned(),
     };
     assert_eq!(daemon.get(ECHO).await.status(), 200);
@@ -348,7 +348,7 @@ async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
         };
         cisco.set_clients(vec![client]);
         volume.swap(&secret);
-        // A token that was surely asked for with the new secret, and one more.
+        // A token that was certainly requested with the new secret, and one more.
         issued(&cisco, cisco.token_count() + 2).await;
     }
 

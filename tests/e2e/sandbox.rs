@@ -58,7 +58,7 @@ async fn each_thread_of_the_daemon_is_shut_in_and_one_line_says_so() {
     let told: Vec<_> = log.iter().filter(|line| line.contains("sandboxed")).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].contains("sandboxed: Landlock (files, ports, signals), seccomp"),
+        told[0].contains("\"restrictions\":\"Landlock (files, ports, signals), seccomp\""),
         "{told:?}"
     );
 }
@@ -84,8 +84,8 @@ async fn a_secret_behind_a_swapped_link_is_picked_up_and_one_that_moved_out_says
 
     lead(&volume, &version(&volume, "..2", DEMO_SECRET));
     std::fs::remove_dir_all(volume.join("..1")).unwrap();
-    daemon.logged("the credentials have changed").await;
-    daemon.logged("the token is refreshed").await;
+    daemon.logged("credentials changed").await;
+    daemon.logged("token refreshed").await;
     assert_eq!(daemon.get(PULL).await.status(), 200);
 }
 

@@ -1,13 +1,12 @@
-//! Whatever goes wrong and however much is logged: no secret and no token is in a log, an answer,
-//! the metrics or the status.
+//! No secret and no token is in a log, a response,
+//! the metrics or the status, whatever fails and however much is logged.
 
 use std::os::unix::process::ExitStatusExt as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bondgate::simulator::{Client, Endpoint, Fault, Handle, Kind, On, Options, Simulator, Then};
-use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::harness::{Daemon, PULL, PUSH, Setup, send, simulator};
 
@@ -22,16 +21,16 @@ const ENCODED: [&str; 3] = [
 
 /// Every way in which a token request goes wrong here, each at an upstream of its own.
 fn token_faults() -> Vec<(&'static str, Kind)> {
-    let status = |code, name, value: &str, body: &str| Kind::Status {
+    let status = |code, name: &str, value: &str, body: &str| Kind::Status {
         code,
-        headers: HeaderMap::from_iter([(name, HeaderValue::try_from(value).unwrap())]),
+        headers: vec![(name.to_owned(), value.to_owned())],
         body: body.to_owned(),
     };
     let [form, strict, loose] = ENCODED;
     let echo = |text: &str| {
         let reply = serde_json::json!({ "error": "invalid_client", "error_description": text });
         let kind = "application/json";
-        status(StatusCode::BAD_REQUEST, CONTENT_TYPE, kind, &reply.to_string())
+        status(400, "content-type", kind, &reply.to_string())
     };
     let location = format!("https://localhost:1/token?client_secret={form}");
     vec![
@@ -43,12 +42,7 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
         ("truncated", Kind::TruncatedJson),
         ("tokenless", Kind::NoAccessToken),
         ("badtoken", Kind::BadToken),
-        (
-            "html",
-            Kind::Html {
-                status: StatusCode::OK,
-            },
-        ),
+        ("html", Kind::Html { status: 200 }),
         (
             "limited",
             Kind::RateLimited {
@@ -63,10 +57,7 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
             },
         ),
         ("unavailable", Kind::status(StatusCode::SERVICE_UNAVAILABLE)),
-        (
-            "redirect",
-            status(StatusCode::TEMPORARY_REDIRECT, LOCATION, &location, ""),
-        ),
+        ("redirect", status(307, "location", &location, "")),
         ("plain_echo", echo(SECRET)),
         ("form_echo", echo(form)),
         ("strict_echo", echo(strict)),
@@ -85,8 +76,8 @@ async fn cisco(secret: &str) -> Handle {
     .await
 }
 
-/// An upstream that works, an upstream a fault, and all that anybody can read of the daemon then.
-async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
+/// One working upstream, one upstream per fault, and all output of the daemon with them.
+async fn all_output(level: &str) -> (Vec<String>, Vec<String>) {
     let query = "client_auth = \"query\"\nwait = \"100ms\"";
     let good = cisco(SECRET).await;
     let mut setup = Setup::new()
@@ -102,7 +93,7 @@ async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
             .listener("127.0.0.1:0", &format!("upstream = \"{name}\""));
         keep.push(cisco);
     }
-    // Never run: its socket takes connections and nobody greets them with TLS.
+    // Never run: its socket takes connections and never starts TLS.
     let silent = Simulator::bind(Options::default()).await.unwrap();
     let closed = silent.handle();
     drop(silent);
@@ -120,15 +111,21 @@ async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
         )
         .start_without_token()
         .await;
-    daemon.logged("there is a token").await;
-    daemon.logged_times("no token", token_faults().len() + 3).await;
+    daemon.logged("token acquired").await;
+    daemon
+        .logged_times("no valid token", token_faults().len() + 3)
+        .await;
 
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     for address in daemon.addresses() {
-        said.push(send(address, request("GET", PULL)).await.0);
+        output.push(send(address, request("GET", PULL)).await.0);
     }
-    assert!(said[0].starts_with("HTTP/1.1 200"), "{}", said[0]);
-    assert!(said[1..].iter().all(|answer| answer.starts_with("HTTP/1.1 503")));
+    assert!(output[0].starts_with("HTTP/1.1 200"), "{}", output[0]);
+    assert!(
+        output[1..]
+            .iter()
+            .all(|answer| answer.starts_with("HTTP/1.1 503"))
+    );
     for kind in [
         Kind::Reset,
         Kind::Close,
@@ -137,14 +134,14 @@ async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
         Kind::status(StatusCode::FORBIDDEN),
     ] {
         good.script(Fault::on(On::Push, kind));
-        said.push(daemon.send(request("POST", PUSH)).await.0);
+        output.push(daemon.send(request("POST", PUSH)).await.0);
     }
     for path in ["/metrics", "/status.json", "/readyz", "/readyz?token", "/"] {
-        said.push(daemon.ask(path).await.0);
+        output.push(daemon.ask(path).await.0);
     }
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));
-    said.extend(daemon.log());
+    output.extend(daemon.log());
 
     let seen = good.seen();
     let api = seen.iter().filter(|request| request.endpoint != Endpoint::Token);
@@ -160,7 +157,7 @@ async fn everything_said(level: &str) -> (Vec<String>, Vec<String>) {
     secrets.extend(ENCODED.map(|encoded| BASE64_STANDARD.encode(format!("{ID}:{encoded}"))));
     // The part that every way of writing it has.
     secrets.push("hunter2".to_owned());
-    (said, secrets)
+    (output, secrets)
 }
 
 fn request(method: &str, path: &str) -> String {
@@ -173,9 +170,9 @@ fn request(method: &str, path: &str) -> String {
 }
 
 async fn assert_nothing_leaks(level: &str) {
-    let (said, secrets) = everything_said(level).await;
-    assert!(said.iter().any(|line| line.contains("\"level\":\"DEBUG\"")));
-    for line in &said {
+    let (output, secrets) = all_output(level).await;
+    assert!(output.iter().any(|line| line.contains("\"level\":\"DEBUG\"")));
+    for line in &output {
         // JSON may write the same character in two ways.
         let plain = line.replace("\\u00fc", "\u{fc}");
         for secret in &secrets {
@@ -196,7 +193,7 @@ async fn a_daemon_leaves_no_core_and_shows_no_other_process_its_memory() {
     );
     command.args(["-c", &program]).env_clear();
     let mut daemon = Daemon::spawn(command, setup.into_file());
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));
@@ -207,11 +204,11 @@ async fn a_daemon_leaves_no_core_and_shows_no_other_process_its_memory() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_said_at_the_level_trace() {
+async fn no_secret_is_in_the_output_at_level_trace() {
     assert_nothing_leaks("trace").await;
 }
 
 #[tokio::test]
-async fn nothing_secret_is_said_when_every_library_logs_at_trace() {
+async fn no_secret_is_in_the_output_when_every_library_logs_at_trace() {
     assert_nothing_leaks("trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace,h2=trace").await;
 }

@@ -38,7 +38,7 @@ fn assert_whole(answer: &Answer) {
     assert_eq!(length, Some(answer.body().len()), "{answer:?}");
 }
 
-/// Waits until nobody listens at the address any more.
+/// Waits until the address is no longer listened on.
 pub(crate) async fn refused(daemon: &Daemon) {
     let refused = async {
         while TcpStream::connect(daemon.address()).await.is_ok() {

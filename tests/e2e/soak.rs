@@ -52,7 +52,7 @@ impl Stand {
         // A line for each request is none of the figures.
         let setup = setup.environment("BONDGATE_LOG", "info,bondgate::proxy::access_log=warn");
         let mut daemon = setup.start().await;
-        daemon.logged("there is a token").await;
+        daemon.logged("token acquired").await;
         Self {
             daemon,
             _simulator: simulator,

@@ -1,4 +1,4 @@
-//! What systemd is told: that it is ready, that it lives, that it stops.
+//! What systemd is notified of: ready, watchdog pings, reloads, stopping.
 
 use bondgate::simulator::{Endpoint, Fault, Kind, On, Options};
 use tokio::net::UnixDatagram;
@@ -27,35 +27,35 @@ impl Systemd {
     async fn heard(&self) -> String {
         let mut room = [0; 256];
         let length = tokio::time::timeout(PATIENCE, self.socket.recv(&mut room)).await;
-        let length = length.expect("something is told").unwrap();
+        let length = length.expect("a message").unwrap();
         String::from_utf8(room[..length].to_vec()).unwrap()
     }
 
-    /// Waits for a state, past signs of life.
-    async fn heard_but_alive(&self) -> String {
+    /// Waits for a state, past watchdog pings.
+    async fn heard_but_pings(&self) -> String {
         loop {
-            let told = self.heard().await;
-            if told != "WATCHDOG=1" {
-                return told;
+            let message = self.heard().await;
+            if message != "WATCHDOG=1" {
+                return message;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn systemd_is_told_ready_alive_and_stopping_in_this_order() {
+async fn systemd_is_notified_of_ready_watchdog_pings_and_stopping_in_this_order() {
     let cisco = simulator(Options::default()).await;
     let systemd = Systemd::new();
     let setup = systemd
         .starts(Setup::at(&cisco))
         .environment("WATCHDOG_USEC", "200000");
     let mut daemon = setup.start().await;
-    assert!(systemd.heard_but_alive().await.starts_with("READY=1\n"));
+    assert!(systemd.heard_but_pings().await.starts_with("READY=1\n"));
     for _ in 0..5 {
         assert_eq!(systemd.heard().await, "WATCHDOG=1");
     }
 
-    // A stop that takes a while is no death.
+    // The pings go on during a stop that takes a while.
     cisco.script(Fault::on(On::Push, Kind::Slow { ms: 1000 }));
     let mut caller = Caller::to(daemon.address()).await;
     let request = format!("POST {PUSH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
@@ -65,7 +65,7 @@ async fn systemd_is_told_ready_alive_and_stopping_in_this_order() {
     })
     .await;
     daemon.signal("TERM");
-    assert!(systemd.heard_but_alive().await.starts_with("STOPPING=1\n"));
+    assert!(systemd.heard_but_pings().await.starts_with("STOPPING=1\n"));
     for _ in 0..3 {
         assert_eq!(systemd.heard().await, "WATCHDOG=1");
     }
@@ -74,12 +74,20 @@ async fn systemd_is_told_ready_alive_and_stopping_in_this_order() {
 }
 
 #[tokio::test]
-async fn ready_is_told_though_there_is_no_token_yet_and_alive_only_where_it_is_wanted() {
+async fn ready_is_reported_without_a_token_and_the_watchdog_is_pinged_only_where_it_is_enabled() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Token, Kind::Hang).forever());
     let systemd = Systemd::new();
-    let mut daemon = systemd.starts(Setup::at(&cisco)).start_without_token().await;
+    // The variables of another process's watchdog, which would be pinged each millisecond.
+    let setup = systemd
+        .starts(Setup::at(&cisco))
+        .environment("WATCHDOG_USEC", "2000")
+        .environment("WATCHDOG_PID", "1");
+    let mut daemon = setup.start_without_token().await;
     assert!(systemd.heard().await.starts_with("READY=1\n"));
+    for _ in 0..3 {
+        assert_eq!(daemon.ask("/livez").await.status(), 200);
+    }
     daemon.signal("TERM");
     assert!(
         systemd.heard().await.starts_with("STOPPING=1\n"),
@@ -89,7 +97,7 @@ async fn ready_is_told_though_there_is_no_token_yet_and_alive_only_where_it_is_w
 }
 
 #[tokio::test]
-async fn a_reload_is_told_when_it_begins_and_when_it_is_done_be_it_taken_or_not() {
+async fn the_begin_and_end_of_a_reload_are_reported_whether_or_not_it_succeeds() {
     let cisco = simulator(Options::default()).await;
     let systemd = Systemd::new();
     let daemon = systemd.starts(Setup::at(&cisco)).start().await;
@@ -105,7 +113,7 @@ async fn a_reload_is_told_when_it_begins_and_when_it_is_done_be_it_taken_or_not(
         assert_eq!(lines.next(), Some("RELOADING=1"));
         // What systemd knows it by (sd_notify(3)), for Type=notify-reload.
         let when = lines.next().and_then(|line| line.strip_prefix("MONOTONIC_USEC="));
-        let when: u64 = when.expect("it is told when").parse().unwrap();
+        let when: u64 = when.expect("the time of the reload").parse().unwrap();
         assert!(when > last, "{when} is after {last}");
         last = when;
         assert!(systemd.heard().await.starts_with("READY=1\n"), "{told}");

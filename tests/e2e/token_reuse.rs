@@ -98,14 +98,14 @@ async fn a_token_that_is_repeated_until_it_expires_rolls_over_without_a_failed_c
             let cisco = repeating(Duration::from_secs(2), expires_in.clone()).await;
             let daemon = Setup::open(&cisco, "").start().await;
             let calls = call_until(&cisco, daemon.address(), 4, Duration::from_millis(20)).await;
-            let (asked, refused) = (token_requests(&cisco), cisco.refused_tokens());
+            let (requests, refused) = (token_requests(&cisco), cisco.refused_tokens());
             println!(
-                "{expires_in:?}: {calls:?}, {asked} token requests, {refused} calls with an expired token"
+                "{expires_in:?}: {calls:?}, {requests} token requests, {refused} calls with an expired token"
             );
             assert!(calls.failed.is_empty(), "{expires_in:?}: {calls:?}");
             assert!(calls.made > 50, "{expires_in:?}: {calls:?}");
             // At half of its lifetime, at its end, and every 250 ms while a second or less is left.
-            assert!(asked <= 4 * 8, "{expires_in:?}: {asked} token requests");
+            assert!(requests <= 4 * 8, "{expires_in:?}: {requests} token requests");
             if expires_in == ExpiresIn::Lifetime {
                 // At the moment of its expiry one of each caller may have been on its way.
                 assert!(refused <= 2 * 3, "{expires_in:?}: {refused}");
@@ -118,7 +118,7 @@ async fn a_token_that_is_repeated_until_it_expires_rolls_over_without_a_failed_c
 }
 
 #[tokio::test]
-async fn a_repeated_token_with_time_left_is_asked_for_again_when_it_expires_and_not_before() {
+async fn a_repeated_token_is_requested_again_when_it_expires_and_not_before() {
     let lifetime = Duration::from_secs(3);
     let cisco = repeating(lifetime, ExpiresIn::Lifetime).await;
     let began = Instant::now();
@@ -128,7 +128,11 @@ async fn a_repeated_token_with_time_left_is_asked_for_again_when_it_expires_and_
         seen.iter().filter(|seen| is_token(seen)).count() == 3
     })
     .await;
-    assert!(began.elapsed() >= lifetime, "asked after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= lifetime,
+        "requested after {:?}",
+        began.elapsed()
+    );
     assert_eq!(daemon.get(ECHO).await.status(), 200);
 }
 
@@ -148,6 +152,6 @@ async fn a_refused_token_that_comes_back_is_not_sent_again_and_the_call_waits_fo
     assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(cisco.refused_tokens(), 1, "it was sent once");
     assert_eq!(cisco.token_count(), 2);
-    let asked = token_requests(&cisco);
-    assert!((4..=12).contains(&asked), "{asked} token requests");
+    let requests = token_requests(&cisco);
+    assert!((4..=12).contains(&requests), "{requests} token requests");
 }

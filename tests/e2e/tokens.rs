@@ -1,4 +1,4 @@
-//! How tokens are asked for, waited for and kept fresh.
+//! How tokens are requested, awaited and kept fresh.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -187,7 +187,7 @@ async fn a_request_before_the_first_token_waits_and_is_answered_when_it_comes() 
 }
 
 #[tokio::test]
-async fn a_request_that_waited_in_vain_gets_503_and_is_told_when_to_come_again() {
+async fn a_request_that_waited_in_vain_gets_503_with_retry_after() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Token, Kind::Hang).forever());
     let daemon = Setup::at(&cisco)
@@ -228,31 +228,37 @@ async fn after_a_failed_first_fetch_requests_get_503_at_once() {
         .environment("BONDGATE__UPSTREAM__CISCO__WAIT", "20s")
         .start_without_token()
         .await;
-    daemon.logged("no token").await;
+    daemon.logged("no valid token").await;
     let began = Instant::now();
 
     let answer = daemon.get(PULL).await;
 
     assert_without_token(&answer);
-    assert!(answer.body().contains("answered 500"), "{answer:?}");
+    assert!(answer.body().contains("responded 500"), "{answer:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "it waited for a token");
 }
 
 #[tokio::test]
-async fn a_failing_fetch_is_told_once_never_ends_the_daemon_and_recovers() {
+async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
     let cisco = simulator(Options::default()).await;
     let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
     cisco.script(Fault::on(On::Token, failure).forever());
     let mut daemon = Setup::at(&cisco).start_without_token().await;
-    // When the third begins, what the second brought has been told.
+    // When the third begins, the result of the second has been logged.
     seen_when(&cisco, |seen| token_requests(seen) == 3).await;
-    let told = daemon.log().into_iter().filter(|line| line.contains("no token"));
-    let told: Vec<_> = told.collect();
-    assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("the identity service answered 503"), "{told:?}");
+    let failures = daemon
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("no valid token"));
+    let failures: Vec<_> = failures.collect();
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    assert!(
+        failures[0].contains("the identity service responded 503"),
+        "{failures:?}"
+    );
 
     cisco.clear_faults();
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);
     assert_eq!(cisco.max_concurrent_token_requests(), 1);
@@ -269,33 +275,36 @@ async fn a_secret_file_that_is_not_there_yet_is_waited_for() {
         .environment("BONDGATE_CLIENT_SECRET_FILE", &secret)
         .start_without_token()
         .await;
-    daemon.logged(&format!("no token: cannot read {secret}")).await;
+    daemon.logged(&format!("cannot read {secret}")).await;
     assert_without_token(&daemon.get(PULL).await);
-    assert!(cisco.seen().is_empty(), "nothing is asked without a secret");
+    assert!(cisco.seen().is_empty(), "no token request without a secret");
 
     std::fs::write(&secret, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_malformed_token_reply_is_told_and_the_next_one_is_taken() {
+async fn a_malformed_token_reply_is_logged_and_the_next_one_is_used() {
     let html = |status| Kind::Html { status };
     let mut runs = JoinSet::new();
     for (kind, why) in [
-        (html(StatusCode::OK), "the body is not the JSON of RFC 6749"),
+        (html(200), "the body is not the JSON of RFC 6749"),
         (Kind::Empty, "the body is empty"),
         (Kind::TruncatedJson, "the body is not the JSON of RFC 6749"),
         (Kind::NoAccessToken, "access_token is missing"),
-        (Kind::BadToken, "access_token holds characters that no bearer has"),
+        (
+            Kind::BadToken,
+            "access_token holds characters that no bearer token may have",
+        ),
     ] {
         runs.spawn(async move {
             let cisco = simulator(Options::default()).await;
             cisco.script(Fault::on(On::Token, kind));
             let mut daemon = Setup::at(&cisco).start_without_token().await;
             daemon.logged(why).await;
-            daemon.logged("there is a token").await;
+            daemon.logged("token acquired").await;
             assert_eq!(daemon.get(PULL).await.status(), 200);
             assert_eq!(token_requests(&cisco.seen()), 2);
         });
@@ -312,7 +321,7 @@ async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
         .start_without_token()
         .await;
     daemon
-        .logged("no token: the identity service refuses the credentials (401 invalid_client")
+        .logged("the identity service responded 401: it refuses the credentials (invalid_client")
         .await;
     assert_without_token(&daemon.get(PULL).await);
 
@@ -323,8 +332,11 @@ async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
     );
     let wait = token["next_attempt_s"].as_u64().unwrap();
     assert!((20..=60).contains(&wait), "{wait} s to the next failed login");
-    let told = daemon.log().into_iter().filter(|line| line.contains("no token"));
-    assert_eq!(told.count(), 1);
+    let failures = daemon
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("no valid token"));
+    assert_eq!(failures.count(), 1);
 }
 
 #[tokio::test]
@@ -335,14 +347,14 @@ async fn a_wrong_secret_that_is_replaced_by_rename_is_tried_at_once() {
         .listener("127.0.0.1:0", "")
         .start_without_token()
         .await;
-    daemon.logged("no token: the identity service refuses").await;
+    daemon.logged("it refuses the credentials").await;
     let secret = daemon.directory.path().join("cisco.secret");
     let next = daemon.directory.path().join("next");
     std::fs::write(&next, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();
     let began = Instant::now();
     std::fs::rename(next, secret).unwrap();
 
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
 
     // Unnoticed, it would be tried after 30 s at the soonest.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());

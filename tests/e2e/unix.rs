@@ -114,7 +114,7 @@ async fn a_unix_socket_that_systemd_hands_over_is_judged_by_users_and_by_nothing
         let socket = UnixListener::bind(&path).unwrap();
         let users = format!("users = [{users}]");
         let mut daemon = activated(setup(&cisco).listener("systemd:http", &users), socket, "http");
-        daemon.logged("there is a token").await;
+        daemon.logged("token acquired").await;
         let answer = pulled(UnixStream::connect(&path).await.unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{users}");
         std::fs::remove_file(&path).unwrap();

@@ -131,7 +131,12 @@ mod tests {
             address: Some("[::ffff:10.9.0.1]:1".parse().unwrap()),
             ..Peer::default()
         };
-        Caller::identify(&peer, &headers, &["10.9.0.0/16".parse().unwrap()]).address
+        Caller::identify(
+            &peer,
+            &headers,
+            &[Network::try_from("10.9.0.0/16".to_owned()).unwrap()],
+        )
+        .address
     }
 
     #[test]

@@ -9,13 +9,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::connect::{BoxError, TimedOut};
-use super::super::pull_error::PullError;
-use super::super::socket::Flooded;
-use super::super::tunnel::TunnelError;
-use crate::resolver::ResolveError;
 use crate::server::Answer;
 use crate::token::Unavailable;
+use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
 
 /// A request that was not relayed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -29,18 +25,12 @@ pub(in crate::proxy) enum ProxyError {
     /// The upstream refused the token, and the body is no longer at hand.
     #[error("the upstream refused the token")]
     NotReplayable,
-    /// No connection to the upstream: nothing was sent.
-    #[error("cannot connect to the upstream")]
-    Connect(#[source] BoxError),
-    /// The exchange broke off after it began.
-    #[error("the exchange with the upstream broke off")]
-    Exchange(#[source] hyper::Error),
+    /// No connection to the upstream, or no valid response from it.
+    #[error(transparent)]
+    Upstream(#[from] SendError),
     /// The upstream switched protocols unasked.
     #[error("the upstream switched protocols")]
     Upgraded,
-    /// The upstream coded its answer as nobody asked for.
-    #[error("the upstream's answer has a transfer coding other than chunked")]
-    Coding,
     /// The caller's body broke off.
     #[error("the request's body broke off")]
     Body,
@@ -53,9 +43,6 @@ pub(in crate::proxy) enum ProxyError {
     /// The upstream did not answer in time, or there was no connection to it in time.
     #[error("the upstream did not answer")]
     Timeout { is_sent: bool },
-    /// There is no message to answer with.
-    #[error(transparent)]
-    Pull(#[from] PullError),
     /// The stop's deadline came first.
     #[error("bondgate is stopping")]
     Stopping { is_sent: bool },
@@ -78,7 +65,7 @@ impl ProxyError {
             Self::Refused(_)
                 | Self::NoToken(_)
                 | Self::NotReplayable
-                | Self::Connect(_)
+                | Self::Upstream(SendError::NotSent(_))
                 | Self::Timeout { is_sent: false }
                 | Self::Stopping { is_sent: false }
         )
@@ -108,23 +95,28 @@ impl ProxyError {
                 ),
                 RETRY_AFTER,
             ),
-            Self::Connect(error) => {
-                let (kind, reason) = connect_failure(&*error);
+            Self::Upstream(SendError::NotSent(error)) => {
+                let (kind, reason) = connect_failure(&error);
                 not_executed(kind, &reason)
             }
-            Self::Exchange(error) => {
+            Self::Upstream(SendError::Broken(error)) => {
                 let (kind, reason) = exchange_failure(&error);
                 may_have_been_executed(bad_gateway, kind, &reason)
             }
+            Self::Upstream(SendError::InterimResponses) => may_have_been_executed(
+                bad_gateway,
+                "http_protocol_error",
+                "it sent one interim response (1xx) after the other, and no final one",
+            ),
+            Self::Upstream(SendError::TransferCoding) => may_have_been_executed(
+                bad_gateway,
+                "http_response_transfer_coding",
+                "its response has a transfer coding other than chunked",
+            ),
             Self::Upgraded => may_have_been_executed(
                 bad_gateway,
                 "http_upgrade_failed",
                 "it switched protocols without a request to",
-            ),
-            Self::Coding => may_have_been_executed(
-                bad_gateway,
-                "http_response_transfer_coding",
-                "its response has a transfer coding other than chunked",
             ),
             Self::Body => Answer::new(
                 StatusCode::BAD_REQUEST,
@@ -141,7 +133,6 @@ impl ProxyError {
                 "connection_write_timeout",
                 "it read nothing of the request for timeout.idle",
             ),
-            Self::Pull(error) => error.into_answer(upstream),
             Self::Timeout { is_sent: true } => may_have_been_executed(
                 timeout,
                 "http_response_timeout",
@@ -162,122 +153,99 @@ impl ProxyError {
     }
 }
 
-/// A failure and each error below it, what `io::Error`s are wrapped around too: hyper-rustls wraps
-/// twice, and `source` passes over that.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&link: &&'a (dyn StdError + 'static)| {
-        match link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => link.source(),
+fn connect_failure(error: &ConnectError) -> (&'static str, String) {
+    match error {
+        ConnectError::Timeout => ("connection_timeout", error.to_string()),
+        ConnectError::Tls(tls) => tls_failure(tls),
+        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => ("dns_timeout", error.to_string()),
+        ConnectError::Resolve(error @ ResolveError::Failed { source, .. }) => {
+            ("dns_error", format!("{error} ({source})"))
         }
-    })
-}
-
-pub(in crate::proxy) fn find<'a, E: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a E> {
-    chain(error).find_map(<dyn StdError>::downcast_ref)
-}
-
-fn deepest(error: &(dyn StdError + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn connect_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
-    if find::<TimedOut>(error).is_some() {
-        return (
-            "connection_timeout",
-            "no connection within timeout.connect".to_owned(),
-        );
-    }
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return match tls {
-            _ if crate::tls::is_version_1(tls) => (
-                "tls_certificate_error",
-                format!(
-                    "its certificate is {}; whoever runs it has to replace it by one of version 3",
-                    crate::tls::VERSION_1
-                ),
+        ConnectError::Tunnel(error) => tunnel_failure(error),
+        ConnectError::Io(system) => match system.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                ("connection_refused", "the connection is refused".to_owned())
+            }
+            io::ErrorKind::TimedOut => ("connection_timeout", "the connection timed out".to_owned()),
+            _ => (
+                "destination_unavailable",
+                format!("cannot connect ({})", deepest(system)),
             ),
-            rustls::Error::InvalidCertificate(why) => (
-                "tls_certificate_error",
-                format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
-            ),
-            rustls::Error::AlertReceived(alert) => (
-                "tls_alert_received",
-                format!("it broke the TLS handshake off ({alert:?})"),
-            ),
-            other => (
-                "tls_protocol_error",
-                format!("the TLS handshake failed ({other})"),
-            ),
-        };
-    }
-    match find::<ResolveError>(error) {
-        Some(error @ ResolveError::TimedOut(_)) => return ("dns_timeout", error.to_string()),
-        Some(error @ ResolveError::Failed { source, .. }) => {
-            return ("dns_error", format!("{error} ({source})"));
-        }
-        None => {}
-    }
-    if let Some(tunnel) = find::<TunnelError>(error) {
-        return tunnel_failure(tunnel);
-    }
-    let system = chain(error).filter_map(<dyn StdError>::downcast_ref::<io::Error>);
-    match system.last().map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            ("connection_refused", "the connection is refused".to_owned())
-        }
-        Some(io::ErrorKind::TimedOut) => ("connection_timeout", "the connection timed out".to_owned()),
-        _ => (
+        },
+        ConnectError::Closed(error) => (
             "destination_unavailable",
             format!("cannot connect ({})", deepest(error)),
         ),
     }
 }
 
+fn tls_failure(error: &rustls::Error) -> (&'static str, String) {
+    match error {
+        _ if crate::tls::is_version_1(error) => (
+            "tls_certificate_error",
+            format!(
+                "its certificate is {}; its operator has to replace it by one of version 3",
+                crate::tls::VERSION_1
+            ),
+        ),
+        rustls::Error::InvalidCertificate(why) => (
+            "tls_certificate_error",
+            format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
+        ),
+        rustls::Error::AlertReceived(alert) => (
+            "tls_alert_received",
+            format!("it aborted the TLS handshake ({alert:?})"),
+        ),
+        other => (
+            "tls_protocol_error",
+            format!("the TLS handshake failed ({other})"),
+        ),
+    }
+}
+
 fn tunnel_failure(error: &TunnelError) -> (&'static str, String) {
-    let told = match error {
+    let reason = match error {
         TunnelError::Refused(407) => {
-            "the outbound proxy wants other credentials (407); they stand in proxy".to_owned()
+            "the outbound proxy refuses the credentials (407); correct them in proxy".to_owned()
         }
         TunnelError::Refused(status @ 400..500) => {
             format!(
-                "the outbound proxy does not let this upstream through ({status}); its administrators can"
+                "the outbound proxy does not allow this upstream ({status}); ask its administrators to allow it"
             )
         }
         TunnelError::Refused(status) => format!("the outbound proxy cannot reach it ({status})"),
-        TunnelError::Closed | TunnelError::Garbled | TunnelError::Io(_) => {
-            let error: &(dyn StdError + 'static) = error;
-            return ("connection_terminated", format!("{error} ({})", deepest(error)));
-        }
+        TunnelError::Io(source) => return ("connection_terminated", format!("{error} ({source})")),
+        TunnelError::Closed | TunnelError::NotHttp => return ("connection_terminated", error.to_string()),
     };
-    ("connection_refused", told)
+    ("connection_refused", reason)
 }
 
-fn exchange_failure(error: &(dyn StdError + 'static)) -> (&'static str, String) {
-    if find::<Flooded>(error).is_some() {
-        return (
-            "http_protocol_error",
-            "it sent one interim answer (1xx) after the other, and no answer".to_owned(),
-        );
-    }
-    match find::<hyper::Error>(error) {
-        Some(http) if http.is_incomplete_message() => (
+fn exchange_failure(error: &hyper::Error) -> (&'static str, String) {
+    if error.is_incomplete_message() {
+        (
             "http_response_incomplete",
-            "it closed the connection without an answer".to_owned(),
-        ),
-        Some(http) if http.is_parse_too_large() => (
+            "it closed the connection without a response".to_owned(),
+        )
+    } else if error.is_parse_too_large() {
+        (
             "http_response_header_section_size",
             "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
-        ),
-        Some(http) if http.is_parse() => (
+        )
+    } else if error.is_parse() {
+        (
             "http_protocol_error",
-            format!("its answer is not HTTP/1.1 ({http})"),
-        ),
-        _ => (
+            format!("its response is not HTTP/1.1 ({error})"),
+        )
+    } else {
+        (
             "connection_terminated",
             format!("the connection broke ({})", deepest(error)),
-        ),
+        )
     }
+}
+
+/// The text of the error that caused the others.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
 }

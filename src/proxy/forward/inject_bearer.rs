@@ -7,26 +7,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use tower::{Layer, Service};
 
-use super::super::body::Upload;
-use super::super::link::Arriving;
-use super::super::upstream::Upstream;
 use super::error::ProxyError;
 use super::headers;
 use super::replay::KeptBody;
-use crate::config;
+use super::request_body::RequestBody;
+use crate::config::{self, TokenRejection};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
+use crate::upstream::{ResponseBody, UpstreamClient};
 
 /// A request that is complete except for its token.
 pub(super) struct UnauthorizedRequest {
     pub(super) head: RequestHead,
-    pub(super) body: Box<Upload>,
+    pub(super) body: RequestBody,
     /// The body for a second attempt, where one is kept.
     pub(super) replay: Option<KeptBody>,
     /// Whether it needs a new connection.
@@ -44,7 +44,7 @@ pub(super) struct RequestHead {
 
 /// A request with its token, ready to be sent.
 pub(super) struct AuthorizedRequest {
-    request: Request<Box<Upload>>,
+    request: Request<RequestBody>,
     is_fresh: bool,
 }
 
@@ -56,17 +56,8 @@ struct Bearer {
     tokens: TokenReader,
     /// How long a request waits for a token.
     wait: Duration,
-    rejection: Rejection,
+    rejection: TokenRejection,
     metrics: Arc<UpstreamMetrics>,
-}
-
-/// How an upstream reports that it refuses a token.
-#[derive(Clone, Copy)]
-enum Rejection {
-    /// 401.
-    Unauthorized,
-    /// 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
-    Mashery,
 }
 
 impl InjectBearerLayer {
@@ -78,10 +69,7 @@ impl InjectBearerLayer {
         Self(Arc::new(Bearer {
             tokens,
             wait: upstream.wait,
-            rejection: match upstream.preset {
-                "cisco-support" => Rejection::Mashery,
-                _ => Rejection::Unauthorized,
-            },
+            rejection: upstream.token_rejection,
             metrics,
         }))
     }
@@ -107,12 +95,15 @@ pub(super) struct InjectBearer<S> {
 
 impl<S> Service<UnauthorizedRequest> for InjectBearer<S>
 where
-    S: Service<AuthorizedRequest, Response = Response<Arriving>, Error = ProxyError> + Clone + Send + 'static,
+    S: Service<AuthorizedRequest, Response = Response<ResponseBody>, Error = ProxyError>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
 {
-    type Response = Response<Arriving>;
+    type Response = Response<ResponseBody>;
     type Error = ProxyError;
-    type Future = BoxFuture<'static, Result<Response<Arriving>, ProxyError>>;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, ProxyError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         self.inner.poll_ready(cx)
@@ -129,9 +120,9 @@ impl Bearer {
         &self,
         mut upstream: S,
         request: UnauthorizedRequest,
-    ) -> Result<Response<Arriving>, ProxyError>
+    ) -> Result<Response<ResponseBody>, ProxyError>
     where
-        S: Service<AuthorizedRequest, Response = Response<Arriving>, Error = ProxyError>,
+        S: Service<AuthorizedRequest, Response = Response<ResponseBody>, Error = ProxyError>,
     {
         let UnauthorizedRequest {
             head,
@@ -144,7 +135,7 @@ impl Bearer {
             None => Box::pin(self.tokens.wait(self.wait)).await?,
         };
         let response = self.send(&mut upstream, &head, body, &token, is_fresh).await?;
-        if !self.rejection.is_in(&response) {
+        if !rejects_token(&response, self.rejection) {
             return Ok(response);
         }
         self.tokens.reject(&token);
@@ -159,9 +150,9 @@ impl Bearer {
         let newer = Box::pin(self.tokens.newer(&token, self.wait)).await?;
         drop(response);
         self.metrics.replays.inc();
-        let body = Upload::from_kept(body);
+        let body = RequestBody::from_kept(body);
         let response = Box::pin(self.send(&mut upstream, &head, body, &newer, is_fresh)).await?;
-        if self.rejection.is_in(&response) {
+        if rejects_token(&response, self.rejection) {
             self.tokens.reject(&newer);
         }
         Ok(response)
@@ -171,12 +162,12 @@ impl Bearer {
         &self,
         upstream: &mut S,
         head: &RequestHead,
-        body: Box<Upload>,
+        body: RequestBody,
         token: &AccessToken,
         is_fresh: bool,
-    ) -> Result<Response<Arriving>, ProxyError>
+    ) -> Result<Response<ResponseBody>, ProxyError>
     where
-        S: Service<AuthorizedRequest, Response = Response<Arriving>, Error = ProxyError>,
+        S: Service<AuthorizedRequest, Response = Response<ResponseBody>, Error = ProxyError>,
     {
         let has_unknown_length = !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH);
         let mut request = Request::new(body);
@@ -200,34 +191,37 @@ impl Bearer {
     }
 }
 
-impl Rejection {
-    fn is_in(self, response: &Response<Arriving>) -> bool {
-        match (self, response.status()) {
-            (_, StatusCode::UNAUTHORIZED) => true,
-            (Self::Mashery, StatusCode::FORBIDDEN) => {
-                let code = response.headers().get("x-mashery-error-code");
-                code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
-            }
-            _ => false,
+/// Whether a response rejects the token: 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.
+fn rejects_token(response: &Response<ResponseBody>, rejection: TokenRejection) -> bool {
+    match (rejection, response.status()) {
+        (_, StatusCode::UNAUTHORIZED) => true,
+        (TokenRejection::Mashery, StatusCode::FORBIDDEN) => {
+            let code = response.headers().get("x-mashery-error-code");
+            code.is_some_and(|code| code == "ERR_403_NOT_AUTHORIZED")
         }
+        _ => false,
     }
 }
 
 /// Sends requests over the worker's connections.
 #[derive(Clone)]
-pub(super) struct UpstreamService(pub(super) Arc<Upstream>);
+pub(super) struct UpstreamService(pub(super) Arc<UpstreamClient>);
 
 impl Service<AuthorizedRequest> for UpstreamService {
-    type Response = Response<Arriving>;
+    type Response = Response<ResponseBody>;
     type Error = ProxyError;
-    type Future = BoxFuture<'static, Result<Response<Arriving>, ProxyError>>;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, ProxyError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: AuthorizedRequest) -> Self::Future {
-        let upstream = self.0.clone();
-        Box::pin(async move { upstream.send(request.request, request.is_fresh).await })
+        let AuthorizedRequest { request, is_fresh } = request;
+        let (upstream, state) = (self.0.clone(), request.body().state());
+        Box::pin(async move {
+            let request = request.map(Body::new);
+            Ok(upstream.send(request, is_fresh, &state.may_be_sent).await?)
+        })
     }
 }

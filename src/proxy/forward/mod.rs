@@ -5,6 +5,7 @@ pub(super) mod headers;
 mod inject_bearer;
 mod length;
 mod replay;
+mod request_body;
 
 use std::sync::Arc;
 
@@ -19,22 +20,21 @@ use tower::{Service as _, ServiceBuilder};
 use self::inject_bearer::{
     InjectBearer, InjectBearerLayer, RequestHead, UnauthorizedRequest, UpstreamService,
 };
-use super::body::{Download, Progress, Upload};
-use super::link::Arriving;
-use super::upstream::Upstream;
+use self::request_body::UploadState;
 use crate::config::{self, OutboundError, Timeouts};
-use crate::resolver::Resolver;
 use crate::server::{Answer, Phase, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::TokenReader;
+use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
 
-pub(super) use self::error::{ProxyError, RETRY_AFTER, find};
+pub(super) use self::error::{ProxyError, RETRY_AFTER};
 pub use self::replay::ReplayBudget;
-pub(super) use self::replay::{Kept, KeptBody, Whole};
+pub(super) use self::replay::{KeptBody, Whole};
+pub(super) use self::request_body::RequestBody;
 
 /// Forwards requests to one upstream for one worker.
 pub(super) struct Forwarder {
-    upstream: Arc<Upstream>,
+    upstream: Arc<UpstreamClient>,
     /// Sends a prepared request with the bearer, and once more after a 401.
     send: InjectBearer<UpstreamService>,
     timeout: Timeouts,
@@ -53,7 +53,7 @@ impl Forwarder {
         metrics: Arc<UpstreamMetrics>,
         stop: Stopping,
     ) -> Result<Self, OutboundError> {
-        let client = Arc::new(Upstream::new(upstream, tls, resolver)?);
+        let client = Arc::new(UpstreamClient::new(upstream, tls, resolver)?);
         Ok(Self {
             send: ServiceBuilder::new()
                 .layer(InjectBearerLayer::new(upstream, tokens, metrics))
@@ -75,11 +75,11 @@ impl Forwarder {
         let (parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         let (kept, kept_body) = self.keep(&body);
-        let mut upload = Upload::from_caller(body, self.timeout.idle, kept);
+        let mut upload = RequestBody::from_caller(body, self.timeout.idle, kept);
         if parts.headers.contains_key(EXPECT) {
-            upload.invite().await;
+            upload.first_poll().await;
         }
-        let progress = upload.progress();
+        let progress = upload.state();
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             biased;
@@ -90,16 +90,16 @@ impl Forwarder {
         };
         // Where the caller's body failed, the upstream's reaction to that is not the cause.
         let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
-        Ok(self.inbound(response, is_head))
+        Ok(Self::inbound(response, is_head))
     }
 
     /// The upstream's response to a pull, which must be a whole message.
     pub(super) async fn pull(
         &self,
         mut parts: Parts,
-        upload: Box<Upload>,
+        upload: RequestBody,
         kept: KeptBody,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
         if !upload.is_end_stream() {
             parts
@@ -117,19 +117,19 @@ impl Forwarder {
     /// Why a caller has waited too long.
     pub(super) fn timed_out(&self, is_sent: bool) -> ProxyError {
         match self.upstream.unresolved() {
-            Some(unresolved) if !is_sent => ProxyError::Connect(unresolved.into()),
+            Some(unresolved) if !is_sent => ProxyError::Upstream(unresolved.into()),
             _ => ProxyError::Timeout { is_sent },
         }
     }
 
     /// `timeout.head` starts at the end of the request's body.
-    async fn response_timeout(&self, progress: &Progress) {
+    async fn response_timeout(&self, progress: &UploadState) {
         progress.ended().await;
         tokio::time::sleep(self.timeout.head).await;
     }
 
     /// A replay buffer for a body that may be sent a second time.
-    fn keep(&self, body: &Body) -> (Option<Kept>, Option<KeptBody>) {
+    fn keep(&self, body: &Body) -> (Option<replay::Kept>, Option<KeptBody>) {
         let length = body.size_hint().lower();
         if body.is_end_stream() || length > self.replay {
             return (None, None);
@@ -141,10 +141,10 @@ impl Forwarder {
     async fn exchange(
         &self,
         parts: Parts,
-        body: Box<Upload>,
+        body: RequestBody,
         kept: Option<KeptBody>,
         is_fresh: bool,
-    ) -> Result<Response<Arriving>, ProxyError> {
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let had_no_body = body.is_end_stream();
         let mut headers = headers::outbound(parts.headers, self.upstream.host());
         if had_no_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
@@ -176,7 +176,7 @@ impl Forwarder {
     }
 
     /// The upstream's response, ready for the caller.
-    pub(super) fn inbound(&self, response: Response<Arriving>, is_head: bool) -> Response<Body> {
+    pub(super) fn inbound(response: Response<ResponseBody>, is_head: bool) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         parts.headers = headers::inbound(parts.headers);
@@ -184,9 +184,9 @@ impl Forwarder {
         let length = match parts.status {
             StatusCode::NO_CONTENT => None,
             status if is_head || status == StatusCode::NOT_MODIFIED => length::stated(&parts.headers),
-            _ => body.size_hint().exact(),
+            _ => body.content_length(),
         };
         length::set(&mut parts.headers, length);
-        Response::from_parts(parts, Body::new(Download::new(body, self.timeout.idle)))
+        Response::from_parts(parts, Body::new(body))
     }
 }

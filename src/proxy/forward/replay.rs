@@ -2,10 +2,14 @@
 //! nothing was processed, so the request may go out once more with a newer one.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
 
 /// How much all requests together may keep.
 #[derive(Clone, Default)]
@@ -58,6 +62,26 @@ impl Whole {
     /// How many bytes are to come.
     pub(in crate::proxy) fn left(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
+    }
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.get_mut().next().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left() as u64)
     }
 }
 

@@ -116,7 +116,7 @@ fn end_by_error(filter: &HeadFilter, error: &hyper::Error, peer: &Peer, context:
     let mut connection = filter.connection.lock();
     match Stalled::cause(error) {
         Some(Stalled::Response) => {
-            context.metrics.stalled.inc();
+            context.metrics.stalled_connections.inc();
             tracing::info!(
                 address,
                 "caller read nothing of its response for limits.stall, connection reset"
@@ -124,7 +124,7 @@ fn end_by_error(filter: &HeadFilter, error: &hyper::Error, peer: &Peer, context:
             connection.reset();
         }
         Some(Stalled::RequestBody) => {
-            context.metrics.stalled.inc();
+            context.metrics.stalled_connections.inc();
             tracing::info!(
                 address,
                 "request body made no progress for limits.stall after its response, connection closed"
@@ -162,7 +162,7 @@ fn unwritable() -> Answer {
 async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
     let address = peer.address.map(tracing::field::display);
     if let Some(answer) = filter.connection.lock().refusal() {
-        context.metrics.refused.inc();
+        context.metrics.refused_heads.inc();
         tracing::info!(
             address,
             status = answer.status.as_u16(),
@@ -176,7 +176,7 @@ async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
         tokio::time::sleep(LAST_DELIVERY).await;
     };
     if filter.close(hurry).await {
-        context.metrics.stalled.inc();
+        context.metrics.stalled_connections.inc();
         tracing::info!(
             address,
             "caller read nothing of its message for limits.stall, connection reset"

@@ -63,7 +63,7 @@ impl ConnectionLimit {
         if let Some(permit) = self.evict(reason, caller, metrics).await {
             return self.serve(permit);
         }
-        metrics.crowded_out.inc();
+        metrics.refused_connections.inc();
         if self.logged.refusal.is_due() {
             let limit = self.permits.total();
             tracing::warn!(
@@ -109,7 +109,7 @@ impl ConnectionLimit {
                 .filter(|caller| reason == LimitReason::Share || self.permits.has_full_share(caller));
             match tokio::time::timeout(CLOSING, self.idle.ask(own)?).await {
                 Ok(Ok(mut permit)) => {
-                    metrics.evicted.inc();
+                    metrics.evicted_connections.inc();
                     if self.logged.eviction.is_due() {
                         let limit = self.permits.total();
                         tracing::warn!(

@@ -96,7 +96,7 @@ impl Connections {
                 connection::serve(transport, self.router, peer, permit, &self.context).await;
             }
             Err(HandshakeError::PlainHttp(transport, address)) => {
-                metrics.refused.inc();
+                metrics.refused_heads.inc();
                 let answer = handshake::plain_http();
                 tracing::info!(%address, status = 400, detail = answer.detail, "request head refused");
                 // In a box, since it is larger than what an idle connection holds.

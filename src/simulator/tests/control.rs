@@ -3,73 +3,79 @@ use serde_json::json;
 
 use super::*;
 
-impl Stand {
-    async fn order(&self, method: Method, path: &str, body: &str) -> (StatusCode, String) {
+impl Fixture {
+    async fn control(&self, method: Method, path: &str, body: &str) -> (StatusCode, String) {
         let request = self.http.request(method, self.cisco.control_url() + path);
         let response = request.body(body.to_owned()).send().await.unwrap();
         (response.status(), response.text().await.unwrap())
     }
 
-    async fn ordered(&self, method: Method, path: &str, body: &str) -> Value {
-        let (status, text) = self.order(method, path, body).await;
+    async fn control_json(&self, method: Method, path: &str, body: &str) -> Value {
+        let (status, text) = self.control(method, path, body).await;
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 }
 
 #[tokio::test]
-async fn messages_are_put_listed_and_dropped() {
-    let stand = Stand::with(Options {
+async fn messages_are_queued_listed_and_dropped() {
+    let fixture = Fixture::with(Options {
         clients: vec![client("demo", "demo-secret"), client("other", "x")],
         ..Options::default()
     })
     .await;
     let two = r#"[{"n":1},{"n":2}]"#;
-    stand.ordered(Method::POST, "/messages", two).await;
+    fixture.control_json(Method::POST, "/messages", two).await;
     let one = r#"{"n":3}"#;
-    stand.ordered(Method::POST, "/messages?client=other", one).await;
-    let list = stand.ordered(Method::GET, "/messages", "").await;
+    fixture
+        .control_json(Method::POST, "/messages?client=other", one)
+        .await;
+    let list = fixture.control_json(Method::GET, "/messages", "").await;
     assert_eq!(list, json!([{"n": 1}, {"n": 2}]));
-    let dropped = stand.ordered(Method::DELETE, "/messages?client=demo", "").await;
+    let dropped = fixture
+        .control_json(Method::DELETE, "/messages?client=demo", "")
+        .await;
     assert_eq!(dropped["dropped"], 2);
-    assert_eq!(stand.cisco.queue_len_of("other"), 1);
-    stand.ordered(Method::DELETE, "/messages", "").await;
-    assert_eq!(stand.cisco.queue_len(), 0);
+    assert_eq!(fixture.cisco.queue_len(), 1);
+    fixture.control_json(Method::DELETE, "/messages", "").await;
+    assert_eq!(fixture.cisco.queue_len(), 0);
 }
 
 #[tokio::test]
-async fn faults_tokens_and_the_clock_take_orders() {
-    let stand = Stand::start().await;
+async fn faults_tokens_and_their_expiry_are_controlled() {
+    let fixture = Fixture::start().await;
     let fault = r#"{"on":"pull","kind":{"html":{"status":502}}}"#;
-    stand.ordered(Method::POST, "/faults", fault).await;
-    let listed = stand.ordered(Method::GET, "/faults", "").await;
+    fixture.control_json(Method::POST, "/faults", fault).await;
+    let listed = fixture.control_json(Method::GET, "/faults", "").await;
     assert_eq!(listed[0]["kind"]["html"]["status"], 502);
-    let token = stand.token().await;
-    assert_eq!(stand.pull(&token).await.status(), 502);
-    stand.ordered(Method::POST, "/faults", fault).await;
-    stand.ordered(Method::DELETE, "/faults", "").await;
-    assert_eq!(stand.pull(&token).await.status(), 200);
-    let revoked = stand.ordered(Method::POST, "/revoke?client=demo", "").await;
+    let token = fixture.token().await;
+    assert_eq!(fixture.pull(&token).await.status(), 502);
+    fixture.control_json(Method::POST, "/faults", fault).await;
+    fixture.control_json(Method::DELETE, "/faults", "").await;
+    assert_eq!(fixture.pull(&token).await.status(), 200);
+    let revoked = fixture
+        .control_json(Method::POST, "/revoke?client=demo", "")
+        .await;
     assert_eq!(revoked["revoked"], 1);
-    assert_eq!(stand.pull(&token).await.status(), 401);
-    stand.ordered(Method::PUT, "/lifetime", "60").await;
-    let token = stand.token().await;
-    stand.ordered(Method::POST, "/advance", "61\n").await;
-    assert_eq!(stand.pull(&token).await.status(), 401);
+    assert_eq!(fixture.pull(&token).await.status(), 401);
+    fixture.control_json(Method::PUT, "/lifetime", "60").await;
+    let token = fixture.token().await;
+    fixture.control_json(Method::POST, "/advance", "61\n").await;
+    assert_eq!(fixture.pull(&token).await.status(), 401);
 }
 
 #[tokio::test]
-async fn what_was_seen_is_shown_without_secrets_and_tokens() {
-    let stand = Stand::start().await;
-    let token = stand.token().await;
+async fn recorded_requests_are_shown_without_secrets_and_tokens() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token().await;
     let query = LOGIN.replace("demo-secret", "demo%2Dsecret");
-    stand.login(&format!("?{query}"), "").await;
-    let basic = stand.login_request("", "grant_type=client_credentials");
+    fixture.login(&format!("?{query}"), "").await;
+    let basic = fixture.login_request("", "grant_type=client_credentials");
     let basic = basic.basic_auth("demo", Some("demo-secret"));
     basic.send().await.unwrap();
-    stand.login("", r#"{"client_secret":"demo-secret"}"#).await;
-    stand.pull(&token).await;
-    let (_, text) = stand.order(Method::GET, "/seen", "").await;
+    fixture.login("", r#"{"client_secret":"demo-secret"}"#).await;
+    fixture.pull(&token).await;
+    let (_, text) = fixture.control(Method::GET, "/seen", "").await;
     for secret in [&token, "demo-secret", "demo%2Dsecret", "ZGVtbzpkZW1v"] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -80,20 +86,20 @@ async fn what_was_seen_is_shown_without_secrets_and_tokens() {
         seen[0]["body"],
         "grant_type=client_credentials&client_id=demo [1 more redacted]"
     );
-    let last = stand.ordered(Method::GET, "/seen?last=1", "").await;
+    let last = fixture.control_json(Method::GET, "/seen?last=1", "").await;
     assert_eq!(last[0]["endpoint"], "pull");
     assert_eq!(last[0]["token_client"], "demo");
-    stand.ordered(Method::DELETE, "/seen", "").await;
-    assert_eq!(stand.cisco.seen(), []);
+    fixture.control_json(Method::DELETE, "/seen", "").await;
+    assert_eq!(fixture.cisco.seen(), []);
 }
 
 #[tokio::test]
-async fn mistakes_are_told_with_their_mend() {
-    let stand = Stand::start().await;
-    for (method, path, body, mend) in [
+async fn an_error_says_how_to_fix_the_request() {
+    let fixture = Fixture::start().await;
+    for (method, path, body, expected) in [
         (Method::POST, "/messages", "{n:1}", "quote it for the shell"),
         (Method::POST, "/messages?client=x", "{}", "the clients are demo"),
-        (Method::POST, "/messages?cliend=x", "{}", "?client="),
+        (Method::POST, "/messages?cliend=x", "{}", "expected `client`"),
         (Method::POST, "/faults", r#"{"kind":"x"}"#, "expected one of"),
         (
             Method::POST,
@@ -103,33 +109,33 @@ async fn mistakes_are_told_with_their_mend() {
         ),
         (Method::PUT, "/lifetime", "1h", "curl -d 60"),
         (Method::PUT, "/lifetime", "99999999999999", "curl -d 60"),
-        (Method::GET, "/seen?last=x", "", "/seen?last=10"),
-        (Method::GET, "/seen?last=%zz", "", "hexadecimal"),
+        (Method::GET, "/seen?last=x", "", "last: invalid digit"),
+        (Method::GET, "/seen?last=%zz", "", "last: invalid digit"),
     ] {
-        let (status, text) = stand.order(method, path, body).await;
+        let (status, text) = fixture.control(method, path, body).await;
         assert_eq!(status, 400, "{text}");
-        assert!(text.contains(mend), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
-    assert_eq!(stand.cisco.faults(), []);
-    let (status, _) = stand.order(Method::GET, "/nowhere", "").await;
+    assert_eq!(fixture.cisco.faults(), []);
+    let (status, _) = fixture.control(Method::GET, "/nowhere", "").await;
     assert_eq!(status, 404);
-    let (status, _) = stand.order(Method::PATCH, "/faults", "").await;
+    let (status, _) = fixture.control(Method::PATCH, "/faults", "").await;
     assert_eq!(status, 405);
 }
 
 #[tokio::test]
 async fn the_help_names_this_simulators_addresses() {
-    let stand = Stand::start().await;
-    let (status, text) = stand.order(Method::GET, "/", "").await;
+    let fixture = Fixture::start().await;
+    let (status, text) = fixture.control(Method::GET, "/", "").await;
     assert_eq!(status, 200);
-    assert!(text.contains(&stand.cisco.url()));
-    assert!(text.contains(&format!("curl {}/seen", stand.cisco.control_url())));
+    assert!(text.contains(&fixture.cisco.url()));
+    assert!(text.contains(&format!("curl {}/seen", fixture.cisco.control_url())));
 }
 
 #[tokio::test]
-async fn web_pages_and_foreign_names_are_refused() {
-    let stand = Stand::start().await;
-    let get = || stand.http.get(stand.cisco.control_url());
+async fn browsers_and_foreign_names_are_refused() {
+    let fixture = Fixture::start().await;
+    let get = || fixture.http.get(fixture.cisco.control_url());
     for (request, status) in [
         (get().header(HOST, "localhost"), 200),
         (get().header(HOST, "[::1]:80"), 200),

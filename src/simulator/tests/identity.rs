@@ -13,15 +13,15 @@ async fn error(response: Response) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn every_shape_of_token_request_is_answered_and_told_apart() {
-    let stand = Stand::start().await;
+async fn every_shape_of_token_request_is_accepted_and_recorded() {
+    let fixture = Fixture::start().await;
     let credentials = "client_id=demo&client_secret=demo-secret";
     let basic = format!("Basic {}", STANDARD.encode("demo:demo-secret"));
     let replies = [
-        stand.login(&format!("?{GRANT}&{credentials}"), "").await,
-        stand.login("", &format!("{GRANT}&{credentials}")).await,
-        stand.login(&format!("?{GRANT}&{credentials}"), GRANT).await,
-        stand
+        fixture.login(&format!("?{GRANT}&{credentials}"), "").await,
+        fixture.login("", &format!("{GRANT}&{credentials}")).await,
+        fixture.login(&format!("?{GRANT}&{credentials}"), GRANT).await,
+        fixture
             .login_request("", GRANT)
             .header(AUTHORIZATION, basic)
             .send()
@@ -35,9 +35,9 @@ async fn every_shape_of_token_request_is_answered_and_told_apart() {
         assert_eq!(reply["expires_in"], 3599);
         let token = reply["access_token"].as_str().unwrap();
         assert!(token.len().abs_diff(1100) < 8);
-        assert_eq!(stand.pull(token).await.status(), 200);
+        assert_eq!(fixture.pull(token).await.status(), 200);
     }
-    let seen = stand.cisco.seen();
+    let seen = fixture.cisco.seen();
     let shapes: Vec<_> = seen.iter().filter_map(|seen| seen.client_auth).collect();
     assert_eq!(
         shapes,
@@ -51,9 +51,9 @@ async fn every_shape_of_token_request_is_answered_and_told_apart() {
 }
 
 #[tokio::test]
-async fn a_secret_of_every_awkward_character_survives_each_shape() {
+async fn a_secret_of_special_characters_is_accepted_in_each_shape() {
     let secret = "a+b%c&d=e/f g~ü€:;\"'";
-    let stand = Stand::with(Options {
+    let fixture = Fixture::with(Options {
         clients: vec![client("ü:&=", secret)],
         ..Options::default()
     })
@@ -70,56 +70,62 @@ async fn a_secret_of_every_awkward_character_survives_each_shape() {
     );
     let word = |value| encoded("", value)[1..].to_owned();
     let basic = STANDARD.encode(format!("{}:{}", word("ü:&="), word(secret)));
-    let query = stand.login(&format!("?{GRANT}&{credentials}"), "").await;
+    let query = fixture.login(&format!("?{GRANT}&{credentials}"), "").await;
     assert_eq!(query.status(), 200);
-    let form = stand.login("", &format!("{GRANT}&{credentials}")).await;
+    let form = fixture.login("", &format!("{GRANT}&{credentials}")).await;
     assert_eq!(form.status(), 200);
-    let request = stand.login_request("", GRANT);
+    let request = fixture.login_request("", GRANT);
     let basic = request.header(AUTHORIZATION, format!("Basic {basic}"));
     assert_eq!(basic.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn an_unencoded_plus_is_the_wrong_secret_and_an_unencoded_percent_no_form() {
-    let stand = Stand::with(Options {
+async fn an_unencoded_plus_is_a_wrong_secret_and_an_unencoded_percent_is_no_form() {
+    let fixture = Fixture::with(Options {
         clients: vec![client("plus", "a+b"), client("percent", "50%")],
         ..Options::default()
     })
     .await;
     let plus = format!("{GRANT}&client_id=plus&client_secret=a+b");
-    let (status, reply) = error(stand.login("", &plus).await).await;
+    let (status, reply) = error(fixture.login("", &plus).await).await;
     assert_eq!((status, &reply["error"]), (401, &"invalid_client".into()));
     let percent = format!("{GRANT}&client_id=percent&client_secret=50%");
-    let (status, reply) = error(stand.login("", &percent).await).await;
+    let (status, reply) = error(fixture.login("", &percent).await).await;
     assert_eq!((status, &reply["error"]), (400, &"invalid_request".into()));
 }
 
 #[tokio::test]
 async fn a_wrong_secret_and_an_unknown_client_get_errors_of_two_shapes() {
-    let stand = Stand::start().await;
+    let fixture = Fixture::start().await;
     let wrong = format!("{GRANT}&client_id=demo&client_secret=wrong");
-    let (status, reply) = error(stand.login("", &wrong).await).await;
+    let (status, reply) = error(fixture.login("", &wrong).await).await;
     assert_eq!(status, 401);
     assert_eq!(reply["error"], "invalid_client");
     assert!(reply["error_description"].is_string());
 
-    let unknown = format!("{GRANT}&client_id=nobody&client_secret=demo-secret");
-    let (status, reply) = error(stand.login("", &unknown).await).await;
+    let unknown = format!("{GRANT}&client_id=unknown&client_secret=demo-secret");
+    let (status, reply) = error(fixture.login("", &unknown).await).await;
     assert_eq!(status, 400);
     assert_eq!(reply["errorCode"], "invalid_client");
     assert_eq!(reply["errorSummary"], "Invalid value for 'client_id' parameter.");
     assert_eq!(reply["errorCauses"], serde_json::json!([]));
-    stand.cisco.set_behaviour(Behaviour {
+    fixture.cisco.set_behaviour(Behaviour {
         unknown_client: UnknownClient::Unauthorized,
         ..Behaviour::default()
     });
-    assert_eq!(stand.login("", &unknown).await.status(), 401);
-    assert!(stand.cisco.seen().iter().all(|seen| seen.token_client.is_none()));
+    assert_eq!(fixture.login("", &unknown).await.status(), 401);
+    assert!(
+        fixture
+            .cisco
+            .seen()
+            .iter()
+            .all(|seen| seen.token_client.is_none())
+    );
 }
 
 #[tokio::test]
 async fn another_tenants_credentials_are_unknown() {
-    let stand = Stand::with(Options {
+    let fixture = Fixture::with(Options {
         behaviour: Behaviour {
             tenant: Tenant::Other,
             ..Behaviour::default()
@@ -127,24 +133,24 @@ async fn another_tenants_credentials_are_unknown() {
         ..Options::default()
     })
     .await;
-    let (status, reply) = error(stand.login("", LOGIN).await).await;
+    let (status, reply) = error(fixture.login("", LOGIN).await).await;
     assert_eq!(status, 400);
     assert_eq!(reply["errorCode"], "invalid_client");
 }
 
 #[tokio::test]
 async fn two_kinds_of_credentials_at_once_are_refused() {
-    let stand = Stand::start().await;
+    let fixture = Fixture::start().await;
     let query = "?client_id=demo&client_secret=demo-secret";
     let both = [
-        stand.login_request(query, LOGIN),
-        stand
+        fixture.login_request(query, LOGIN),
+        fixture
             .login_request(query, GRANT)
             .basic_auth("demo", Some("demo-secret")),
-        stand
+        fixture
             .login_request("", LOGIN)
             .basic_auth("demo", Some("demo-secret")),
-        stand.login_request("?client_secret=demo-secret", LOGIN),
+        fixture.login_request("?client_secret=demo-secret", LOGIN),
     ];
     for request in both {
         let (status, reply) = error(request.send().await.unwrap()).await;
@@ -155,12 +161,12 @@ async fn two_kinds_of_credentials_at_once_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_request_gets_an_error_that_says_why() {
-    let stand = Stand::start().await;
+async fn an_invalid_token_request_gets_the_matching_error() {
+    let fixture = Fixture::start().await;
     let credentials = "client_id=demo&client_secret=demo-secret";
     let json_body = r#"{"grant_type":"client_credentials"}"#;
     let post = |kind: &str, body: &str| {
-        stand
+        fixture
             .request(Method::POST, TOKEN_PATH)
             .header(CONTENT_TYPE, kind)
             .body(body.to_owned())
@@ -195,7 +201,7 @@ async fn what_is_no_token_request_gets_an_error_that_says_why() {
             "invalid_request",
         ),
         (
-            stand.request(Method::GET, TOKEN_PATH),
+            fixture.request(Method::GET, TOKEN_PATH),
             405,
             "errorCode",
             "E0000022",
@@ -209,95 +215,101 @@ async fn what_is_no_token_request_gets_an_error_that_says_why() {
 
 #[tokio::test]
 async fn expires_in_can_be_anything_or_missing() {
-    let stand = Stand::start().await;
+    let fixture = Fixture::start().await;
+    let stating = |expires_in| Behaviour {
+        expires_in,
+        ..Behaviour::default()
+    };
     for (given, sent) in [
         (ExpiresIn::Raw("\"3599\"".to_owned()), Some(Value::from("3599"))),
-        (Value::from(-1).into(), Some(Value::from(-1))),
+        (ExpiresIn::Raw("-1".to_owned()), Some(Value::from(-1))),
         (ExpiresIn::Missing, None),
     ] {
-        stand.cisco.set_expires_in(given);
-        let reply = json(stand.login("", LOGIN).await).await;
+        fixture.cisco.set_behaviour(stating(given));
+        let reply = json(fixture.login("", LOGIN).await).await;
         assert_eq!(reply.get("expires_in").cloned(), sent);
     }
-    stand.cisco.set_expires_in(ExpiresIn::Raw("1e999".to_owned()));
-    let text = stand.login("", LOGIN).await.text().await.unwrap();
+    fixture
+        .cisco
+        .set_behaviour(stating(ExpiresIn::Raw("1e999".to_owned())));
+    let text = fixture.login("", LOGIN).await.text().await.unwrap();
     assert!(text.ends_with(r#","expires_in":1e999}"#), "{text}");
 }
 
 #[tokio::test]
-async fn a_token_expires_by_the_simulators_clock() {
-    let stand = Stand::start().await;
-    stand.cisco.set_token_lifetime(Duration::from_secs(60));
-    let token = stand.token().await;
-    stand.cisco.advance(Duration::from_secs(30));
-    assert_eq!(stand.pull(&token).await.status(), 200);
-    stand.cisco.advance(Duration::from_secs(31));
-    assert_eq!(stand.pull(&token).await.status(), 401);
+async fn advancing_the_clock_expires_a_token() {
+    let fixture = Fixture::start().await;
+    fixture.cisco.set_token_lifetime(Duration::from_secs(60));
+    let token = fixture.token().await;
+    fixture.cisco.advance(Duration::from_secs(30));
+    assert_eq!(fixture.pull(&token).await.status(), 200);
+    fixture.cisco.advance(Duration::from_secs(31));
+    assert_eq!(fixture.pull(&token).await.status(), 401);
 }
 
 #[tokio::test]
-async fn a_new_token_leaves_the_old_one_good_unless_told_otherwise() {
-    let stand = Stand::start().await;
-    let first = stand.token().await;
-    let second = stand.token().await;
+async fn a_new_token_leaves_the_old_one_valid_by_default() {
+    let fixture = Fixture::start().await;
+    let first = fixture.token().await;
+    let second = fixture.token().await;
     assert_ne!(first, second);
-    assert_eq!(stand.pull(&first).await.status(), 200);
-    stand.cisco.set_behaviour(Behaviour {
+    assert_eq!(fixture.pull(&first).await.status(), 200);
+    fixture.cisco.set_behaviour(Behaviour {
         older_tokens: OlderTokens::Revoked,
         ..Behaviour::default()
     });
-    let third = stand.token().await;
-    assert_eq!(stand.pull(&second).await.status(), 401);
-    assert_eq!(stand.pull(&third).await.status(), 200);
+    let third = fixture.token().await;
+    assert_eq!(fixture.pull(&second).await.status(), 401);
+    assert_eq!(fixture.pull(&third).await.status(), 200);
 }
 
 #[tokio::test]
-async fn token_requests_that_run_at_once_are_counted() {
-    let stand = Stand::start().await;
-    stand.cisco.script(Fault::on(On::Token, Kind::Hang).times(2));
+async fn concurrent_token_requests_are_counted() {
+    let fixture = Fixture::start().await;
+    fixture.cisco.script(Fault::on(On::Token, Kind::Hang).times(2));
     for _ in 0..2 {
-        tokio::spawn(stand.login_request("", LOGIN).send());
+        tokio::spawn(fixture.login_request("", LOGIN).send());
     }
-    stand.cisco.wait_for(|seen| seen.len() == 2).await;
-    assert_eq!(stand.cisco.max_concurrent_token_requests(), 2);
+    fixture.cisco.wait_for(|seen| seen.len() == 2).await;
+    assert_eq!(fixture.cisco.max_concurrent_token_requests(), 2);
 }
 
 #[tokio::test]
-async fn a_token_that_is_reused_is_counted_down_to_0_and_refused_from_the_moment_it_expires() {
-    let stand = Stand::start().await;
-    stand.cisco.set_token_lifetime(Duration::from_secs(60));
+async fn a_reused_token_is_counted_down_to_0_and_refused_once_it_expires() {
+    let fixture = Fixture::start().await;
+    fixture.cisco.set_token_lifetime(Duration::from_secs(60));
     let reuse = |expires_in| Behaviour {
         token_reuse: TokenReuse::UntilExpiry,
         expires_in,
         ..Behaviour::default()
     };
-    stand.cisco.set_behaviour(reuse(ExpiresIn::Lifetime));
-    let first = stand.token().await;
+    fixture.cisco.set_behaviour(reuse(ExpiresIn::Lifetime));
+    let first = fixture.token().await;
     for (advance, least, most) in [(20, 38, 39), (20, 18, 19), (19, 0, 0)] {
-        stand.cisco.advance(Duration::from_secs(advance));
-        let reply = json(stand.login("", LOGIN).await).await;
+        fixture.cisco.advance(Duration::from_secs(advance));
+        let reply = json(fixture.login("", LOGIN).await).await;
         assert_eq!(reply["access_token"], first.as_str());
         let left = reply["expires_in"].as_u64().unwrap();
         assert!((least..=most).contains(&left), "{left}");
-        assert_eq!(stand.pull(&first).await.status(), 200);
+        assert_eq!(fixture.pull(&first).await.status(), 200);
     }
-    stand.cisco.set_behaviour(reuse(ExpiresIn::RoundedUp));
-    let reply = json(stand.login("", LOGIN).await).await;
+    fixture.cisco.set_behaviour(reuse(ExpiresIn::RoundedUp));
+    let reply = json(fixture.login("", LOGIN).await).await;
     assert_eq!(
         (&reply["access_token"], &reply["expires_in"]),
         (&first.as_str().into(), &1.into())
     );
 
-    stand.cisco.advance(Duration::from_secs(1));
-    assert_eq!(stand.pull(&first).await.status(), 401);
-    let second = json(stand.login("", LOGIN).await).await;
+    fixture.cisco.advance(Duration::from_secs(1));
+    assert_eq!(fixture.pull(&first).await.status(), 401);
+    let second = json(fixture.login("", LOGIN).await).await;
     assert_ne!(second["access_token"], first.as_str());
     assert_eq!(
-        (&second["expires_in"], stand.cisco.token_count()),
+        (&second["expires_in"], fixture.cisco.token_count()),
         (&60.into(), 2)
     );
 
-    // What was revoked is handed out all the same.
-    stand.cisco.revoke_all();
-    assert_eq!(stand.token().await, second["access_token"]);
+    // Reuse ignores revocation.
+    fixture.cisco.revoke_all();
+    assert_eq!(fixture.token().await, second["access_token"]);
 }

@@ -22,22 +22,21 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::identity::TOKEN_PATH;
-use super::smart_bonding::{PULL_PATH, PUSH_PATH};
+use super::cisco::endpoint::{PULL_PATH, PUSH_PATH, TOKEN_PATH};
 use super::*;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const LOGIN: &str = "grant_type=client_credentials&client_id=demo&client_secret=demo-secret";
 
-/// A simulator that runs, and a client that trusts it.
-struct Stand {
+/// A running simulator, and a client that trusts it.
+struct Fixture {
     cisco: Handle,
     http: reqwest::Client,
-    /// Dropped, it ends the simulator.
+    /// Dropping it ends the simulator.
     stop: oneshot::Sender<()>,
 }
 
-impl Stand {
+impl Fixture {
     async fn start() -> Self {
         Self::with(Options::default()).await
     }
@@ -48,11 +47,11 @@ impl Stand {
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(simulator.run(async { drop(stopped.await) }));
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(trusting(&cisco))
+            .tls_backend_preconfigured(trust(&cisco))
             .no_proxy()
             .build()
             .unwrap();
-        Stand { cisco, http, stop }
+        Fixture { cisco, http, stop }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -91,23 +90,23 @@ impl Stand {
     /// A connection to write raw bytes to.
     async fn connect(&self) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.cisco.address()).await.unwrap();
-        TlsConnector::from(Arc::new(trusting(&self.cisco)))
+        TlsConnector::from(Arc::new(trust(&self.cisco)))
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
             .unwrap()
     }
 
-    /// What comes back for these bytes until the simulator closes.
+    /// Sends these bytes and reads until the simulator closes.
     async fn exchange(&self, bytes: &[u8]) -> (Vec<u8>, std::io::Result<usize>) {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
-        let mut answer = Vec::new();
-        let end = stream.read_to_end(&mut answer).await;
-        (answer, end)
+        let mut response = Vec::new();
+        let end = stream.read_to_end(&mut response).await;
+        (response, end)
     }
 }
 
-fn trusting(cisco: &Handle) -> ClientConfig {
+fn trust(cisco: &Handle) -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(cisco.ca_pem().as_bytes()).unwrap();
     roots.add(ca).unwrap();
@@ -130,9 +129,9 @@ fn client(id: &str, secret: &str) -> Client {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
-    let stand = Stand::start().await;
-    let taken = stand.cisco.address();
+async fn the_error_for_an_address_in_use_names_it() {
+    let fixture = Fixture::start().await;
+    let taken = fixture.cisco.address();
     let error = Simulator::bind(Options {
         listen: taken,
         ..Options::default()
@@ -144,7 +143,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn orders_are_taken_on_loopback_only() {
+async fn the_control_api_is_bound_to_loopback_only() {
     let control = "0.0.0.0:0".parse().unwrap();
     let error = Simulator::bind(Options {
         control,
@@ -156,15 +155,15 @@ async fn orders_are_taken_on_loopback_only() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_good_for_every_loopback_name_and_the_names_asked_for() {
-    let stand = Stand::with(Options {
+async fn the_certificate_holds_every_loopback_name_and_the_configured_names() {
+    let fixture = Fixture::with(Options {
         names: vec!["cisco.internal".to_owned()],
         ..Options::default()
     })
     .await;
     for name in ["localhost", "127.0.0.1", "::1", "cisco.internal"] {
-        let stream = TcpStream::connect(stand.cisco.address()).await.unwrap();
-        TlsConnector::from(Arc::new(trusting(&stand.cisco)))
+        let stream = TcpStream::connect(fixture.cisco.address()).await.unwrap();
+        TlsConnector::from(Arc::new(trust(&fixture.cisco)))
             .connect(ServerName::try_from(name).unwrap(), stream)
             .await
             .unwrap();
@@ -172,12 +171,12 @@ async fn the_certificate_is_good_for_every_loopback_name_and_the_names_asked_for
 }
 
 #[tokio::test]
-async fn shutdown_ends_the_connections_that_hang() {
-    let stand = Stand::start().await;
-    let token = stand.token().await;
-    stand.cisco.script(Fault::on(On::Pull, Kind::Hang));
-    let pull = tokio::spawn(stand.pull_request(&token).send());
-    stand.cisco.wait_for(|seen| seen.len() == 2).await;
-    drop(stand.stop);
+async fn shutdown_ends_connections_that_hang() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token().await;
+    fixture.cisco.script(Fault::on(On::Pull, Kind::Hang));
+    let pull = tokio::spawn(fixture.pull_request(&token).send());
+    fixture.cisco.wait_for(|seen| seen.len() == 2).await;
+    drop(fixture.stop);
     assert!(pull.await.unwrap().is_err());
 }

@@ -1,16 +1,23 @@
-//! The spool by itself, with pulls that bring what a test wants.
+//! The spool alone, with pulls that bring what a test sets.
 
 mod upkeep;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::Method;
+use http::response::Parts;
 use rustix::fs::{CWD, Mode, mkfifoat};
+use tokio::runtime::Handle;
 
+use super::directory::Directory;
+use super::retention::Retention;
 use super::*;
+use crate::config;
+use crate::telemetry::metrics::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,64 +40,82 @@ fn open(config: &config::Spool) -> Spool {
     spool
 }
 
-fn key(route: &str) -> Key {
-    Key {
+fn queue(route: &str) -> QueueId {
+    QueueId {
         authority: "stage.example".to_owned(),
         client_id: "id".to_owned(),
         route: route.to_owned(),
     }
 }
 
-fn head() -> Head {
-    Head {
-        status: StatusCode::OK,
-        headers: HeaderMap::new(),
-        extensions: http::Extensions::new(),
-    }
+fn head() -> Parts {
+    http::Response::new(()).into_parts().0
 }
 
-type Took = Result<Taken<&'static str>, SpoolError>;
+/// A delivery, or what a pull brought in place of a message.
+type Response = Result<Delivery, &'static str>;
 
 /// A request whose pull brings this message.
-async fn take(spool: &Spool, route: &str, message: &'static str) -> Took {
+async fn take(spool: &Spool, route: &str, message: &'static str) -> Result<Response, SpoolError> {
     take_as(spool, "caller", route, message).await
 }
 
-async fn take_as(spool: &Spool, caller: &str, route: &str, message: &'static str) -> Took {
-    let pull = move |mut intake: Intake| async move {
-        intake.head(head());
-        intake
+async fn take_as(
+    spool: &Spool,
+    caller: &str,
+    route: &str,
+    message: &'static str,
+) -> Result<Response, SpoolError> {
+    let pull = move |mut writer: PullWriter| async move {
+        writer.head(head());
+        writer
             .write(&Bytes::from_static(message.as_bytes()))
             .await
             .unwrap();
-        Taken::Message(Box::new(intake.finish().await.unwrap()))
+        Ok(writer.finish().await.unwrap())
     };
-    let taken = spool.take(key(route), &Method::GET, caller.into(), || true, pull);
+    let taken = take_by(spool, caller, route, pull);
     tokio::time::timeout(PATIENCE, taken).await.unwrap()
 }
 
-fn claim(took: Took) -> Claim {
-    match took {
-        Ok(Taken::Message(claim)) => *claim,
-        Ok(Taken::Other(other) | Taken::Empty(other)) => panic!("{other}"),
-        Err(error) => panic!("{error}"),
-    }
+/// A request that pulls by this function.
+async fn take_by<F>(
+    spool: &Spool,
+    caller: &str,
+    route: &str,
+    pull: impl FnOnce(PullWriter) -> F + Send + 'static,
+) -> Result<Response, SpoolError>
+where
+    F: Future<Output = Response> + Send,
+{
+    let respond = |taken| async {
+        match taken {
+            Taken::Message(delivery) => Ok(delivery),
+            Taken::Pull(writer) => pull(writer).await,
+        }
+    };
+    spool
+        .take(queue(route), &Method::GET, caller.into(), || true, respond)
+        .await
 }
 
-fn body(claim: &Claim) -> Bytes {
-    match claim.body().unwrap() {
-        MessageBody::Whole(body) => body,
-        MessageBody::File { .. } => panic!("it is small"),
-    }
+fn delivery(taken: Result<Response, SpoolError>) -> Delivery {
+    taken.unwrap().unwrap()
 }
 
-/// Keeps a message that no caller took.
+fn body(delivery: &Delivery) -> Bytes {
+    let body = delivery.body().unwrap();
+    assert!(body.file.is_none(), "it is small");
+    body.rest
+}
+
+/// Stores a message that no caller took.
 async fn hold(spool: &Spool, route: &str, message: &'static str) {
-    drop(claim(take(spool, route, message).await));
+    drop(delivery(take(spool, route, message).await));
 }
 
 fn folder(directory: &Path, route: &str) -> PathBuf {
-    directory.join(key(route).folder())
+    directory.join(queue(route).folder())
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -111,7 +136,7 @@ fn extensions(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_not_of_our_making_in_the_directory_is_left_alone() {
+async fn foreign_files_in_the_directory_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let folder = folder(directory.path(), "/pull");
     std::fs::create_dir_all(&folder).unwrap();
@@ -132,7 +157,7 @@ async fn what_is_not_of_our_making_in_the_directory_is_left_alone() {
 
     let spool = open(&config(Some(directory.path())));
     let began = std::time::Instant::now();
-    assert_eq!(body(&claim(take(&spool, "/pull", "one").await)), "one");
+    assert_eq!(body(&delivery(take(&spool, "/pull", "one").await)), "one");
     assert!(began.elapsed() < Duration::from_secs(6), "nothing was waited for");
     let after: Vec<_> = names(&folder)
         .into_iter()
@@ -142,7 +167,7 @@ async fn what_is_not_of_our_making_in_the_directory_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_moved_to_another_queue_does_not_answer_that_one() {
+async fn a_file_that_was_moved_to_another_queue_is_not_delivered_from_it() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
     hold(&spool, "/one", "one").await;
@@ -152,28 +177,23 @@ async fn a_file_that_was_moved_to_another_queue_does_not_answer_that_one() {
     let (one, two) = (folder(directory.path(), "/one"), folder(directory.path(), "/two"));
     let moved = &names(&one)[0];
     std::fs::rename(one.join(moved), two.join(moved)).unwrap();
-    assert_eq!(body(&claim(take(&spool, "/two", "three").await)), "two");
+    assert_eq!(body(&delivery(take(&spool, "/two", "three").await)), "two");
     assert_eq!(extensions(&two), ["bad", "msg"]);
 }
 
 static IS_SENT: AtomicBool = AtomicBool::new(false);
 
 #[tokio::test]
-async fn a_pull_whose_caller_left_before_it_was_sent_is_neither_sent_nor_reported() {
+async fn a_pull_whose_caller_disconnected_before_it_was_sent_is_neither_sent_nor_reported() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
-    let mut taken = Box::pin(spool.take(
-        key("/pull"),
-        &Method::GET,
-        "caller".into(),
-        || true,
-        |intake| async {
-            IS_SENT.store(true, Ordering::Relaxed);
-            intake.discard().await;
-            Taken::Other("sent")
-        },
-    ));
-    // The caller leaves while the pull is written down.
+    let pull = |writer: PullWriter| async {
+        IS_SENT.store(true, Ordering::Relaxed);
+        writer.discard().await;
+        Err("sent")
+    };
+    let mut taken = Box::pin(take_by(&spool, "caller", "/pull", pull));
+    // The caller disconnects while the pull is written down.
     while names(&folder(directory.path(), "/pull")).is_empty() {
         assert!(futures_poll(&mut taken).await.is_pending());
     }
@@ -184,19 +204,20 @@ async fn a_pull_whose_caller_left_before_it_was_sent_is_neither_sent_nor_reporte
     assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 0);
 }
 
-/// Polls something once, and lets others run.
+/// Polls a future once, and lets other tasks run.
 async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
     tokio::task::yield_now().await;
     std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
 }
 
 #[tokio::test]
-async fn a_start_leaves_a_queue_alone_from_which_another_process_may_be_pulling() {
+async fn a_start_recovers_nothing_in_a_queue_that_another_process_has_locked() {
     let directory = tempfile::tempdir().unwrap();
-    let other = Directory::open(directory.path(), Retention::new(Duration::ZERO, 0)).unwrap();
-    let turn = other.turn(&key("/pull")).unwrap();
-    assert!(turn.is_some());
-    // As it is before its maker has its lock.
+    let retention = Retention::new(Duration::ZERO, 0);
+    let other = Directory::open(directory.path(), retention, Metrics::new()).unwrap();
+    let lock = other.lock_queue(&queue("/pull")).unwrap();
+    assert!(lock.is_some());
+    // As it is before the other process has locked it.
     std::fs::write(
         folder(directory.path(), "/pull").join("0000000000000001.0.pull"),
         "",
@@ -211,146 +232,129 @@ async fn a_start_leaves_a_queue_alone_from_which_another_process_may_be_pulling(
             .get()
     };
     assert_eq!(lost(), 0);
-    drop(turn);
+    drop(lock);
     assert_eq!(lost(), 1);
 }
 
 #[tokio::test]
-async fn a_pull_that_ends_without_a_verdict_is_reported_whether_there_is_a_directory_or_not() {
+async fn a_pull_that_ends_without_an_outcome_is_reported_with_a_directory_and_without() {
     let directory = tempfile::tempdir().unwrap();
     for place in [Some(directory.path()), None] {
         let spool = open(&config(place));
-        let pull = |intake: Intake| async {
-            drop(intake);
-            Taken::Other("a bug")
+        let pull = |writer: PullWriter| async {
+            drop(writer);
+            Err("a bug")
         };
-        assert!(
-            spool
-                .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
-                .await
-                .is_ok()
-        );
+        assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
         assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
     }
     assert_eq!(extensions(&folder(directory.path(), "/pull")), ["lost"]);
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_given_up() {
+async fn the_file_of_a_lost_message_ends_with_what_was_written() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
-    let pull = |mut intake: Intake| async move {
-        intake.head(head());
+    let pull = |writer: PullWriter| async {
+        writer.lose("a test").await;
+        Err("lost")
+    };
+    assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+    let folder = folder(directory.path(), "/pull");
+    let file = std::fs::read(folder.join(&names(&folder)[0])).unwrap();
+    assert!(file.ends_with(b"\"method\":\"GET\"}\n"), "{file:?}");
+}
+
+#[tokio::test]
+async fn a_response_without_end_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    let pull = |mut writer: PullWriter| async move {
+        writer.head(head());
         let piece = Bytes::from(vec![0; 100_000]);
         for count in 0.. {
-            match intake.write(&piece).await {
+            match writer.write(&piece).await {
                 Ok(()) => assert!(count < 11),
-                Err(Unkept::Gone(why)) => {
-                    intake.lose(why).await;
-                    return Taken::Other(why);
-                }
-                Err(Unkept::TooLarge(_)) => panic!("there is no room to pass it on from"),
+                Err(WriteError::Endless) => break,
+                Err(error) => panic!("{error}"),
             }
         }
-        unreachable!()
+        writer.lose("a test").await;
+        Err("endless")
     };
-    let taken = spool
-        .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
-        .await;
-    assert!(matches!(taken, Ok(Taken::Other(why)) if why.contains("spool.bytes")));
+    let taken = take_by(&spool, "caller", "/pull", pull).await;
+    assert_eq!(taken.unwrap().err(), Some("endless"));
     assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
 }
 
-/// A pull whose file cannot be given its name at the end, of so many bytes.
-async fn take_with_a_broken_disk(spool: &Spool, directory: &Path, bytes: usize) -> Taken<Unkept> {
-    let (from, to) = (folder(directory, "/pull"), directory.join("moved"));
-    let pull = move |mut intake: Intake| async move {
-        intake.head(head());
-        for piece in vec![b'x'; bytes].chunks(100_000) {
-            intake.write(&Bytes::copy_from_slice(piece)).await.unwrap();
-        }
-        std::fs::rename(from, to).unwrap();
-        match intake.finish().await {
-            Ok(claim) => Taken::Message(Box::new(claim)),
-            Err(unkept) => {
-                intake.lose("a test").await;
-                Taken::Other(unkept)
-            }
-        }
-    };
-    let taken = spool
-        .take(key("/pull"), &Method::GET, "caller".into(), || true, pull)
-        .await;
-    taken.unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[tokio::test]
-async fn a_message_that_the_disk_does_not_take_to_its_end_is_whole_in_memory() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = open(&config(Some(directory.path())));
-    match take_with_a_broken_disk(&spool, directory.path(), 700_001).await {
-        Taken::Message(claim) => assert_eq!(body(&claim), vec![b'x'; 700_001]),
-        Taken::Other(unkept) | Taken::Empty(unkept) => panic!("{unkept:?}"),
+async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_reported() {
+    for length in [1000, 700_001] {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = open(&config(Some(directory.path())));
+        let (from, to) = (folder(directory.path(), "/pull"), directory.path().join("moved"));
+        let pull = move |mut writer: PullWriter| async move {
+            writer.head(head());
+            for piece in vec![b'x'; length].chunks(100_000) {
+                writer.write(&Bytes::copy_from_slice(piece)).await.unwrap();
+            }
+            std::fs::rename(from, to).unwrap();
+            let error = writer.finish().await.err().unwrap();
+            let body = writer.pass_through(&error).await.unwrap();
+            assert_eq!(body.length(), length as u64);
+            let mut passed = Vec::new();
+            if let Some((file, length)) = body.file {
+                std::io::Read::read_to_end(&mut std::io::Read::take(file, length), &mut passed).unwrap();
+            }
+            passed.extend_from_slice(&body.rest);
+            assert!(passed == vec![b'x'; length]);
+            Err("passed through")
+        };
+        let taken = take_by(&spool, "caller", "/pull", pull).await;
+        assert_eq!(taken.unwrap().err(), Some("passed through"));
+        assert_eq!(spool.shared.metrics.spool.passed_through.get(), 1);
+        assert!(
+            spool.troubles()[0].contains("directory cannot be used"),
+            "{:?}",
+            spool.troubles()
+        );
+        succeed(&spool, "next").await;
+        assert!(spool.troubles().is_empty());
     }
-    assert_eq!(spool.undelivered(), 1);
 }
 
 #[tokio::test]
-async fn a_message_that_neither_disk_nor_memory_takes_is_never_passed_on_in_part() {
-    let directory = tempfile::tempdir().unwrap();
-    let spool = open(&config::Spool {
-        memory: 1000,
-        ..config(Some(directory.path()))
-    });
-    let taken = take_with_a_broken_disk(&spool, directory.path(), 700_001).await;
-    assert!(matches!(taken, Taken::Other(Unkept::Gone(_))));
-    assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
-}
-
-#[tokio::test]
-async fn what_memory_has_is_delivered_while_the_directory_cannot_be_used() {
+async fn a_directory_that_cannot_be_used_refuses_pulls_and_is_reported_until_it_can_be_used() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
-    let share = spool.shared.memory.share();
-    let intent = Intent {
-        pulled: Stamp::now(None),
-        key: key("/pull"),
-        method: "GET".to_owned(),
-    };
-    let memory = &spool.shared.memory;
-    let message = memory.insert(intent, head(), Bytes::from_static(b"one"), None, share);
-    memory.release(&message, false);
     std::fs::remove_dir(directory.path()).unwrap();
     std::fs::write(directory.path(), "no directory").unwrap();
-    let claimed = claim(take(&spool, "/pull", "two").await);
-    assert!(body(&claimed) == "one" && claimed.redelivered().is_some());
-    claimed.delivered();
-    spool.settled().await;
     assert!(matches!(
-        take(&spool, "/pull", "two").await,
+        take(&spool, "/pull", "one").await,
         Err(SpoolError::Unusable(_))
     ));
+    assert!(spool.troubles()[0].contains("directory cannot be used"));
     std::fs::remove_file(directory.path()).unwrap();
     std::fs::create_dir(directory.path()).unwrap();
+    assert_eq!(succeed(&spool, "one").await, "one");
+    assert!(spool.troubles().is_empty());
 }
 
-/// A delivery that fails; what was delivered.
+/// A delivery that fails. Returns the message.
 async fn fail(spool: &Spool, message: &'static str) -> Bytes {
-    let mut claimed = claim(take(spool, "/pull", message).await);
-    claimed.begin();
-    let got = body(&claimed);
-    drop(claimed);
-    spool.settled().await;
-    got
+    deliver(spool, message, false).await
 }
 
-/// A delivery that succeeds; what was delivered.
+/// A delivery that succeeds. Returns the message.
 async fn succeed(spool: &Spool, message: &'static str) -> Bytes {
-    let mut claimed = claim(take(spool, "/pull", message).await);
-    claimed.begin();
-    let got = body(&claimed);
-    claimed.delivered();
-    spool.settled().await;
+    deliver(spool, message, true).await
+}
+
+async fn deliver(spool: &Spool, message: &'static str, is_delivered: bool) -> Bytes {
+    let delivery = delivery(take(spool, "/pull", message).await);
+    delivery.begin();
+    let got = body(&delivery);
+    delivery.record(is_delivered).await;
     got
 }
 
@@ -399,7 +403,7 @@ async fn a_caller_that_fails_with_the_next_message_too_is_reported_and_both_are_
 }
 
 #[tokio::test]
-async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_once() {
+async fn a_paused_message_is_delivered_to_another_caller_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let pause = Duration::from_secs(3600);
     for place in [Some(directory.path()), None] {
@@ -419,10 +423,9 @@ async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_onc
             }
             _ => panic!("it is paused"),
         }
-        let claimed = claim(take_as(&spool, "other", "/pull", "second").await);
+        let claimed = delivery(take_as(&spool, "other", "/pull", "second").await);
         assert_eq!(body(&claimed), "first");
-        claimed.delivered();
-        spool.settled().await;
+        claimed.record(true).await;
         assert_eq!(
             succeed(&spool, "second").await,
             "second",
@@ -432,7 +435,7 @@ async fn a_caller_gets_no_message_in_its_pause_and_another_caller_gets_it_at_onc
 }
 
 #[tokio::test]
-async fn a_requeued_message_comes_before_newer_ones_and_says_that_it_is_redelivered() {
+async fn a_requeued_message_is_delivered_before_newer_ones_as_a_redelivery() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config::Spool {
         keep: PATIENCE,
@@ -449,17 +452,16 @@ async fn a_requeued_message_comes_before_newer_ones_and_says_that_it_is_redelive
     assert!(inspection.requeue(&listed[2]).is_err(), "it is in its queue");
     inspection.requeue(&listed[1]).unwrap();
     assert!(inspection.requeue(&listed[1]).is_err(), "once");
-    let two = claim(take(&spool, "/pull", "four").await);
+    let two = delivery(take(&spool, "/pull", "four").await);
     assert!(body(&two) == "two" && two.redelivered().is_some());
     let listed = inspection.list().unwrap();
-    assert!(listed[1].is_busy && inspection.discard(&listed[1]).is_err());
-    two.delivered();
-    spool.settled().await;
+    assert!(listed[1].is_locked && inspection.discard(&listed[1]).is_err());
+    two.record(true).await;
     assert_eq!(succeed(&spool, "four").await, "three");
 }
 
 #[tokio::test]
-async fn a_file_of_a_later_format_is_left_as_it_is_and_reported_and_others_are_delivered() {
+async fn a_file_of_a_later_format_is_reported_and_left_alone_and_others_are_delivered() {
     let directory = tempfile::tempdir().unwrap();
     let folder = folder(directory.path(), "/pull");
     std::fs::create_dir_all(&folder).unwrap();
@@ -473,23 +475,22 @@ async fn a_file_of_a_later_format_is_left_as_it_is_and_reported_and_others_are_d
         ..config(Some(directory.path()))
     });
     let began = std::time::Instant::now();
-    let own = claim(take(&spool, "/pull", "one").await);
+    let own = delivery(take(&spool, "/pull", "one").await);
     assert!(began.elapsed() < Duration::from_secs(4), "nothing was waited for");
     assert!(body(&own) == "one" && own.redelivered().is_none());
-    own.delivered();
-    spool.settled().await;
+    own.record(true).await;
     assert_eq!(names(&folder), written);
     let inspection = Inspection::new(directory.path());
     for listed in inspection.list().unwrap() {
         assert!(listed.is_later);
-        let why = listed.intent.unwrap_err();
+        let why = listed.intent.as_ref().unwrap_err();
         assert!(why.contains("a later bondgate wrote it (format 2)"), "{why}");
-        assert_eq!(std::fs::read_to_string(listed.path).unwrap(), later);
+        assert_eq!(std::fs::read_to_string(listed.path()).unwrap(), later);
     }
 }
 
 #[tokio::test]
-async fn a_dead_letter_in_memory_is_offered_again_where_it_leaves_no_room() {
+async fn a_dead_letter_in_memory_is_offered_again_when_memory_is_full() {
     let spool = open(&config::Spool {
         memory: 10,
         messages: 2,
@@ -500,20 +501,20 @@ async fn a_dead_letter_in_memory_is_offered_again_where_it_leaves_no_room() {
     }
     assert_eq!(succeed(&spool, "other").await, "other");
     hold(&spool, "/pull", "third").await;
-    let mut first = claim(take(&spool, "/pull", "none").await);
+    let first = delivery(take(&spool, "/pull", "none").await);
     first.begin();
     assert_eq!(body(&first), "third");
-    let second = claim(take(&spool, "/pull", "none").await);
+    let second = delivery(take(&spool, "/pull", "none").await);
     assert_eq!(body(&second), "first", "there is no room for a fourth");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_on_its_way_is_waited_for_and_a_connection_that_does_not_answer_is_not() {
+async fn a_request_waits_for_a_message_on_its_way_but_not_for_a_connection_that_does_not_confirm() {
     let spool = open(&config(None));
-    let mut first = claim(take(&spool, "/pull", "one").await);
+    let first = delivery(take(&spool, "/pull", "one").await);
     let mut next = Box::pin(take(&spool, "/pull", "two"));
     let unanswered = tokio::time::timeout(Duration::from_secs(20), &mut next).await;
     assert!(unanswered.is_err());
     first.begin();
-    assert_eq!(body(&claim(next.await)), "two");
+    assert_eq!(body(&delivery(next.await)), "two");
 }

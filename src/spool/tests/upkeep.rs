@@ -1,22 +1,21 @@
-//! What is held, for how long, and what becomes of what is over.
+//! Bounds, retention and the sweep.
 
 use std::collections::HashSet;
+use std::io;
 
 use super::*;
 
 #[tokio::test]
-async fn only_what_is_to_be_delivered_stops_pulls() {
+async fn only_messages_that_are_not_delivered_count_towards_the_bounds() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
     for number in 0..4 {
-        let pull = |intake: Intake| async {
-            intake.lose("a test").await;
-            Taken::Other("lost")
+        let pull = |writer: PullWriter| async {
+            writer.lose("a test").await;
+            Err("lost")
         };
-        let taken = spool
-            .take(key("/lost"), &Method::GET, "caller".into(), || true, pull)
-            .await;
-        assert!(matches!(taken, Ok(Taken::Other("lost"))), "{number}");
+        let taken = take_by(&spool, "caller", "/lost", pull).await;
+        assert_eq!(taken.unwrap().err(), Some("lost"), "{number}");
     }
     for route in ["/1", "/2", "/3"] {
         hold(&spool, route, route).await;
@@ -32,20 +31,25 @@ async fn queues_that_are_not_in_use_are_forgotten_and_their_folders_removed() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
     for number in 0..50 {
-        claim(take(&spool, &format!("/x/{number}"), "one").await).delivered();
-        spool.settled().await;
+        delivery(take(&spool, &format!("/x/{number}"), "one").await)
+            .record(true)
+            .await;
     }
-    let with_a_caller = claim(take(&spool, "/x/kept", "one").await);
+    let with_a_caller = delivery(take(&spool, "/x/kept", "one").await);
     drop(take(&spool, "/x/next", "one").await);
     spool.settled().await;
     let queues = spool.shared.queues.lock().unwrap().len();
     assert!(queues <= 3, "{queues}");
     let folders = || std::fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(folders(), 52);
-    let spool = spool.shared.clone();
-    spool.look(&mut HashSet::new(), SystemTime::now()).unwrap();
+    sweep(&spool, SystemTime::now());
     assert_eq!(folders(), 2);
     drop(with_a_caller);
+}
+
+/// Sweeps once, as at this time.
+fn sweep(spool: &Spool, now: SystemTime) {
+    spool.shared.sweep(&mut HashSet::new(), now).unwrap();
 }
 
 #[tokio::test]
@@ -56,24 +60,21 @@ async fn a_delivered_message_is_kept_from_its_delivery_and_then_removed() {
         keep,
         ..config(Some(directory.path()))
     });
-    let claim = claim(take(&spool, "/pull", "one").await);
+    let taken = delivery(take(&spool, "/pull", "one").await);
     let folder = folder(directory.path(), "/pull");
     let file = std::fs::File::open(folder.join(&names(&folder)[0])).unwrap();
     // Pulled long ago, and delivered now.
     file.set_modified(SystemTime::now() - 10 * keep).unwrap();
-    claim.delivered();
-    spool.settled().await;
+    taken.record(true).await;
     let retained = folder.join("retained");
     assert_eq!(
         (names(&folder), extensions(&retained)),
         (vec![], vec!["done".to_owned()])
     );
-    let mut told = HashSet::new();
     let now = SystemTime::now();
-    let next = spool.shared.look(&mut told, now).unwrap().next.unwrap();
-    assert!(next <= keep && next > keep / 2, "{next:?}");
+    sweep(&spool, now + keep / 2);
     assert_eq!(names(&retained).len(), 1);
-    assert_eq!(spool.shared.look(&mut told, now + keep).unwrap().next, None);
+    sweep(&spool, now + keep);
     assert_eq!(names(&retained), Vec::<String>::new());
     assert!(!folder.exists(), "nothing is left in the queue");
 }
@@ -91,50 +92,43 @@ async fn the_oldest_delivered_messages_are_removed_beyond_the_limit_and_no_other
     spool.settled().await;
     let began = SystemTime::now() - Duration::from_secs(50);
     let retained = folder(directory.path(), "/pull").join("retained");
+    let mut newest = String::new();
     for second in 0..6 {
-        claim(take(&spool, "/pull", kilobyte).await).delivered();
-        spool.settled().await;
-        let last = names(&retained).pop().unwrap();
-        let file = std::fs::File::open(retained.join(last)).unwrap();
+        delivery(take(&spool, "/pull", kilobyte).await).record(true).await;
+        newest = names(&retained).pop().unwrap();
+        let file = std::fs::File::open(retained.join(&newest)).unwrap();
         file.set_modified(began + Duration::from_secs(second)).unwrap();
     }
-    let all = names(&retained);
-    assert!(spool.shared.retains_too_much());
-    spool.shared.look(&mut HashSet::new(), SystemTime::now()).unwrap();
-    assert_eq!(names(&retained), all[4..], "the newest are left");
-    assert!(!spool.shared.retains_too_much());
+    let left = names(&retained);
+    assert_eq!(left.len(), 2);
+    assert!(left.contains(&newest), "the newest are left");
     assert_eq!(extensions(&folder(directory.path(), "/held")), ["msg"]);
 
-    let full = io::Error::from(io::ErrorKind::StorageFull);
-    assert!(
-        spool.shared.makes_room(&full).await,
-        "retained messages make room on a full disk"
-    );
+    let messages = spool.shared.store.directory().unwrap();
+    let full = || io::Error::from(io::ErrorKind::StorageFull);
+    let mut writes = 0;
+    let written = messages.with_space(|| {
+        writes += 1;
+        if writes == 1 { Err(full()) } else { Ok(()) }
+    });
+    assert!(written.is_ok(), "retained messages make room on a full disk");
     assert_eq!(names(&retained), Vec::<String>::new());
-    assert!(!spool.shared.makes_room(&full).await);
+    assert!(messages.with_space(|| Err::<(), _>(full())).is_err());
 }
 
 #[tokio::test]
-async fn a_message_that_waits_for_an_hour_is_told_of_once() {
+async fn messages_that_wait_for_an_hour_are_warned_of_once() {
     let directory = tempfile::tempdir().unwrap();
     let hour = Duration::from_secs(3600);
     for place in [Some(directory.path()), None] {
         let spool = open(&config(place));
-        let mut told = HashSet::new();
-        let mut look = |now| {
-            let look = spool.shared.look(&mut told, now).unwrap();
-            let messages: Vec<_> = look.overdue.iter().map(|queue| queue.messages).collect();
-            (look.next, messages)
-        };
+        let mut warned = HashSet::new();
+        let mut sweep = |now| spool.shared.sweep(&mut warned, now).unwrap();
         let now = SystemTime::now();
-        assert_eq!(look(now), (None, vec![]), "nothing is held, and nothing to do");
         hold(&spool, "/pull", "one").await;
         hold(&spool, "/other", "two").await;
-        spool.settled().await;
-        let (next, overdue) = look(now);
-        assert!(next.unwrap() >= hour && next.unwrap() < 2 * hour);
-        assert!(overdue.is_empty(), "{overdue:?}");
-        assert_eq!(look(now + 2 * hour), (None, vec![1, 1]));
-        assert_eq!(look(now + 2 * hour), (None, vec![]));
+        assert!(sweep(now + hour / 2).is_empty());
+        assert_eq!(sweep(now + 2 * hour), [1, 1]);
+        assert!(sweep(now + 2 * hour).is_empty());
     }
 }

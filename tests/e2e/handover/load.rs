@@ -16,17 +16,17 @@ use crate::wire::{Caller, Message};
 /// How a caller uses its connections, and how it puts a request on the wire.
 #[derive(Clone, Copy, Debug)]
 enum Manner {
-    /// Keeps its connection until it is told not to, and asks without a pause.
+    /// Keeps its connection until a response closes it, and sends requests without a pause.
     Kept,
     /// The same, with pauses.
     Pausing,
     /// The same, with each request in two pieces.
     InPieces,
-    /// Has a connection for each request, and says so.
+    /// Opens a connection for each request, with `Connection: close`.
     OneShot,
     /// The same, but comes some time before it speaks.
     Early,
-    /// Has a connection for each request, says nothing of it and closes.
+    /// Opens a connection for each request, and closes it without announcing that.
     Leaving,
 }
 

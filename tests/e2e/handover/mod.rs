@@ -54,7 +54,7 @@ impl Stand {
             .environment("BONDGATE__SERVER__LAME_DUCK", &lame_duck)
             .environment("BONDGATE_LOG", "info,bondgate::proxy::access_log=warn");
         let mut daemon = activated(setup, self.socket.try_clone().unwrap(), "http");
-        daemon.logged("there is a token").await;
+        daemon.logged("token acquired").await;
         daemon
     }
 

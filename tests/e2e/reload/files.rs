@@ -1,26 +1,26 @@
-//! Files that the configuration names, and the configuration itself where it is watched: read again by
-//! themselves when they change.
+//! Files that the configuration names, and the configuration file where it is watched: changes take effect without a
+//! signal.
 
 use bondgate::simulator::Options;
 
-use super::{CHANGED, REFUSED, reload, replace, rewrite, status};
+use super::{APPLIED, REJECTED, reload, replace, rewrite, status};
 use crate::harness::{PULL, Setup, simulator};
 use crate::listeners::Certificates;
 
 #[tokio::test]
-async fn certificates_that_are_replaced_are_shown_and_trusted_without_a_word_from_anybody() {
+async fn replaced_certificates_are_used_and_trusted_without_a_signal() {
     let cisco = simulator(Options::default()).await;
     let (first, second) = (Certificates::new(), Certificates::new());
     let mut daemon = first.daemon(&cisco, true).await;
     assert_eq!(first.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
 
-    // Certificate and key do not fit while only one of them is there.
+    // Certificate and key do not match while only one of them is replaced.
     replace(&daemon, "server.pem", &second.server.0);
-    daemon.logged(REFUSED).await;
+    daemon.logged(REJECTED).await;
     assert_eq!(first.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
     replace(&daemon, "client-ca.pem", &second.ca);
     replace(&daemon, "server-key.pem", &second.server.1);
-    daemon.logged(CHANGED).await;
+    daemon.logged(APPLIED).await;
 
     assert_eq!(second.pulled(&daemon, &[], true).await.unwrap().1.status(), 200);
     assert!(first.pulled(&daemon, &[], true).await.is_err());
@@ -32,7 +32,7 @@ async fn certificates_that_are_replaced_are_shown_and_trusted_without_a_word_fro
 }
 
 #[tokio::test]
-async fn a_ca_file_that_is_replaced_is_trusted_and_the_old_token_serves_meanwhile() {
+async fn a_replaced_ca_file_is_trusted_and_the_old_token_serves_meanwhile() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
     let both = format!("{}{}", cisco.ca_pem(), Certificates::new().ca);
@@ -43,7 +43,7 @@ async fn a_ca_file_that_is_replaced_is_trusted_and_the_old_token_serves_meanwhil
 }
 
 #[tokio::test]
-async fn a_watched_configuration_is_read_again_by_itself_and_an_unwatched_one_is_not() {
+async fn a_watched_configuration_is_reloaded_without_a_signal_and_an_unwatched_one_is_not() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco).environment("BONDGATE__SERVER__WATCH", "true");
     let mut daemon = setup.start().await;
@@ -53,10 +53,10 @@ async fn a_watched_configuration_is_read_again_by_itself_and_an_unwatched_one_is
     daemon.logged("listener[0].health").await;
     assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 200);
     rewrite(&daemon, |text| text.replace("health", "helth"));
-    daemon.logged(REFUSED).await;
+    daemon.logged(REJECTED).await;
     assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 200);
 
-    // Where it is not watched, a file that it names is read again, and it is not.
+    // Where it is not watched, a change of a file that it names does not reload it.
     let setup = Setup::at(&cisco);
     setup.file("callers", "itsm:first-key\n");
     let keys = format!(
@@ -67,7 +67,7 @@ async fn a_watched_configuration_is_read_again_by_itself_and_an_unwatched_one_is
     rewrite(&daemon, |text| {
         text.replace("[[listener]]\n", &format!("[[listener]]\n{keys}"))
     });
-    reload(&mut daemon, CHANGED).await;
+    reload(&mut daemon, APPLIED).await;
     rewrite(&daemon, |text| {
         text.replace("[[listener]]\n", "[[listener]]\nhealth = \"/healthz\"\n")
     });

@@ -1,4 +1,4 @@
-//! A changed configuration, put in force while callers are served: all of it that can be, or nothing.
+//! Reloads while requests are served: everything that can change without a restart takes effect, or nothing does.
 
 mod files;
 
@@ -13,8 +13,9 @@ use crate::listeners::Certificates;
 use crate::rotation::Load;
 use crate::wire::Caller;
 
-const CHANGED: &str = "the configuration in force has changed: ";
-const REFUSED: &str = "what was found cannot be put in force: ";
+const APPLIED: &str = "reload applied";
+const UNCHANGED: &str = "reload found no changes";
+const REJECTED: &str = "reload rejected, keeping the current configuration";
 
 fn file(daemon: &Daemon, name: &str) -> PathBuf {
     daemon.directory.path().join(name)
@@ -27,7 +28,7 @@ fn replace(daemon: &Daemon, name: &str, text: &str) {
     std::fs::rename(next, file(daemon, name)).unwrap();
 }
 
-/// Writes another configuration in place of what `text` is made from.
+/// Replaces the configuration with what `text` makes of it.
 fn rewrite(daemon: &Daemon, text: impl FnOnce(String) -> String) {
     let before = std::fs::read_to_string(file(daemon, "bondgate.toml")).unwrap();
     replace(daemon, "bondgate.toml", &text(before));
@@ -37,7 +38,7 @@ fn lines(daemon: &Daemon, text: &str) -> usize {
     daemon.log().iter().filter(|line| line.contains(text)).count()
 }
 
-/// Asks for a reload, and gives the one line that says what came of it.
+/// Requests a reload, and returns the log line with its outcome.
 async fn reload(daemon: &mut Daemon, outcome: &str) -> String {
     let before = lines(daemon, outcome);
     daemon.signal("HUP");
@@ -56,13 +57,13 @@ async fn status(daemon: &Daemon, path: &str, host: &str, more: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_hundred_reloads_under_load_fail_no_request_and_ask_for_no_token() {
+async fn a_hundred_reloads_under_load_fail_no_request_and_fetch_no_token() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "wait = \"2s\"").start().await;
     let load = Load::start(daemon.address(), 8);
     for round in 1..=100 {
-        // Each time another upstream, access policy and log level are in force; the token is the same.
+        // Each reload changes the upstream and the access policy; the token stays.
         rewrite(&daemon, |text| {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
             for line in &mut lines {
@@ -76,7 +77,7 @@ async fn a_hundred_reloads_under_load_fail_no_request_and_ask_for_no_token() {
             }
             lines.join("\n")
         });
-        reload(&mut daemon, CHANGED).await;
+        reload(&mut daemon, APPLIED).await;
         let host = format!("host-{round}");
         assert_ne!(status(&daemon, "/simulator/echo", &host, "").await, 421, "{host}");
     }
@@ -99,7 +100,7 @@ async fn a_hundred_reloads_under_load_fail_no_request_and_ask_for_no_token() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_replaced_under_load_fails_no_request_and_leaves_none_behind() {
+async fn a_token_task_that_is_replaced_under_load_fails_no_request_and_leaves_no_task_behind() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "client_auth = \"form\"").start().await;
     let load = Load::start(daemon.address(), 4);
@@ -111,21 +112,21 @@ async fn an_engine_that_is_replaced_under_load_fails_no_request_and_leaves_none_
             ("\"basic\"", "\"form\"")
         };
         rewrite(&daemon, |text| text.replace(from, to));
-        reload(&mut daemon, CHANGED).await;
+        reload(&mut daemon, APPLIED).await;
         cisco.wait_for_tokens(round + 2).await;
     }
     let count = cisco.token_count();
     let began = Instant::now();
     cisco.wait_for_tokens(count + 3).await;
 
-    // One engine fetches at about half of 4 s; eleven of them would fetch eleven times as often.
+    // One token task fetches at about half of 4 s; eleven would fetch eleven times as often.
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
     load.stop().await;
     assert_eq!(cisco.refused_tokens(), 0);
 }
 
 #[tokio::test]
-async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
+async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco);
     let keys = setup.file("broken-keys", "no colon in this line\n");
@@ -149,7 +150,7 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
         )
         .replace("[[listener]]\n", "[[listener]]\nupstream = \"cisco\"\n")
     };
-    for (broken, told) in [
+    for (broken, reported) in [
         ("[upstream.cisco\n".to_owned(), &["bondgate.toml:1"][..]),
         (String::new(), &["there is no configuration"]),
         (
@@ -188,7 +189,7 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
                 .replace("ca_file = ", &format!("ca_file = {:?} #", outside.path())),
             &[
                 "upstream.cisco.ca_file: ",
-                "is out of the sandbox",
+                "is outside the sandbox",
                 "needs a restart",
             ],
         ),
@@ -197,19 +198,19 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
                 &format!("url = \"{}\"", cisco.url()),
                 "url = \"https://127.0.0.1:1\"",
             ),
-            &["upstream.cisco: port 1 is out of the sandbox", "needs a restart"],
+            &["upstream.cisco: port 1 is outside the sandbox", "needs a restart"],
         ),
     ] {
         replace(&daemon, "bondgate.toml", &broken);
-        let line = reload(&mut daemon, REFUSED).await;
-        for part in told {
+        let line = reload(&mut daemon, REJECTED).await;
+        for part in reported {
             assert!(line.contains(part), "{part} in {line} of\n{broken}");
         }
         assert_eq!(status(&daemon, PULL, "localhost", "").await, 200, "{broken}");
     }
 
     assert_eq!(cisco.token_count(), 1);
-    assert_eq!(lines(&daemon, CHANGED), 0);
+    assert_eq!(lines(&daemon, APPLIED), 0);
     let metrics = daemon.ask("/metrics").await;
     assert!(
         metrics
@@ -219,7 +220,7 @@ async fn what_is_broken_changes_nothing_and_every_fault_of_it_is_told() {
     );
 
     replace(&daemon, "bondgate.toml", &good);
-    reload(&mut daemon, "nothing in it that can change has changed").await;
+    reload(&mut daemon, UNCHANGED).await;
 }
 
 #[tokio::test]
@@ -240,7 +241,7 @@ async fn rules_callers_and_hosts_change_for_the_next_request_of_a_kept_connectio
         text.replace("[upstream.cisco]\n", &format!("[upstream.cisco]\n{rule}"))
             .replace("[[listener]]\n", &format!("[[listener]]\n{listener}"))
     });
-    let line = reload(&mut daemon, CHANGED).await;
+    let line = reload(&mut daemon, APPLIED).await;
     for key in [
         "upstream.cisco.rules",
         "listener[0].keys",
@@ -262,7 +263,7 @@ async fn rules_callers_and_hosts_change_for_the_next_request_of_a_kept_connectio
     }
     assert_eq!(cisco.token_count(), 1);
 
-    // A file of callers is read again by itself.
+    // The file of caller keys is read again without a signal.
     replace(&daemon, "callers", "itsm:second-key\n");
     daemon.logged("listener[0].keys (its file)").await;
     for (key, status) in [("first-key", 401), ("second-key", 200)] {
@@ -275,7 +276,7 @@ async fn rules_callers_and_hosts_change_for_the_next_request_of_a_kept_connectio
     }
 }
 
-/// A daemon with the upstream "cisco", and the text of another one for a client of its own.
+/// A daemon with the upstream "cisco", and the text of an upstream "other" with its own client.
 async fn two_clients() -> (Handle, Daemon, String) {
     let client = |id: &str| Client {
         id: id.to_owned(),
@@ -298,7 +299,7 @@ async fn two_clients() -> (Handle, Daemon, String) {
     (cisco, daemon, other)
 }
 
-/// Who asked for tokens, in order.
+/// The clients that requested tokens, in order.
 fn logins(cisco: &Handle) -> Vec<String> {
     let seen = cisco
         .seen()
@@ -308,7 +309,7 @@ fn logins(cisco: &Handle) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn upstreams_come_and_go_each_with_its_own_token_and_no_request_waits_in_vain() {
+async fn upstreams_are_added_and_removed_each_with_its_own_token_and_no_request_fails() {
     let (cisco, mut daemon, other) = two_clients().await;
     let mut caller = Caller::to(daemon.address()).await;
     let mut status = async || {
@@ -320,7 +321,7 @@ async fn upstreams_come_and_go_each_with_its_own_token_and_no_request_waits_in_v
     rewrite(&daemon, |text| {
         text.replace("[[listener]]\n", "[[listener]]\nupstream = \"other\"\n") + &other
     });
-    reload(&mut daemon, CHANGED).await;
+    reload(&mut daemon, APPLIED).await;
     assert_eq!(status().await, 200);
     let shown = daemon.status().await;
     assert_eq!(shown["upstreams"].as_array().unwrap().len(), 2);
@@ -340,7 +341,7 @@ async fn upstreams_come_and_go_each_with_its_own_token_and_no_request_waits_in_v
         );
         format!("{}{}", &text[..from], &text[to..])
     });
-    reload(&mut daemon, CHANGED).await;
+    reload(&mut daemon, APPLIED).await;
     assert_eq!(status().await, 200);
     let shown = daemon.status().await;
     assert_eq!(shown["upstreams"].as_array().unwrap().len(), 1, "{shown}");
@@ -355,7 +356,7 @@ async fn upstreams_come_and_go_each_with_its_own_token_and_no_request_waits_in_v
 }
 
 #[tokio::test]
-async fn a_token_never_goes_to_another_api_than_it_was_got_for() {
+async fn a_token_is_never_sent_to_another_api_than_it_was_issued_for() {
     let (cisco, mut daemon, _) = two_clients().await;
     // The same simulator by another name: another API, as far as the daemon knows.
     let url = cisco.url();
@@ -364,7 +365,7 @@ async fn a_token_never_goes_to_another_api_than_it_was_got_for() {
     rewrite(&daemon, |text| {
         text.replace(&format!("url = \"{url}\""), &format!("url = \"{elsewhere}\""))
     });
-    reload(&mut daemon, CHANGED).await;
+    reload(&mut daemon, APPLIED).await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
     assert_eq!(cisco.token_count(), 2);
     let relayed = relayed(&cisco);
@@ -376,19 +377,19 @@ async fn a_token_never_goes_to_another_api_than_it_was_got_for() {
 }
 
 #[tokio::test]
-async fn whom_the_admin_listener_lets_in_changes_too() {
+async fn the_admin_listeners_access_control_changes_too() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
     assert_eq!(daemon.ask("/metrics").await.status(), 200);
     rewrite(&daemon, |text| {
         text.replace("[admin]\n", "[admin]\nallow = [\"10.0.0.0/8\"]\n")
     });
-    reload(&mut daemon, CHANGED).await;
+    reload(&mut daemon, APPLIED).await;
     assert_eq!(daemon.ask("/metrics").await.status(), 403);
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_named_and_the_rest_is_put_in_force() {
+async fn changes_that_need_a_restart_are_named_and_the_rest_is_applied() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
     rewrite(&daemon, |text| {
@@ -405,7 +406,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_put_in_force() {
             )
             + "[limits]\nhead = \"8KiB\"\n[spool]\ndirectory = \"/var\"\n"
     });
-    let line = reload(&mut daemon, CHANGED).await;
+    let line = reload(&mut daemon, APPLIED).await;
     assert!(
         line.contains("listener[0].hosts") && line.contains("server.drain"),
         "{line}"
@@ -421,16 +422,16 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_put_in_force() {
         "listener[0].mode",
         "listener[1] is new: 127.0.0.1:1",
     ] {
-        daemon.logged(&format!("needs a restart: {key}")).await;
+        daemon.logged(&format!("\"change\":\"{key}")).await;
     }
     assert_eq!(lines(&daemon, "needs a restart"), 7);
-    // It is told again for as long as it is so.
-    reload(&mut daemon, "nothing in it that can change has changed").await;
+    // Each reload reports it until the restart.
+    reload(&mut daemon, UNCHANGED).await;
     daemon.logged_times("needs a restart", 14).await;
 }
 
 #[tokio::test]
-async fn a_listener_that_is_gone_or_changes_to_tls_serves_as_before_until_the_restart() {
+async fn a_listener_that_is_removed_or_turns_tls_on_serves_as_before_until_the_restart() {
     let (cisco, mut daemon, _) = two_clients().await;
     let certificates = Certificates::new();
     std::fs::write(file(&daemon, "server.pem"), &certificates.server.0).unwrap();
@@ -444,9 +445,7 @@ async fn a_listener_that_is_gone_or_changes_to_tls_serves_as_before_until_the_re
         text.replace("[[listener]]\n", &format!("[[listener]]\n{tls}"))
     });
     daemon.signal("HUP");
-    daemon
-        .logged("needs a restart: listener[0].tls begins or ceases to speak TLS")
-        .await;
+    daemon.logged("listener[0].tls is turned on or off").await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
     assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 403);
 
@@ -455,7 +454,7 @@ async fn a_listener_that_is_gone_or_changes_to_tls_serves_as_before_until_the_re
             .replace("127.0.0.1:0", "127.0.0.1:2")
     });
     daemon.signal("HUP");
-    daemon.logged("is gone: it is listened on as before").await;
+    daemon.logged("is removed: it still listens").await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
     assert_eq!(cisco.token_count(), 1);
 }
@@ -469,16 +468,16 @@ async fn the_log_level_changes() {
         .args(["run", "--config"])
         .arg(directory.path().join("bondgate.toml"));
     let mut daemon = Daemon::spawn(command, directory);
-    daemon.logged("there is a token").await;
+    daemon.logged("token acquired").await;
     assert_eq!(lines(&daemon, "DEBUG"), 0);
     rewrite(&daemon, |text| {
         text.replace("[log]\n", "[log]\nlevel = \"debug\"\n")
     });
-    assert!(reload(&mut daemon, CHANGED).await.contains("log.level"));
+    assert!(reload(&mut daemon, APPLIED).await.contains("log.level"));
     send(daemon.address(), "nonsense\r\n\r\n").await;
-    reload(&mut daemon, "nothing in it that can change has changed").await;
+    reload(&mut daemon, UNCHANGED).await;
     assert!(lines(&daemon, "DEBUG") > 0);
     rewrite(&daemon, |text| text.replace("debug", "loud"));
-    let line = reload(&mut daemon, REFUSED).await;
+    let line = reload(&mut daemon, REJECTED).await;
     assert!(line.contains("log.level: \\\"loud\\\" is not a level"), "{line}");
 }

@@ -363,7 +363,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
         let endpoint = TokenEndpoint::new(
             config.upstreams[0].clone(),
             tls.clone(),
-            bondgate::resolver::Resolver::default(),
+            bondgate::upstream::Resolver::default(),
             Clock::default(),
         );
         let want = case.token.unwrap_or_else(|| token_outcome(&case.want));
@@ -374,7 +374,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
                 Ok(grant) => ("fresh", format!("{:?}", grant.lifetime)),
                 Err(error) => (error.kind.name(), error.message),
             };
-            let is_told = !message.contains("cannot reach");
+            let is_told = !message.contains("cannot connect");
             (
                 number,
                 (got != want || !is_told).then(|| format!("{got} and not {want}: {message}")),
@@ -393,7 +393,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
 #[tokio::test]
 async fn a_daemon_takes_a_token_out_of_a_response_with_300_fields_and_tells_what_is_wrong_with_5000() {
     for (case, told) in [
-        (cases::debugged(), "there is a token"),
+        (cases::debugged(), "token acquired"),
         (cases::too_many(), "over 64 KiB or 1,000 fields"),
     ] {
         let upstream = RawUpstream::bind().await;
@@ -409,7 +409,7 @@ async fn a_daemon_takes_a_token_out_of_a_response_with_300_fields_and_tells_what
             .start_without_token()
             .await;
         daemon.logged(told).await;
-        assert!(!daemon.log().join("\n").contains("cannot reach"));
+        assert!(!daemon.log().join("\n").contains("cannot connect"));
     }
 }
 

@@ -1,5 +1,4 @@
-//! What the spool does not do: it takes no more than it may hold, gives nothing up in silence, and leaves
-//! what nobody can take for a person.
+//! The bounds of the spool: what it refuses, what it reports, and what it leaves to an operator.
 
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
 use serde_json::Value;
@@ -10,7 +9,7 @@ use super::{
 use crate::harness::{Daemon, Setup, seen_when, simulator};
 use crate::wire::Caller;
 
-/// Pulls, and leaves before the answer comes.
+/// Pulls, and disconnects before the response arrives.
 async fn abandon(cisco: &bondgate::simulator::Handle, daemon: &mut Daemon, times: usize) {
     cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 200 }));
     let before = pulls(cisco);
@@ -89,7 +88,7 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
 }
 
 #[tokio::test]
-async fn a_full_spool_pulls_nothing_more_and_says_why_until_a_caller_takes_what_is_held() {
+async fn a_full_spool_refuses_pulls_with_the_reason_until_a_message_is_delivered() {
     for is_on_disk in [true, false] {
         let cisco = simulator(Options::default()).await;
         let setup = if is_on_disk {
@@ -114,7 +113,7 @@ async fn a_full_spool_pulls_nothing_more_and_says_why_until_a_caller_takes_what_
 }
 
 #[tokio::test]
-async fn a_message_larger_than_memory_may_hold_goes_through_and_is_counted() {
+async fn a_message_larger_than_the_memory_bound_is_passed_through_and_counted() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco)
         .environment("BONDGATE__SPOOL__MEMORY", "64KiB")
@@ -123,14 +122,14 @@ async fn a_message_larger_than_memory_may_hold_goes_through_and_is_counted() {
     let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(1 << 20));
     cisco.put_raw_message("demo", large.clone());
     assert!(pull(&daemon).await.body == large.as_bytes());
-    daemon.logged("too large to be held in memory").await;
+    daemon.logged("cannot be stored and is passed through").await;
     assert_eq!(metric(&daemon, "bondgate_spool_passed_through_total").await, 1);
     cisco.put_raw_message("demo", message(2));
     assert_eq!(pull(&daemon).await.text(), message(2));
 }
 
 #[tokio::test]
-async fn messages_that_only_memory_had_are_told_at_the_end_and_the_exit_code_is_1() {
+async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
     daemon
@@ -155,7 +154,7 @@ async fn an_upstream_that_cuts_a_message_off_is_reported_with_time_and_route() {
     let log = daemon.log();
     let line = log
         .iter()
-        .find(|line| line.contains("may be lost: it was"))
+        .find(|line| line.contains("a message may be lost"))
         .unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["level"], "ERROR");
@@ -174,12 +173,12 @@ async fn an_upstream_that_cuts_a_message_off_is_reported_with_time_and_route() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_put_aside_and_the_next_message_goes_out() {
+async fn a_damaged_file_is_reported_and_the_next_message_is_delivered() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
     abandon(&cisco, &mut daemon, 1).await;
-    // The next pull would take it; its file is damaged before.
+    // Its file is damaged before the next pull.
     let spool = spool_of(&daemon);
     let damaged = async {
         while files(&spool, "msg").is_empty() {
@@ -196,12 +195,12 @@ async fn a_damaged_file_is_put_aside_and_the_next_message_goes_out() {
     std::fs::write(file, bytes).unwrap();
     cisco.put_raw_message("demo", message(2));
     assert_eq!(pull(&daemon).await.text(), message(2));
-    daemon.logged("is damaged and is put aside").await;
+    daemon.logged("is damaged and is not delivered").await;
     assert_eq!(files(&spool, "bad").len(), 1);
 }
 
 #[tokio::test]
-async fn files_of_messages_are_for_their_owner_alone() {
+async fn message_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
@@ -217,7 +216,7 @@ async fn files_of_messages_are_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_told_on_the_admin_listener() {
+async fn the_admin_listener_shows_what_is_held() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     assert_eq!(metric(&daemon, "bondgate_spool_messages").await, 0);
@@ -240,7 +239,7 @@ async fn what_is_held_is_told_on_the_admin_listener() {
 }
 
 #[tokio::test]
-async fn a_directory_in_which_anybody_may_write_is_warned_about() {
+async fn a_directory_writable_by_every_user_is_warned_about() {
     use std::os::unix::fs::PermissionsExt as _;
     let cisco = simulator(Options::default()).await;
     let setup = on_disk(&cisco);
@@ -254,7 +253,7 @@ async fn a_directory_in_which_anybody_may_write_is_warned_about() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_delivered_is_removed_when_its_time_is_over() {
+async fn a_delivered_message_is_removed_after_spool_keep() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco)
         .environment("BONDGATE__SPOOL__KEEP", "2s")
@@ -292,8 +291,8 @@ async fn a_read_only_disk_takes_no_pull_and_stops_nothing_else() {
     let mut command = std::process::Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
     let mut daemon = Daemon::spawn(command, setup.directory);
-    daemon.logged("is on a disk that is read-only").await;
-    daemon.logged("there is a token").await;
+    daemon.logged("is on a read-only disk").await;
+    daemon.logged("token acquired").await;
     pull(&daemon)
         .await
         .is_ours(503, "the spool's directory cannot be used");

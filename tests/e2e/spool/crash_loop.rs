@@ -64,7 +64,7 @@ enum Response {
     Refused(String),
 }
 
-/// The daemon, its queue, and who calls.
+/// A daemon and its queue.
 struct Stand {
     cisco: Handle,
     daemon: Daemon,
@@ -262,7 +262,9 @@ async fn crash(to: SocketAddr, time: Duration) -> Crashes {
 
 /// Fifteen minutes of crashes, shortened; another caller takes some tickets meanwhile.
 async fn crash_loop(shortened: u32) {
-    const OTHERS: usize = 5;
+    // Their pulls fall into the middle of the crashing caller's pauses: while it has a ticket, another caller gets the
+    // next one.
+    const OTHERS: usize = 6;
     let stand = Stand::new(shortened).await;
     let time = TIME / shortened;
     let dying = tokio::spawn(crash(stand.daemon.address(), time));

@@ -1,4 +1,4 @@
-//! Ends of the daemon in the middle of things, and two daemons on one directory.
+//! Kills and stops of the daemon during pulls and deliveries, and two daemons on one directory.
 
 use bondgate::simulator::{Fault, Kind, On, Options};
 
@@ -6,7 +6,7 @@ use super::{ask, files, is_pull, is_redelivered, message, on_disk, pull, request
 use crate::harness::{Daemon, Setup, seen_when, simulator};
 use crate::wire::Caller;
 
-/// Another daemon on the directory of one that was.
+/// Another daemon on the directory of an ended one.
 async fn again(cisco: &bondgate::simulator::Handle, ended: &Daemon) -> Daemon {
     let directory = ended.directory.path().join("spool");
     Setup::at(cisco)
@@ -16,7 +16,7 @@ async fn again(cisco: &bondgate::simulator::Handle, ended: &Daemon) -> Daemon {
 }
 
 #[tokio::test]
-async fn a_kill_before_a_caller_has_its_message_loses_nothing() {
+async fn a_kill_before_a_message_is_delivered_loses_nothing() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
@@ -44,22 +44,22 @@ async fn a_kill_while_a_pull_is_at_cisco_is_reported_at_the_next_start() {
     daemon.signal("KILL");
     daemon.ended().await;
     let mut next = again(&cisco, &daemon).await;
-    next.logged("a message may be lost: it was asked for").await;
+    next.logged("a message may be lost: its pull was sent").await;
     assert!(pull(&next).await.text().contains("No messages available"));
     next.signal("TERM");
     assert_eq!(next.ended().await.code(), Some(0));
-    // Told once.
+    // It is reported once.
     let third = again(&cisco, &daemon).await;
     assert!(
         !third
             .log()
             .iter()
-            .any(|line| line.contains("may be lost: it was"))
+            .any(|line| line.contains("a message may be lost"))
     );
 }
 
 #[tokio::test]
-async fn a_message_is_awaited_and_written_down_while_the_daemon_stops() {
+async fn a_stop_waits_for_a_pull_and_stores_its_message() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
@@ -98,14 +98,14 @@ async fn a_pull_that_a_stop_cuts_off_is_reported_with_a_directory_and_without() 
         daemon.signal("TERM");
         caller.message().await.is_ours(504, "bondgate is stopping");
         assert_eq!(daemon.ended().await.code(), Some(1));
-        daemon.logged("a message may be lost: it was asked for").await;
+        daemon.logged("a message may be lost: its pull was sent").await;
         let spool = daemon.directory.path().join("spool");
         assert_eq!(files(&spool, "lost").len(), usize::from(is_on_disk));
     }
 }
 
 #[tokio::test]
-async fn two_daemons_on_one_directory_never_give_one_message_twice_nor_pull_at_once() {
+async fn two_daemons_on_one_directory_deliver_no_message_twice_and_never_pull_at_once() {
     let cisco = simulator(Options::default()).await;
     let one = on_disk(&cisco).start().await;
     let two = again(&cisco, &one).await;
@@ -144,7 +144,7 @@ async fn two_daemons_on_one_directory_never_give_one_message_twice_nor_pull_at_o
 }
 
 #[tokio::test]
-async fn what_one_daemon_could_not_deliver_the_other_on_its_directory_does() {
+async fn a_message_that_one_daemon_failed_to_deliver_is_delivered_by_the_other() {
     let cisco = simulator(Options::default()).await;
     let mut one = on_disk(&cisco).start().await;
     let two = again(&cisco, &one).await;
@@ -160,7 +160,7 @@ async fn what_one_daemon_could_not_deliver_the_other_on_its_directory_does() {
 }
 
 #[tokio::test]
-async fn a_queue_is_known_by_its_path_at_cisco_whatever_of_it_is_in_the_url() {
+async fn a_queue_is_identified_by_its_path_at_cisco_whatever_part_of_it_is_in_url() {
     let cisco = simulator(Options::default()).await;
     let url = format!("{}/sb-partner-oauth-proxy-api/rest/v1/pull", cisco.url());
     let rules = "rules = [{ methods = [\"GET\"], path = \"/call\", consuming = true }]";

@@ -1,4 +1,4 @@
-//! Which callers have a message, and what the next one gets.
+//! When a message counts as delivered, and what the next request gets.
 
 use bondgate::simulator::{Client, Fault, Kind, On, Options, Seen};
 
@@ -13,7 +13,7 @@ use crate::harness::{DEMO_SECRET, Setup, seen_when, simulator};
 use crate::wire::Caller;
 
 #[tokio::test]
-async fn a_message_whose_caller_left_before_it_came_answers_the_next_pull_and_nothing_is_asked_of_cisco() {
+async fn a_message_whose_caller_disconnected_early_is_delivered_to_the_next_request_without_a_pull() {
     for is_on_disk in [true, false] {
         let cisco = simulator(Options::default()).await;
         let setup = if is_on_disk {
@@ -47,7 +47,7 @@ async fn a_message_whose_caller_left_before_it_came_answers_the_next_pull_and_no
 }
 
 #[tokio::test]
-async fn a_message_cut_in_its_middle_comes_again_whole_and_before_the_ones_behind_it() {
+async fn a_message_cut_in_its_middle_is_redelivered_whole_and_before_newer_ones() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).and("pauses = [\"0s\"]\n").start().await;
     // More than the sockets' buffers take.
@@ -109,7 +109,7 @@ async fn a_failed_delivery_pauses_the_message_for_its_caller_and_another_caller_
 }
 
 #[tokio::test]
-async fn a_message_is_delivered_when_its_caller_closes_the_connection_and_has_all_of_it() {
+async fn a_message_is_delivered_when_its_caller_has_all_of_it_and_closes_the_connection() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     for number in 1..=3 {
@@ -147,7 +147,7 @@ async fn a_message_is_delivered_when_its_caller_closes_the_connection_and_has_al
 }
 
 #[tokio::test]
-async fn a_second_request_behind_a_pull_is_not_begun_when_the_pull_brings_a_message() {
+async fn a_pipelined_request_is_not_begun_after_a_message() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
@@ -181,7 +181,7 @@ async fn a_response_without_a_message_leaves_the_connection_open() {
 }
 
 #[tokio::test]
-async fn a_message_that_its_caller_has_not_read_is_not_delivered_when_that_one_closes() {
+async fn a_message_that_its_caller_has_not_read_is_not_delivered_when_it_closes() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     // All of it fits into the caller's receive buffer, and is acknowledged.
@@ -392,7 +392,7 @@ async fn callers_of_one_queue_pull_one_at_a_time_and_each_gets_a_message_of_its_
 }
 
 #[tokio::test]
-async fn an_empty_queue_and_an_error_are_passed_on_and_not_kept() {
+async fn an_empty_queue_and_an_error_are_passed_on_and_not_stored() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
     let spool = spool_of(&daemon);
@@ -416,7 +416,7 @@ async fn an_empty_queue_and_an_error_are_passed_on_and_not_kept() {
 }
 
 #[tokio::test]
-async fn what_asks_for_a_part_of_a_message_does_not_go_to_cisco() {
+async fn headers_that_request_a_part_of_a_message_are_not_sent_to_cisco() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
@@ -443,7 +443,7 @@ async fn what_asks_for_a_part_of_a_message_does_not_go_to_cisco() {
 }
 
 #[tokio::test]
-async fn a_pull_goes_on_when_its_caller_may_wait_no_longer() {
+async fn a_pull_goes_on_after_timeout_head() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco)
         .environment("BONDGATE__UPSTREAM__CISCO__TIMEOUT__HEAD", "300ms")
@@ -472,7 +472,7 @@ async fn a_pull_goes_on_when_its_caller_may_wait_no_longer() {
 }
 
 #[tokio::test]
-async fn a_message_never_answers_the_pull_of_another_client() {
+async fn a_message_is_never_delivered_to_another_client() {
     let clients = ["one", "two"].map(|id| Client {
         id: id.to_owned(),
         secret: "spool+0nly-secret".to_owned(),
@@ -508,7 +508,7 @@ async fn a_message_never_answers_the_pull_of_another_client() {
 }
 
 #[tokio::test]
-async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does() {
+async fn a_message_to_a_half_closed_caller_is_delivered_when_its_system_has_acknowledged_it() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));
@@ -520,7 +520,7 @@ async fn a_half_closed_caller_gets_its_message_and_has_it_when_its_system_does()
 }
 
 #[tokio::test]
-async fn a_half_closed_caller_that_leaves_a_part_of_its_message_unread_does_not_have_it() {
+async fn a_message_that_a_half_closed_caller_leaves_partly_unread_is_not_delivered() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco).start().await;
     let body = format!("{{\"Calls\":\"{}\"}}", "x".repeat(12_000));
@@ -537,7 +537,7 @@ async fn a_half_closed_caller_that_leaves_a_part_of_its_message_unread_does_not_
 }
 
 #[tokio::test]
-async fn a_caller_that_stops_reading_a_message_is_reset_after_limits_stall_and_does_not_have_it() {
+async fn a_caller_that_stops_reading_is_reset_after_limits_stall_and_its_message_is_not_delivered() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = on_disk(&cisco)
         .environment("BONDGATE__LIMITS__STALL", "1s")
@@ -559,7 +559,7 @@ async fn a_caller_that_stops_reading_a_message_is_reset_after_limits_stall_and_d
 }
 
 #[tokio::test]
-async fn a_request_for_a_message_is_held_whole_and_may_not_be_long() {
+async fn the_body_of_a_request_for_a_message_may_hold_64_kib() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
     cisco.put_raw_message("demo", message(1));

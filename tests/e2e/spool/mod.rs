@@ -1,4 +1,4 @@
-//! What a pull takes off Cisco's queue reaches a caller, whatever breaks on the way.
+//! The spool: a message that a pull takes off Cisco's queue is delivered, whatever fails on the way.
 
 mod bounds;
 mod crash_loop;
@@ -21,9 +21,8 @@ pub(crate) fn on_disk(cisco: &Handle) -> Setup {
     setup.and(&format!("[spool]\ndirectory = {directory:?}\n"))
 }
 
-/// The line of `[spool]` that sets how long a failed message is paused for the caller that failed.
-///
-/// A program that does not have that key yet can be measured too: `BONDGATE_TEST_WITHOUT_PAUSES` leaves it out.
+/// The line of `[spool]` that sets the pauses after failed deliveries. `BONDGATE_TEST_WITHOUT_PAUSES` leaves it out, for a
+/// program without that key.
 pub(crate) fn pauses(pauses: &[&str]) -> String {
     match std::env::var_os("BONDGATE_TEST_WITHOUT_PAUSES") {
         None => format!("pauses = {pauses:?}\n"),
@@ -39,7 +38,7 @@ pub(crate) fn request(method: &str) -> String {
     format!("{method} {PULL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 }
 
-/// Pulls on a connection of its own that ends in good order.
+/// Pulls on a connection of its own, and closes it in order.
 pub(crate) async fn pull(daemon: &Daemon) -> Message {
     pull_at(daemon.address()).await
 }
@@ -51,7 +50,7 @@ async fn pull_at(address: std::net::SocketAddr) -> Message {
     message
 }
 
-/// Pulls on a connection that the caller leaves open.
+/// Pulls on a connection that stays open.
 async fn ask(caller: &mut Line<TcpStream>) -> Message {
     caller.say(request("GET")).await;
     caller.message().await

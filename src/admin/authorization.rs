@@ -1,0 +1,48 @@
+//! Which requests the admin listener accepts.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::settings::Settings;
+use crate::server::{Answer, Peer, WebPage, web_page};
+
+type Shared = State<Arc<Settings>>;
+
+/// Checks the caller's network, and refuses the requests of web pages. A person may open the page itself.
+pub(super) async fn check_caller(State(settings): Shared, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    if let (Some(allow), Some(address)) = (&settings.allow, address)
+        && !allow.iter().any(|network| network.contains(address.ip()))
+    {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            format!(
+                "{} is in none of the networks that [admin] allows; add it to allow in [admin] if it should be",
+                address.ip().to_canonical()
+            ),
+        );
+    }
+    if web_page(request.headers(), &[]) == Some(WebPage::Request) {
+        let detail = "this request came from a web page of another origin; open the address itself";
+        return refuse(StatusCode::FORBIDDEN, detail);
+    }
+    next.run(request).await
+}
+
+/// Checks the Host.
+pub(super) async fn check_host(State(settings): Shared, request: Request, next: Next) -> Response {
+    if settings.hosts.allow(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "the request's Host is not a name of the admin listener; add it to hosts in [admin]";
+    refuse(StatusCode::MISDIRECTED_REQUEST, detail)
+}
+
+/// A response of ours to a request that is not served.
+pub(super) fn refuse(status: StatusCode, detail: impl Into<String>) -> Response {
+    Answer::new(status, "http_request_denied", detail).into_response()
+}

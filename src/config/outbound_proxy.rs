@@ -1,0 +1,139 @@
+//! The outbound proxy of a corporate network, for the token call and the API call.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, de};
+
+use super::address::Endpoint;
+use super::secret::{SecretError, SecretSource};
+
+/// The HTTP proxy for outbound calls, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OutboundProxy {
+    /// None; the environment is not used.
+    #[default]
+    Direct,
+    /// `HTTPS_PROXY` and `NO_PROXY` of the environment.
+    Environment,
+    /// This one; its URL may hold credentials.
+    Url(SecretSource),
+}
+
+/// The proxy for one endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyRoute {
+    /// The proxy, without credentials.
+    pub uri: Uri,
+    /// The value of `Proxy-Authorization`, marked sensitive.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// Why the outbound proxy is unusable. Quotes no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// The source of the URL cannot be read.
+    #[error("the URL of the outbound proxy cannot be read")]
+    Secret(#[from] SecretError),
+    /// The URL does not name an HTTP proxy.
+    #[error("the outbound proxy is not \"http://host:port\" or \"http://user:password@host:port\"")]
+    Form,
+}
+
+impl OutboundProxy {
+    /// The file that holds the URL, if a file does.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Direct | Self::Environment => None,
+            Self::Url(source) => source.path(),
+        }
+    }
+
+    /// The route to an endpoint; `None` if it is reached directly.
+    pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, OutboundError> {
+        let found = match self {
+            Self::Direct => return Ok(None),
+            Self::Environment => match Matcher::from_env().intercept(to.uri()) {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+            Self::Url(source) => {
+                let url = Some(source.load()?).filter(is_http);
+                let matcher = url.map(|url| Matcher::builder().all(url.expose_secret()).build());
+                let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
+                found.ok_or(OutboundError::Form)?
+            }
+        };
+        if found.uri().scheme_str() != Some("http") {
+            return Err(OutboundError::Form);
+        }
+        Ok(Some(ProxyRoute {
+            uri: found.uri().clone(),
+            authorization: found.basic_auth().cloned(),
+        }))
+    }
+}
+
+impl ProxyRoute {
+    /// User and password of the `Proxy-Authorization` value.
+    pub(crate) fn credentials(&self) -> Option<(String, String)> {
+        let value = self.authorization.as_ref()?.to_str().ok()?;
+        let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+        let decoded = String::from_utf8(decoded).ok()?;
+        let (user, password) = decoded.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+}
+
+const FORM: &str = "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", \
+                    or { file = \"/path\" }";
+
+impl<'de> Deserialize<'de> for OutboundProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = SecretSource::deserialize(deserializer)?;
+        match &source {
+            SecretSource::Inline(text) if text.expose_secret() == "environment" => Ok(Self::Environment),
+            SecretSource::Inline(text) if !is_http(text) => Err(de::Error::custom(FORM)),
+            _ => Ok(Self::Url(source)),
+        }
+    }
+}
+
+fn is_http(url: &SecretString) -> bool {
+    url.expose_secret().starts_with("http://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(url: &str) -> Result<Option<ProxyRoute>, OutboundError> {
+        let to: Endpoint = "https://sb.xylem.cisco.com".parse().unwrap();
+        OutboundProxy::Url(SecretSource::Inline(SecretString::from(url.to_owned()))).route(&to)
+    }
+
+    #[test]
+    fn credentials_move_from_the_url_to_the_header() {
+        let route = route("http://user:p%40ss@proxy.corp:3128").unwrap().unwrap();
+        assert_eq!(
+            route.uri.authority().map(http::uri::Authority::as_str),
+            Some("proxy.corp:3128")
+        );
+        assert_eq!(route.credentials(), Some(("user".into(), "p@ss".into())));
+        assert!(route.authorization.unwrap().is_sensitive());
+    }
+
+    #[test]
+    fn a_wrong_proxy_is_rejected_without_its_text() {
+        for wrong in ["https://hunter2@proxy", "socks5://hunter2", "hunter2", "http://"] {
+            let Err(error) = route(wrong) else {
+                panic!("{wrong}")
+            };
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+}

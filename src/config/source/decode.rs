@@ -1,0 +1,186 @@
+//! Decodes a document into a [`Config`], and reports every fault at once.
+//!
+//! serde stops at the first error. That error is reported and its key is corrected, by the default or by a
+//! stand-in, and the document is decoded again. The result is used only if there was no fault.
+
+use toml::{Table, Value};
+
+use super::document::Document;
+use super::fault::Origin;
+use super::key_path::KeyPath;
+use super::report::Report;
+use crate::config::presets;
+use crate::config::root::Config;
+
+/// More faults than a person wants to read at once.
+const MAX_FAULTS: usize = 500;
+
+/// Decodes the report's document, and completes it with presets and defaults.
+pub(in crate::config) fn decode(report: &mut Report) -> Option<Config> {
+    for _ in 0..MAX_FAULTS {
+        let document = with_defaults(&report.document);
+        match serde_path_to_error::deserialize::<_, Config>(document.root().clone()) {
+            Ok(config) => {
+                report.document = document;
+                return Some(config);
+            }
+            Err(error) => {
+                let message: &toml::de::Error = error.inner();
+                correct(report, &error.path().into(), message.message().trim());
+            }
+        }
+    }
+    None
+}
+
+/// The document with every value that it leaves out, by its presets and by default.
+fn with_defaults(document: &Document) -> Document {
+    let mut document = document.clone();
+    let defaults = toml::from_str::<Table>(include_str!("../defaults.toml"));
+    let mut defaults = defaults.expect("the defaults are TOML");
+    let mut take = |name| match defaults.remove(name) {
+        Some(Value::Table(table)) => table,
+        _ => Table::new(),
+    };
+    let (upstream, listener) = (take("upstream"), take("listener"));
+    for table in document.tables(&"upstream".into()) {
+        let preset = document.get(&table.key("preset")).and_then(Value::as_str);
+        if let Some((name, preset)) = preset.and_then(presets::find) {
+            document.fill(&table, &preset.upstream, &Origin::Preset(name));
+        }
+        document.fill(&table, &upstream, &Origin::Default);
+    }
+    let listeners = document.get(&"listener".into());
+    if listeners.is_none_or(|list| list.as_array().is_some_and(Vec::is_empty)) {
+        document.fill(&KeyPath::listener(0), &listener, &Origin::Default);
+    }
+    for table in document.tables(&"listener".into()) {
+        document.fill(&table, &listener, &Origin::Default);
+    }
+    document.fill(&KeyPath::default(), &defaults, &Origin::Default);
+    document
+}
+
+/// Reports an error of serde, and corrects its key.
+fn correct(report: &mut Report, key: &KeyPath, message: &str) {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if message.starts_with("missing field") {
+        add_missing(report, &key.key(quoted.next().unwrap_or_default()));
+    } else if message.starts_with("unknown field") {
+        correct_unknown(report, key, &quoted.skip(1).collect::<Vec<_>>());
+    } else if let Some(value) = spelled(&report.document, key, message) {
+        let origin = report.document.origin(key);
+        report.document.set(key, value, origin);
+    } else {
+        remove_wrong(report, key, message);
+    }
+}
+
+fn add_missing(report: &mut Report, key: &KeyPath) {
+    let (advice, stand_in) = required(key);
+    if !report.faults.iter().any(|fault| fault.key == *key) {
+        report.fault_unless_broken(key, format!("is missing; {advice}"));
+    }
+    report.document.set(key, stand_in, Origin::Default);
+}
+
+/// A misspelled key is read as the known key that it resembles.
+fn correct_unknown(report: &mut Report, key: &KeyPath, known: &[&str]) {
+    let likeness = |known: &&&str| strsim::jaro_winkler(known, key.name());
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let meant = nearest.filter(|known| likeness(known) > 0.8);
+    let advice = match meant {
+        Some(meant) => format!("did you mean {meant:?}?"),
+        None => format!("known are {}", known.join(", ")),
+    };
+    report.fault_unless_broken(key, format!("is not a key here; {advice}"));
+    let origin = report.document.origin(key);
+    let value = report.document.remove(key);
+    if let (Some(meant), Some(value)) = (meant, value) {
+        let values = Table::from_iter([((*meant).to_owned(), value)]);
+        let table = key.parent().unwrap_or_default();
+        report.document.fill(&table, &values, &origin);
+    }
+}
+
+/// The value that the text of an environment variable spells: TOML, or a list separated by commas.
+fn spelled(document: &Document, key: &KeyPath, message: &str) -> Option<Value> {
+    let text = document.get(key)?.as_str()?;
+    if !matches!(document.origin(key), Origin::Environment(_)) {
+        return None;
+    }
+    match text.parse() {
+        Ok(Value::String(_)) => None,
+        Ok(value) => Some(value),
+        Err(_) if message.ends_with("expected a sequence") => {
+            let items = text.split(',').map(str::trim);
+            Some(Value::Array(items.map(Value::from).collect()))
+        }
+        Err(_) => None,
+    }
+}
+
+fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
+    let mut key = key.clone();
+    // A wrong item of a list is removed with the list.
+    while let Some(list) = key.parent().filter(|parent| parent.key(key.name()) != key) {
+        key = list;
+    }
+    let mut what = described(&report.document, &key, message);
+    if key.parent() == Some("upstream".into()) && message.starts_with("invalid type") {
+        key = "upstream".into();
+        what = format!("has keys and no name; {NAME_UPSTREAM}");
+    }
+    report.fault(&key, what);
+    report.document.remove(&key);
+}
+
+/// serde names Rust types if a value has the wrong type; a person needs the form to write.
+fn described(document: &Document, key: &KeyPath, message: &str) -> String {
+    let (kind, wrong) = message.split_once(": ").unwrap_or_default();
+    let Some((found, expected)) = wrong
+        .split_once(", expected ")
+        .filter(|_| kind.starts_with("invalid "))
+    else {
+        return message.replace('\n', ", ");
+    };
+    let form = match expected {
+        "a sequence" if *key == "listener".into() => "it as [[listener]]",
+        "a sequence" => "a list, like [\"one\", \"two\"]",
+        "a boolean" => "true or false",
+        "usize" | "u32" | "u64" => "a whole number",
+        "a string" | "path string" | "string or table" => "text in quotes",
+        rules if rules.starts_with("rules") => rules,
+        _ => "a table, as [section] or { key = value }",
+    };
+    let mut document = document.clone();
+    document.remove(key);
+    match with_defaults(&document).get(key) {
+        Some(default) if !default.is_array() && !default.is_table() => {
+            format!("is {found}; write {form}, like {default}")
+        }
+        _ => format!("is {found}; write {form}"),
+    }
+}
+
+const NAME_UPSTREAM: &str = "write [upstream.cisco] with preset, client_id and client_secret";
+const CREDENTIAL: &str =
+    "write it as { file = \"/path\" }, or set BONDGATE_CLIENT_ID and BONDGATE_CLIENT_SECRET_FILE";
+const NOT_IN_PRESET: &str = "the preset \"none\" sets none";
+
+/// What to write for a required key, and a stand-in with which the rest can be decoded.
+fn required(key: &KeyPath) -> (String, Value) {
+    let preset = format!("it is one of {}", presets::names());
+    let stand_in = "{ cisco = { preset = 'smart-bonding-stage', client_id = '-', client_secret = '-' } }";
+    let (advice, stand_in) = match key.name() {
+        "upstream" => (NAME_UPSTREAM, stand_in),
+        "preset" => (&*preset, "'smart-bonding-stage'"),
+        "client_id" | "client_secret" => (CREDENTIAL, "'-'"),
+        "url" | "token_url" => (NOT_IN_PRESET, "'https://stand-in.invalid'"),
+        "rules" => (NOT_IN_PRESET, "'any'"),
+        "methods" => ("write methods = [\"GET\"]", "['GET']"),
+        "path" => ("write path = \"/path\"", "'/'"),
+        _ => ("write the path of a PEM file", "'/'"),
+    };
+    (advice.to_owned(), stand_in.parse().expect("a stand-in is TOML"))
+}

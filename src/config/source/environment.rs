@@ -1,0 +1,232 @@
+//! Sets `BONDGATE_…` variables over the configuration file: the environment overrides the file and is
+//! sufficient alone.
+
+use toml::{Table, Value};
+
+use super::document::Document;
+use super::fault::{Fault, Origin};
+use super::key_path::KeyPath;
+use super::report::Report;
+
+/// Short names of the keys that a container usually sets. `upstream` and `listener` stand for the only one.
+const SHORT_NAMES: &[(&str, &str)] = &[
+    ("BONDGATE_PRESET", "upstream.preset"),
+    ("BONDGATE_CLIENT_ID", "upstream.client_id"),
+    ("BONDGATE_CLIENT_SECRET", "upstream.client_secret"),
+    ("BONDGATE_CLIENT_SECRET_FILE", "upstream.client_secret"),
+    ("BONDGATE_PROXY", "upstream.proxy"),
+    ("BONDGATE_CA_FILE", "upstream.ca_file"),
+    ("BONDGATE_LISTEN", "listener.address"),
+    ("BONDGATE_ALLOW", "listener.allow"),
+    ("BONDGATE_HOSTS", "listener.hosts"),
+    ("BONDGATE_ADMIN", "admin.address"),
+    ("BONDGATE_SPOOL_DIRECTORY", "spool.directory"),
+    ("BONDGATE_LOG", "log.level"),
+];
+
+/// The upstream that the short names make if the file has none.
+const DEFAULT_UPSTREAM: &str = "cisco";
+
+/// Set by systemd for `StateDirectory=`, several directories separated by colons.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+/// Sets the values of the variables in the report's document.
+pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, String)]) {
+    let is_own = |(name, _): &&(String, String)| name.starts_with("BONDGATE_");
+    let mut own: Vec<_> = variables.iter().filter(is_own).collect();
+    own.sort();
+    let is_set = |name: &str| own.iter().any(|(other, _)| other == name);
+    let fault = |variable: &str, what: &str| Fault::at(Origin::Environment(variable.to_owned()), what);
+    if is_set("BONDGATE_CLIENT_SECRET") && is_set("BONDGATE_CLIENT_SECRET_FILE") {
+        let what = "is set, and so is BONDGATE_CLIENT_SECRET_FILE; set one of them";
+        report.faults.push(fault("BONDGATE_CLIENT_SECRET", what));
+    }
+    for (name, text) in own {
+        if let Err(what) = set(report, name, text) {
+            report.faults.push(fault(name, &what));
+        }
+    }
+    let state = variables.iter().find(|(name, _)| name == STATE_DIRECTORY);
+    let state = state.and_then(|(_, value)| value.split(':').next());
+    if let Some(directory) = state.filter(|directory| !directory.is_empty()) {
+        let spool = Table::from_iter([("spool".to_owned(), place("directory", directory))]);
+        let origin = Origin::Environment(STATE_DIRECTORY.to_owned());
+        report.document.fill(&KeyPath::default(), &spool, &origin);
+    }
+}
+
+/// The variable that would send calls through a proxy if bondgate used it.
+pub(in crate::config) fn proxy_variable(variables: &[(String, String)]) -> Option<&str> {
+    let is_set = |(name, value): &(String, String), wanted: &str| name == wanted && !value.is_empty();
+    let mut names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter();
+    names.find(|wanted| variables.iter().any(|variable| is_set(variable, wanted)))
+}
+
+fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
+    let short = SHORT_NAMES.iter().find(|(short, _)| *short == name);
+    let key = if let Some((_, key)) = short {
+        full_key(&report.document, key)?
+    } else if let Some(path) = name.strip_prefix("BONDGATE__") {
+        resolve(&report.document, path)?
+    } else {
+        if !is_foreign(name) {
+            report.warnings.push(format!(
+                "the environment variable {name} is not known to bondgate; set any key with BONDGATE__SECTION__KEY"
+            ));
+        }
+        return Ok(());
+    };
+    let value = match (name, text.parse()) {
+        // The variable is the place of the secret, so that the secret itself is not a value here.
+        ("BONDGATE_CLIENT_SECRET", _) => place("env", name),
+        ("BONDGATE_CLIENT_SECRET_FILE", _) => place("file", text),
+        (_, Ok(Value::Table(table))) => Value::Table(table),
+        _ => text.into(),
+    };
+    let origin = Origin::Environment(name.to_owned());
+    report.document.set(&key, value, origin);
+    Ok(())
+}
+
+/// A table of one key.
+fn place(key: &str, value: &str) -> Value {
+    Value::Table(Table::from_iter([(key.to_owned(), value.into())]))
+}
+
+/// Variables that are not settings: the place of the file, and what Kubernetes sets in each pod for a Service
+/// named "bondgate" (`BONDGATE_PORT=tcp://…`).
+fn is_foreign(name: &str) -> bool {
+    ["BONDGATE_CONFIG", "BONDGATE_PORT"].contains(&name)
+        || name.starts_with("BONDGATE_PORT_")
+        || name.starts_with("BONDGATE_SERVICE_")
+}
+
+/// The key of a short name in the only upstream or listener.
+fn full_key(document: &Document, key: &str) -> Result<KeyPath, String> {
+    let (section, name) = key.split_once('.').unwrap_or_default();
+    match (section, &document.tables(&section.into())[..]) {
+        ("upstream" | "listener", [only]) => Ok(only.key(name)),
+        ("upstream" | "listener", [first, ..]) => {
+            let variable = first.key(name).variable();
+            Err(format!(
+                "sets the one {section}, but there are several; write a name like {variable}"
+            ))
+        }
+        ("upstream", []) => Ok(KeyPath::upstream(DEFAULT_UPSTREAM).key(name)),
+        ("listener", []) => Ok(KeyPath::listener(0).key(name)),
+        _ => Ok(key.into()),
+    }
+}
+
+/// The key that `SECTION__KEY` names; the case of letters and `-` for `_` make no difference.
+fn resolve(document: &Document, name: &str) -> Result<KeyPath, String> {
+    let mut key = KeyPath::default();
+    for part in name.split("__").map(str::to_ascii_lowercase) {
+        let index = part.parse::<usize>().ok();
+        let length = match document.get(&key) {
+            Some(Value::Array(list)) => Some(list.len()),
+            None => index.map(|_| 0),
+            Some(_) => None,
+        };
+        key = match (length, index) {
+            _ if part.is_empty() => return Err("has an empty part; write BONDGATE__SECTION__KEY".to_owned()),
+            (Some(length), Some(index)) if index <= length => key.item(index),
+            (Some(length), _) => {
+                let part = part.to_uppercase();
+                return Err(format!(
+                    "has {part:?} for an item of a list of {length}; count from 0, without a gap"
+                ));
+            }
+            (None, _) => {
+                let is_meant = |key: &&String| key.to_ascii_lowercase().replace('-', "_") == part;
+                let table = document.get(&key).and_then(Value::as_table);
+                key.key(
+                    table
+                        .and_then(|table| table.keys().find(is_meant))
+                        .unwrap_or(&part),
+                )
+            }
+        };
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The report on TOML text with these variables over it.
+    fn overlaid(text: &str, variables: &[(&str, &str)]) -> Report {
+        let mut report = Report::new(text, "f");
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        overlay(&mut report, &variables.iter().map(pair).collect::<Vec<_>>());
+        report
+    }
+
+    #[test]
+    fn short_names_make_one_upstream_and_one_listener() {
+        let report = overlaid(
+            "",
+            &[
+                ("BONDGATE_PRESET", "smart-bonding-stage"),
+                ("BONDGATE_CLIENT_SECRET_FILE", "/run/secret"),
+                ("BONDGATE_LISTEN", "localhost:1"),
+            ],
+        );
+        assert!(report.faults.is_empty() && report.warnings.is_empty());
+        let root = report.document.root();
+        let secret = &root["upstream"]["cisco"]["client_secret"];
+        assert_eq!(secret["file"].as_str(), Some("/run/secret"));
+        assert_eq!(root["listener"][0]["address"].as_str(), Some("localhost:1"));
+    }
+
+    #[test]
+    fn variables_of_kubernetes_are_ignored_and_unknown_names_cause_a_warning() {
+        let report = overlaid(
+            "",
+            &[
+                ("BONDGATE_PORT", "tcp://10.0.0.1:80"),
+                ("BONDGATE_PORT_80_TCP", "tcp://10.0.0.1:80"),
+                ("BONDGATE_SERVICE_HOST", "10.0.0.1"),
+                ("BONDGATE_CLIENTID", "x"),
+                ("PATH", "/bin"),
+            ],
+        );
+        assert!(report.document.root().as_table().unwrap().is_empty() && report.faults.is_empty());
+        assert_eq!(report.warnings.len(), 1);
+        assert!(report.warnings[0].contains("BONDGATE_CLIENTID"));
+    }
+
+    #[test]
+    fn a_short_name_is_rejected_if_there_are_several_upstreams() {
+        let variables = [
+            ("BONDGATE_CLIENT_ID", "x"),
+            ("BONDGATE__UPSTREAM__B__CLIENT_ID", "y"),
+        ];
+        let report = overlaid("[upstream.a]\n[upstream.b]\n", &variables);
+        assert_eq!(report.faults.len(), 1);
+        let fault = report.faults[0].to_string();
+        assert!(fault.contains("BONDGATE__UPSTREAM__A__CLIENT_ID"), "{fault}");
+    }
+
+    #[test]
+    fn an_underscore_in_a_variable_stands_for_a_dash_in_a_name() {
+        let variables = [("BONDGATE__UPSTREAM__SB_STAGE__CLIENT_ID", "x")];
+        let report = overlaid("[upstream.sb-stage]\n", &variables);
+        let id = &report.document.root()["upstream"]["sb-stage"]["client_id"];
+        assert_eq!(id.as_str(), Some("x"));
+    }
+
+    #[test]
+    fn a_malformed_name_is_a_fault() {
+        for name in [
+            "BONDGATE__",
+            "BONDGATE____",
+            "BONDGATE__A__",
+            "BONDGATE__LISTENER__7__HOSTS",
+        ] {
+            assert_eq!(overlaid("", &[(name, "x")]).faults.len(), 1, "{name}");
+        }
+        assert!(overlaid("", &[("BONDGATE__LISTENER__0", "x")]).faults.is_empty());
+    }
+}

@@ -1,0 +1,81 @@
+//! Faults of a configuration, and where they are.
+
+use std::fmt;
+
+use super::key_path::KeyPath;
+
+/// Where a value was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// bondgate's own default.
+    Default,
+    /// The preset of this name.
+    Preset(String),
+    /// A line of the configuration file.
+    File {
+        /// The path of the file, as given.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// The environment variable of this name.
+    Environment(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Preset(name) => write!(f, "preset {name}"),
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+        }
+    }
+}
+
+/// One fault of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where the key is set.
+    pub origin: Origin,
+    /// The key; empty for the whole configuration.
+    pub key: KeyPath,
+    /// What is wrong, and what to write instead. Never quotes a secret.
+    pub what: String,
+}
+
+impl Fault {
+    /// A fault of no single key.
+    pub(in crate::config) fn at(origin: Origin, what: impl Into<String>) -> Self {
+        let (key, what) = (KeyPath::default(), what.into());
+        Self { origin, key, what }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.origin != Origin::Default {
+            write!(f, "{}: ", self.origin)?;
+        }
+        if self.key != KeyPath::default() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Every fault of a configuration, in the order of the file.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,16 @@
+//! From TOML text and environment variables to configuration types.
+
+mod decode;
+mod document;
+mod environment;
+mod fault;
+mod key_path;
+pub(super) mod report;
+
+pub use self::fault::{ConfigError, Fault, Origin};
+pub use self::key_path::KeyPath;
+pub use self::report::Setting;
+
+pub(super) use self::decode::decode;
+pub(super) use self::environment::{overlay, proxy_variable};
+pub(super) use self::report::Report;

@@ -1,0 +1,124 @@
+//! What is found in a configuration: faults, warnings and the values in force.
+
+use toml::Value;
+
+use super::document::Document;
+use super::fault::{ConfigError, Fault, Origin};
+use super::key_path::KeyPath;
+
+/// A value in force, as `bondgate check --print` shows it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The key.
+    pub key: KeyPath,
+    /// The value as TOML; redacted if it is a secret.
+    pub value: String,
+    /// Where it is set.
+    pub origin: Origin,
+}
+
+/// Faults and warnings, collected while a document is read and validated.
+pub(in crate::config) struct Report {
+    pub(in crate::config) document: Document,
+    pub(in crate::config) faults: Vec<Fault>,
+    pub(in crate::config) warnings: Vec<String>,
+    /// Whether there is a syntax error.
+    is_broken: bool,
+}
+
+impl Report {
+    /// A report on TOML text, with its syntax errors.
+    pub(in crate::config) fn new(text: &str, file: &str) -> Self {
+        let (document, faults) = Document::parse(text, file);
+        Self {
+            document,
+            is_broken: !faults.is_empty(),
+            faults,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reports a fault that may follow from a syntax error: after one, it is left out.
+    pub(super) fn fault_unless_broken(&mut self, key: &KeyPath, what: String) {
+        if !self.is_broken {
+            self.fault(key, what);
+        }
+    }
+
+    pub(in crate::config) fn fault(&mut self, key: &KeyPath, what: impl Into<String>) {
+        let fault = self.located(key, what.into());
+        self.faults.push(fault);
+    }
+
+    pub(in crate::config) fn warn(&mut self, key: &KeyPath, what: impl Into<String>) {
+        let warning = self.located(key, what.into()).to_string();
+        self.warnings.push(warning);
+    }
+
+    /// The faults, in the order of the file.
+    pub(in crate::config) fn into_error(mut self) -> ConfigError {
+        self.faults.sort_by_key(|fault| match &fault.origin {
+            Origin::File { line, .. } => *line,
+            _ => usize::MAX,
+        });
+        ConfigError { faults: self.faults }
+    }
+
+    /// Every value of the document, secrets redacted.
+    pub(in crate::config) fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        self.list_settings(&KeyPath::default(), self.document.root(), &mut settings);
+        settings
+    }
+
+    fn list_settings(&self, key: &KeyPath, value: &Value, settings: &mut Vec<Setting>) {
+        // At this depth, the name is that of a key and not of an upstream.
+        let holds_secret = key.segments().len() == 3
+            && ["client_id", "client_secret", "proxy", "keys"].contains(&key.name());
+        match value {
+            Value::Table(table) if !holds_secret => {
+                for (name, value) in table {
+                    self.list_settings(&key.key(name), value, settings);
+                }
+            }
+            Value::Array(list) if *key == KeyPath::from("listener") => {
+                for (index, value) in list.iter().enumerate() {
+                    self.list_settings(&key.item(index), value, settings);
+                }
+            }
+            _ => settings.push(Setting {
+                key: key.clone(),
+                value: match value {
+                    Value::String(_) if holds_secret && key.name() != "client_id" => "[redacted]".to_owned(),
+                    shown => shown.to_string(),
+                },
+                origin: self.document.origin(key),
+            }),
+        }
+    }
+
+    fn located(&self, key: &KeyPath, what: String) -> Fault {
+        let (origin, key) = (self.document.origin(key), key.clone());
+        Fault { origin, key, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn settings_show_no_secret_whatever_the_name_of_the_upstream() {
+        for name in ["cisco", "proxy", "keys", "client_id"] {
+            let text = format!(
+                "[upstream.{name}]\npreset = \"smart-bonding-stage\"\nclient_id = \"shown\"\nclient_secret = \"hunter2\"\n\
+                 proxy = \"http://user:hunter2@proxy\"\n"
+            );
+            let settings = format!("{:?}", Config::parse(&text, "f", []).unwrap().settings);
+            assert!(
+                settings.contains("shown") && !settings.contains("hunter2"),
+                "{settings}"
+            );
+        }
+    }
+}

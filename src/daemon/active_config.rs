@@ -1,0 +1,248 @@
+//! The active configuration: a configuration, and everything that was built from it.
+//!
+//! [`build`] is the only way to it, at the start and at a reload. It changes nothing that is in use: what it returns is
+//! applied as a whole, or dropped.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail, ensure};
+use axum::Router;
+use rustls::ServerConfig;
+
+use super::config_diff::{changed_keys, is_fixed, match_listeners};
+use super::context::{BoundSocket, Context};
+use super::file_digests::FileDigests;
+use super::upstream::Upstream;
+use crate::admin::Facts;
+use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
+use crate::proxy::{self, AuthorizationLayer};
+use crate::tls;
+use crate::token::TokenReader;
+
+/// A configuration, and what was built from it.
+pub(super) struct ActiveConfig {
+    pub(super) config: Config,
+    pub(super) digests: FileDigests,
+    pub(super) upstreams: Vec<Upstream>,
+    /// One for each bound socket, in the same order.
+    pub(super) listeners: Vec<ActiveListener>,
+    pub(super) admin: config::Admin,
+    pub(super) admin_tls: Option<Arc<ServerConfig>>,
+    /// Changes that need a restart, and are not applied before.
+    pub(super) restarts: Vec<String>,
+}
+
+/// What a bound socket serves.
+#[derive(Clone)]
+pub(super) struct ActiveListener {
+    pub(super) config: config::Listener,
+    /// One for each worker.
+    pub(super) routers: Vec<Router>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    authorization: AuthorizationLayer,
+}
+
+/// Builds the active configuration of a valid configuration; `previous` is `None` at the start. Parts of `previous`
+/// that are still right are kept, above all tokens and connections.
+pub(super) fn build(
+    mut config: Config,
+    digests: FileDigests,
+    previous: Option<&ActiveConfig>,
+    context: &Context,
+) -> anyhow::Result<ActiveConfig> {
+    let mut builder = Builder {
+        config: &config,
+        previous,
+        context,
+        upstreams: Vec::new(),
+        restarts: changed_keys(&context.settings, &config.settings),
+        warnings: Vec::new(),
+    };
+    builder.restarts.retain(|key| is_fixed(key));
+    builder.check_loops()?;
+    builder.build_upstreams()?;
+    let listeners = builder.build_listeners()?;
+    let (admin, admin_tls) = builder.build_admin()?;
+    let (upstreams, restarts, warnings) = (builder.upstreams, builder.restarts, builder.warnings);
+    config.warnings.extend(warnings);
+    Ok(ActiveConfig {
+        config,
+        digests,
+        upstreams,
+        listeners,
+        admin,
+        admin_tls,
+        restarts,
+    })
+}
+
+impl ActiveConfig {
+    /// Each upstream's token, by the upstream's name.
+    pub(super) fn tokens(&self) -> Vec<(String, TokenReader)> {
+        let token = |upstream: &Upstream| (upstream.config.name.clone(), upstream.tokens.clone());
+        self.upstreams.iter().map(token).collect()
+    }
+
+    /// What the status page shows of it.
+    pub(super) fn facts(&self, context: &Context, configured: SystemTime) -> Facts {
+        let sockets = context.listeners.iter().map(|socket| socket.name.clone());
+        let served = self.listeners.iter();
+        let served = served.map(|listener| listener.config.upstream.clone());
+        let url = |upstream: &Upstream| (upstream.config.name.clone(), upstream.config.url.to_string());
+        Facts {
+            started: context.started,
+            configured,
+            listeners: sockets.zip(served).collect(),
+            upstreams: self.upstreams.iter().map(url).collect(),
+        }
+    }
+}
+
+/// The upstream with this name.
+fn find<'a>(upstreams: &'a [Upstream], name: &str) -> Option<&'a Upstream> {
+    upstreams.iter().find(|upstream| upstream.config.name == name)
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    previous: Option<&'a ActiveConfig>,
+    context: &'a Context,
+    upstreams: Vec<Upstream>,
+    restarts: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Builder<'_> {
+    /// Inherited sockets, and ports that the system chose, are known only once they are bound.
+    fn check_loops(&self) -> anyhow::Result<()> {
+        let sockets = self.context.listeners.iter().chain([&self.context.admin]);
+        for address in sockets.flat_map(|socket| &socket.addresses) {
+            let address = ListenAddress::Socket(*address);
+            for upstream in &self.config.upstreams {
+                for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
+                    ensure!(
+                        !address.is_reached_by(endpoint),
+                        "upstream.{}.{key}: leads back to bondgate itself, which listens on {address}; write the API's own \
+                         address",
+                        upstream.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build_upstreams(&mut self) -> anyhow::Result<()> {
+        for config in &self.config.upstreams {
+            let previous = find(self.previous_upstreams(), &config.name);
+            let upstream = Upstream::build(config, previous, self.context);
+            let upstream = upstream.with_context(|| format!("upstream.{}", config.name))?;
+            self.upstreams.push(upstream);
+        }
+        Ok(())
+    }
+
+    fn previous_upstreams(&self) -> &[Upstream] {
+        self.previous.map_or(&[], |active| &active.upstreams)
+    }
+
+    fn build_listeners(&mut self) -> anyhow::Result<Vec<ActiveListener>> {
+        let (configs, sockets) = (&self.config.listeners, &self.context.listeners);
+        let previous = self.previous.map_or(&[][..], |active| &active.listeners);
+        let bound: Vec<_> = sockets.iter().map(|socket| &socket.configured).collect();
+        let (matched, new) = match_listeners(&bound, configs);
+        let is_new = |at: usize| format!("listener[{at}] is new: {} is not bound", configs[at].address);
+        self.restarts.extend(new.into_iter().map(is_new));
+        let mut listeners = Vec::new();
+        for (number, (socket, at)) in sockets.iter().zip(matched).enumerate() {
+            let applicable = at.filter(|at| configs[*at].access.tls.is_some() == socket.tls.is_some());
+            listeners.push(match (applicable, previous.get(number)) {
+                (Some(at), _) => self.build_listener(&format!("listener[{at}]"), &configs[at], socket)?,
+                (None, Some(previous)) => {
+                    self.restarts.push(match at {
+                        Some(at) => format!("listener[{at}].tls is turned on or off"),
+                        None => format!("the listener at {} is removed: it still listens", socket.name),
+                    });
+                    self.keep_listener(previous)
+                }
+                (None, None) => bail!("{} is not configured", socket.configured),
+            });
+        }
+        Ok(listeners)
+    }
+
+    fn build_listener(
+        &mut self,
+        key: &str,
+        config: &config::Listener,
+        socket: &BoundSocket,
+    ) -> anyhow::Result<ActiveListener> {
+        let (access, context) = (&config.access, self.context);
+        if config.mode != socket.unix.mode || config.group != socket.unix.group {
+            self.restarts.push(format!("{key}.mode and group"));
+        }
+        check_exposure(key, socket, access.is_gated())?;
+        ensure!(
+            !socket.addresses.is_empty() || !access.is_of_tcp(),
+            "{key}.address: {} was handed over as a unix socket, where allow, trusted_proxies and tls have no effect; \
+             leave them out, or let systemd listen on TCP",
+            socket.configured
+        );
+        let upstream = find(&self.upstreams, &config.upstream).context("the upstream is missing")?;
+        let is_inherited = matches!(config.address, ListenAddress::Systemd(_));
+        if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
+            self.warnings.push(format!("{key}.allow: {PAGES_MAY_PULL}"));
+        }
+        let authorization = AuthorizationLayer::new(config, &upstream.config, &context.admin.url);
+        let authorization = authorization.with_context(|| format!("{key}.keys"))?;
+        Ok(ActiveListener {
+            routers: proxy::routers(config, &authorization, &context.in_flight, &upstream.proxied),
+            tls: build_tls(access.tls.as_ref())?,
+            config: config.clone(),
+            authorization,
+        })
+    }
+
+    /// An unchanged listener. Its upstream may have changed; where that was removed, the previous one stays, too.
+    fn keep_listener(&mut self, listener: &ActiveListener) -> ActiveListener {
+        let (config, in_flight) = (&listener.config, &self.context.in_flight);
+        let Some(upstream) = find(&self.upstreams, &config.upstream) else {
+            let previous = find(self.previous_upstreams(), &config.upstream).cloned();
+            self.upstreams.extend(previous);
+            return listener.clone();
+        };
+        ActiveListener {
+            routers: proxy::routers(config, &listener.authorization, in_flight, &upstream.proxied),
+            ..listener.clone()
+        }
+    }
+
+    fn build_admin(&mut self) -> anyhow::Result<(config::Admin, Option<Arc<ServerConfig>>)> {
+        let (config, socket) = (&self.config.admin, &self.context.admin);
+        let is_applicable =
+            config.address == socket.configured && config.tls.is_some() == socket.tls.is_some();
+        if let (false, Some(previous)) = (is_applicable, self.previous) {
+            self.restarts
+                .push("admin.address or admin.tls: [admin] is unchanged".to_owned());
+            return Ok((previous.admin.clone(), previous.admin_tls.clone()));
+        }
+        check_exposure("admin", socket, config.is_gated())?;
+        Ok((config.clone(), build_tls(config.tls.as_ref())?))
+    }
+}
+
+fn build_tls(tls: Option<&ServerTls>) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    Ok(tls.map(tls::server).transpose()?.map(Arc::new))
+}
+
+/// An inherited socket may have an address for which the configuration requires access control.
+fn check_exposure(key: &str, socket: &BoundSocket, is_gated: bool) -> anyhow::Result<()> {
+    ensure!(
+        socket.is_local || is_gated,
+        "{key}.address: {} was handed over on an address that other machines can reach, without access control; set \
+         allow, keys or tls.client_ca_file, or let systemd listen on 127.0.0.1",
+        socket.configured
+    );
+    Ok(())
+}

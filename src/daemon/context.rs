@@ -1,0 +1,127 @@
+//! What every configuration of one daemon shares, from its start to its end: sockets, spool, metrics and limits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use rustls::ServerConfig;
+
+use crate::config::{Config, ListenAddress, ServerTls, Setting};
+use crate::proxy::{InFlightLayer, ReplayBudget};
+use crate::server::{ActiveRouter, Listener, SharedTls, Stopping, UnixAccess};
+use crate::spool::Spool;
+use crate::telemetry::metrics::Metrics;
+use crate::tls;
+use crate::token::Clock;
+use crate::upstream::Resolver;
+
+/// The shared context.
+pub(super) struct Context {
+    pub(super) clock: Clock,
+    pub(super) resolver: Resolver,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) in_flight: InFlightLayer,
+    pub(super) replay: ReplayBudget,
+    pub(super) spool: Spool,
+    pub(super) stop: Stopping,
+    pub(super) workers: usize,
+    pub(super) started: SystemTime,
+    /// The settings of the start: some of them hold until the end.
+    pub(super) settings: Vec<Setting>,
+    pub(super) listeners: Vec<BoundSocket>,
+    pub(super) admin: BoundSocket,
+}
+
+/// A listener's sockets: what is known of them once they are bound, and what they serve.
+pub(super) struct BoundSocket {
+    /// The address as it was configured.
+    pub(super) configured: ListenAddress,
+    pub(super) unix: UnixAccess,
+    pub(super) name: String,
+    pub(super) url: String,
+    /// None for a unix socket.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) is_local: bool,
+    pub(super) tls: Option<SharedTls>,
+    /// One for each thread that accepts. They are empty until the first configuration is applied.
+    pub(super) routers: Vec<ActiveRouter>,
+}
+
+impl Context {
+    /// Binds the sockets and opens the spool. Also returns the sockets themselves, and the admin listener's.
+    pub(super) fn new(
+        config: &Config,
+        clock: Clock,
+        stop: Stopping,
+    ) -> anyhow::Result<(Self, Vec<Listener>, Listener)> {
+        let workers = match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+            count => count,
+        };
+        let (address, tls) = (&config.admin.address, config.admin.tls.as_ref());
+        let (admin_listener, admin) = bind(address, unix_access(0o660, None), tls, 1)?;
+        let (mut bound, mut listeners) = (Vec::new(), Vec::new());
+        for listener in &config.listeners {
+            let unix = unix_access(listener.mode, listener.group.as_ref());
+            let tls = listener.access.tls.as_ref();
+            let (listener, socket) = bind(&listener.address, unix, tls, workers)?;
+            bound.push(listener);
+            listeners.push(socket);
+        }
+        let metrics = Metrics::new();
+        let context = Self {
+            clock,
+            resolver: Resolver::default(),
+            in_flight: InFlightLayer::new(&config.limits),
+            replay: ReplayBudget::default(),
+            spool: Spool::open(&config.spool, metrics.clone())?,
+            metrics,
+            stop,
+            workers,
+            started: SystemTime::now(),
+            settings: config.settings.clone(),
+            listeners,
+            admin,
+        };
+        Ok((context, bound, admin_listener))
+    }
+}
+
+fn bind(
+    address: &ListenAddress,
+    unix: UnixAccess,
+    tls: Option<&ServerTls>,
+    threads: usize,
+) -> anyhow::Result<(Listener, BoundSocket)> {
+    let listener = Listener::bind(address, &unix, tls.map(tls::server).transpose()?)?;
+    let socket = BoundSocket {
+        configured: address.clone(),
+        unix,
+        name: listener.name(),
+        url: listener.url(),
+        addresses: listener.addresses(),
+        is_local: listener.is_local(),
+        tls: listener.tls().cloned(),
+        routers: (0..threads).map(|_| ActiveRouter::new(Router::new())).collect(),
+    };
+    Ok((listener, socket))
+}
+
+/// Who may connect to a unix socket.
+pub(super) fn unix_access(mode: u32, group: Option<&String>) -> UnixAccess {
+    let group = group.cloned();
+    UnixAccess { mode, group }
+}
+
+impl BoundSocket {
+    /// Serves later requests with other routers, and later handshakes with other TLS settings.
+    pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<ServerConfig>>) {
+        for (active, router) in self.routers.iter().zip(routers) {
+            active.replace(router.clone());
+        }
+        if let (Some(shared), Some(tls)) = (&self.tls, tls) {
+            shared.store(tls.clone());
+        }
+    }
+}

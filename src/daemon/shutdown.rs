@@ -1,0 +1,79 @@
+//! Stops the workers: in order, or at once at the deadline or a second signal.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::signals::{Signal, Signals};
+use super::tasks::Workers;
+use crate::config::Server;
+use crate::server::Phase;
+use crate::spool::Spool;
+
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every request was finished.
+    Drained,
+    /// The deadline or a second signal cut something short.
+    Forced,
+    /// Pulled messages that only memory held are lost.
+    Lost,
+    /// A part of the daemon ended that should run until the stop.
+    Failed,
+}
+
+/// How long it may take to write bondgate's own responses at the deadline.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
+/// A second signal within this time is the first one again: timeout(1) signals the process, and then its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
+/// Drains the workers: responses close their connections, then nothing new is accepted, then the rest is finished.
+pub(super) async fn drain(
+    config: &Server,
+    stop: &watch::Sender<Phase>,
+    workers: &mut Workers,
+    spool: &Spool,
+    signals: &mut impl Signals,
+) -> Outcome {
+    let drain_s = config.drain.as_secs();
+    tracing::info!(drain_s, "stopping; a second signal stops at once");
+    stop.send_replace(Phase::LameDuck);
+    let finished = async {
+        sleep(config.lame_duck).await;
+        stop.send_replace(Phase::Draining);
+        while workers.join_next().await.is_some() {}
+        spool.settled().await;
+    };
+    let is_drained = tokio::select! {
+        finished = timeout(config.drain, finished) => finished.is_ok(),
+        () = second_stop(signals) => false,
+    };
+    let outcome = if is_drained {
+        tracing::info!("drained, nothing was cut short");
+        Outcome::Drained
+    } else {
+        stop.send_replace(Phase::Deadline);
+        let _ = timeout(LAST_RESPONSES, async {
+            while workers.join_next().await.is_some() {}
+        })
+        .await;
+        tracing::warn!("stopped before every request was finished");
+        Outcome::Forced
+    };
+    let lost = spool.undelivered();
+    if lost == 0 {
+        return outcome;
+    }
+    tracing::error!(
+        lost,
+        "pulled messages that only memory held are lost; set spool.directory"
+    );
+    Outcome::Lost
+}
+
+async fn second_stop(signals: &mut impl Signals) {
+    let begun = Instant::now();
+    while signals.next().await != Signal::Stop || begun.elapsed() < SAME_SIGNAL {}
+}

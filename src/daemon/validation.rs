@@ -1,0 +1,171 @@
+//! Checks the files, rules and names that a configuration refers to, before anything is built from it: at the
+//! start, at a reload and for `bondgate check`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::context::unix_access;
+use crate::config::{CallerKeys, Config, Fault, Origin, Setting, Upstream};
+use crate::proxy;
+use crate::{telemetry, tls};
+
+/// Everything that would keep a daemon with this configuration from starting, except what only binding shows.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<Fault> {
+    collect(config, |faults| {
+        if let Err(error) = telemetry::check(&config.log) {
+            faults.add(error.key(), error);
+        }
+        let writable = config.spool.directory.as_deref().map(check_writable).transpose();
+        faults.check("spool.directory", writable);
+        faults.check_reloadable();
+    })
+}
+
+/// The same for a running daemon, for what a reload can change. New credentials must exist: only a starting daemon
+/// waits for them.
+pub(super) fn reload_faults(config: &Config, active: &Config) -> Vec<Fault> {
+    collect(config, |faults| {
+        faults.check("log.level", telemetry::check_level(&config.log.level));
+        for upstream in &config.upstreams {
+            let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
+            if !active.upstreams.iter().any(is_same) {
+                faults.check_credentials(upstream);
+            }
+        }
+        faults.check_reloadable();
+    })
+}
+
+/// Credentials that cannot be read. A starting daemon waits for them.
+#[must_use]
+pub fn missing_credentials(config: &Config) -> Vec<Fault> {
+    collect(config, |faults| {
+        for upstream in &config.upstreams {
+            faults.check_credentials(upstream);
+        }
+    })
+}
+
+/// The faults that the checks find, in the order of the file.
+fn collect(config: &Config, check: impl FnOnce(&mut Faults<'_>)) -> Vec<Fault> {
+    let found = Vec::new();
+    let mut faults = Faults { config, found };
+    check(&mut faults);
+    faults.found.sort_by_key(|fault| match &fault.origin {
+        Origin::File { line, .. } => *line,
+        _ => usize::MAX,
+    });
+    faults.found
+}
+
+/// Collects faults, each with the place where its key was set.
+struct Faults<'a> {
+    config: &'a Config,
+    found: Vec<Fault>,
+}
+
+impl Faults<'_> {
+    fn add(&mut self, key: &str, error: impl Into<anyhow::Error>) {
+        let is_of_key = |setting: &&Setting| {
+            let setting = setting.key.to_string();
+            let rest = setting.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let setting = self.config.settings.iter().find(is_of_key);
+        self.found.push(Fault {
+            origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
+            key: key.into(),
+            what: format!("{:#}", error.into()),
+        });
+    }
+
+    fn check<T>(&mut self, key: &str, result: Result<T, impl Into<anyhow::Error>>) {
+        if let Err(error) = result {
+            self.add(key, error);
+        }
+    }
+
+    fn check_credentials(&mut self, upstream: &Upstream) {
+        let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
+        self.check(&key("client_id"), upstream.client_id.load());
+        self.check(&key("client_secret"), upstream.client_secret.load());
+    }
+
+    fn check_reloadable(&mut self) {
+        let config = self.config;
+        for upstream in &config.upstreams {
+            let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
+            self.check(&key("ca_file"), tls::client(upstream.ca_file.as_deref()));
+            let routes = [&upstream.url, &upstream.token_url].map(|to| upstream.proxy.route(to));
+            self.check(&key("proxy"), routes.into_iter().collect::<Result<Vec<_>, _>>());
+            self.check(&key("rules"), proxy::validate_rules(&upstream.rules));
+        }
+        for (at, listener) in config.listeners.iter().enumerate() {
+            let (key, access) = (|name: &str| format!("listener[{at}].{name}"), &listener.access);
+            let keys = access.keys.as_ref().map(CallerKeys::load);
+            self.check(&key("keys"), keys.transpose());
+            self.check(&key("tls"), access.tls.as_ref().map(tls::server).transpose());
+            let unix = unix_access(listener.mode, listener.group.as_ref());
+            self.check(&key("group"), unix.group_id());
+        }
+        let admin_tls = config.admin.tls.as_ref().map(tls::server);
+        self.check("admin.tls", admin_tls.transpose());
+    }
+}
+
+/// Fails with all of the faults, a line each.
+pub(super) fn ensure_none(faults: &[impl ToString]) -> anyhow::Result<()> {
+    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    ensure!(lines.is_empty(), lines.join("\n"));
+    Ok(())
+}
+
+/// Whether bondgate can write in a directory, or create it.
+fn check_writable(directory: &Path) -> anyhow::Result<()> {
+    let mut existing = directory.ancestors().filter(|path| path.exists());
+    let existing = existing.next().unwrap_or(Path::new("."));
+    match rustix::fs::access(existing.join("."), Access::WRITE_OK | Access::EXEC_OK) {
+        // It may become writable while the daemon runs, and pushes need no spool: until then each pull gets 503.
+        Err(Errno::ROFS) => Ok(()),
+        access => access.with_context(|| {
+            let existing = existing.display();
+            format!("cannot write to {existing}; make it a directory that bondgate's user can write to")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_directory_must_be_writable_or_possible_to_create() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = |spool: &Path| {
+            let text = format!(
+                "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
+                 client_id = \"id\"\nclient_secret = \"s\"\n[spool]\ndirectory = {spool:?}\n"
+            );
+            faults(&Config::parse(&text, "f", []).unwrap())
+        };
+        for spool in [file.path().to_owned(), file.path().join("below")] {
+            let faults = found(&spool);
+            let [fault] = &faults[..] else {
+                panic!("{faults:?}")
+            };
+            let text = fault.to_string();
+            assert!(
+                text.starts_with("f:9: spool.directory: cannot write to ") && text.ends_with("(os error 20)"),
+                "{text}"
+            );
+        }
+        for spool in [directory.path().to_owned(), directory.path().join("a/b")] {
+            assert_eq!(found(&spool), []);
+        }
+    }
+}

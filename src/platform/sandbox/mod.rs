@@ -1,0 +1,100 @@
+//! Gives up, for good, the files, ports and system calls that a running daemon does not need. An attacker who takes
+//! over the daemon through a bug finds little to go on with.
+//!
+//! Landlock and seccomp bind the calling thread and the threads that it starts later: enter the sandbox when every
+//! socket is bound and before another thread runs.
+
+#[cfg(target_os = "linux")]
+mod landlock;
+mod rules;
+#[cfg(target_os = "linux")]
+mod seccomp;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
+
+use std::path::PathBuf;
+
+use self::rules::Rules;
+
+/// What a daemon needs beside what any program of this system does.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Files to read, each with the configuration key that names it.
+    pub files: Vec<(String, PathBuf)>,
+    /// A directory to write in.
+    pub writable: Option<PathBuf>,
+    /// The log file.
+    pub log: Option<PathBuf>,
+    /// TCP ports to connect to, each with the configuration key that names it. With a port that is not known, any
+    /// port is allowed.
+    pub ports: Vec<(String, Option<u16>)>,
+}
+
+/// What the process may still do; by default everything.
+#[derive(Clone, Debug, Default)]
+pub struct Sandbox {
+    /// Landlock's rules, if they are in force.
+    rules: Option<Rules>,
+}
+
+impl Sandbox {
+    /// Restricts this thread and all that it will start, and logs how. What the kernel lacks is logged, too, and the
+    /// daemon runs without.
+    #[must_use]
+    #[cfg(target_os = "linux")]
+    pub fn enter(needs: &Needs) -> Self {
+        let mut rules = Rules::new(needs);
+        for warning in std::mem::take(&mut rules.warnings) {
+            tracing::warn!("{warning}");
+        }
+        let files = landlock::restrict(&rules);
+        let is_landlocked = files.is_ok();
+        let mut restrictions = Vec::new();
+        for result in [files, seccomp::restrict()] {
+            match result {
+                Ok(restriction) => restrictions.push(restriction),
+                Err(reason) => tracing::warn!(
+                    reason,
+                    "a part of the sandbox is missing, the daemon runs without it"
+                ),
+            }
+        }
+        if !restrictions.is_empty() {
+            tracing::info!(restrictions = restrictions.join(", "), "sandboxed");
+        }
+        tracing::debug!(?rules, "what the sandbox allows");
+        Self {
+            rules: is_landlocked.then_some(rules),
+        }
+    }
+
+    /// Does nothing: only Linux has what it takes.
+    #[must_use]
+    #[cfg(not(target_os = "linux"))]
+    pub fn enter(_needs: &Needs) -> Self {
+        tracing::info!("not sandboxed: only Linux has what it takes");
+        Self::default()
+    }
+
+    /// What a changed configuration needs and the sandbox denies, a sentence each: it takes a restart.
+    #[must_use]
+    pub fn denied(&self, needs: &Needs) -> Vec<String> {
+        let Some(rules) = &self.rules else {
+            return Vec::new();
+        };
+        let files = needs.files.iter().filter(|(_, file)| !rules.allow_file(file));
+        let files = files.map(|(key, file)| (key, file.display().to_string()));
+        let ports = needs.ports.iter().filter_map(|(key, port)| Some((key, (*port)?)));
+        let ports = ports.filter(|(_, port)| !rules.allow_port(*port));
+        let ports = ports.map(|(key, port)| (key, format!("port {port}")));
+        let mut denied: Vec<_> = files
+            .chain(ports)
+            .map(|(key, what)| {
+                format!("{key}: {what} is outside the sandbox, which is fixed at the start; needs a restart")
+            })
+            .collect();
+        denied.dedup();
+        denied
+    }
+}

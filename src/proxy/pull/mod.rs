@@ -1,0 +1,352 @@
+//! Requests on consuming routes. Their response takes a message off a queue, so it is stored in the spool before a caller
+//! gets any of it.
+
+mod body;
+mod error;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Version, response};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::Instant;
+
+use self::body::SpooledBody;
+pub(super) use self::error::PullError;
+use super::forward::{Forwarder, KeptBody, ProxyError, RequestBody, Whole, headers};
+use crate::config;
+use crate::server::{Answer, DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, Recording, Stopping};
+use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError};
+use crate::upstream::ResponseBody;
+
+/// Serves the consuming routes of one upstream.
+#[derive(Clone)]
+pub(super) struct Puller {
+    upstream: Arc<config::Upstream>,
+    forwarder: Arc<Forwarder>,
+    spool: Spool,
+    stop: Stopping,
+}
+
+/// The caller of a consuming route.
+pub(super) struct Asker {
+    /// The name that goes with its key, or else its address.
+    pub(super) name: spool::Caller,
+    /// A trusted proxy relays for it and names it: what that proxy has acknowledged is delivered.
+    pub(super) is_relayed: bool,
+}
+
+type PullResult = Result<Response<Body>, PullError>;
+
+/// The longest body of a request. All requests that wait for their queue hold theirs in memory.
+const LONGEST_REQUEST: usize = 64 << 10;
+/// A longer response is not the notice of an empty queue.
+const LONGEST_NOTICE: usize = 4 << 10;
+/// How long reading the client id may take.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
+impl Puller {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        forwarder: Arc<Forwarder>,
+        spool: Spool,
+        stop: Stopping,
+    ) -> Self {
+        Self {
+            upstream: Arc::new(upstream.clone()),
+            forwarder,
+            spool,
+            stop,
+        }
+    }
+
+    /// The response to a request on a consuming route: a message, or what the upstream responds without one.
+    ///
+    /// `timeout.head` ends the caller's wait. A pull that was begun goes on, and the next request gets its message.
+    pub(super) async fn take(&self, request: Request<Body>, asker: Asker) -> PullResult {
+        let (parts, body) = request.into_parts();
+        let body = self.whole(body).await?;
+        let kept = KeptBody::of(body.clone());
+        let upload = RequestBody::from_kept(Whole::from(body));
+        let progress = upload.state();
+        let taken = async {
+            let url = &self.upstream.url;
+            let queue = QueueId {
+                authority: url.authority().to_string(),
+                client_id: self.client_id().await?,
+                route: format!("{}{}", url.path().trim_end_matches('/'), parts.uri.path()),
+            };
+            let stop = self.stop.clone();
+            let may_pull = move || stop.phase() < Phase::Draining;
+            let (puller, method, is_relayed) = (self.clone(), parts.method.clone(), asker.is_relayed);
+            let respond = move |taken| async move {
+                match taken {
+                    Taken::Message(delivery) => puller.deliver(delivery, is_relayed),
+                    Taken::Pull(writer) => puller.pull(parts, upload, kept, writer, is_relayed).await,
+                }
+            };
+            let taken = self.spool.take(queue, &method, asker.name, may_pull, respond);
+            taken.await?
+        };
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            taken = taken => taken,
+            () = tokio::time::sleep(self.upstream.timeout.head) => {
+                Err(if progress.is_sent() { PullError::Continues } else { self.timed_out() })
+            }
+            () = stop.reached(Phase::Deadline) => {
+                let is_sent = progress.is_sent();
+                Err(ProxyError::Stopping { is_sent }.into())
+            }
+        }
+    }
+
+    /// Why nothing was sent within `timeout.head`.
+    fn timed_out(&self) -> PullError {
+        match self.forwarder.timed_out(false) {
+            unresolved @ ProxyError::Upstream(_) => unresolved.into(),
+            _ => PullError::Waiting,
+        }
+    }
+
+    /// Reads the whole body of a request: the pull must not depend on the caller.
+    async fn whole(&self, body: Body) -> Result<Bytes, ProxyError> {
+        let upload = RequestBody::from_caller(body, self.upstream.timeout.idle, None);
+        let progress = upload.state();
+        match Limited::new(upload, LONGEST_REQUEST).collect().await {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(Answer::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http_request_error",
+                "the body of a request for a message may hold up to 64 KiB",
+            ))),
+            Err(_) => Err(progress.fault().unwrap_or(ProxyError::Body)),
+        }
+    }
+
+    async fn client_id(&self) -> Result<String, PullError> {
+        use secrecy::ExposeSecret as _;
+        let source = self.upstream.client_id.clone();
+        let read = tokio::task::spawn_blocking(move || source.load());
+        match tokio::time::timeout(LONGEST_READ, read).await {
+            Ok(Ok(Ok(id))) => Ok(id.expose_secret().to_owned()),
+            Ok(Ok(Err(error))) => Err(PullError::NoClientId(error.to_string())),
+            _ => Err(PullError::NoClientId("reading it takes too long".to_owned())),
+        }
+    }
+
+    /// Pulls, and stores the response if it is a message.
+    async fn pull(
+        self,
+        parts: Parts,
+        upload: RequestBody,
+        kept: KeptBody,
+        mut writer: PullWriter,
+        is_relayed: bool,
+    ) -> PullResult {
+        let deadline = Instant::now() + self.upstream.timeout.pull;
+        let progress = upload.state();
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
+        let too_late = |_| {
+            let is_sent = progress.is_sent();
+            Err(ProxyError::Timeout { is_sent })
+        };
+        let response = match asked.unwrap_or_else(too_late) {
+            Ok(response) => response,
+            Err(error) if error.is_not_executed() => {
+                writer.discard().await;
+                return Err(error.into());
+            }
+            Err(error) => {
+                writer.lose(&error.to_string()).await;
+                return Err(error.into());
+            }
+        };
+        if !response.status().is_success() {
+            writer.discard().await;
+            return Ok(Forwarder::inbound(response, false));
+        }
+        if response.body().is_end_stream() {
+            writer.queue_is_empty().await;
+            return Ok(Forwarder::inbound(response, false));
+        }
+        let (mut head, mut body) = response.into_parts();
+        head.version = Version::default();
+        head.headers = headers::inbound(head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        head.extensions = headers::spelling(head.extensions);
+        writer.head(head.clone());
+        if let Err(error) = store(&mut writer, &mut body, deadline).await {
+            return not_stored(writer, error, head, body).await;
+        }
+        if let Some(notice) = writer.small_body().filter(|body| is_empty_queue(body)) {
+            let notice = Bytes::copy_from_slice(notice);
+            writer.queue_is_empty().await;
+            return Ok(Response::from_parts(head, Body::from(notice)));
+        }
+        match writer.finish().await {
+            Ok(delivery) => self.deliver(delivery, is_relayed),
+            Err(error) => not_stored(writer, error.into(), head, body).await,
+        }
+    }
+
+    /// The response that delivers a message.
+    fn deliver(&self, delivery: Delivery, is_relayed: bool) -> PullResult {
+        let body = delivery.body().map_err(SpoolError::Unusable)?;
+        let length = body.length();
+        let body = Body::new(SpooledBody::new(body, None));
+        let mut response = Response::from_parts(delivery.head().clone(), body);
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        if let Some(pulled) = delivery.redelivered() {
+            let pulled = httpdate::fmt_http_date(pulled.time());
+            let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
+            response.headers_mut().insert(headers::REDELIVERED, pulled);
+        }
+        delivery.begin();
+        response.extensions_mut().insert(ObserveDelivery::new(Observer {
+            delivery,
+            settle: self.spool.settle(),
+            is_relayed,
+        }));
+        Ok(response)
+    }
+}
+
+/// Why a response is not stored.
+enum StoreError {
+    /// It was not whole.
+    Incomplete(String),
+    /// The spool cannot take it.
+    Write(WriteError),
+}
+
+impl From<WriteError> for StoreError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// Stores a response's body as it comes.
+async fn store(
+    writer: &mut PullWriter,
+    body: &mut ResponseBody,
+    deadline: Instant,
+) -> Result<(), StoreError> {
+    loop {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Ok(()),
+            Ok(Some(Err(error))) => return Err(StoreError::Incomplete(error.to_string())),
+            Err(_) => {
+                let reason = "the response was not whole within timeout.pull";
+                return Err(StoreError::Incomplete(reason.to_owned()));
+            }
+        };
+        if let Ok(piece) = frame.into_data() {
+            writer.write(&piece).await?;
+        }
+    }
+}
+
+/// Passes a response through that cannot be stored, or reports it as lost.
+async fn not_stored(
+    writer: PullWriter,
+    error: StoreError,
+    head: response::Parts,
+    rest: ResponseBody,
+) -> PullResult {
+    let reason = match error {
+        StoreError::Incomplete(reason) => reason,
+        StoreError::Write(error @ WriteError::Endless) => error.to_string(),
+        StoreError::Write(error) => {
+            let begun = writer.pass_through(&error).await.map_err(SpoolError::Unusable)?;
+            return Ok(Response::from_parts(
+                head,
+                Body::new(SpooledBody::new(begun, Some(rest))),
+            ));
+        }
+    };
+    writer.lose(&reason).await;
+    Err(PullError::Incomplete)
+}
+
+/// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
+/// 204).
+fn is_empty_queue(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Notice {
+        message: String,
+        #[serde(rename = "status")]
+        _status: Option<serde_json::Value>,
+    }
+    if body.len() > LONGEST_NOTICE {
+        return false;
+    }
+    body.trim_ascii().is_empty()
+        || serde_json::from_slice::<Notice>(body).is_ok_and(|notice| {
+            let message = notice.message.to_ascii_lowercase();
+            message.contains("no messages available")
+        })
+}
+
+/// Connects the spool's delivery with the connection that observes it.
+struct Observer {
+    delivery: Delivery,
+    settle: Duration,
+    is_relayed: bool,
+}
+
+impl DeliveryObserver for Observer {
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.delivery.poll_asked(cx)
+    }
+
+    fn is_connected(&mut self) {
+        self.delivery.confirm();
+    }
+
+    fn settle(&self) -> Duration {
+        self.settle
+    }
+
+    fn is_relayed(&self) -> bool {
+        self.is_relayed
+    }
+
+    fn record(self: Box<Self>, outcome: DeliveryOutcome) -> Recording {
+        Box::pin(self.delivery.record(outcome == DeliveryOutcome::Delivered))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_notice_of_an_empty_queue_is_no_message() {
+        for notice in [
+            "",
+            " \r\n",
+            r#"{"message":"No messages available to Send","status":"200"}"#,
+            r#"{"status":200,"message":"no messages available"}"#,
+        ] {
+            assert!(is_empty_queue(notice.as_bytes()), "{notice}");
+        }
+        for message in [
+            r#"{"Calls":{"Remarks":"No messages available to Send"}}"#,
+            r#"{"message":"No messages available to Send","Calls":{}}"#,
+            r#"{"message":"Send"}"#,
+            "No messages available to Send",
+            "[]",
+        ] {
+            assert!(!is_empty_queue(message.as_bytes()), "{message}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The Smart Bonding API: push, pull and the TSP codes.
+//!
+//! Like Cisco's, it accepts a push with errors and reports them by pull, and a pull removes its message from the
+//! queue whether or not the response arrives.
+
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
+
+use axum::Extension;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::authorization::Bearer;
+use super::{messages, responses};
+use crate::simulator::exchange::Exchange;
+use crate::simulator::options::EmptyQueue;
+
+/// Accepts a ticket; a pull returns the result.
+pub(super) async fn push(
+    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(Bearer(client)): Extension<Bearer>,
+    body: Bytes,
+) -> Response {
+    match serde_json::from_slice::<Map<String, Value>>(&body) {
+        Ok(ticket) => {
+            let reply = messages::reply(&client, &ticket.into(), SystemTime::now());
+            exchange
+                .simulation()
+                .queues
+                .put(&client, reply.to_string().into());
+            responses::message(200, "Message received and queued for processing")
+        }
+        Err(error) => {
+            let text = format!("Send a JSON object, {{\"Calls\":{{…}},\"CallStates\":{{…}},…}}: {error}");
+            responses::message(400, &text)
+        }
+    }
+}
+
+/// Removes the oldest message from the client's queue and returns it.
+pub(super) async fn pull(
+    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(Bearer(client)): Extension<Bearer>,
+) -> Response {
+    if let Some(message) = exchange.simulation().queues.take(&client) {
+        return responses::json(200, message);
+    }
+    match exchange.simulation().options().behaviour.empty_queue {
+        EmptyQueue::Message => responses::message(200, "No messages available to Send"),
+        EmptyQueue::NoContent => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// Lists every TSP code, in one response of several megabytes without pages.
+pub(super) async fn tsp_codes() -> Response {
+    static TSP_CODES: LazyLock<Bytes> = LazyLock::new(all_tsp_codes);
+    responses::json(200, TSP_CODES.clone())
+}
+
+fn all_tsp_codes() -> Bytes {
+    const TECHNOLOGIES: [&str; 3] = ["LAN Switching", "Routing Protocols", "Wireless"];
+    const PROBLEMS: [&str; 3] = ["Configuration Assistance", "Hardware Failure", "Software Failure"];
+    let codes = (0..19_000).map(|number| {
+        let technology = TECHNOLOGIES[number % TECHNOLOGIES.len()];
+        let problem = PROBLEMS[number / TECHNOLOGIES.len() % PROBLEMS.len()];
+        json!({
+            "tspCode": format!("TSP{number:06}"),
+            "techId": number % TECHNOLOGIES.len() + 1,
+            "techName": technology,
+            "subTechId": 10_000 + number / 6,
+            "subTechName": format!("{technology} - Series {:04}", number / 6),
+            "problemCode": problem.to_uppercase().replace(' ', "_"),
+            "problemDescription": problem,
+            "status": "Active",
+        })
+    });
+    let codes: Value = codes.collect();
+    json!({"tspCodes": codes}).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_nineteen_thousand_tsp_codes_in_several_megabytes_and_always_the_same() {
+        let text = all_tsp_codes();
+        let codes: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(codes["tspCodes"].as_array().unwrap().len(), 19_000);
+        assert!(text.len() > 3_000_000, "{}", text.len());
+        assert_eq!(text, all_tsp_codes());
+    }
+}

@@ -1,0 +1,188 @@
+//! The state of a simulated Cisco, and the [`Handle`] that tests and commands in the same process control it by.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::cisco::endpoint::TOKEN_PATH;
+use super::cisco::messages;
+use super::cisco::queues::Queues;
+use super::cisco::tokens::Tokens;
+use super::fault::Fault;
+use super::options::{Behaviour, Client, Options};
+use super::record::{Record, Seen};
+
+/// Controls a simulator and reads its record, before it runs and while it does.
+pub type Handle = Arc<Simulation>;
+
+/// A simulated Cisco.
+#[derive(Debug)]
+pub struct Simulation {
+    pub(super) address: SocketAddr,
+    pub(super) control: SocketAddr,
+    pub(super) ca_pem: String,
+    pub(super) options: Mutex<Options>,
+    pub(super) tokens: Tokens,
+    pub(super) queues: Queues,
+    /// The faults to inject, in order.
+    pub(super) faults: Mutex<Vec<Fault>>,
+    pub(super) record: watch::Sender<Record>,
+}
+
+impl Simulation {
+    /// The address of the simulated Cisco.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of the API: `https://localhost:PORT`.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// The URL of the token endpoint.
+    pub fn token_url(&self) -> String {
+        self.url() + TOKEN_PATH
+    }
+
+    /// The URL of the control API, plain HTTP. `GET` it for help.
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control)
+    }
+
+    /// The certificate authority that clients must trust.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Puts a message into the first client's queue.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
+    pub fn put_message(&self, message: Value) {
+        self.put_raw_message(&self.first_client(), message.to_string());
+    }
+
+    /// Puts a message into a client's queue; a pull returns it byte for byte. It need not be JSON.
+    pub fn put_raw_message(&self, client: &str, message: impl Into<Bytes>) {
+        self.queues.put(client, message.into());
+    }
+
+    /// Puts `count` plausible updates into every client's queue.
+    pub fn put_samples(&self, count: usize) {
+        for client in &self.options().clients {
+            for number in 0..count {
+                let message = messages::sample(&client.id, number, SystemTime::now());
+                self.put_raw_message(&client.id, message.to_string());
+            }
+        }
+    }
+
+    /// How many messages are queued, over all clients.
+    pub fn queue_len(&self) -> usize {
+        self.queues.len(None)
+    }
+
+    /// Replaces the clients that tokens are issued to. Tokens issued before stay valid.
+    pub fn set_clients(&self, clients: Vec<Client>) {
+        self.options().clients = clients;
+    }
+
+    /// Sets the lifetime of new tokens.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.options().token_lifetime = lifetime;
+    }
+
+    /// Changes the responses where more than one has been observed.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.options().behaviour = behaviour;
+    }
+
+    /// Revokes every token.
+    pub fn revoke_all(&self) {
+        self.tokens.revoke(None);
+    }
+
+    /// Brings the expiry of every token forward, as if `by` had passed.
+    pub fn advance(&self, by: Duration) {
+        self.tokens.advance(by);
+    }
+
+    /// Adds a fault to the end of the script.
+    pub fn script(&self, fault: Fault) {
+        self.lock_faults().push(fault);
+    }
+
+    /// The faults that are still to be injected.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.lock_faults().clone()
+    }
+
+    /// Empties the script. A fault in progress continues.
+    pub fn clear_faults(&self) {
+        self.lock_faults().clear();
+    }
+
+    /// The recorded requests, oldest first.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.record.borrow().list.clone()
+    }
+
+    /// Empties the record; requests in progress do not return to it.
+    pub fn forget_seen(&self) {
+        self.record.send_modify(Record::clear);
+    }
+
+    /// Waits until `predicate` holds for the record, and returns the record. The predicate is called at each change,
+    /// so it should be fast, and it must not use the handle.
+    pub async fn wait_for(&self, mut predicate: impl FnMut(&[Seen]) -> bool) -> Vec<Seen> {
+        let mut changes = self.record.subscribe();
+        let record = changes.wait_for(|record| predicate(&record.list)).await;
+        record.expect("the sender lives in self").list.clone()
+    }
+
+    /// The issued tokens, valid or not, oldest first; the last [`TOKENS_KEPT`](super::TOKENS_KEPT).
+    pub fn issued_tokens(&self) -> Vec<String> {
+        let issued = self.tokens.issued.borrow();
+        issued.tokens.iter().map(|token| token.text.clone()).collect()
+    }
+
+    /// How many tokens were issued.
+    pub fn token_count(&self) -> usize {
+        self.tokens.issued.borrow().count
+    }
+
+    /// Waits until `count` tokens were issued.
+    pub async fn wait_for_tokens(&self, count: usize) {
+        let mut changes = self.tokens.issued.subscribe();
+        let reached = changes.wait_for(|issued| issued.count >= count).await;
+        drop(reached.expect("the sender lives in self"));
+    }
+
+    /// How many requests carried an unknown, expired or revoked token.
+    pub fn refused_tokens(&self) -> usize {
+        self.tokens.refused.load(Ordering::SeqCst)
+    }
+
+    /// The largest number of token requests that were in progress at the same time.
+    pub fn max_concurrent_token_requests(&self) -> usize {
+        self.tokens.max_concurrent.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock().expect("no panic under this lock")
+    }
+
+    pub(super) fn lock_faults(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.faults.lock().expect("no panic under this lock")
+    }
+
+    /// The default client of the control API.
+    pub(super) fn first_client(&self) -> String {
+        let first = self.options().clients.first().cloned();
+        first.map_or(String::new(), |client| client.id)
+    }
+}

@@ -1,0 +1,161 @@
+//! The names of queues and messages.
+
+use std::fmt::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// A queue at an upstream. A message of one queue never answers a pull of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct QueueId {
+    /// Host and port of the upstream.
+    pub authority: String,
+    /// The client that pulls.
+    pub client_id: String,
+    /// The path of the pull, without its query.
+    pub route: String,
+}
+
+/// A message of a queue: the time of its pull in microseconds since 1970, and one more where that is taken. Orders the
+/// messages of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(u64);
+
+impl QueueId {
+    /// The name of its folder: 16 hexadecimal digits of a hash.
+    pub(super) fn folder(&self) -> String {
+        let mut digest = Sha256::new();
+        for part in [&self.authority, &self.client_id, &self.route] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        hex(&digest.finalize()[..8])
+    }
+
+    /// Whether a name is that of a queue's folder.
+    pub(super) fn is_folder(name: &str) -> bool {
+        name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{} for client {}",
+            self.authority, self.route, self.client_id
+        )
+    }
+}
+
+impl MessageId {
+    /// Now, and later than `last`, whatever the clock says.
+    #[must_use]
+    pub fn now(last: Option<Self>) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+        Self(now.max(last.map_or(0, |last| last.0 + 1)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The time of the pull.
+    #[must_use]
+    pub fn time(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.0)
+    }
+
+    /// The time of the pull in seconds since 1970.
+    #[allow(clippy::cast_precision_loss)] // Microseconds are exact for another 260 years.
+    pub(super) fn seconds(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
+    /// Parses the 16 digits of a file name, which suffice for another 260 years.
+    pub(super) fn parse(digits: &str) -> Option<Self> {
+        (digits.len() == 16).then(|| digits.parse().ok().map(Self))?
+    }
+
+    /// The 16 digits of a file name.
+    pub(super) fn digits(self) -> String {
+        format!("{:016}", self.0)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_micros(self.time()).fmt(f)
+    }
+}
+
+impl Serialize for MessageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_err(serde::de::Error::custom)?;
+        u64::try_from(since.as_micros())
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(authority: &str, client_id: &str, route: &str) -> QueueId {
+        QueueId {
+            authority: authority.into(),
+            client_id: client_id.into(),
+            route: route.into(),
+        }
+    }
+
+    #[test]
+    fn queues_that_differ_in_any_part_have_different_folders() {
+        let one = queue("stage.example", "id", "/pull");
+        assert_eq!(one.folder(), one.clone().folder());
+        assert!(QueueId::is_folder(&one.folder()));
+        assert!(!QueueId::is_folder("lost+found"));
+        for other in [
+            queue("prod.example", "id", "/pull"),
+            queue("stage.example", "id2", "/pull"),
+            queue("stage.example", "id", "/pull2"),
+            queue("stage.examplei", "d", "/pull"),
+        ] {
+            assert_ne!(one.folder(), other.folder(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_is_greater_than_the_last_one_even_if_the_clock_went_back() {
+        let far = MessageId(9_000_000_000_000_000);
+        assert_eq!(MessageId::now(Some(far)), MessageId(far.0 + 1));
+        assert!(MessageId::now(None) > MessageId(1_700_000_000_000_000));
+        assert_eq!(MessageId::parse(&far.digits()), Some(far));
+        let id = MessageId(1_764_080_000_123_456);
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!(text, "\"2025-11-25T14:13:20.123456Z\"");
+        assert_eq!(serde_json::from_str::<MessageId>(&text).unwrap(), id);
+    }
+}

@@ -1,0 +1,173 @@
+//! Delivered messages, retained so that they can be requeued. They are in a subfolder of each queue that no pull reads,
+//! bounded in time and in bytes.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::file::{FileName, LockedFile, State, list};
+use super::format::{FormatError, Intent};
+use crate::platform::files;
+
+/// How long and how much is retained.
+pub(super) struct Retention {
+    /// The time after the delivery; zero retains nothing.
+    keep: Duration,
+    /// The bytes of all queues.
+    limit: u64,
+    /// The retained bytes: counted by the last [`tidy`](Self::tidy), and added to since then.
+    bytes: AtomicU64,
+}
+
+struct Retained {
+    path: PathBuf,
+    delivered: SystemTime,
+    bytes: u64,
+}
+
+/// The subfolder of a queue's retained messages.
+pub(super) fn folder_in(queue: &Path) -> PathBuf {
+    queue.join("retained")
+}
+
+impl Retention {
+    pub(super) fn new(keep: Duration, limit: u64) -> Self {
+        Self {
+            keep,
+            limit,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.bytes() > self.limit
+    }
+
+    /// Takes a delivered message out of its queue. One that cannot be retained is removed, or it would be delivered
+    /// again.
+    pub(super) fn take(&self, delivered: &LockedFile) -> io::Result<()> {
+        if self.keep.is_zero() || self.limit == 0 {
+            return delivered.remove();
+        }
+        if let Err(error) = self.retain(delivered) {
+            delivered.remove()?;
+            tracing::warn!(%error, "delivered message removed and not retained; check the spool's disk");
+        }
+        Ok(())
+    }
+
+    fn retain(&self, delivered: &LockedFile) -> io::Result<()> {
+        delivered.file.set_modified(SystemTime::now())?;
+        let folder = folder_in(&delivered.folder);
+        let name = FileName {
+            state: State::Delivered,
+            ..delivered.name
+        };
+        let (from, to) = (delivered.path(), name.in_folder(&folder));
+        let renamed = match fs::rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                files::create_private_directory(&folder)?;
+                fs::rename(&from, &to)
+            }
+            renamed => renamed,
+        };
+        match renamed {
+            // The first version of Landlock does not allow a move to another directory.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                fs::copy(&from, &to).inspect_err(|_| drop(fs::remove_file(&to)))?;
+                fs::remove_file(&from)?;
+            }
+            renamed => renamed?,
+        }
+        self.bytes.fetch_add(delivered.length()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the messages whose time is over, and the oldest ones beyond the limit.
+    pub(super) fn tidy(&self, queues: &[PathBuf], now: SystemTime) -> io::Result<()> {
+        let retained = retained(queues)?;
+        let bytes: u64 = retained.iter().map(|message| message.bytes).sum();
+        // A tenth more than necessary, so that not every delivery exceeds the limit again.
+        let target = if bytes > self.limit {
+            self.limit / 10 * 9
+        } else {
+            bytes
+        };
+        let is_due = |message: &Retained| {
+            let due = message.delivered.checked_add(self.keep);
+            due.is_some_and(|due| due <= now)
+        };
+        self.remove_oldest(retained, |message, left| left > target || is_due(message))?;
+        Ok(())
+    }
+
+    /// Frees disk space. Returns whether there was anything to remove.
+    pub(super) fn free(&self, queues: &[PathBuf], bytes: u64) -> io::Result<bool> {
+        let retained = retained(queues)?;
+        let all: u64 = retained.iter().map(|message| message.bytes).sum();
+        self.remove_oldest(retained, |_, left| left > all.saturating_sub(bytes))
+    }
+
+    /// Removes the oldest messages while a condition holds for the message and the bytes that are left. Returns whether
+    /// any was removed.
+    fn remove_oldest(
+        &self,
+        mut retained: Vec<Retained>,
+        is_over: impl Fn(&Retained, u64) -> bool,
+    ) -> io::Result<bool> {
+        retained.sort_unstable_by_key(|message| message.delivered);
+        let all = retained.iter().map(|message| message.bytes).sum();
+        let mut left = all;
+        for message in &retained {
+            if !is_over(message, left) {
+                break;
+            }
+            remove(&message.path)?;
+            left -= message.bytes;
+        }
+        self.bytes.store(left, Ordering::Relaxed);
+        Ok(left < all)
+    }
+}
+
+fn retained(queues: &[PathBuf]) -> io::Result<Vec<Retained>> {
+    let mut retained = Vec::new();
+    for folder in queues.iter().map(|queue| folder_in(queue)) {
+        // A link would lead out of the spool.
+        if !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            continue;
+        }
+        for name in list(&folder)? {
+            let path = name.in_folder(&folder);
+            // It may have been requeued meanwhile.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            retained.push(Retained {
+                path,
+                delivered: metadata.modified()?,
+                bytes: metadata.len(),
+            });
+        }
+    }
+    Ok(retained)
+}
+
+/// Removes a file, unless a later bondgate wrote it.
+fn remove(path: &Path) -> io::Result<()> {
+    if let Ok(file) = File::open(path)
+        && matches!(Intent::read(file), Err(FormatError::Later(_)))
+    {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,298 @@
+//! The spool itself: what its parts share.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::blocking::{lock, off_thread};
+use super::directory::Directory;
+use super::holding::Holding;
+use super::id::{MessageId, QueueId};
+use super::memory::Memory;
+use super::queue::{Caller, Queue};
+use super::retention::Retention;
+use super::store::Store;
+use crate::config;
+use crate::platform::files;
+use crate::telemetry::metrics::Metrics;
+
+/// The pulled messages that are not delivered; cheap to clone.
+#[derive(Clone)]
+pub struct Spool {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) config: config::Spool,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) queues: Mutex<HashMap<QueueId, Arc<Queue>>>,
+    newest: Mutex<Option<MessageId>>,
+    /// The last count, and when it was made.
+    counted: Mutex<Option<(Instant, Holding)>>,
+    /// Why the directory cannot be used.
+    trouble: Mutex<Option<String>>,
+    runtime: OnceLock<Handle>,
+    tasks: TaskTracker,
+}
+
+/// The spool's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the spool's directory {path} cannot be used; create it, or make its parent writable")]
+pub struct OpenError {
+    path: String,
+    source: io::Error,
+}
+
+/// Why a request gets no message.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// No more may be pulled.
+    #[error("the spool is full with {messages} messages of {bytes} bytes that no caller took")]
+    Full {
+        /// Messages in the spool.
+        messages: usize,
+        /// Their size.
+        bytes: u64,
+    },
+    /// The oldest message is paused for this caller.
+    #[error(
+        "the oldest message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
+         ended before the caller had the whole message"
+    )]
+    Paused {
+        /// The caller.
+        caller: Caller,
+        /// Failed deliveries.
+        failures: u32,
+        /// How long the pause still lasts.
+        left: Duration,
+    },
+    /// The spool's directory cannot be read or written.
+    #[error("the spool's directory cannot be used ({0})")]
+    Unusable(#[from] io::Error),
+    /// No pull is begun any more: bondgate stops.
+    #[error("bondgate is stopping")]
+    Stopping,
+    /// The pull panicked.
+    #[error("a bug in bondgate ended the pull")]
+    Broken,
+}
+
+/// How long a count serves for the check whether the spool is full: it reads the directory of every queue.
+const RECENT: Duration = Duration::from_secs(1);
+/// How long a request for the numbers waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Spool {
+    /// Opens the spool, and recovers what a killed process left behind.
+    pub fn open(config: &config::Spool, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let store = match &config.directory {
+            Some(path) => {
+                let retention = Retention::new(config.keep, config.keep_bytes);
+                let opened = Directory::open(path, retention, metrics.clone());
+                let recovered = opened.and_then(|directory| directory.recover().map(|()| directory));
+                let path = path.display().to_string();
+                Store::Directory(recovered.map_err(|source| OpenError { path, source })?)
+            }
+            None => Store::Memory(Memory::new(config.memory)),
+        };
+        let shared = Shared {
+            store,
+            config: config.clone(),
+            metrics,
+            queues: Mutex::default(),
+            newest: Mutex::default(),
+            counted: Mutex::default(),
+            trouble: Mutex::default(),
+            runtime: OnceLock::new(),
+            tasks: TaskTracker::new(),
+        };
+        shared.report_held();
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Runs pulls in this runtime from now on.
+    pub fn start(&self, runtime: Handle) {
+        // A second start changes nothing.
+        let _ = self.shared.runtime.set(runtime);
+    }
+
+    /// Resolves when no pull is in progress.
+    pub async fn settled(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// The number of messages that are lost when the process ends: those in memory.
+    #[must_use]
+    pub fn undelivered(&self) -> usize {
+        match &self.shared.store {
+            Store::Directory(_) => 0,
+            Store::Memory(memory) => memory.len(),
+        }
+    }
+
+    /// How long a connection has to be silent after a message for the message to count as delivered.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        self.shared.config.settle
+    }
+
+    /// What keeps messages from being pulled or delivered, a line each.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let shared = &self.shared;
+        let callers: BTreeSet<_> = lock(&shared.queues)
+            .values()
+            .flat_map(|queue| queue.pauses.at_fault())
+            .collect();
+        let mut troubles: Vec<_> = callers.iter().map(|caller| at_fault(caller)).collect();
+        let failing = shared.failing();
+        if failing > 0 {
+            troubles.push(failing_messages(failing));
+        }
+        troubles.extend(lock(&shared.trouble).clone());
+        troubles
+    }
+
+    /// Counts what the spool holds, and publishes it as metrics.
+    pub async fn holding(&self) -> io::Result<Holding> {
+        let shared = self.shared.clone();
+        let holding = tokio::time::timeout(PATIENCE, off_thread(move || shared.count()));
+        let holding = holding.await.map_err(io::Error::from)??;
+        let gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let metrics = &self.shared.metrics.spool;
+        metrics.messages.set(gauge(holding.messages as u64));
+        metrics.bytes.set(gauge(holding.bytes));
+        metrics.oldest.set(holding.oldest.map_or(0.0, MessageId::seconds));
+        metrics.failing.set(gauge(holding.failing as u64));
+        metrics.retained_bytes.set(gauge(holding.retained_bytes));
+        Ok(holding)
+    }
+}
+
+/// Describes a caller that takes no message.
+pub(super) fn at_fault(caller: &str) -> String {
+    format!(
+        "caller {caller} takes no pulled message: its connections were reset during several messages; look at the \
+         caller's own log, and restart it; the messages stay in the queue, and other callers can pull them"
+    )
+}
+
+fn failing_messages(count: usize) -> String {
+    format!(
+        "pulled messages that failed delivery five times or more and stay in the queue: {count}; `bondgate spool list` \
+         names them; look at the log of the caller that pulls them"
+    )
+}
+
+impl Shared {
+    pub(super) fn queue(&self, id: &QueueId) -> Arc<Queue> {
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get(id) {
+            return queue.clone();
+        }
+        // Under a rule that ends in `*`, callers may name any number of queues.
+        queues.retain(|_, queue| Arc::strong_count(queue) > 1 || queue.is_in_use());
+        let queue = Arc::new(Queue::new(self.config.pauses.clone().into()));
+        queues.insert(id.clone(), queue.clone());
+        queue
+    }
+
+    /// Runs a task to its end, even if the request that began it is gone; a stop waits for it.
+    pub(super) fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(self.tasks.track_future(task));
+        }
+    }
+
+    /// An id that no message of this process has, and greater than `last`.
+    pub(super) fn new_id(&self, last: Option<MessageId>) -> MessageId {
+        let mut newest = lock(&self.newest);
+        let id = MessageId::now(last.max(*newest));
+        *newest = Some(id);
+        id
+    }
+
+    /// Counts all messages, which reads every queue's directory.
+    pub(super) fn count(&self) -> io::Result<Holding> {
+        let holding = self.store.count()?;
+        *lock(&self.counted) = Some((Instant::now(), holding));
+        Ok(holding)
+    }
+
+    /// Adds a new message to the last count.
+    pub(super) fn add_to_count(&self, bytes: u64) {
+        if let Some((_, holding)) = &mut *lock(&self.counted) {
+            holding.messages += 1;
+            holding.bytes += bytes;
+        }
+    }
+
+    /// Fails where no more may be pulled.
+    pub(super) fn check_bounds(&self) -> Result<(), SpoolError> {
+        let recent = lock(&self.counted).filter(|(at, _)| at.elapsed() < RECENT);
+        if recent.is_some_and(|(_, holding)| !self.is_full(&holding)) {
+            return Ok(());
+        }
+        let holding = self.count()?;
+        let Holding { messages, bytes, .. } = holding;
+        if self.is_full(&holding) {
+            return Err(SpoolError::Full { messages, bytes });
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, holding: &Holding) -> bool {
+        let is_out_of_bytes = match &self.store {
+            Store::Directory(_) => holding.bytes >= self.config.bytes,
+            Store::Memory(memory) => memory.is_full(),
+        };
+        is_out_of_bytes || holding.messages >= self.config.messages
+    }
+
+    /// Failing messages, as of the last count.
+    pub(super) fn failing(&self) -> usize {
+        lock(&self.counted).map_or(0, |(_, holding)| holding.failing)
+    }
+
+    /// Reports that the directory cannot be used, or can be used again, where that is new.
+    pub(super) fn report_disk(&self, error: Option<&io::Error>) {
+        let mut trouble = lock(&self.trouble);
+        let text = error.map(|error| {
+            let advice = if files::is_disk_full(error) {
+                "free disk space, or raise the quota or file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)"
+            } else {
+                "make it writable for bondgate's user"
+            };
+            format!("the spool's directory cannot be used, and nothing is pulled ({error}); {advice}")
+        });
+        match &text {
+            Some(text) if trouble.is_none() => tracing::error!("{text}"),
+            None if trouble.is_some() => tracing::info!("the spool's directory can be used again"),
+            _ => {}
+        }
+        *trouble = text;
+    }
+
+    fn report_held(&self) {
+        let Ok(holding) = self.count() else { return };
+        if holding.messages > 0 {
+            tracing::warn!(
+                held = holding.messages,
+                "pulled messages wait in the spool for the next pull"
+            );
+        }
+        if holding.failing > 0 {
+            tracing::error!("{}", failing_messages(holding.failing));
+        }
+    }
+}

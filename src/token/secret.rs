@@ -1,0 +1,135 @@
+//! Secrets in a request and in the reply to it: zeroized copies, and a search for the client secret in a text.
+//!
+//! Buffers of libraries (URL, HTTP, JSON, TLS) are not zeroized. A client secret sent in a form stays in none of them;
+//! one sent in a URL or in `Authorization` may.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+
+/// A header value that no log shows; it keeps the text's allocation, which is zeroized when dropped.
+///
+/// The text must be visible ASCII.
+pub(super) fn sensitive(text: Zeroizing<String>) -> HeaderValue {
+    let value = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
+    let mut value = value.expect("the text is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// `application/x-www-form-urlencoded`.
+pub(super) fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Zeroizing<String> {
+    // Allocate for every byte encoded: a string that grows leaves copies behind.
+    let lengths = pairs.clone().map(|(name, value)| name.len() + value.len() + 1);
+    let mut text = Zeroizing::new(String::with_capacity(3 * lengths.sum::<usize>()));
+    form_urlencoded::Serializer::new(&mut *text).extend_pairs(pairs);
+    text
+}
+
+/// The base64 of `id:secret`, both form-encoded first (RFC 6749 §2.3.1).
+pub(super) fn basic(id: &SecretString, secret: &SecretString) -> Zeroizing<String> {
+    let pair = form(std::iter::once((id.expose_secret(), secret.expose_secret())));
+    let pair = Zeroizing::new(pair.replace('=', ":"));
+    Zeroizing::new(BASE64_STANDARD.encode(&*pair))
+}
+
+/// Finds a client secret in a text from outside, however it is encoded there.
+pub(super) struct SecretMatcher([Zeroizing<String>; 3]);
+
+impl SecretMatcher {
+    pub(super) fn new(id: &SecretString, secret: &SecretString) -> Self {
+        let plain = secret.expose_secret();
+        let encoded = Zeroizing::new(BASE64_STANDARD.encode(plain));
+        let basic = basic(id, secret);
+        Self([plain, encoded.trim_end_matches('='), basic.trim_end_matches('=')].map(normalized))
+    }
+
+    /// Whether the text contains the secret: plain, HTML-escaped, percent-encoded once or twice, or in base64.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        let plain = html_unescaped(text);
+        let once = percent_decoded(&plain);
+        let twice = percent_decoded(&once);
+        [plain, once, twice].iter().any(|text| {
+            let text = normalized(text);
+            self.0.iter().any(|pattern| text.contains(&**pattern))
+        })
+    }
+}
+
+/// The text without the differences between encoders: letter case, `+` for a space, the alphabet of base64.
+fn normalized(text: &str) -> Zeroizing<String> {
+    let mut normalized = Zeroizing::new(String::with_capacity(text.len()));
+    normalized.extend(text.chars().map(|c| match c {
+        ' ' | '+' => '-',
+        '/' => '_',
+        c => c.to_ascii_lowercase(),
+    }));
+    normalized
+}
+
+fn html_unescaped(text: &str) -> Zeroizing<String> {
+    let replaced = |text: &str, from, to| Zeroizing::new(text.replace(from, to));
+    let text = replaced(&replaced(text, "&lt;", "<"), "&gt;", ">");
+    let text = replaced(&text, "&quot;", "\"");
+    let text = replaced(&text, "&#39;", "'");
+    replaced(&text, "&amp;", "&")
+}
+
+/// The text, decoded like one value of a form.
+fn percent_decoded(text: &str) -> Zeroizing<String> {
+    let value = Zeroizing::new(text.replace('&', "%26"));
+    let value = Zeroizing::new(value.replace('=', "%3D"));
+    let decoded = form_urlencoded::parse(value.as_bytes()).map(|(value, _)| value);
+    Zeroizing::new(decoded.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_every_encoding() {
+        let (id, secret) = (SecretString::from("id"), SecretString::from("s+c%e&t= \u{fc}"));
+        let matcher = SecretMatcher::new(&id, &secret);
+        for repeated in [
+            "s+c%e&t= \u{fc}",
+            "s%2Bc%25e%26t%3D+%C3%BC",
+            "s%2bc%25e%26t%3d%20%c3%bc",
+            "s+c%25e&t=%20%C3%BC",
+            &BASE64_STANDARD.encode("s+c%e&t= \u{fc}"),
+            &BASE64_STANDARD.encode("id:s%2Bc%25e%26t%3D+%C3%BC"),
+            BASE64_STANDARD.encode("s+c%e&t= \u{fc}").trim_end_matches('='),
+            &base64::prelude::BASE64_URL_SAFE.encode("s+c%e&t= \u{fc}"),
+            "s+c%e&amp;t= \u{fc}",
+            "s%252Bc%2525e%2526t%253D%2520%25C3%25BC",
+            "s%252Bc%2525e%2526t%253D%2B%25C3%25BC",
+        ] {
+            assert!(matcher.is_in(&format!("no {repeated}!")), "{repeated}");
+        }
+        assert!(!matcher.is_in("The client secret supplied is invalid."));
+    }
+
+    #[test]
+    fn an_encoded_form_is_never_copied() {
+        let text = form(std::iter::once(("\u{fc}", "%&=")));
+        assert_eq!(
+            text.capacity(),
+            3 * ("\u{fc}".len() + "%&=".len() + 1),
+            "it did not grow"
+        );
+        let address = text.as_ptr();
+        assert_eq!(Bytes::from_owner(text).as_ptr(), address);
+    }
+
+    #[test]
+    fn a_sensitive_value_is_not_copied_and_not_shown() {
+        let text = Zeroizing::new("Bearer hunter2".to_owned());
+        let address = text.as_ptr();
+        let value = sensitive(text);
+        assert_eq!(value.as_bytes().as_ptr(), address);
+        assert!(!format!("{value:?}").contains("hunter2"));
+    }
+}

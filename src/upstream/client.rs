@@ -1,0 +1,167 @@
+//! Sends requests to one upstream.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use rustls::ClientConfig;
+
+use super::connection::RequestError;
+use super::connector::Connector;
+use super::error::{ConnectError, SendError};
+use super::pool::Pool;
+use super::resolver::Resolver;
+use super::response_body::ResponseBody;
+use crate::config::{self, OutboundError};
+
+/// One worker's client for one upstream.
+pub struct UpstreamClient {
+    pool: Pool,
+    /// The path of the upstream's URL, without a slash at its end.
+    base_path: String,
+    host: HeaderValue,
+    /// `timeout.idle`, for response bodies.
+    idle_limit: Duration,
+}
+
+/// The pauses before a request that was not sent is sent on another connection.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+
+impl UpstreamClient {
+    /// Opens no connection yet.
+    pub fn new(
+        upstream: &config::Upstream,
+        tls: ClientConfig,
+        resolver: Resolver,
+    ) -> Result<Self, OutboundError> {
+        let url = &upstream.url;
+        let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
+        Ok(Self {
+            pool: Pool::new(Connector::new(upstream, tls, resolver)?, upstream),
+            base_path: url.path().trim_end_matches('/').to_owned(),
+            host,
+            idle_limit: upstream.timeout.idle,
+        })
+    }
+
+    /// Starts to resolve the upstream's name, so that the first request does not wait for it.
+    pub fn prefetch(&self) {
+        self.pool.connector().prefetch();
+    }
+
+    /// Why no request can be sent at present, if that is because the upstream's name is not resolved.
+    #[must_use]
+    pub fn unresolved(&self) -> Option<ConnectError> {
+        Some(self.pool.connector().unresolved()?.into())
+    }
+
+    /// The value of `Host`.
+    #[must_use]
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The request target: the path and query of `uri`, byte for byte, behind the base path. Scheme, host and port are
+    /// the configuration's alone.
+    pub fn target(&self, uri: &Uri) -> Result<Uri, http::Error> {
+        let target = match uri.path_and_query() {
+            Some(path) if self.base_path.is_empty() && path.as_str().starts_with('/') => path.clone(),
+            path => {
+                let path = path.map_or("/", PathAndQuery::as_str);
+                PathAndQuery::try_from(format!("{}{path}", self.base_path))?
+            }
+        };
+        Ok(Uri::from(target))
+    }
+
+    /// Sends a request: on a new connection if `is_fresh`, else on a pooled one. It is sent again only if its connection
+    /// was closed before a byte of it was written. `may_be_sent` is set while a byte may have been written, for a
+    /// caller that stops waiting for the response.
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        is_fresh: bool,
+        may_be_sent: &AtomicBool,
+    ) -> Result<Response<ResponseBody>, SendError> {
+        let mut pauses = RETRY_PAUSES.iter();
+        loop {
+            let mut connection = if is_fresh {
+                Box::pin(self.pool.connect()).await?
+            } else {
+                self.pool.acquire().await?
+            };
+            may_be_sent.store(true, Ordering::Release);
+            let (unsent, error) = match connection.send(request).await {
+                Ok(mut response) => {
+                    check_framing(response.headers_mut())?;
+                    let pool = (!is_fresh).then(|| self.pool.clone());
+                    return Ok(response
+                        .map(|incoming| ResponseBody::new(incoming, connection, pool, self.idle_limit)));
+                }
+                Err(RequestError::Failed(error)) => return Err(error),
+                Err(RequestError::NotSent(unsent, error)) => (unsent, error),
+            };
+            may_be_sent.store(false, Ordering::Release);
+            let Some(pause) = pauses.next() else {
+                return Err(ConnectError::Closed(error).into());
+            };
+            tokio::time::sleep(*pause).await;
+            request = *unsent;
+        }
+    }
+}
+
+/// Refuses a transfer coding that would reach the caller as part of the body, and removes a `Content-Length` that
+/// does not apply (RFC 9112 §6.3).
+fn check_framing(headers: &mut HeaderMap) -> Result<(), SendError> {
+    // RFC 2616 had `identity` for no coding: the body ends with the connection.
+    let is_known = |coding: &HeaderValue| {
+        let coding = coding.as_bytes();
+        coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
+    };
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => return Ok(()),
+        (Some(coding), None) if is_known(coding) => {}
+        _ => return Err(SendError::TransferCoding),
+    }
+    headers.remove(CONTENT_LENGTH);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn client(url: &str) -> UpstreamClient {
+        let text = format!(
+            "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = {{ file = \"/s\" }}\nurl = \"{url}\"\n"
+        );
+        let config = Config::parse(&text, "f", []).unwrap();
+        let tls = crate::tls::client(None).unwrap();
+        UpstreamClient::new(&config.upstreams[0], tls, Resolver::default()).unwrap()
+    }
+
+    #[test]
+    fn every_target_is_a_path_below_the_configured_url() {
+        let clients = [
+            ("", client("https://sb.example:8443")),
+            ("/base", client("https://sb.example/base/")),
+        ];
+        proptest!(|(target in "(https?://[a-z@.:0-9]{1,12})?/([a-z@:/.?\\\\%#;]|//evil\\.example|%2f){0,10}")| {
+            let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
+            let path = uri.path_and_query().unwrap().as_str();
+            for (base, client) in &clients {
+                let Ok(target) = client.target(&uri) else { continue };
+                prop_assert_eq!((target.scheme(), target.authority()), (None, None));
+                prop_assert_eq!(target.to_string(), format!("{base}{path}"));
+            }
+        });
+    }
+}

@@ -1,0 +1,413 @@
+//! Resolves names for every outgoing connection, with a timeout of its own.
+//!
+//! A lookup is the C library's `getaddrinfo`. It cannot be cancelled, and it waits for a dead name server as long as
+//! `resolv.conf` says (5 s by default, in glibc and in musl). So each name has at most one lookup at a time, on a thread
+//! of its own: everything that needs the name waits for that one. It continues when nothing waits any more, and its
+//! result is kept. (A runtime's blocking pool will not do: a runtime that shuts down waits for those threads.)
+//!
+//! Each dial starts a new lookup, so that a changed address is found. While a lookup hangs or fails, dials use the
+//! last known addresses.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::dns::Name;
+use reqwest::dns::{Addrs, Resolving};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Resolves names. Clones share the known addresses.
+#[derive(Clone)]
+pub struct Resolver(Arc<Inner>);
+
+struct Inner {
+    look_up: Box<LookUp>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The addresses of a name, each with port 0, in the order in which to try them.
+pub type Addresses = Arc<[SocketAddr]>;
+
+struct Host {
+    name: String,
+    record: watch::Sender<HostRecord>,
+}
+
+/// What is known of one name.
+#[derive(Default)]
+struct HostRecord {
+    /// As found by the last successful lookup.
+    addresses: Option<Addresses>,
+    /// When the latest lookup started.
+    started: Option<Instant>,
+    is_running: bool,
+    /// The duration and the error of the last finished lookup.
+    took: Duration,
+    error: Option<Arc<io::Error>>,
+}
+
+/// Why a name has no known address.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The lookup has not finished; it continues.
+    #[error("the name {0} is not resolved yet, since no name server answers")]
+    TimedOut(String),
+    /// The lookup failed.
+    #[error("the name {name} cannot be resolved")]
+    Failed {
+        /// The name.
+        name: String,
+        /// The C library's error.
+        source: Arc<io::Error>,
+    },
+}
+
+/// How long to wait for a name without a known address: two dead name servers and one that answers.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a dial waits for newer addresses than the last known ones.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long after its start a lookup serves further dials.
+const FRESH: Duration = Duration::from_secs(1);
+/// The same for a failed one: callers that all retry do not start a lookup each.
+const FRESH_FAILURE: Duration = Duration::from_millis(100);
+/// A lookup that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(2);
+/// Bound of the names kept; a configuration has a few for each upstream.
+const MAX_HOSTS: usize = 1024;
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::with_lookup(|name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+}
+
+impl Resolver {
+    fn with_lookup(look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            look_up: Box::new(look_up),
+            hosts: Mutex::default(),
+        }))
+    }
+
+    /// The addresses of a name: newly looked up, or the last known ones if that takes longer than a moment or
+    /// fails. Without any, waits for up to 15 s. An IP address, in brackets or not, is returned as it is. Cancel safe.
+    pub async fn addresses(&self, host: &str) -> Result<Addresses, ResolveError> {
+        if let Some(address) = parse_ip(host) {
+            return Ok(Arc::new([SocketAddr::new(address, 0)]));
+        }
+        let host = self.host(host);
+        self.start_lookup(&host);
+        let mut updates = host.record.subscribe();
+        let patience = updates.borrow().patience();
+        let finished = updates.wait_for(|record| !record.is_running);
+        let is_finished = tokio::time::timeout(patience, finished).await.is_ok();
+        let (record, name) = (host.record.borrow(), host.name.clone());
+        match (&record.addresses, record.error.clone()) {
+            (Some(addresses), _) => Ok(addresses.clone()),
+            (None, Some(source)) if is_finished => Err(ResolveError::Failed { name, source }),
+            (None, _) => Err(ResolveError::TimedOut(name)),
+        }
+    }
+
+    /// Whether an address of the name is known, so that dials to it do not wait for a name server.
+    #[must_use]
+    pub fn is_known(&self, host: &str) -> bool {
+        parse_ip(host).is_some() || self.host(host).record.borrow().addresses.is_some()
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
+        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self, name: &str) -> Arc<Host> {
+        let name = name.to_ascii_lowercase();
+        let mut hosts = self.hosts();
+        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&name) {
+            let idle = hosts.values().filter(|host| !host.record.borrow().is_running);
+            let oldest = idle.min_by_key(|host| host.record.borrow().started).cloned();
+            oldest.and_then(|oldest| hosts.remove(&oldest.name));
+        }
+        let new = |name: &String| {
+            Arc::new(Host {
+                name: name.clone(),
+                record: watch::Sender::default(),
+            })
+        };
+        hosts.entry(name).or_insert_with_key(new).clone()
+    }
+
+    /// Starts a lookup, unless one is running or has just run.
+    fn start_lookup(&self, host: &Arc<Host>) {
+        let starts = host.record.send_if_modified(|record| {
+            let starts = !record.is_running && !record.is_fresh();
+            if starts {
+                record.is_running = true;
+                record.started = Some(Instant::now());
+            }
+            starts
+        });
+        if !starts {
+            return;
+        }
+        let (inner, looked_up) = (self.0.clone(), host.clone());
+        let start = std::time::Instant::now();
+        let lookup = move || {
+            let found = (inner.look_up)(&looked_up.name);
+            looked_up.finish_lookup(start.elapsed(), found);
+        };
+        let thread = std::thread::Builder::new().name("resolver".to_owned());
+        if let Err(error) = thread.spawn(lookup) {
+            host.finish_lookup(Duration::ZERO, Err(error));
+        }
+    }
+}
+
+impl HostRecord {
+    fn is_fresh(&self) -> bool {
+        let fresh = self.error.as_ref().map_or(FRESH, |_| FRESH_FAILURE);
+        self.started.is_some_and(|started| started.elapsed() < fresh)
+    }
+
+    /// How long the running lookup is worth waiting for.
+    fn patience(&self) -> Duration {
+        match &self.addresses {
+            None => TIMEOUT,
+            Some(_) if self.took > GRACE => Duration::ZERO,
+            Some(_) => GRACE.saturating_sub(self.started.map_or(GRACE, |started| started.elapsed())),
+        }
+    }
+}
+
+impl Host {
+    fn finish_lookup(&self, took: Duration, found: io::Result<Vec<SocketAddr>>) {
+        let found = found.and_then(|addresses| match addresses[..] {
+            [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            _ => Ok(Addresses::from(addresses)),
+        });
+        self.log_lookup(took, found.as_ref().err());
+        self.record.send_modify(|record| {
+            record.is_running = false;
+            record.took = took;
+            record.error = None;
+            match found {
+                Ok(addresses) => record.addresses = Some(addresses),
+                Err(error) => record.error = Some(Arc::new(error)),
+            }
+        });
+    }
+
+    /// A warning, or the end of its reason, is logged once.
+    fn log_lookup(&self, took: Duration, error: Option<&io::Error>) {
+        let before = self.record.borrow();
+        let (is_known, had_failed) = (before.addresses.is_some(), before.error.is_some());
+        let (name, took_ms) = (&*self.name, took.as_millis());
+        match error {
+            Some(error) if is_known && !had_failed => {
+                tracing::warn!(name, %error, took_ms, "name resolution failed, using the last known addresses");
+            }
+            Some(error) => tracing::debug!(name, %error, took_ms, "name resolution failed"),
+            None if took > SLOW && before.took <= SLOW => tracing::warn!(
+                name,
+                took_ms,
+                "name resolution is slow; check that each name server in /etc/resolv.conf answers"
+            ),
+            None if had_failed && is_known => tracing::info!(name, took_ms, "name resolution works again"),
+            None => tracing::debug!(name, took_ms, "name resolved"),
+        }
+    }
+}
+
+fn parse_ip(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
+}
+
+/// For hyper-util's connector.
+impl tower::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move { Ok(resolver.addresses(name.as_str()).await?.to_vec().into_iter()) })
+    }
+}
+
+/// For reqwest. Its `connect_timeout` includes this: await [`addresses`](Resolver::addresses) before the request.
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let addresses = resolver.addresses(name.as_str()).await?.to_vec();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const NAME: &str = "api.example";
+
+    /// A resolver whose lookups the test completes.
+    struct Lookups {
+        resolver: Resolver,
+        results: mpsc::Sender<io::Result<[u8; 4]>>,
+        started: Arc<AtomicUsize>,
+    }
+
+    impl Lookups {
+        fn new() -> Self {
+            let (results, next) = mpsc::channel();
+            let (next, started) = (Mutex::new(next), Arc::new(AtomicUsize::new(0)));
+            let counter = started.clone();
+            let resolver = Resolver::with_lookup(move |_| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let result: io::Result<[u8; 4]> = next.lock().unwrap().recv().expect("the test still runs");
+                Ok(vec![(result?, 0).into()])
+            });
+            Self {
+                resolver,
+                results,
+                started,
+            }
+        }
+
+        async fn resolved(&self) -> Result<String, ResolveError> {
+            let addresses = self.resolver.addresses(NAME).await?;
+            Ok(addresses[0].ip().to_string())
+        }
+
+        /// Completes the running lookup. A task that yields keeps the paused clock from advancing.
+        async fn complete(&self, result: io::Result<[u8; 4]>) {
+            let host = self.resolver.host(NAME);
+            self.results.send(result).unwrap();
+            while host.record.borrow().is_running {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        /// Runs a lookup from its start to its end.
+        async fn run(&self, result: io::Result<[u8; 4]>) {
+            let host = self.resolver.host(NAME);
+            self.resolver.start_lookup(&host);
+            self.complete(result).await;
+        }
+
+        fn started(&self) -> usize {
+            self.started.load(Ordering::SeqCst)
+        }
+    }
+
+    fn refused() -> io::Result<[u8; 4]> {
+        Err(io::Error::other("SERVFAIL"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_lookup_serves_every_waiter_and_continues_when_they_have_given_up() {
+        let lookups = Lookups::new();
+        let impatient = tokio::time::timeout(Duration::from_secs(5), lookups.resolved());
+        let (first, second) = tokio::join!(impatient, lookups.resolved());
+        assert!(first.is_err(), "it gave up");
+        assert!(matches!(second, Err(ResolveError::TimedOut(name)) if name == NAME));
+        assert!(!lookups.resolver.is_known(NAME));
+
+        lookups.complete(Ok([192, 0, 2, 1])).await;
+        assert!(lookups.resolver.is_known("API.example"));
+        assert_eq!(lookups.resolved().await.unwrap(), "192.0.2.1");
+        lookups.complete(Ok([192, 0, 2, 1])).await;
+        assert_eq!(lookups.started(), 2, "the second lookup is for newer addresses");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_name_is_waited_for_for_fifteen_seconds() {
+        let (lookups, start) = (Lookups::new(), Instant::now());
+        assert!(matches!(lookups.resolved().await, Err(ResolveError::TimedOut(_))));
+        assert_eq!(start.elapsed(), TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_hangs_delays_one_dial_for_a_moment_and_no_later_one() {
+        let lookups = Lookups::new();
+        lookups.run(Ok([192, 0, 2, 1])).await;
+        assert_eq!(lookups.resolved().await.unwrap(), "192.0.2.1");
+        assert_eq!(lookups.started(), 1, "it has just been looked up");
+
+        tokio::time::advance(FRESH).await;
+        for wait in [GRACE, Duration::ZERO, Duration::ZERO] {
+            let start = Instant::now();
+            assert_eq!(lookups.resolved().await.unwrap(), "192.0.2.1");
+            assert_eq!(start.elapsed(), wait);
+        }
+        lookups.complete(Ok([192, 0, 2, 2])).await;
+        assert_eq!(lookups.started(), 2);
+        assert_eq!(lookups.resolved().await.unwrap(), "192.0.2.2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_fails_leaves_the_last_known_addresses_in_use() {
+        let lookups = Lookups::new();
+        lookups.run(refused()).await;
+        for _ in 0..2 {
+            let error = lookups.resolved().await.unwrap_err();
+            assert!(
+                matches!(&error, ResolveError::Failed { source, .. } if source.to_string() == "SERVFAIL")
+            );
+        }
+        assert_eq!(lookups.started(), 1, "not looked up again at once");
+
+        tokio::time::advance(FRESH_FAILURE).await;
+        lookups.run(Ok([192, 0, 2, 1])).await;
+        for _ in 0..2 {
+            tokio::time::advance(FRESH).await;
+            lookups.run(refused()).await;
+            assert_eq!(lookups.resolved().await.unwrap(), "192.0.2.1");
+        }
+        assert_eq!(lookups.started(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_ip_address_is_returned_as_it_is_and_a_name_without_addresses_is_a_failure() {
+        let resolver = Resolver::with_lookup(|name| match name {
+            "empty.example" => Ok(Vec::new()),
+            _ => panic!("{name} is looked up"),
+        });
+        for (host, address) in [
+            ("192.0.2.1", "192.0.2.1:0"),
+            ("[2001:db8::1]", "[2001:db8::1]:0"),
+            ("::1", "[::1]:0"),
+        ] {
+            assert!(resolver.is_known(host));
+            assert_eq!(resolver.addresses(host).await.unwrap()[0].to_string(), address);
+        }
+        let error = resolver.addresses("empty.example").await.unwrap_err();
+        assert!(matches!(error, ResolveError::Failed { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_number_of_kept_names_is_bounded() {
+        let resolver = Resolver::with_lookup(|_| Ok(vec![([192, 0, 2, 1], 0).into()]));
+        for number in 0..MAX_HOSTS + 10 {
+            resolver.addresses(&format!("{number}.example")).await.unwrap();
+        }
+        assert_eq!(resolver.hosts().len(), MAX_HOSTS);
+        assert!(!resolver.is_known("0.example"));
+    }
+}
