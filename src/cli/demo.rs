@@ -66,8 +66,7 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
-            let fix =
-                "choose another address with --listen, for example: bondgate demo --listen localhost:8081";
+            let fix = "use --listen, for example: bondgate demo --listen localhost:8081";
             return Ok(start_failed(&error, fix));
         }
     };

@@ -26,7 +26,7 @@ use self::reload::Reloader;
 use self::tasks::{Tasks, start_workers};
 use crate::config::Config;
 use crate::platform::service_manager::ServiceManager;
-use crate::server::{self, Crowd, Listener, Phase, Shared, Stopping};
+use crate::server::{self, ConnectionLimit, Listener, Phase, ServerContext, Stopping};
 use crate::telemetry::metrics::Metrics;
 use crate::token::Clock;
 
@@ -130,9 +130,9 @@ impl Daemon {
         }
         reloader.apply(&active);
 
-        let shared = |stop: Stopping, connections| Shared {
+        let shared = |stop: Stopping, connections| ServerContext {
             limits: Arc::new(config.limits),
-            connections: Crowd::new(connections, config.limits.refusals),
+            connections: ConnectionLimit::new(connections, config.limits.refusals),
             metrics: context.metrics.clone(),
             stop,
         };

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::context::Context;
 use super::heartbeat::Heartbeats;
 use crate::platform::service_manager::ServiceManager;
-use crate::server::{self, Listener, Shared};
+use crate::server::{self, Listener, ServerContext};
 
 /// Spawns tasks that run until the daemon ends. The names of those that end earlier, or panic, are sent.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub(super) type Workers = JoinSet<()>;
 pub(super) fn start_workers(
     listeners: &[Listener],
     context: &Context,
-    shared: &Shared,
+    shared: &ServerContext,
     tasks: &Tasks,
     service_manager: &Arc<ServiceManager>,
 ) -> io::Result<Workers> {

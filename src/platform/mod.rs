@@ -6,3 +6,5 @@ pub mod permissions;
 pub mod sandbox;
 pub mod service_manager;
 pub mod signals;
+pub mod socket;
+pub mod unix;

@@ -15,25 +15,25 @@ use tower::{Layer, Service};
 use super::authorization::{Caller, caller_of};
 use super::observed_body::{BodyObserver, ObservedBody};
 use crate::config::Limits;
-use crate::server::{Answer, CallerId, Full, Place, Places};
+use crate::server::{Answer, CallerId, FairSemaphore, LimitReason, Permit};
 
 /// The limits over all workers and listeners; cheap to clone.
 #[derive(Clone)]
-pub struct InFlightLayer(Places);
+pub struct InFlightLayer(FairSemaphore);
 
 impl InFlightLayer {
     /// Limits as configured.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self(Places::new(limits.in_flight, limits.per_caller))
+        Self(FairSemaphore::new(limits.in_flight, limits.per_caller))
     }
 
-    fn acquire(&self, caller: Option<CallerId>) -> Result<Place, Answer> {
-        self.0.enter(caller).map_err(|full| {
+    fn acquire(&self, caller: Option<CallerId>) -> Result<Permit, Answer> {
+        self.0.acquire(caller).map_err(|full| {
             let reason = match full {
-                Full::All => "too many requests at once (limits.in_flight)",
-                Full::Caller => "too many requests at once from this caller (limits.per_caller)",
-                Full::Share => {
+                LimitReason::Total => "too many requests at once (limits.in_flight)",
+                LimitReason::Caller => "too many requests at once from this caller (limits.per_caller)",
+                LimitReason::Share => {
                     "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
                 }
             };
@@ -84,16 +84,16 @@ where
         };
         let response = self.inner.call(request);
         let held = |Ok(response): Result<Response<Body>, _>| {
-            Ok(response.map(|body| ObservedBody::wrap(body, Permit(permit))))
+            Ok(response.map(|body| ObservedBody::wrap(body, HeldPermit(permit))))
         };
         Either::Right(response.map(held).boxed())
     }
 }
 
 /// Held until it is dropped with the body.
-struct Permit(#[expect(dead_code, reason = "held for its drop")] Place);
+struct HeldPermit(#[expect(dead_code, reason = "held for its drop")] Permit);
 
-impl BodyObserver for Permit {
+impl BodyObserver for HeldPermit {
     fn sent(&mut self, _: usize, _: bool) {}
 }
 
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_permit_is_held_until_the_body_ends_and_counts_by_key_or_by_address() {
         let inner = tower::service_fn(async |_: Request<Body>| Ok(Response::new(Body::from("x"))));
-        let service = InFlightLayer(Places::new(10, 1)).layer(inner);
+        let service = InFlightLayer(FairSemaphore::new(10, 1)).layer(inner);
         let send = async |request| service.clone().oneshot(request).await.unwrap();
 
         let first = send(request(Some("erp"), [10, 0, 0, 1])).await;

@@ -1,14 +1,24 @@
-//! Who is at the other end of a connection, as the socket knows it.
+//! The other end of a caller's connection, as the socket reports it.
 
 use std::net::SocketAddr;
+
+use super::limits::CallerId;
 
 /// The other end of a caller's connection; an extension of each of its requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address; nothing for a unix socket.
+    /// Its address; `None` for a unix socket.
     pub address: Option<SocketAddr>,
     /// Its user id, for a unix socket.
     pub user: Option<u32>,
-    /// Whether it showed a certificate that the listener asked for.
+    /// Whether it presented a certificate that the listener requires.
     pub has_certificate: bool,
+}
+
+impl Peer {
+    /// The caller that its connections count for.
+    pub(super) fn id(&self) -> Option<CallerId> {
+        let address = self.address.map(|address| CallerId::at(address.ip()));
+        address.or(self.user.map(CallerId::User))
+    }
 }

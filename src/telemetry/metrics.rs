@@ -22,6 +22,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Requests refused before they were relayed anywhere.
     pub refused_heads: Counter,
+    /// TLS handshakes of callers that failed.
+    pub tls_handshake_failures: Counter,
     /// Connections refused at a limit.
     pub refused_connections: Counter,
     /// Idle connections closed for new ones, at a limit.
@@ -81,6 +83,11 @@ impl Metrics {
         Arc::new(Self {
             connections: add(all, "connections", "Open connections of callers"),
             refused_heads: add(all, "refused_heads", "Requests refused before relaying"),
+            tls_handshake_failures: add(
+                all,
+                "tls_handshake_failures",
+                "TLS handshakes of callers that failed",
+            ),
             refused_connections: add(all, "refused_connections", "Connections over a limit"),
             evicted_connections: add(all, "evicted_connections", "Idle connections closed at a limit"),
             stalled_connections: add(all, "stalled_connections", "Connections ended by a write timeout"),

@@ -15,15 +15,17 @@ use bondgate::token::{Clock, FetchError, Grant, Refresher, TokenReader, TokenSou
 use criterion::{BatchSize, Criterion, Throughput};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-#[path = "../../src/server/gate/framing.rs"]
+#[path = "../../src/server/connection/framing.rs"]
 mod framing;
-#[path = "../../src/server/gate/head.rs"]
+#[path = "../../src/server/connection/head.rs"]
 mod head;
 #[path = "../../src/proxy/forward/headers.rs"]
 mod headers;
 #[path = "../../src/proxy/authorization/path.rs"]
 mod path;
-#[path = "../../src/server/gate/target.rs"]
+#[path = "../../src/server/connection/refusal.rs"]
+mod refusal;
+#[path = "../../src/server/connection/target.rs"]
 mod target;
 
 /// What those files know of the rest of the program.
@@ -70,14 +72,13 @@ fn judge_head(criterion: &mut Criterion) {
     let raw = format!("POST {PUSH} HTTP/1.1\r\n{REQUEST}");
     let mut group = criterion.benchmark_group("head");
     group.throughput(Throughput::Bytes(raw.len() as u64));
-    let is_let_through = |judged: &head::Examined| matches!(judged, head::Examined::Complete(_));
-    assert!(is_let_through(&head::examine(raw.as_bytes(), 0, &limits)));
+    assert!(matches!(head::parse(raw.as_bytes(), 0, &limits), Ok(Some(_))));
     group.bench_function("whole", |bencher| {
-        bencher.iter(|| head::examine(black_box(raw.as_bytes()), 0, &limits));
+        bencher.iter(|| head::parse(black_box(raw.as_bytes()), 0, &limits));
     });
     let part = &raw.as_bytes()[..raw.len() - 1];
     group.bench_function("its last byte missing", |bencher| {
-        bencher.iter(|| head::examine(black_box(part), 0, &limits));
+        bencher.iter(|| head::parse(black_box(part), 0, &limits));
     });
     group.finish();
 }

@@ -215,7 +215,7 @@ async fn a_demo_whose_port_is_taken_says_so_names_listen_and_leaves_nothing_behi
     command.env("TMPDIR", directory.path());
     let ended = finished(command).await;
     assert_eq!(ended.code, Some(1));
-    let told = format!("{address} is taken by another program");
+    let told = format!("{address} is in use by another program");
     assert!(ended.stderr.contains(&told), "{}", ended.stderr);
     assert!(ended.stderr.contains("--listen"), "{}", ended.stderr);
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);

@@ -1,4 +1,4 @@
-//! A port before the simulator that can be shut: who stands behind it dies and comes back, and its record
+//! A port before the simulator that can be shut: the simulator behind it dies and comes back, and its record
 //! survives.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 /// A port that leads to another, or refuses connections.
 pub(crate) struct Door {
-    /// Keeps the port ours while nobody listens on it, not even by chance.
+    /// Keeps the port while it is closed, so that no other program takes it.
     port: TcpSocket,
     to: SocketAddr,
     open: Mutex<JoinSet<()>>,

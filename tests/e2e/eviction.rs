@@ -56,11 +56,15 @@ async fn at_the_cap_the_connection_that_has_idled_longest_is_closed_and_the_newc
     let mut second = callers.remove(1);
     second.is_over().await;
     for caller in callers.iter_mut().chain([&mut newcomer]) {
-        assert_eq!(asked(caller).await.status(), 200, "nobody else was closed");
+        assert_eq!(
+            asked(caller).await.status(),
+            200,
+            "no other connection was closed"
+        );
     }
     assert_eq!(metric(&daemon, "bondgate_refused_connections_total ").await, 0);
     assert_eq!(metric(&daemon, "bondgate_evicted_connections_total ").await, 1);
-    daemon.logged("idle connections are closed to make room").await;
+    daemon.logged("idle ones are closed for new ones").await;
 }
 
 #[tokio::test]
@@ -168,7 +172,7 @@ async fn a_caller_with_three_quarters_of_the_places_loses_its_own_and_nobody_els
     }
     assert_eq!(metric(&daemon, "bondgate_refused_connections_total ").await, 0);
     assert_eq!(metric(&daemon, "bondgate_evicted_connections_total ").await, 3);
-    // With none of its own idle it is told so, though others idle.
+    // With none of its own idle it is refused, though others idle.
     cisco.script(Fault::on(On::Path("/hang".to_owned()), Kind::Hang).forever());
     for caller in &mut own {
         caller.say(GET.replace("/simulator/bytes/1", "/hang")).await;
@@ -206,7 +210,7 @@ async fn a_caller_that_sends_just_as_it_is_closed_is_served_in_full_or_was_not_e
         for _ in 0..round % 7 {
             std::hint::spin_loop();
         }
-        let (answer, told) = tokio::join!(caller.try_asked(&own), newcomer.try_asked(&other));
+        let (answer, response) = tokio::join!(caller.try_asked(&own), newcomer.try_asked(&other));
         let has_run = relayed(&cisco)
             .iter()
             .any(|seen| seen.target.ends_with(&format!("own{round}")));
@@ -217,15 +221,15 @@ async fn a_caller_that_sends_just_as_it_is_closed_is_served_in_full_or_was_not_e
             assert!(!has_run, "{round}: executed and not answered");
             closed += 1;
         }
-        let told = told.expect("who comes gets an answer");
-        if told.status() == 200 {
+        let response = response.expect("a new connection gets a response");
+        if response.status() == 200 {
             caller = newcomer;
         } else {
-            is_crowded(&told);
+            is_crowded(&response);
             crowded += 1;
         }
     }
-    println!("{served} served and {closed} closed at the moment of the close; {crowded} newcomers told");
+    println!("{served} served and {closed} closed at the moment of the close; {crowded} new ones refused");
     assert!(closed > 0);
 }
 

@@ -74,7 +74,7 @@ async fn a_head_request_gets_the_length_and_no_body_and_the_connection_goes_on()
     for (target, length) in [
         ("/simulator/bytes/1000", Some("1000")),
         ("/simulator/bytes/0", Some("0")),
-        // A GET would get chunks: of their length nothing is known, and nothing is said.
+        // A GET would get chunks of unknown length, which HEAD does not announce.
         ("/chunked", None),
     ] {
         caller

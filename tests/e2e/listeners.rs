@@ -115,7 +115,7 @@ async fn an_address_that_is_taken_is_named_with_the_ways_to_choose_another() {
     for (setup, environment) in asked {
         let ended = start_fails(setup, environment).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        let told = format!("{address} is taken by another program");
+        let told = format!("{address} is in use by another program");
         assert!(ended.stderr.contains(&told), "{ended:?}");
         for mend in ["[[listener]]", "BONDGATE_LISTEN", "[admin]", "BONDGATE_ADMIN"] {
             assert!(ended.stderr.contains(mend), "{mend}: {ended:?}");
@@ -285,7 +285,7 @@ async fn tls_1_1_is_refused() {
 
     // A fatal alert, protocol_version (RFC 5246 §7.2.2), and nothing else.
     assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "{answer:?}");
-    daemon.logged("the TLS handshake failed").await;
+    daemon.logged("TLS handshake failed").await;
 }
 
 #[tokio::test]

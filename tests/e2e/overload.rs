@@ -1,4 +1,4 @@
-//! More callers than there is room for: they are told so, one cannot crowd the others out, and what keeps the
+//! More callers than the limits allow: they are refused, one cannot crowd the others out, and what keeps the
 //! daemon alive goes on.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -80,10 +80,10 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
     for _ in 0..1000 {
         crowd.push(TcpStream::connect(daemon.address()).await.unwrap());
     }
-    daemon.logged("too many connections: callers get 503").await;
+    daemon.logged("too many connections, new ones get 503").await;
 
-    // One more of the same is told, if nobody else is being told at the moment; it may be closed too.
-    let told = tokio::time::timeout(PATIENCE, async {
+    // One more gets 503 unless another one is being refused at the moment; then it may be closed.
+    let refused = tokio::time::timeout(PATIENCE, async {
         loop {
             let mut more = Caller::to(daemon.address()).await;
             if let Some(answer) = more.try_asked(GET).await {
@@ -91,7 +91,7 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
             }
         }
     });
-    is_crowded(&told.await.expect("somebody is told"));
+    is_crowded(&refused.await.expect("one is refused"));
     assert_eq!(asked(&mut old).await.status(), 200, "who is in stays in");
     let mut other = caller_from([127, 0, 0, 2], daemon.address()).await;
     assert_eq!(asked(&mut other).await.status(), 200, "another caller comes in");
@@ -136,9 +136,9 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
     let warned = daemon
         .log()
         .iter()
-        .filter(|line| line.contains("too many connections:"))
+        .filter(|line| line.contains("too many connections,"))
         .count();
-    assert!(warned <= 3, "an episode is told once: {warned}");
+    assert!(warned <= 3, "an episode is logged once: {warned}");
 }
 
 #[tokio::test]
@@ -166,9 +166,9 @@ async fn one_caller_cannot_take_every_request_in_flight() {
     .await;
 
     let mut greedy = Caller::to(daemon.address()).await;
-    let told = asked(&mut greedy).await;
-    told.is_ours(503, "greedy");
-    assert!(told.text().contains("limits.in_flight") && told.text().contains("safe to send it again"));
+    let refused = asked(&mut greedy).await;
+    refused.is_ours(503, "greedy");
+    assert!(refused.text().contains("limits.in_flight") && refused.text().contains("safe to send it again"));
     let mut other = caller_from([127, 0, 0, 2], daemon.address()).await;
     assert_eq!(asked(&mut other).await.status(), 200);
 
@@ -288,7 +288,7 @@ async fn without_descriptors_those_who_are_in_are_served_and_new_ones_when_it_is
 
     let mut new = Caller::to(daemon.address()).await;
     new.say(GET).await;
-    daemon.logged("cannot accept connections for a while").await;
+    daemon.logged("cannot accept connections").await;
     for _ in 0..20 {
         assert_eq!(asked(&mut old).await.status(), 200);
     }
@@ -297,12 +297,12 @@ async fn without_descriptors_those_who_are_in_are_served_and_new_ones_when_it_is
 
     prlimit(pid, Resource::Nofile, all).unwrap();
     assert_eq!(new.message().await.status(), 200, "it waited in the backlog");
-    let told = daemon
+    let logged = daemon
         .log()
         .iter()
         .filter(|line| line.contains("cannot accept"))
         .count();
-    assert_eq!(told, 1);
+    assert_eq!(logged, 1);
 
     prlimit(pid, Resource::Nofile, none_more()).unwrap();
     let mut waiting = TcpStream::connect(daemon.address()).await.unwrap();

@@ -331,7 +331,7 @@ async fn a_refusal_is_readable_while_a_megabyte_of_body_is_being_sent() {
 async fn a_refused_request_whose_body_is_at_hand_costs_no_connection() {
     let cisco = simulator(Options::default()).await;
     let refused = Setup::at(&cisco).start().await;
-    // Here the refusal comes after a part of the body was read, since nobody listens upstream.
+    // Here the refusal comes after a part of the body was read, since the upstream is closed.
     let unreachable = Setup::apart(&cisco, "https://localhost:1", "", "").start().await;
 
     for (daemon, status) in [(&refused, 403), (&unreachable, 503)] {

@@ -80,7 +80,7 @@ async fn two_hundred_callers_that_read_nothing_hold_only_themselves_and_are_rese
     println!("an honest caller waits {:?}, {:?} at most", times[25], times[49]);
     assert!(times[25] < Duration::from_millis(200), "{times:?}");
 
-    let reset = "a caller took nothing of its answer for limits.stall";
+    let reset = "caller read nothing of its response for limits.stall";
     daemon.logged_times(reset, usize::try_from(SLOW).unwrap()).await;
     assert_eq!(metric(&daemon, "bondgate_stalled_connections_total").await, SLOW);
     while metric(&daemon, in_flight).await > 0 {}
@@ -144,16 +144,12 @@ async fn the_rest_of_an_upload_behind_its_answer_is_not_waited_for_for_ever() {
         (200, Some("close"))
     );
     daemon
-        .logged("went nowhere for limits.stall, behind its answer")
+        .logged("made no progress for limits.stall after its response")
         .await;
     let ended = tokio::time::timeout(PATIENCE, uploading).await;
     ended.expect("the caller's connection ends").unwrap();
     assert_eq!(metric(&daemon, "bondgate_stalled_connections_total").await, 1);
     let rest = tokio::time::timeout(PATIENCE, line.rest()).await;
     rest.expect("and so does the upstream's");
-    assert_eq!(
-        daemon.get(PULL).await.status(),
-        503,
-        "nobody accepts there any more"
-    );
+    assert_eq!(daemon.get(PULL).await.status(), 503, "the port is closed");
 }

@@ -47,7 +47,7 @@ async fn a_caller_that_offers_no_protocol_of_ours_is_refused_and_the_log_names_t
         .await;
 }
 
-/// What stands in a DER value of this tag, and what follows the value.
+/// The content of a DER value of this tag, and the bytes after the value.
 fn value(tag: u8, der: &[u8]) -> (&[u8], &[u8]) {
     assert_eq!(der[0], tag);
     let (length, head) = match usize::from(der[1]) {
@@ -128,7 +128,7 @@ impl VersionOne {
         PrivateKeyDer::from_pem_slice(self.key.serialize_pem().as_bytes()).unwrap()
     }
 
-    /// Checked by nobody before it is sent.
+    /// Sent without a check.
     fn certified(&self) -> Arc<Unchecked> {
         let key = aws_lc_rs::sign::any_supported_type(&self.key()).unwrap();
         Arc::new(Unchecked(Arc::new(CertifiedKey::new(
@@ -161,15 +161,15 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// What a log says of such a certificate: what it is, and the mend.
-const MENDS: [&str; 3] = ["X.509 version 1", "openssl x509 -req", "-extfile"];
+/// The log's words for such a certificate: its fault and the fix.
+const FIXES: [&str; 3] = ["X.509 version 1", "openssl x509 -req", "-extfile"];
 
 async fn logs_version_1(daemon: &mut Daemon, what: &str) -> String {
     daemon.logged(what).await;
     let log = daemon.log();
     let line = log.iter().find(|line| line.contains(what)).unwrap();
-    for mend in MENDS {
-        assert!(line.contains(mend), "{mend}: {line}");
+    for fix in FIXES {
+        assert!(line.contains(fix), "{fix}: {line}");
     }
     line.clone()
 }
@@ -221,8 +221,8 @@ async fn a_listeners_own_certificate_of_version_1_is_reported_by_check_and_at_th
     for ended in [finished(command).await, start_fails(faulty(), &[]).await] {
         assert_eq!(ended.code, Some(3), "{ended:?}");
         let Ended { stderr, .. } = &ended;
-        for mend in MENDS.iter().chain(&["server.pem", "listener[0].tls"]) {
-            assert!(stderr.contains(mend), "{mend}: {stderr}");
+        for fix in FIXES.iter().chain(&["server.pem", "listener[0].tls"]) {
+            assert!(stderr.contains(fix), "{fix}: {stderr}");
         }
         assert!(!stderr.contains("UnsupportedCertVersion"), "{stderr}");
     }
@@ -284,10 +284,10 @@ async fn an_upstreams_certificate_of_version_1_is_reported_as_one() {
         .arg(tokens.config_file())
         .envs(tokens.environment.clone());
     let checked = finished(command).await;
-    let told = "its certificate is X.509 version 1";
-    assert!(checked.stdout.contains(told), "{checked:?}");
+    let fault = "its certificate is X.509 version 1";
+    assert!(checked.stdout.contains(fault), "{checked:?}");
     let mut daemon = tokens.start_without_token().await;
-    daemon.logged(told).await;
+    daemon.logged(fault).await;
     accepting.abort();
 }
 

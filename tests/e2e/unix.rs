@@ -53,7 +53,7 @@ async fn a_unix_socket_that_somebody_listens_on_is_not_taken_away() {
     let ended = start_fails(setup.listener(&format!("unix:{}", path.display()), ""), &[]).await;
 
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("is taken by another program"), "{ended:?}");
+    assert!(ended.stderr.contains("is in use by another program"), "{ended:?}");
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn what_is_no_socket_is_left_where_it_is() {
         }
         let ended = start_fails(setup(&cisco).listener(&address, ""), &[]).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.stderr.contains("something that is no socket"), "{ended:?}");
+        assert!(ended.stderr.contains("a file that is no socket"), "{ended:?}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
     }
 }

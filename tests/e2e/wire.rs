@@ -231,7 +231,7 @@ impl<S: AsyncRead + Unpin> Line<S> {
         (std::mem::take(&mut self.input), end)
     }
 
-    /// What follows a head whose length nobody told: up to the end, or the last chunk.
+    /// The body after a head without a length: up to the end, or the last chunk.
     pub(crate) async fn rest_or_last_chunk(&mut self, head: &Answer) -> (Vec<u8>, End) {
         if head.field("transfer-encoding").is_none() {
             return self.rest().await;
@@ -254,7 +254,7 @@ impl<S: AsyncRead + Unpin> Line<S> {
         !self.input.is_empty() || matches!(self.more().await, Ok(1..))
     }
 
-    /// Asserts that the other end closed in good order and said nothing more.
+    /// Asserts that the other end closed in order and sent nothing more.
     pub(crate) async fn is_over(&mut self) {
         let (rest, end) = self.rest().await;
         assert_eq!((String::from_utf8_lossy(&rest).as_ref(), end), ("", End::Closed));

@@ -13,7 +13,7 @@ use tokio::sync::SetOnce;
 
 use super::error::ProxyError;
 use super::replay::{Kept, Whole};
-use crate::server::Stall;
+use crate::server::IdleTimeout;
 
 /// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes into the replay buffer.
 pub(in crate::proxy) struct RequestBody {
@@ -21,7 +21,7 @@ pub(in crate::proxy) struct RequestBody {
     /// What [`first_poll`](Self::first_poll) returned.
     first: Poll<Option<Result<Frame<Bytes>, axum::Error>>>,
     state: Arc<UploadState>,
-    idle: Stall,
+    idle: IdleTimeout,
     kept: Option<Kept>,
 }
 
@@ -56,7 +56,7 @@ impl RequestBody {
             source,
             first: Poll::Pending,
             state: Arc::default(),
-            idle: Stall::new(idle),
+            idle: IdleTimeout::new(idle),
             kept,
         };
         if body.is_end_stream() {

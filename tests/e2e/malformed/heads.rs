@@ -268,7 +268,7 @@ fn callers() -> Vec<Case> {
     cases
 }
 
-/// The rest of requests whose body nobody reads: how much of it is there when the answer comes, by how it
+/// The rest of requests whose body is not read: how much of it is there when the answer comes, by how it
 /// is sent, says whether the connection goes on.
 const UNREAD: [&str; 5] = [
     "Content-Length: 5\r\n\r\nhello",

@@ -169,9 +169,9 @@ async fn every_malformed_request_is_refused_and_every_honest_oddity_served() {
         for case in &cases {
             for manner in [Manner::Alone, Manner::Pipelined, Manner::InPieces] {
                 let (daemon, upstream, case) = (daemon.clone(), cisco.clone(), case.clone());
-                let judged = async move { is_refused(&daemon, &upstream, &case, manner).await };
-                // One that fails has said why; the others are judged too.
-                if let Ok(more) = tokio::spawn(judged).await {
+                let checked = async move { is_refused(&daemon, &upstream, &case, manner).await };
+                // One that fails has reported why; the others are checked too.
+                if let Ok(more) = tokio::spawn(checked).await {
                     seen.extend(more);
                 } else {
                     wrong += 1;
@@ -184,8 +184,8 @@ async fn every_malformed_request_is_refused_and_every_honest_oddity_served() {
     let honest = honest::cases();
     for case in &honest {
         let (daemon, upstream, case) = (daemon.clone(), cisco.clone(), case.clone());
-        let judged = async move { honest::is_served(&daemon, &upstream, &case).await };
-        if let Ok(more) = tokio::spawn(judged).await {
+        let checked = async move { honest::is_served(&daemon, &upstream, &case).await };
+        if let Ok(more) = tokio::spawn(checked).await {
             seen.extend(more);
         } else {
             wrong += 1;

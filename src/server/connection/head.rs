@@ -1,53 +1,37 @@
-//! Judges the raw head of one request, before hyper sees it (RFC 9112 §2 to §6).
+//! Validates the raw head of one request, before hyper sees it (RFC 9112 §2 to §6).
 //!
-//! hyper normalises what it reads: two lengths, a bare line feed or a fragment would be gone by the
-//! time a service looks. So whatever is not plainly one request is refused here.
+//! hyper normalises what it reads: a second length, a bare line feed and a fragment are no longer visible in a service.
+//! So everything that is not clearly one request is refused here.
 
 use std::mem::MaybeUninit;
 
 use http::StatusCode;
 
-use super::framing::Framing;
+use super::framing::{Framing, is_token};
+use super::refusal::{body_too_long, error, malformed, target_too_long, too_large};
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
 use crate::server::answer::Answer;
 
-/// What a buffer's beginning is.
-#[derive(Debug)]
-pub(super) enum Examined {
-    /// Not a whole head yet.
-    Partial,
-    /// A request that may go on.
-    Complete(Head),
-    /// A request that may not.
-    Refused(Box<Answer>),
-}
-
-/// What the gate keeps of a head that it let through.
+/// A valid head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Bytes of it as the caller sent it, the empty line included.
+    /// Its bytes as the caller sent them, the empty line included.
     pub(super) length: usize,
-    /// What is passed on in their place, where characters of the query had to be percent-encoded.
-    pub(super) encoded: Option<Box<[u8]>>,
+    /// The bytes for hyper, if characters of the query had to be percent-encoded.
+    pub(super) encoded: Option<Vec<u8>>,
     /// How its body is delimited.
     pub(super) framing: Framing,
-    /// HTTP/1.0: an answer of unknown length ends with the connection.
+    /// HTTP/1.0: a response of unknown length ends with the connection.
     pub(super) is_http_10: bool,
+    /// HEAD: the response has no body.
+    pub(super) is_bodiless: bool,
 }
 
-/// Judges what has been read so far of a head. `scanned` bytes of it were judged as partial before.
-pub(super) fn examine(bytes: &[u8], scanned: usize, limits: &Limits) -> Examined {
-    match judge(bytes, scanned, limits) {
-        Ok(Some(head)) => Examined::Complete(head),
-        Ok(None) => Examined::Partial,
-        Err(answer) => Examined::Refused(Box::new(answer)),
-    }
-}
-
-fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Answer> {
+/// Parses what has arrived of a head, of which `scanned` bytes were incomplete before. `None` if it is incomplete still.
+pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Answer> {
     let Some(length) = end(bytes, scanned) else {
-        judge_partial(bytes, limits)?;
+        check_incomplete(bytes, limits)?;
         return Ok(None);
     };
     let raw = &bytes[..length];
@@ -64,24 +48,29 @@ fn judge(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, 
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(encoded.as_deref().unwrap_or(raw), &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(malformed("the request's head breaks off")),
+        Ok(httparse::Status::Partial) => return Err(malformed("the request's head is incomplete")),
         Err(httparse::Error::TooManyHeaders) => return Err(too_large(limits)),
-        Err(error) => return Err(malformed(&format!("the request's head is not HTTP/1.1: {error}"))),
+        Err(error) => return Err(malformed(format!("the request's head is not HTTP/1.1: {error}"))),
     }
     if request.headers.len() > limits.fields {
         return Err(too_large(limits));
     }
     let is_http_10 = request.version == Some(0);
-    let framing = judge_fields(request.headers, is_http_10, limits)?;
     Ok(Some(Head {
         length,
-        encoded,
-        framing,
+        framing: validate_fields(request.headers, is_http_10, limits)?,
         is_http_10,
+        is_bodiless: is_head(raw),
+        encoded,
     }))
 }
 
-/// Where the empty line that ends a head ends.
+/// Whether the request is a HEAD request, whose response has no body.
+pub(super) fn is_head(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HEAD ")
+}
+
+/// The end of the empty line that ends a head.
 fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
     let from = scanned.saturating_sub(3);
     memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
@@ -94,92 +83,75 @@ fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
     })
 }
 
-/// What can be told of a head before it is whole.
-fn judge_partial(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
+/// Refuses what is known to be invalid before the head is complete.
+fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
     match bytes.first() {
-        Some(0x16) => {
-            return Err(malformed(
-                "this is a TLS handshake, and this listener speaks plain HTTP; use an http:// URL",
-            ));
+        Some(0x16) => Err(malformed(
+            "this is a TLS handshake, and this listener speaks plain HTTP; use an http:// URL",
+        )),
+        Some(byte) if !is_token(*byte) => Err(malformed("this is no HTTP request")),
+        _ if !bytes.contains(&b'\n') && bytes.len() > limits.target + METHOD_AND_VERSION => {
+            Err(target_too_long(limits))
         }
-        Some(byte) if !byte.is_ascii_alphabetic() && !b"!#$%&'*+-.^_`|~0123456789".contains(byte) => {
-            return Err(malformed("this is no HTTP request"));
-        }
-        _ => {}
+        _ if bytes.len() >= limits.head => Err(too_large(limits)),
+        _ => Ok(()),
     }
-    if !bytes.contains(&b'\n') && bytes.len() > limits.target + METHOD_AND_VERSION {
-        return Err(target::too_long(limits));
-    }
-    if bytes.len() >= limits.head {
-        return Err(too_large(limits));
-    }
-    Ok(())
 }
 
-/// Room for a method and `HTTP/1.1` beside the target of a request line.
+/// Space for a method and `HTTP/1.1` beside the target of a request line.
 const METHOD_AND_VERSION: usize = 64;
 
-fn judge_fields(
+/// Validates the fields that decide where the request ends and for whom it is.
+fn validate_fields(
     fields: &[httparse::Header<'_>],
     is_http_10: bool,
     limits: &Limits,
 ) -> Result<Framing, Answer> {
-    let mut length = None;
-    let mut is_chunked = false;
-    let mut hosts = 0;
+    let (mut length, mut is_chunked, mut has_host) = (None, false, false);
     for field in fields {
-        if field.name.eq_ignore_ascii_case("content-length") {
-            if length.is_some() {
-                return Err(malformed("Content-Length is there twice; send it once"));
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let parsed = content_length(field.value).ok_or_else(|| {
+                malformed("Content-Length is not a plain number; send the number of body bytes")
+            })?;
+            if length.replace(parsed).is_some() {
+                return Err(malformed("there are two Content-Length fields; send one"));
             }
-            length = Some(content_length(field.value).ok_or_else(|| {
-                malformed("Content-Length is not a plain number; send the count of the body's bytes")
-            })?);
-        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+        } else if is("transfer-encoding") {
             if is_chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed(
                     "Transfer-Encoding is not one \"chunked\"; send that, or Content-Length",
                 ));
             }
             is_chunked = true;
-        } else if field.name.eq_ignore_ascii_case("host") {
-            hosts += 1;
+        } else if is("host") {
+            if has_host {
+                return Err(malformed("there are two Host fields; send one"));
+            }
             if !is_host(field.value) {
                 return Err(malformed(
                     "Host is not a host name with an optional port; send it like \"localhost:8080\"",
                 ));
             }
-        } else if field.name.eq_ignore_ascii_case("expect")
-            && !field.value.eq_ignore_ascii_case(b"100-continue")
-        {
-            let detail = "Expect is not \"100-continue\"; leave it out";
-            return Err(Answer::new(
+            has_host = true;
+        } else if is("expect") && !field.value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(error(
                 StatusCode::EXPECTATION_FAILED,
-                "http_request_error",
-                detail,
+                "Expect is not \"100-continue\"; leave it out",
             ));
         }
     }
-    if hosts > 1 {
-        return Err(malformed("Host is there twice; send it once"));
-    }
-    if hosts == 0 && !is_http_10 {
-        return Err(malformed(
-            "Host is missing; HTTP/1.1 needs it, like \"Host: localhost:8080\"",
-        ));
-    }
-    if is_chunked && is_http_10 {
-        return Err(malformed(
-            "HTTP/1.0 has no Transfer-Encoding; send Content-Length",
-        ));
-    }
-    if is_chunked && length.is_some() {
-        return Err(malformed(
-            "Content-Length stands beside Transfer-Encoding; send one of them",
-        ));
-    }
     match length {
-        _ if is_chunked => Ok(Framing::chunked(limits.body)),
+        _ if !has_host && !is_http_10 => Err(malformed(
+            "Host is missing; HTTP/1.1 needs it, like \"Host: localhost:8080\"",
+        )),
+        _ if is_chunked && is_http_10 => Err(malformed(
+            "HTTP/1.0 has no Transfer-Encoding; send Content-Length",
+        )),
+        Some(_) if is_chunked => Err(malformed(
+            "there are Content-Length and Transfer-Encoding; send one of them",
+        )),
+        None if is_chunked => Ok(Framing::chunked(limits.body)),
         Some(length) if limits.body != 0 && length > limits.body => Err(body_too_long()),
         length => Ok(Framing::Length(length.unwrap_or(0))),
     }
@@ -192,8 +164,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// `uri-host [":" port]` (RFC 9110 §7.2) without what no name of a machine has; empty where the target
-/// has no authority.
+/// `uri-host [":" port]` (RFC 9110 §7.2) with the characters of host names only; empty if the target has no authority.
 fn is_host(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else {
         return false;
@@ -213,30 +184,6 @@ fn is_host(value: &[u8]) -> bool {
     is_port && is_name && (!name.is_empty() || port.is_empty())
 }
 
-/// 400 for something that is not plainly a request.
-pub(super) fn malformed(detail: &str) -> Answer {
-    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
-}
-
-/// 413.
-pub(super) fn body_too_long() -> Answer {
-    let detail = "the request's body is over limits.body; send less, or raise it";
-    Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "http_request_error", detail)
-}
-
-/// 431.
-pub(super) fn too_large(limits: &Limits) -> Answer {
-    let detail = format!(
-        "the request's head is over limits.head ({} bytes) or limits.fields ({})",
-        limits.head, limits.fields
-    );
-    Answer::new(
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "http_request_error",
-        detail,
-    )
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
@@ -245,7 +192,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// The defaults, but for small bodies.
+    /// The defaults, with a small limit on bodies.
     pub(in super::super) fn limits() -> Limits {
         Limits {
             stall: Duration::from_secs(60),
@@ -263,15 +210,15 @@ pub(super) mod tests {
     }
 
     fn status(head: &str) -> u16 {
-        match examine(head.as_bytes(), 0, &limits()) {
-            Examined::Partial => 0,
-            Examined::Complete(_) => 200,
-            Examined::Refused(answer) => answer.status.as_u16(),
+        match parse(head.as_bytes(), 0, &limits()) {
+            Ok(None) => 0,
+            Ok(Some(_)) => 200,
+            Err(answer) => answer.status.as_u16(),
         }
     }
 
     #[test]
-    fn honest_requests_go_on() {
+    fn valid_requests_are_accepted() {
         for head in [
             "GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n",
             "GET / HTTP/1.0\r\n\r\n",
@@ -288,7 +235,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_plainly_one_request_is_refused() {
+    fn everything_that_is_not_clearly_one_request_is_refused() {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\n\r\n", 400),
             ("GET / HTTP/1.1\nHost: a\n\n", 400),
@@ -339,7 +286,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn limits_hold_before_the_head_is_whole() {
+    fn limits_are_enforced_before_the_head_is_complete() {
         assert_eq!(status(&format!("GET /{}", "a".repeat(9000))), 414);
         assert_eq!(
             status(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(8200))),
@@ -360,18 +307,24 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_head_in_pieces_is_judged_like_a_whole_one(cut in 1_usize..60) {
+        fn a_head_in_pieces_is_parsed_like_a_complete_one(cut in 1_usize..60) {
             let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
             let cut = cut.min(head.len() - 1);
-            let first = examine(&head[..cut], 0, &limits());
-            let scanned = if matches!(first, Examined::Partial) { cut } else { 0 };
-            let Examined::Complete(found) = examine(head, scanned, &limits()) else { panic!() };
-            prop_assert_eq!(found, Head { length: 47, encoded: None, framing: Framing::Length(3), is_http_10: false });
+            let first = parse(&head[..cut], 0, &limits()).unwrap();
+            let scanned = if first.is_none() { cut } else { 0 };
+            let found = parse(head, scanned, &limits()).unwrap().unwrap();
+            prop_assert_eq!(found, Head {
+                length: 47,
+                encoded: None,
+                framing: Framing::Length(3),
+                is_http_10: false,
+                is_bodiless: false,
+            });
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = examine(&bytes, 0, &limits());
+            let _ = parse(&bytes, 0, &limits());
         }
     }
 }

@@ -1,43 +1,39 @@
-//! What holds of every beginning of a connection, for the fuzzer and for the replay of what it has found.
+//! Properties of every request head, for the fuzzer and for the replay of its findings.
 
 use std::sync::OnceLock;
 
 use super::framing::Framing;
-use super::head::{Examined, Head, examine};
+use super::head::{Head, parse};
 use crate::config::{Config, Limits};
 
-/// A head is judged alike in one piece and byte by byte; one that is let through has lines that end in CR
-/// LF and one way to tell its body's length; it is passed on as it came but for what a URI forbids in its query; and
-/// its body ends at the same byte however it comes.
+/// A head is parsed alike in one piece and byte by byte. An accepted head has lines that end in CR LF, at most one way to
+/// find the end of its body, and reaches hyper as it is, except for encoded characters of its query. The end of its body
+/// does not depend on the sizes of reads.
 pub fn head(mut data: &[u8]) {
-    // The gate itself passes over empty lines before a request (RFC 9112 §2.2).
+    // The filter ignores empty lines before a request (RFC 9112 §2.2).
     while let Some(rest) = data.strip_prefix(b"\r\n") {
         data = rest;
     }
     let limits = limits();
-    let whole = match examine(data, 0, &limits) {
-        Examined::Complete(head) => head,
-        Examined::Partial | Examined::Refused(_) => return,
+    let Ok(Some(head)) = parse(data, 0, &limits) else {
+        return;
     };
-    let raw = &data[..whole.length];
-    let passed = whole.encoded.as_deref().unwrap_or(raw);
+    let raw = &data[..head.length];
+    let passed = head.encoded.as_deref().unwrap_or(raw);
     assert_plain(raw);
     assert_plain(passed);
     assert_passed(raw, passed, &limits);
-    for end in 1..whole.length {
+    for end in 1..head.length {
+        let part = parse(&data[..end], end.saturating_sub(1), &limits);
         assert!(
-            matches!(
-                examine(&data[..end], end.saturating_sub(1), &limits),
-                Examined::Partial
-            ),
-            "a part of a good head is judged as one"
+            matches!(part, Ok(None)),
+            "a part of a valid head is not incomplete"
         );
     }
-    let Examined::Complete(again) = examine(data, whole.length.saturating_sub(1), &limits) else {
-        panic!("byte by byte it is refused");
-    };
-    assert_eq!(again, whole);
-    assert_follows(&data[whole.length..], &whole);
+    let again = parse(data, head.length.saturating_sub(1), &limits);
+    let again = again.ok().flatten().expect("byte by byte it is valid too");
+    assert_eq!(again, head);
+    assert_follows(&data[head.length..], &head);
 }
 
 fn limits() -> Limits {
@@ -72,7 +68,7 @@ fn assert_plain(head: &[u8]) {
     assert_eq!(words.len(), 3, "{text:?}");
 }
 
-/// Byte for byte, with `%XX` in the query for each byte that no query has (RFC 3986 §3.4), and within the limits.
+/// Byte for byte, with `%XX` for each byte that a query must not have (RFC 3986 §3.4), and within the limits.
 fn assert_passed(raw: &[u8], passed: &[u8], limits: &Limits) {
     let words = |head: &[u8]| -> Vec<Vec<u8>> {
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -112,7 +108,7 @@ fn assert_follows(body: &[u8], head: &Head) {
     let mut slowly = head.framing.clone();
     let mut slow = 0;
     for byte in body.chunks(1) {
-        slow += slowly.follow(byte).expect("in one piece it was right");
+        slow += slowly.follow(byte).expect("in one piece it is valid");
     }
     assert_eq!((taken, at_once), (slow, slowly));
 }
@@ -124,7 +120,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn whatever_a_target_is_made_of_it_is_passed_on_as_the_rules_have_it(
+        fn every_target_reaches_hyper_by_the_rules_or_is_refused(
             form in prop::sample::select(vec!["", "/", "/a?", "http://a", "http://a/?", "https://[::1]:9/?"]),
             bytes in proptest::collection::vec(
                 prop_oneof![4 => prop::sample::select(b"/?%\"<>[]\\^`{|}aZ09;=&+#: @".to_vec()), 1 => any::<u8>()],

@@ -1,13 +1,12 @@
-//! Sends the end of a response together with the FIN, in one segment, after the caller has read everything before it.
+//! Holds the end of a response back, so that it can be sent in one segment with the FIN after the caller has read
+//! everything before it.
 //!
-//! HAProxy resets its connection to a server when it has a whole response and has not seen the FIN yet, which happens
-//! wherever the response and the FIN do not arrive at once. The reset looks like a failed delivery. So the last KiB is held
-//! back until the rest is acknowledged and could be read.
+//! HAProxy resets its connection to a server when it has a complete response and has not seen the FIN, which happens
+//! wherever the two do not arrive at once. The reset looks like a failed delivery.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncWrite;
@@ -16,26 +15,19 @@ use tokio::io::AsyncWrite;
 #[derive(Default)]
 pub(super) struct Tail {
     held: BytesMut,
-    /// Something was sent before it.
     is_begun: bool,
 }
 
-/// What is held back. With the FIN and TLS it fits into one segment of any network.
+/// The bytes that are held back. With the FIN and TLS they fit into one segment of every network.
 const LENGTH: usize = 1 << 10;
-/// How often to look for the acknowledgement of the rest: the system does not announce it.
-pub(super) const POLL: Duration = Duration::from_millis(1);
-/// How long to wait for the acknowledgement: some more than the 40 ms for which a system may delay it.
-pub(super) const LONGEST: Duration = Duration::from_millis(60);
-/// How long the caller has to read what its system has acknowledged.
-pub(super) const READING: Duration = Duration::from_millis(5);
 
 impl Tail {
-    /// Whether the tail is the whole response.
-    pub(super) fn is_all(&self) -> bool {
-        !self.is_begun
+    /// Whether a part of the response was sent before the tail.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
-    /// Takes what is held.
+    /// Takes the bytes that are held.
     pub(super) fn take(&mut self) -> BytesMut {
         std::mem::take(&mut self.held)
     }
@@ -43,7 +35,7 @@ impl Tail {
     /// Takes bytes of the response, and writes all but the last KiB.
     pub(super) fn poll_write(
         &mut self,
-        stream: Pin<&mut impl AsyncWrite>,
+        stream: Pin<&mut (impl AsyncWrite + ?Sized)>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -65,7 +57,7 @@ impl Tail {
         if written > held {
             return Poll::Ready(Ok(written - held));
         }
-        // As much comes in as went out.
+        // Take as many bytes as were sent.
         self.held.extend_from_slice(&bytes[..of_held]);
         Poll::Ready(Ok(of_held))
     }
@@ -78,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_but_the_last_kibibyte_is_written_whatever_the_pieces() {
+    async fn all_but_the_last_kibibyte_is_written_for_all_sizes_of_writes() {
         for length in [0, 1, 1024, 1025, 5000, 100_000] {
             for piece in [1, 7, 1000, 1024, 3000, 70_000] {
                 let message: Vec<u8> = (0..=250).cycle().take(length).collect();
@@ -98,7 +90,7 @@ mod tests {
                 }
                 ours.shutdown().await.unwrap();
                 drop(ours);
-                assert_eq!(tail.is_all(), length <= LENGTH);
+                assert_eq!(tail.is_begun(), length > LENGTH);
                 let held = tail.take();
                 assert_eq!(held.len(), length.min(LENGTH), "{length} in pieces of {piece}");
                 let read = reader.await.unwrap();

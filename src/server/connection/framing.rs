@@ -1,30 +1,30 @@
-//! Where a request's body ends (RFC 9112 §6): followed byte by byte, so that nothing behind it is
-//! ever taken for a part of it, or the other way round.
+//! Finds the end of a request body (RFC 9112 §6), so that no byte after it is taken for a part of it, or the reverse.
 
-/// How the body of one request is delimited, and how much of it is still to come.
+/// How the body of a request is delimited, and the part of it that has not arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// `Content-Length`, or no body: this many bytes are left.
+    /// `Content-Length`, or no body: the remaining bytes.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked(Chunked),
 }
 
-/// Why a body is refused in its middle.
+/// Why a body is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// It is not chunked as RFC 9112 §7.1 has it.
+    /// Its chunked coding violates RFC 9112 §7.1.
     Malformed,
-    /// It is over the limit.
+    /// It exceeds the limit.
     TooLong,
 }
 
-/// Follows chunked coding.
+/// The state of chunked coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
     at: At,
-    /// Data bytes so far, and the most there may be (0 for no bound).
+    /// Data bytes so far.
     seen: u64,
+    /// The most data bytes, 0 for no limit.
     limit: u64,
     /// Bytes of extensions and trailers so far.
     extras: usize,
@@ -48,16 +48,15 @@ enum At {
     Done,
 }
 
-/// The most that extensions and trailers of one body may take together.
+/// The most bytes of extensions and trailers in one body.
 const EXTRAS: usize = 8 << 10;
-/// The most trailer fields of one body; hyper stops at 100.
+/// The most trailer fields of one body; hyper accepts 100.
 const TRAILERS: usize = 64;
 
 impl Framing {
     pub(super) fn chunked(limit: u64) -> Self {
-        let at = At::Size { digits: 0, value: 0 };
         Self::Chunked(Chunked {
-            at,
+            at: At::Size { digits: 0, value: 0 },
             seen: 0,
             limit,
             extras: 0,
@@ -65,7 +64,7 @@ impl Framing {
         })
     }
 
-    /// Whether the body has been read to its end.
+    /// Whether the body is complete.
     pub(super) fn is_done(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -73,15 +72,7 @@ impl Framing {
         }
     }
 
-    /// How many bytes may be read now without reading beyond the body.
-    pub(super) fn readable(&self) -> u64 {
-        match self {
-            Self::Length(left) => *left,
-            Self::Chunked(_) => u64::MAX,
-        }
-    }
-
-    /// Follows `bytes` and says how many of them belong to the body.
+    /// Returns how many of the next bytes belong to the body.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
         match self {
             Self::Length(left) => {
@@ -141,8 +132,7 @@ impl Chunked {
             (At::TrailerStart, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::Done,
             (At::Trailer, b'\r') => At::TrailerLf,
-            // hyper would refuse what is no field after the body counts as read: too late to say that
-            // the connection ends.
+            // Validated here: hyper would do so after the body counts as read, too late for a response.
             (At::TrailerStart | At::TrailerName, _) if is_token(byte) => {
                 self.trailers += usize::from(self.at == At::TrailerStart);
                 self.extra()?;
@@ -167,7 +157,7 @@ impl Chunked {
     }
 }
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -194,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn malformed_chunked_coding_is_refused() {
         for body in [
             &b"\r\n"[..],
             b"g\r\n",
@@ -226,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_over_the_limit_is_refused_at_the_chunk_that_says_so() {
+    fn a_body_over_the_limit_is_refused_at_the_chunk_that_exceeds_it() {
         let mut framing = Framing::chunked(8);
         assert_eq!(framing.follow(b"5\r\nhello\r\n"), Ok(10));
         assert_eq!(framing.follow(b"4\r\n"), Err(BodyError::TooLong));
@@ -248,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_a_body_is_cut_into_reads_changes_nothing(
+        fn the_sizes_of_reads_do_not_change_where_a_body_ends(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
             cut in 1_usize..7,
         ) {

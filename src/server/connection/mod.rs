@@ -1,0 +1,20 @@
+//! Serves one connection: the head filter below hyper, the router above it, request after request.
+
+mod close;
+mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+mod head;
+mod head_filter;
+mod refusal;
+mod serve;
+mod service;
+mod state;
+mod tail;
+mod target;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub(super) use self::serve::{refuse, serve};
+pub(super) use self::transport::Transport;

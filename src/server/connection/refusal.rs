@@ -1,0 +1,40 @@
+//! The responses to requests that are refused before hyper sees them.
+
+use http::StatusCode;
+
+use crate::config::Limits;
+use crate::server::answer::Answer;
+
+/// A response to an invalid request.
+pub(super) fn error(status: StatusCode, detail: impl Into<String>) -> Answer {
+    Answer::new(status, "http_request_error", detail)
+}
+
+/// 400.
+pub(super) fn malformed(detail: impl Into<String>) -> Answer {
+    error(StatusCode::BAD_REQUEST, detail)
+}
+
+/// 413.
+pub(super) fn body_too_long() -> Answer {
+    let detail = "the request's body is over limits.body; send less, or raise it";
+    error(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+/// 414.
+pub(super) fn target_too_long(limits: &Limits) -> Answer {
+    let detail = format!(
+        "the request's target is over limits.target ({} bytes)",
+        limits.target
+    );
+    error(StatusCode::URI_TOO_LONG, detail)
+}
+
+/// 431.
+pub(super) fn too_large(limits: &Limits) -> Answer {
+    let detail = format!(
+        "the request's head is over limits.head ({} bytes) or limits.fields ({})",
+        limits.head, limits.fields
+    );
+    error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+}

@@ -1,0 +1,324 @@
+//! The life of one connection.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::head_filter::HeadFilter;
+use super::service::RouterService;
+use super::transport::{Stalled, Transport};
+use crate::server::active_router::ActiveRouter;
+use crate::server::answer::Answer;
+use crate::server::context::ServerContext;
+use crate::server::limits::ConnectionPermit;
+use crate::server::peer::Peer;
+use crate::server::stopping::{Phase, Stopping};
+
+/// How long a caller beyond the limit may take to send its request head.
+const REFUSAL: Duration = Duration::from_secs(1);
+/// How long a drain waits for the delivery of a message.
+const LAST_DELIVERY: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end, or to the end of a drain.
+pub(in super::super) async fn serve(
+    stream: Box<dyn Transport>,
+    router: ActiveRouter,
+    peer: Peer,
+    permit: ConnectionPermit,
+    context: &ServerContext,
+) {
+    let mut filter = HeadFilter::new(stream, context, Some(permit));
+    let connection = filter.connection.clone();
+    let mut service = RouterService {
+        router,
+        peer,
+        connection: connection.clone(),
+        stop: context.stop.clone(),
+    };
+    let mut woken = pin!(wake_on_stop(context.stop.clone()));
+    loop {
+        tokio::select! {
+            biased;
+            never = &mut woken => match never {},
+            () = poll_fn(|cx| filter.poll_head(cx)) => {}
+        }
+        if !connection.lock().is_serving() {
+            break;
+        }
+        // In boxes, so that an idle connection does not hold what requests and closing need.
+        (filter, service) = Box::pin(serve_requests(filter, service, context, woken.as_mut())).await;
+        if !connection.lock().is_parked() {
+            break;
+        }
+        filter.shrink();
+    }
+    Box::pin(close(filter, &service.peer, context)).await;
+}
+
+/// Responds to the first request of a connection with a refusal, and closes it.
+pub(in super::super) async fn refuse(stream: Box<dyn Transport>, context: &ServerContext, answer: Answer) {
+    let mut filter = HeadFilter::new(stream, context, None);
+    // A silent connection is closed without a response.
+    let _ = tokio::time::timeout(REFUSAL, poll_fn(|cx| filter.poll_head(cx))).await;
+    let is_serving = filter.connection.lock().is_serving();
+    if is_serving {
+        filter.refuse(answer);
+    }
+    filter.close(std::future::pending()).await;
+}
+
+/// Lets hyper serve requests, until the connection is parked or ends.
+async fn serve_requests(
+    filter: HeadFilter,
+    service: RouterService,
+    context: &ServerContext,
+    mut woken: Pin<&mut impl Future<Output = Infallible>>,
+) -> (HeadFilter, RouterService) {
+    let limits = &context.limits;
+    let mut builder = http1::Builder::new();
+    // The filter enforces the timeouts and limits, and detects callers that are gone; hyper must not be stricter.
+    builder
+        .header_read_timeout(None)
+        .half_close(true)
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_buf_size((limits.head + (16 << 10)).max(64 << 10));
+    if limits.fields > 100 {
+        builder.max_headers(limits.fields);
+    }
+    let mut connection = builder.serve_connection(TokioIo::new(filter), service);
+    let mut known = None;
+    let result = poll_fn(|cx| {
+        // Polled once in each phase, to be woken by the next.
+        let phase = context.stop.phase();
+        if known.replace(phase) != Some(phase) {
+            let _ = woken.as_mut().poll(cx);
+        }
+        connection.poll_without_shutdown(cx)
+    })
+    .await;
+    let parts = connection.into_parts();
+    let (filter, service) = (parts.io.into_inner(), parts.service);
+    if let Err(error) = result {
+        end_by_error(&filter, &error, &service.peer, context);
+    }
+    (filter, service)
+}
+
+fn end_by_error(filter: &HeadFilter, error: &hyper::Error, peer: &Peer, context: &ServerContext) {
+    let address = peer.address.map(tracing::field::display);
+    let is_unanswered = filter.is_unanswered();
+    let mut connection = filter.connection.lock();
+    match Stalled::cause(error) {
+        Some(Stalled::Response) => {
+            context.metrics.stalled_connections.inc();
+            tracing::info!(
+                address,
+                "caller read nothing of its response for limits.stall, connection reset"
+            );
+            connection.reset();
+        }
+        Some(Stalled::RequestBody) => {
+            context.metrics.stalled_connections.inc();
+            tracing::info!(
+                address,
+                "request body made no progress for limits.stall after its response, connection closed"
+            );
+            connection.close();
+        }
+        None if is_unanswered && !is_of_caller(error) => {
+            let error = error as &(dyn std::error::Error + 'static);
+            tracing::error!(
+                address,
+                error,
+                "response could not be written, 502 sent in its place; please report it"
+            );
+            connection.replace_response(unwritable());
+        }
+        None => {
+            tracing::debug!(%error, "connection ended early");
+            connection.abort();
+        }
+    }
+}
+
+/// Whether the caller caused an error, and gets no response.
+fn is_of_caller(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    !error.is_user() && causes.any(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+fn unwritable() -> Answer {
+    let reason = "bondgate could not write the response to this request";
+    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", reason)
+}
+
+/// Closes the connection, and logs a refusal or a failed delivery.
+async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
+    let address = peer.address.map(tracing::field::display);
+    if let Some(answer) = filter.connection.lock().refusal() {
+        context.metrics.refused_heads.inc();
+        tracing::info!(
+            address,
+            status = answer.status.as_u16(),
+            detail = answer.detail,
+            "request head refused"
+        );
+    }
+    let mut stop = context.stop.clone();
+    let hurry = async {
+        stop.reached(Phase::Draining).await;
+        tokio::time::sleep(LAST_DELIVERY).await;
+    };
+    if filter.close(hurry).await {
+        context.metrics.stalled_connections.inc();
+        tracing::info!(
+            address,
+            "caller read nothing of its message for limits.stall, connection reset"
+        );
+    }
+}
+
+/// Wakes the connection's task when a drain begins and at its deadline. The filter reads the phase itself.
+async fn wake_on_stop(mut stop: Stopping) -> Infallible {
+    stop.reached(Phase::Draining).await;
+    stop.reached(Phase::Deadline).await;
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+
+    use axum::Router;
+    use axum::body::Body;
+    use bytes::Bytes;
+    use http::header::CONTENT_LENGTH;
+    use http::{HeaderValue, Request, Response};
+    use http_body::Frame;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::server::{self, ConnectionLimit, Listener, UnixAccess, stopping};
+    use crate::telemetry::metrics::Metrics;
+
+    /// Responds with something that hyper's server cannot write.
+    fn unwritable(respond: fn(Body) -> Response<Body>) -> ActiveRouter {
+        use http_body_util::{BodyExt as _, Collected};
+        let handler = async move |request: Request<Body>| {
+            let body = request.into_body().collect().await;
+            respond(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
+        };
+        ActiveRouter::new(Router::new().fallback(handler))
+    }
+
+    /// A body of unknown length, and a length that is no number.
+    fn with_two_lengths(_: Body) -> Response<Body> {
+        let mut response = Response::new(Body::new(Unknown(false)));
+        let length = HeaderValue::from_static("2, 2");
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        response
+    }
+
+    fn with_a_broken_body(_: Body) -> Response<Body> {
+        Response::new(Body::new(Unknown(true)))
+    }
+
+    struct Unknown(bool);
+
+    impl http_body::Body for Unknown {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            Poll::Ready(self.0.then(|| Err(std::io::ErrorKind::UnexpectedEof.into())))
+        }
+    }
+
+    async fn responses(app: fn(Body) -> Response<Body>, request: &str) -> String {
+        let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
+                    [[listener]]\naddress = \"127.0.0.1:0\"\n";
+        let config = Config::parse(text, "test.toml", []).unwrap();
+        let unix = UnixAccess {
+            mode: 0o660,
+            group: None,
+        };
+        let listener = Listener::bind(&config.listeners[0].address, &unix, None).unwrap();
+        let address = listener.addresses()[0];
+        let (_stop, stop) = stopping();
+        let context = ServerContext {
+            limits: Arc::new(config.limits),
+            connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
+            metrics: Metrics::new(),
+            stop,
+        };
+        let router = unwritable(app);
+        let called = async {
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            caller.write_all(request.as_bytes()).await.unwrap();
+            let mut all = String::new();
+            caller.read_to_string(&mut all).await.unwrap();
+            all
+        };
+        tokio::select! {
+            _ = server::serve(&listener, router, context) => unreachable!("it has no end"),
+            all = called => all,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_cannot_be_written_is_a_complete_502() {
+        let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let old = "GET / HTTP/1.0\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi";
+        for request in [get, old, post] {
+            for app in [with_two_lengths as fn(Body) -> _, with_a_broken_body] {
+                let response = responses(app, request).await;
+                let (head, body) = response.split_once("\r\n\r\n").expect("there is a response");
+                assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{response}");
+                assert!(head.contains("Proxy-Status: bondgate; error="), "{response}");
+                assert!(
+                    head.contains(&format!("Content-Length: {}", body.len())),
+                    "{response}"
+                );
+                assert!(head.contains("Connection: close"), "{response}");
+                assert!(body.contains("may have executed it"), "{response}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_502_follows_an_interim_response_and_has_no_body_for_head() {
+        let post = "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let response = responses(with_two_lengths, &format!("{post}hi")).await;
+        let (interim, rest) = response.split_once("\r\n\r\n").unwrap();
+        assert_eq!(interim, "HTTP/1.1 100 Continue");
+        assert!(rest.starts_with("HTTP/1.1 502 "), "{response}");
+
+        let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let twice = |_| {
+            let mut response = Response::new(Body::empty());
+            for length in ["2", "2"] {
+                let length = HeaderValue::from_static(length);
+                response.headers_mut().append(CONTENT_LENGTH, length);
+            }
+            response
+        };
+        let response = responses(twice, head).await;
+        assert!(
+            response.starts_with("HTTP/1.1 502 ") && response.ends_with("\r\n\r\n"),
+            "{response}"
+        );
+    }
+}

@@ -1,0 +1,429 @@
+//! The state machine of one connection. The head filter below hyper and the service above it share it.
+//!
+//! ```text
+//! New ──> LastCall (drain)         ┌──> Idle ──> Parked
+//!  └──> Head ──> Serving ──────────┘     └────────┴──> Head, Serving …
+//! every state ──> Closing
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::framing::{BodyError, Framing};
+use super::head::Head;
+use super::refusal;
+use crate::config::Limits;
+use crate::server::answer::Answer;
+use crate::server::delivery::DeliveryObserver;
+use crate::server::stopping::Phase;
+
+/// One connection's state. Clones share it; one task uses all of them.
+#[derive(Clone)]
+pub(super) struct Connection(Arc<Mutex<Machine>>);
+
+pub(super) struct Machine {
+    limits: Arc<Limits>,
+    state: State,
+    /// When the state times out.
+    deadline: Instant,
+}
+
+enum State {
+    /// The connection is new, and nothing has arrived.
+    New,
+    /// The same, during a drain.
+    LastCall,
+    /// A part of a request head has arrived.
+    Head,
+    /// A request is being served.
+    Serving(Exchange),
+    /// Between two requests; hyper's state is kept.
+    Idle,
+    /// Between two requests; hyper's state was dropped.
+    Parked,
+    /// The connection ends.
+    Closing(Closing),
+}
+
+/// A request and its response.
+struct Exchange {
+    is_http_10: bool,
+    is_bodiless: bool,
+    /// The part of the request body that has not arrived.
+    body: Framing,
+    body_error: Option<BodyError>,
+    response: Response,
+    /// The observer of a message, until its first byte is sent.
+    observer: Option<Box<dyn DeliveryObserver>>,
+    /// A part of the response was sent.
+    is_begun: bool,
+}
+
+#[derive(PartialEq, PartialOrd)]
+enum Response {
+    /// The router has not responded.
+    Awaited,
+    /// The router has responded.
+    Ready,
+    /// hyper is done with the response body.
+    Taken,
+    /// Everything is written.
+    Flushed,
+}
+
+/// How a connection ends.
+pub(super) enum Closing {
+    /// Shuts down and reads what the caller still sends, so that the caller can read the response.
+    Orderly,
+    /// Sends a refusal of a request before that.
+    Refuse(FinalResponse),
+    /// Sends 502 before that, in place of a response that could not be written.
+    Replace(FinalResponse),
+    /// Closes the socket in the middle of a response.
+    Abort,
+    /// Resets the connection.
+    Reset,
+}
+
+/// A response of bondgate's own, the last one of its connection.
+pub(super) struct FinalResponse {
+    pub(super) answer: Box<Answer>,
+    /// For HEAD.
+    pub(super) is_bodiless: bool,
+}
+
+/// What hyper may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The next head.
+    Head,
+    /// The request body.
+    Body,
+    /// Nothing, until the response is written.
+    Nothing,
+    /// The end.
+    End,
+}
+
+/// How long a connection idles before hyper's state is dropped.
+pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
+/// How long a drain waits for the first byte on a new connection.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+impl Connection {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Self(Arc::new(Mutex::new(Machine {
+            deadline: Instant::now() + limits.first_byte,
+            state: State::New,
+            limits,
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// Transitions.
+impl Machine {
+    fn enter(&mut self, state: State) {
+        let limit = match state {
+            State::New | State::Head => Some(self.limits.first_byte),
+            State::LastCall => Some(LAST_CALL),
+            State::Idle => Some(PARK_AFTER),
+            State::Parked => Some(self.limits.keep_alive.saturating_sub(PARK_AFTER)),
+            State::Serving(_) | State::Closing(_) => None,
+        };
+        if let Some(limit) = limit {
+            self.deadline = Instant::now() + limit;
+        }
+        self.state = state;
+    }
+
+    /// A part of a head has arrived.
+    pub(super) fn head_begun(&mut self) {
+        if !matches!(self.state, State::Head) {
+            self.enter(State::Head);
+        }
+    }
+
+    /// A valid head is complete.
+    pub(super) fn head_complete(&mut self, head: Head) {
+        self.enter(State::Serving(Exchange {
+            is_http_10: head.is_http_10,
+            is_bodiless: head.is_bodiless,
+            body: head.framing,
+            body_error: None,
+            response: Response::Awaited,
+            observer: None,
+            is_begun: false,
+        }));
+    }
+
+    /// More input has arrived for the request body. Returns how many bytes of it hyper may read; none once the body is
+    /// malformed or too long.
+    pub(super) fn body_received(&mut self, bytes: &[u8]) -> usize {
+        let State::Serving(exchange) = &mut self.state else {
+            return 0;
+        };
+        exchange.body.follow(bytes).unwrap_or_else(|error| {
+            exchange.body_error = Some(error);
+            0
+        })
+    }
+
+    /// The router has responded. Returns whether the response is the last one of the connection, which every response is
+    /// that carries a message, whose request was not read to its end (`is_body_read`), or that is sent during a stop.
+    pub(super) fn response_ready(
+        &mut self,
+        observer: Option<Box<dyn DeliveryObserver>>,
+        is_body_read: bool,
+        phase: Phase,
+    ) -> bool {
+        let is_unread = !is_body_read || self.reading() == Reading::Body;
+        let is_last = observer.is_some() || is_unread || phase >= Phase::LameDuck;
+        if let State::Serving(exchange) = &mut self.state {
+            exchange.response = Response::Ready;
+            exchange.observer = observer;
+        }
+        is_last
+    }
+
+    /// A part of the response is about to be sent. Returns the observer of a message, once.
+    pub(super) fn response_begun(&mut self) -> Option<Box<dyn DeliveryObserver>> {
+        let State::Serving(exchange) = &mut self.state else {
+            return None;
+        };
+        let observer = exchange.observer.take();
+        exchange.is_begun = observer.is_none();
+        observer
+    }
+
+    /// hyper is done with the response body.
+    pub(super) fn response_taken(&mut self) {
+        if let State::Serving(exchange) = &mut self.state {
+            exchange.response = Response::Taken;
+        }
+    }
+
+    /// Everything that hyper had is written. Returns whether hyper may read the next head from now on.
+    pub(super) fn flushed(&mut self) -> bool {
+        match &mut self.state {
+            State::Serving(exchange) if exchange.response >= Response::Taken => {
+                exchange.response = Response::Flushed;
+                exchange.body.is_done()
+            }
+            _ => false,
+        }
+    }
+
+    /// hyper asks for input. After a complete request and response, the connection idles until a head arrives.
+    pub(super) fn next_input(&mut self) -> Reading {
+        let is_over = matches!(
+            &self.state,
+            State::Serving(exchange) if exchange.response == Response::Flushed && exchange.body.is_done()
+        );
+        if is_over {
+            self.enter(State::Idle);
+        }
+        self.reading()
+    }
+
+    /// A drain has begun. It ends what idles, and nothing else: a caller that has begun a head, has just connected, or
+    /// has had its response within the last second can expect to be served.
+    pub(super) fn drain(&mut self) {
+        match self.state {
+            State::New => self.enter(State::LastCall),
+            State::Parked => self.close(),
+            State::LastCall | State::Head | State::Serving(_) | State::Idle | State::Closing(_) => {}
+        }
+    }
+
+    /// The deadline of the state has passed.
+    pub(super) fn time_out(&mut self) {
+        match self.state {
+            State::Head => {
+                let limit = humantime::format_duration(self.limits.first_byte);
+                let detail = format!(
+                    "the request's head took longer than {limit} (limits.first_byte); send it at once"
+                );
+                self.refuse(refusal::error(StatusCode::REQUEST_TIMEOUT, detail), false);
+            }
+            State::Idle => self.enter(State::Parked),
+            State::New | State::LastCall | State::Parked => self.close(),
+            State::Serving(_) | State::Closing(_) => {}
+        }
+    }
+
+    /// The request is refused, and the connection ends.
+    pub(super) fn refuse(&mut self, answer: Answer, is_bodiless: bool) {
+        let answer = Box::new(answer);
+        self.enter(State::Closing(Closing::Refuse(FinalResponse {
+            answer,
+            is_bodiless,
+        })));
+    }
+
+    /// The response could not be written; `answer` is sent in its place.
+    pub(super) fn replace_response(&mut self, answer: Answer) {
+        let answer = Box::new(answer);
+        let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
+        self.enter(State::Closing(Closing::Replace(FinalResponse {
+            answer,
+            is_bodiless,
+        })));
+    }
+
+    /// The connection ends.
+    pub(super) fn close(&mut self) {
+        if !matches!(self.state, State::Closing(_)) {
+            self.enter(State::Closing(Closing::Orderly));
+        }
+    }
+
+    /// The connection breaks off. A response that only the end of the connection ends (HTTP/1.0) is reset, since it would
+    /// seem complete.
+    pub(super) fn abort(&mut self) {
+        match &self.state {
+            State::Serving(exchange) if exchange.is_http_10 => self.reset(),
+            State::Serving(_) => self.enter(State::Closing(Closing::Abort)),
+            _ => self.close(),
+        }
+    }
+
+    /// The caller reads nothing more.
+    pub(super) fn reset(&mut self) {
+        self.enter(State::Closing(Closing::Reset));
+    }
+
+    /// Ends the connection; returns how.
+    pub(super) fn end(&mut self) -> Closing {
+        match std::mem::replace(&mut self.state, State::Closing(Closing::Orderly)) {
+            State::Closing(closing) => closing,
+            _ => Closing::Orderly,
+        }
+    }
+}
+
+// Questions.
+impl Machine {
+    pub(super) fn reading(&self) -> Reading {
+        match &self.state {
+            State::New | State::LastCall | State::Head | State::Idle => Reading::Head,
+            State::Serving(exchange) if exchange.body.is_done() => Reading::Nothing,
+            State::Serving(_) => Reading::Body,
+            State::Parked | State::Closing(_) => Reading::End,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the connection waits for a head.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_parked() || self.reading() == Reading::Head
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.state, State::Serving(_))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.state, State::Parked)
+    }
+
+    /// Whether a request is in progress and nothing of its response was sent.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(&self.state, State::Serving(exchange) if !exchange.is_begun)
+    }
+
+    /// Whether only the rest of the request body is outstanding.
+    pub(super) fn is_body_outstanding(&self) -> bool {
+        self.reading() == Reading::Body
+            && matches!(&self.state, State::Serving(exchange) if exchange.response >= Response::Taken)
+    }
+
+    /// The response to a request whose body is malformed or too long.
+    pub(super) fn body_refusal(&self) -> Option<Answer> {
+        let State::Serving(exchange) = &self.state else {
+            return None;
+        };
+        exchange.body_error.as_ref().map(|error| match error {
+            BodyError::Malformed => refusal::malformed("the request's body is not valid chunked coding"),
+            BodyError::TooLong => refusal::body_too_long(),
+        })
+    }
+
+    /// The refusal that will be sent.
+    pub(super) fn refusal(&self) -> Option<&Answer> {
+        match &self.state {
+            State::Closing(Closing::Refuse(response)) => Some(&response.answer),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// Idles as after a response, or is parked.
+    pub(super) fn idle_for_test(&mut self, is_parked: bool) {
+        self.enter(if is_parked { State::Parked } else { State::Idle });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::limits;
+    use super::*;
+
+    /// A connection that serves a request whose body has so many bytes.
+    fn serving(body: u64) -> Connection {
+        let connection = Connection::new(Arc::new(limits()));
+        connection.lock().head_complete(Head {
+            length: 1,
+            encoded: None,
+            framing: Framing::Length(body),
+            is_http_10: false,
+            is_bodiless: false,
+        });
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_response_is_the_last_if_its_request_was_not_read_to_the_end_or_a_stop_has_begun() {
+        for (body, is_read, phase, is_last) in [
+            (0, true, Phase::Serving, false),
+            (0, false, Phase::Serving, true),
+            (1, true, Phase::Serving, true),
+            (0, true, Phase::LameDuck, true),
+        ] {
+            let connection = serving(body);
+            assert_eq!(connection.lock().response_ready(None, is_read, phase), is_last);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_idles_once_its_request_is_complete_and_its_response_is_written() {
+        let connection = serving(1);
+        let mut machine = connection.lock();
+        machine.response_ready(None, true, Phase::Serving);
+        assert!(machine.is_unanswered());
+        machine.response_begun();
+        assert!(!machine.flushed() && !machine.is_unanswered());
+        machine.response_taken();
+        assert!(!machine.flushed() && machine.is_body_outstanding());
+        assert_eq!(machine.body_received(b"xy"), 1);
+        assert!(machine.flushed());
+        assert_eq!(machine.next_input(), Reading::Head);
+        machine.time_out();
+        assert!(machine.is_parked());
+    }
+}

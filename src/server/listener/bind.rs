@@ -1,0 +1,203 @@
+//! Binds the sockets of a listener, before anything else starts.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use socket2::Socket;
+
+use crate::config::ListenAddress;
+use crate::platform::{socket, unix};
+
+/// The bound sockets of one listener of the configuration.
+pub struct Listener {
+    address: ListenAddress,
+    sockets: Vec<Socket>,
+    tls: Option<SharedTls>,
+}
+
+/// The TLS settings for a listener's next handshakes; a reload may replace them at any time.
+pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
+
+/// Why a listener cannot listen; the text names the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another socket listens on the address.
+    #[error("{address} is in use by another program, or by another listener of this one")]
+    InUse {
+        /// The address.
+        address: String,
+    },
+    /// The system refuses.
+    #[error("cannot listen on {address}{fix}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// The fix, if it is known.
+        fix: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// systemd passed no socket of that name.
+    #[error("systemd passed no socket named {0:?}; set FileDescriptorName={0} in the .socket unit")]
+    NotInherited(String),
+    /// The group of a unix socket does not exist.
+    #[error("there is no group {0:?} on this machine; use a group of /etc/group, or its number")]
+    NoGroup(String),
+}
+
+/// The permissions of a unix socket's file.
+#[derive(Clone, Debug)]
+pub struct UnixAccess {
+    /// The file mode.
+    pub mode: u32,
+    /// The group, if it is not the one of the process.
+    pub group: Option<String>,
+}
+
+impl UnixAccess {
+    /// The id of the group.
+    pub fn group_id(&self) -> Result<Option<u32>, BindError> {
+        let find = |group: &String| unix::group_id(group).ok_or_else(|| BindError::NoGroup(group.clone()));
+        self.group.as_ref().map(find).transpose()
+    }
+}
+
+impl Listener {
+    /// Binds; `localhost` is 127.0.0.1, and ::1 if the machine has it.
+    pub fn bind(
+        address: &ListenAddress,
+        unix: &UnixAccess,
+        tls: Option<ServerConfig>,
+    ) -> Result<Self, BindError> {
+        let bound = match address {
+            ListenAddress::Socket(address) => socket::listen(*address).map(|socket| vec![socket]),
+            ListenAddress::Localhost(port) => localhost(*port),
+            ListenAddress::Unix(path) => {
+                let group = unix.group_id()?;
+                unix::listen(path, unix.mode, group).map(|socket| vec![socket])
+            }
+            ListenAddress::Systemd(name) => unix::inherited(name),
+        };
+        let sockets = bound.map_err(|source| refused(address, source))?;
+        if let ListenAddress::Systemd(name) = address
+            && sockets.is_empty()
+        {
+            return Err(BindError::NotInherited(name.clone()));
+        }
+        Ok(Self {
+            address: address.clone(),
+            sockets,
+            tls: tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls))),
+        })
+    }
+
+    /// The bound IP addresses, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(ip_address).collect()
+    }
+
+    /// The address for people: as configured, with the bound port.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (&self.address, self.addresses().first()) {
+            (ListenAddress::Localhost(_), Some(address)) => format!("localhost:{}", address.port()),
+            (ListenAddress::Socket(_) | ListenAddress::Systemd(_), Some(address)) => address.to_string(),
+            (address, _) => address.to_string(),
+        }
+    }
+
+    /// The address as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.address {
+            ListenAddress::Unix(_) => self.name(),
+            _ if self.tls.is_some() => format!("https://{}", self.name()),
+            _ => format!("http://{}", self.name()),
+        }
+    }
+
+    /// Whether only processes of this machine can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        self.addresses().iter().all(is_loopback)
+    }
+
+    /// Whether callers connect to a unix socket, so that they have a user id and no address.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.sockets.iter().any(|socket| ip_address(socket).is_none())
+    }
+
+    /// Whether the sockets outlive the process, so that the next process serves the connections that wait.
+    pub(super) fn is_inherited(&self) -> bool {
+        matches!(self.address, ListenAddress::Systemd(_))
+    }
+
+    /// The TLS settings of a TLS listener.
+    #[must_use]
+    pub fn tls(&self) -> Option<&SharedTls> {
+        self.tls.as_ref()
+    }
+
+    /// The same sockets, for another thread to accept from.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            address: self.address.clone(),
+            sockets: self
+                .sockets
+                .iter()
+                .map(Socket::try_clone)
+                .collect::<io::Result<_>>()?,
+            tls: self.tls.clone(),
+        })
+    }
+
+    pub(super) fn into_sockets(self) -> Vec<Socket> {
+        self.sockets
+    }
+}
+
+fn ip_address(socket: &Socket) -> Option<SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
+}
+
+fn localhost(port: u16) -> io::Result<Vec<Socket>> {
+    let first = socket::listen((Ipv4Addr::LOCALHOST, port).into())?;
+    let port = ip_address(&first).map_or(port, |address| address.port());
+    let mut sockets = vec![first];
+    match socket::listen((Ipv6Addr::LOCALHOST, port).into()) {
+        Ok(second) => sockets.push(second),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        Err(error) => tracing::debug!(%error, "this machine has no IPv6 loopback address"),
+    }
+    Ok(sockets)
+}
+
+fn refused(address: &ListenAddress, source: io::Error) -> BindError {
+    let fix = match (address, source.kind()) {
+        (_, io::ErrorKind::AddrInUse) => {
+            return BindError::InUse {
+                address: address.to_string(),
+            };
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::NotFound) => " (create its directory)",
+        (ListenAddress::Unix(_), io::ErrorKind::PermissionDenied) => {
+            " (make its directory writable for bondgate's user)"
+        }
+        (_, io::ErrorKind::PermissionDenied) => {
+            " (ports below 1024 need privileges: choose a higher one, or let systemd listen)"
+        }
+        (_, io::ErrorKind::AddrNotAvailable) => " (this machine has no such address: use one that it has)",
+        _ => "",
+    };
+    BindError::Refused {
+        address: address.to_string(),
+        fix,
+        source,
+    }
+}
