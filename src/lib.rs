@@ -12,9 +12,9 @@
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
 //! | [`telemetry`] | the log, and one struct of metrics |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
-//! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens |
+//! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use only its resolver |
 //! | [`token`] | token endpoint, refresher, and the arc-swap cell that every request reads |
-//! | [`server`] | listeners, limits, connections and their head filter; knows nothing of tokens |
+//! | [`server`] | listeners, limits, connections with their head filter, and how the delivery of a message ended; knows nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has received them |
 //! | [`proxy`] | the request stack: tower layers from the access log to the bearer |
 //! | [`spelling`] | the spelling of field names in a stored head |
@@ -23,47 +23,57 @@
 //! | [`simulator`] | simulates Cisco for demos and tests; shares no code with `token` |
 //! | [`cli`] | one file per subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → upstream → {telemetry, tls} → config →
-//! platform`. `admin` and `proxy` never import each other, and no two files import each other; a test enforces the table of
-//! imports.
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {upstream, telemetry, tls, spelling} →
+//! config → platform`. `admin` and `proxy` never import each other, and no two files import each other; a test
+//! (`tests/e2e/architecture.rs`) has the table of imports and enforces it.
 //!
-//! There are three kinds of threads. Each **worker** (one per core, at most four) runs its own single-threaded runtime,
-//! accepts from the same listening sockets and has its own connection pool. The **control thread** refreshes tokens, serves
-//! the admin listener and handles signals, so that no load on the workers delays them. The **log thread** writes the log.
+//! Each **worker** thread (one per core, at most four) runs its own single-threaded runtime, accepts from the same listening
+//! sockets and has its own connection pool. The **control thread** refreshes tokens, sends pulls, reloads, serves the admin
+//! listener and handles signals, so that no load on the workers delays them. The **log thread** writes the log. Blocking
+//! work (files, name lookups) runs on further threads, off all of these.
 //!
 //! # Life of a request
 //!
 //! A `GET` through the files, from top to bottom:
 //!
 //! 1. `server/listener`: a worker accepts the connection. `server/limits` gives it a permit, closes the longest idle
-//!    connection for it, or refuses it with 503. The TLS handshake runs in the connection's own task.
+//!    connection for it, or refuses it (with 503, while that is cheap). The TLS handshake runs in the connection's own task.
 //! 2. `server/connection`: the head filter, beneath hyper, validates the raw head. It refuses malformed, slow and oversized
-//!    heads itself (400 to 431), and passes one request at a time to hyper. Between requests the connection is parked:
-//!    hyper's state is dropped.
-//! 3. [`proxy::routers`]: the listener's axum router passes the request through one list of tower layers. They catch panics,
+//!    heads itself (400 to 431), percent-encodes what a query must not contain, and passes one request at a time to hyper
+//!    (`serve.rs`, `service.rs`). A connection that has been idle for a second is parked: hyper's state is dropped.
+//! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They catch panics,
 //!    respond on the health path, write the access log, authorize the caller and the request
-//!    (`proxy/authorization`), and hold an in-flight permit until the response's body has ended.
-//! 4. `proxy/forward`: hop-by-hop fields and the caller's identity are removed. Path and query go upstream byte for byte
-//!    behind the configured scheme, host and port.
+//!    (`proxy/authorization`), and hold an in-flight permit until the response's body has ended. The innermost service,
+//!    `proxy/relay`, forwards the request, or passes it to `proxy/pull` if its rule is `consuming`.
+//! 4. `proxy/forward`: hop-by-hop fields and the caller's identity are removed. The path goes upstream byte for byte, behind
+//!    the configured scheme, host, port and base path.
 //! 5. `proxy/forward/inject_bearer`: the layer `InjectBearer` reads the token from its cell and adds
 //!    `Authorization: Bearer`. Without a token the request waits briefly, or gets 503: it is never sent without one.
 //! 6. [`upstream`]: a pooled connection, or a new one, sends the request. The task that awaits the response drives the
-//!    connection, so nothing crosses between tasks. A connect is retried while nothing was sent; a request is not. After a
-//!    401, `InjectBearer` reports the token as rejected and sends the request once more with a newer one.
-//! 7. The body streams back. When its last byte is written, the access log gets its line, and the connection becomes
-//!    idle, or closes if the response was its last.
+//!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401, `InjectBearer`
+//!    reports the token as rejected and sends the request once more with a newer one, if its body was kept
+//!    (`proxy/forward/replay`).
+//! 7. The body streams back. When hyper has taken its last byte, the access log gets its line; when that is written, the
+//!    connection becomes idle, or closes if the response was its last.
 //!
 //! # Life of a pulled message
 //!
-//! On a consuming route, step 4 is `proxy/pull` instead. The spool delivers the oldest ready message; without one, it pulls:
-//! the control thread sends the request and writes the response to disk before the caller gets any of it. A response
-//! from the spool is the last on its connection, and the connection reports how it ended. The message is delivered when the
-//! caller has acknowledged every byte and has closed in order, or stays silent for `spool.settle`; it is then kept for a
-//! day. Otherwise it is delivered again. A message that fails five times becomes a dead letter.
+//! On a consuming route, `proxy/pull` comes before step 4:
+//!
+//! 1. `spool/take` decides on the control thread: it delivers the oldest ready message, waits for its turn, or asks for a pull.
+//! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores the whole
+//!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored.
+//! 3. The response with a message is the last on its connection. `server/connection/close` follows how that connection ends,
+//!    and decides: the message is delivered when the caller has acknowledged every byte and has closed in order, or stays
+//!    silent for `spool.settle`; behind a trusted proxy, when every byte is acknowledged.
+//! 4. `spool/delivery` records the outcome. A delivered message is kept for a day (`spool/retention`). Another one is
+//!    delivered again, after a pause for that caller (`spool/pause`). A message becomes a dead letter when it has failed five
+//!    times and its caller then takes the next one.
 //!
 //! # Life of a token
 //!
-//! 1. The refresher reads client id and secret anew for each fetch, and sends them in the configured shape.
+//! 1. The refresher, a task of the daemon, fetches: `token/endpoint` reads client id and secret anew each time and sends them in
+//!    the configured shape.
 //! 2. The response is a token, or a failure whose kind decides when to try again.
 //! 3. The token is stored in an arc-swap cell, and waiting requests are woken. Every request reads the cell without a lock.
 //! 4. At about half of its lifetime a successor is fetched. A failed fetch never replaces a token: it serves until it expires

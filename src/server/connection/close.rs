@@ -174,9 +174,10 @@ impl HeadFilter {
                 read = stream.read(&mut scratch), if !*is_eof => match read {
                     Ok(0) => (is_closed, *is_eof) = (true, true),
                     Ok(_) => {}
-                    // A TLS connection that ends without close_notify is closed all the same.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && left == 0 => {
-                        return Some(DeliveryOutcome::Delivered);
+                    // A TLS connection that ends without close_notify is closed all the same. Its last acknowledgement may
+                    // have come with the end.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        (is_closed, *is_eof) = (true, true);
                     }
                     Err(_) => return Some(after_reset(stream, observer)),
                 },
