@@ -22,6 +22,9 @@ use crate::telemetry::metrics::UpstreamMetrics;
 static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 static TRANSACTION: HeaderName = HeaderName::from_static("x-transaction-id");
 
+/// The part of a path that is logged: lines wait in memory for the log's reader, and every caller can send long paths.
+const LONGEST_PATH: usize = 1024;
+
 /// Logs and counts the requests of one upstream.
 #[derive(Clone)]
 pub(super) struct AccessLogLayer {
@@ -99,7 +102,7 @@ impl Entry {
             began: Instant::now(),
             layer,
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: request.uri().path().chars().take(LONGEST_PATH).collect(),
             correlation: text(request.headers(), &CORRELATION),
             transaction: None,
             caller: CallerCell::default(),

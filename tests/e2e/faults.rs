@@ -237,6 +237,7 @@ async fn a_refused_token_is_replaced_once_and_the_request_goes_out_again_as_it_w
 
     for (request, body) in [
         (format!("GET {head}\r\n"), ""),
+        (format!("GET {head}Expect: 100-continue\r\n\r\n"), ""),
         (format!("POST {head}Content-Length: 0\r\n\r\n"), ""),
         (format!("POST {head}Content-Length: 5\r\n\r\nhello"), "hello"),
         (
@@ -260,6 +261,10 @@ async fn a_refused_token_is_replaced_once_and_the_request_goes_out_again_as_it_w
             assert_eq!(seen.target, "/simulator/echo?a=%2f");
             assert_eq!(seen.header("x-a"), ["1", "2"]);
             assert_eq!(seen.header("authorization").len(), 1);
+            assert!(
+                !body.is_empty() || seen.header("transfer-encoding").is_empty(),
+                "{request}"
+            );
             assert_eq!(
                 (&seen.body[..], seen.body_complete),
                 (body.as_bytes(), true),

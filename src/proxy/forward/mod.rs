@@ -76,7 +76,7 @@ impl Forwarder {
         let is_head = parts.method == Method::HEAD;
         let (kept, kept_body) = self.keep(&body);
         let mut upload = RequestBody::from_caller(body, self.timeout.idle, kept);
-        if parts.headers.contains_key(EXPECT) {
+        if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
             upload.first_poll().await;
         }
         let progress = upload.state();

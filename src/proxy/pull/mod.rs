@@ -265,7 +265,10 @@ async fn not_stored(
         StoreError::Incomplete(reason) => reason,
         StoreError::Write(error @ WriteError::Endless) => error.to_string(),
         StoreError::Write(error) => {
-            let begun = writer.pass_through(&error).await.map_err(SpoolError::Unusable)?;
+            let begun = writer
+                .pass_through(&error)
+                .await
+                .map_err(|_| PullError::Incomplete)?;
             return Ok(Response::from_parts(
                 head,
                 Body::new(SpooledBody::new(begun, Some(rest))),
