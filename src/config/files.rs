@@ -43,12 +43,12 @@ impl Config {
         }
         let mut tls = vec![(KeyPath::from("admin.tls"), &self.admin.tls)];
         for (at, listener) in self.listeners.iter().enumerate() {
-            let keys = listener.access.keys.as_ref();
+            let keys = listener.keys.as_ref();
             add(
                 KeyPath::listener(at).key("keys"),
                 keys.and_then(SecretSource::path),
             );
-            tls.push((KeyPath::listener(at).key("tls"), &listener.access.tls));
+            tls.push((KeyPath::listener(at).key("tls"), &listener.tls));
         }
         for (table, tls) in tls {
             for (name, path) in tls.iter().flat_map(ServerTls::files) {

@@ -167,7 +167,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.upstreams[0].wait.as_secs(), 3);
-        assert_eq!(config.listeners[0].access.allow.as_ref().map(Vec::len), Some(2));
+        assert_eq!(config.listeners[0].allow.as_ref().map(Vec::len), Some(2));
         let wait = config
             .settings
             .iter()

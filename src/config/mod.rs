@@ -30,7 +30,7 @@ pub use self::address::{Endpoint, ListenAddress, Network};
 pub use self::callers::{CallerKey, CallerKeys, KeysError};
 pub use self::files::NamedFile;
 pub use self::limits::{Limits, MAX_FIELDS};
-pub use self::listener::{Access, Admin, Listener, ServerTls};
+pub use self::listener::{Admin, Listener, ServerTls};
 pub use self::load::find_file;
 pub use self::log::{Log, LogFormat};
 pub use self::names::{HostPattern, WebOrigin};

@@ -156,7 +156,7 @@ impl Builder<'_> {
         self.restarts.extend(new.into_iter().map(is_new));
         let mut listeners = Vec::new();
         for (number, (socket, at)) in sockets.iter().zip(matched).enumerate() {
-            let applicable = at.filter(|at| configs[*at].access.tls.is_some() == socket.tls.is_some());
+            let applicable = at.filter(|at| configs[*at].tls.is_some() == socket.tls.is_some());
             listeners.push(match (applicable, previous.get(number)) {
                 (Some(at), _) => self.build_listener(&format!("listener[{at}]"), &configs[at], socket)?,
                 (None, Some(previous)) => {
@@ -178,13 +178,13 @@ impl Builder<'_> {
         config: &config::Listener,
         socket: &BoundSocket,
     ) -> anyhow::Result<ActiveListener> {
-        let (access, context) = (&config.access, self.context);
+        let context = self.context;
         if config.mode != socket.unix.mode || config.group != socket.unix.group {
             self.restarts.push(format!("{key}.mode and group"));
         }
-        check_exposure(key, socket, access.is_gated())?;
+        check_exposure(key, socket, config.is_gated())?;
         ensure!(
-            !socket.addresses.is_empty() || !access.is_of_tcp(),
+            !socket.addresses.is_empty() || config.tcp_keys().iter().all(|(_, is_set)| !is_set),
             "{key}.address: {} was handed over as a unix socket, where allow, trusted_proxies and tls have no effect; \
              leave them out, or let systemd listen on TCP",
             socket.configured
@@ -198,7 +198,7 @@ impl Builder<'_> {
         let authorization = authorization.with_context(|| format!("{key}.keys"))?;
         Ok(ActiveListener {
             routers: proxy::routers(config, &authorization, &context.in_flight, &upstream.proxied),
-            tls: build_tls(access.tls.as_ref())?,
+            tls: build_tls(config.tls.as_ref())?,
             config: config.clone(),
             authorization,
         })

@@ -64,7 +64,7 @@ impl Context {
         let (mut bound, mut listeners) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
             let unix = unix_access(listener.mode, listener.group.as_ref());
-            let tls = listener.access.tls.as_ref();
+            let tls = listener.tls.as_ref();
             let (listener, socket) = bind(&listener.address, unix, tls, workers)?;
             bound.push(listener);
             listeners.push(socket);

@@ -105,10 +105,10 @@ impl Faults<'_> {
             self.check(&key("rules"), proxy::validate_rules(&upstream.rules));
         }
         for (at, listener) in config.listeners.iter().enumerate() {
-            let (key, access) = (|name: &str| format!("listener[{at}].{name}"), &listener.access);
-            let keys = access.keys.as_ref().map(CallerKeys::load);
+            let key = |name: &str| format!("listener[{at}].{name}");
+            let keys = listener.keys.as_ref().map(CallerKeys::load);
             self.check(&key("keys"), keys.transpose());
-            self.check(&key("tls"), access.tls.as_ref().map(tls::server).transpose());
+            self.check(&key("tls"), listener.tls.as_ref().map(tls::server).transpose());
             let unix = unix_access(listener.mode, listener.group.as_ref());
             self.check(&key("group"), unix.group_id());
         }

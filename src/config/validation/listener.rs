@@ -8,7 +8,7 @@ use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
 
 pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], report: &mut Report) {
-    let (table, address, access) = (KeyPath::listener(at), &listener.address, &listener.access);
+    let (table, address) = (KeyPath::listener(at), &listener.address);
     let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     if !names.contains(&listener.upstream.as_str()) {
         let what = match listener.upstream.as_str() {
@@ -22,15 +22,15 @@ pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], r
         let what = "is not a plain path; write it like \"/healthz\"";
         report.fault(&table.key("health"), what);
     }
-    if matches!(access.keys, Some(SecretSource::Inline(_))) {
+    if matches!(listener.keys, Some(SecretSource::Inline(_))) {
         let what = "is in the configuration itself; write keys = { file = \"/path\" }, with name:key lines";
         report.fault(&table.key("keys"), what);
     }
     let checks = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
-    let checks = (access.is_gated(), checks);
-    validate_checks(&table, address, checks, &access.tcp_keys(), report);
+    let checks = (listener.is_gated(), checks);
+    validate_checks(&table, address, checks, &listener.tcp_keys(), report);
     let is_tcp = matches!(address, ListenAddress::Localhost(_) | ListenAddress::Socket(_));
-    if is_tcp && !access.users.is_empty() {
+    if is_tcp && !listener.users.is_empty() {
         let what = "is for unix sockets: over TCP the caller's user is unknown; use keys or allow";
         report.fault(&table.key("users"), what);
     }

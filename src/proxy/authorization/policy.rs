@@ -40,17 +40,16 @@ impl Policy {
         upstream: &config::Upstream,
         admin: &str,
     ) -> Result<Self, KeysError> {
-        let access = &listener.access;
         Ok(Self {
             upstream: upstream.name.clone(),
-            allow: access.allow.clone(),
-            trusted_proxies: access.trusted_proxies.clone(),
-            users: access.users.clone(),
-            hosts: HostNames::new(access.hosts.clone(), Some(upstream.url.host())),
-            origins: access.origins.clone(),
-            require_header: access.require_header.clone(),
-            scheme: if access.tls.is_some() { "https" } else { "http" },
-            keys: access.keys.as_ref().map(CallerKeys::load).transpose()?,
+            allow: listener.allow.clone(),
+            trusted_proxies: listener.trusted_proxies.clone(),
+            users: listener.users.clone(),
+            hosts: HostNames::new(listener.hosts.clone(), Some(upstream.url.host())),
+            origins: listener.origins.clone(),
+            require_header: listener.require_header.clone(),
+            scheme: if listener.tls.is_some() { "https" } else { "http" },
+            keys: listener.keys.as_ref().map(CallerKeys::load).transpose()?,
             rules: upstream.rules.clone(),
             admin: admin.to_owned(),
         })
