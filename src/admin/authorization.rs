@@ -7,15 +7,32 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::settings::Settings;
-use crate::server::{Answer, Peer, WebPage, web_page};
+use crate::config;
+use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
 
-type Shared = State<Arc<Settings>>;
+/// Who may call the admin listener, and by which names.
+pub(super) struct Access {
+    allow: Option<Vec<config::Network>>,
+    hosts: HostNames,
+}
+
+impl Access {
+    pub(super) fn new(admin: &config::Admin) -> Self {
+        Self {
+            allow: admin.allow.clone(),
+            hosts: HostNames::new(admin.hosts.clone(), None),
+        }
+    }
+}
 
 /// Checks the caller's network, and refuses the requests of web pages. A person may open the page itself.
-pub(super) async fn check_caller(State(settings): Shared, request: Request, next: Next) -> Response {
+pub(super) async fn check_caller(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let (Some(allow), Some(address)) = (&settings.allow, address)
+    if let (Some(allow), Some(address)) = (&access.allow, address)
         && !allow.iter().any(|network| network.contains(address.ip()))
     {
         return refuse(
@@ -34,8 +51,8 @@ pub(super) async fn check_caller(State(settings): Shared, request: Request, next
 }
 
 /// Checks the Host.
-pub(super) async fn check_host(State(settings): Shared, request: Request, next: Next) -> Response {
-    if settings.hosts.allow(request.uri(), request.headers()) {
+pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    if access.hosts.allow(request.uri(), request.headers()) {
         return next.run(request).await;
     }
     let detail = "the request's Host is not a name of the admin listener; add it to hosts in [admin]";

@@ -2,7 +2,6 @@
 
 mod authorization;
 mod readiness;
-mod settings;
 mod status;
 
 use std::fmt::Write as _;
@@ -16,39 +15,45 @@ use axum::routing::get;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
-use self::authorization::{check_caller, check_host, refuse};
+use self::authorization::{Access, check_caller, check_host, refuse};
+use crate::config;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::readiness::Readiness;
-pub use self::settings::Settings;
 pub use self::status::Facts;
 
 struct Admin {
-    settings: Arc<Settings>,
+    facts: Facts,
     readiness: Readiness,
     spool: Spool,
     metrics: Arc<Metrics>,
 }
 
 /// The admin listener's router.
-pub fn router(settings: Settings, readiness: Readiness, spool: Spool, metrics: Arc<Metrics>) -> Router {
-    let settings = Arc::new(settings);
+pub fn router(
+    config: &config::Admin,
+    facts: Facts,
+    readiness: Readiness,
+    spool: Spool,
+    metrics: Arc<Metrics>,
+) -> Router {
+    let access = Arc::new(Access::new(config));
     let documents = Router::new()
         .route("/", get(page))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))
         .fallback(not_found)
-        .layer(from_fn_with_state(settings.clone(), check_host));
+        .layer(from_fn_with_state(access.clone(), check_host));
     // Any Host may ask for health: kubelets send an IP literal or none, load balancers any name.
     Router::new()
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(ready))
         .merge(documents)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(settings.clone(), check_caller))
+        .layer(from_fn_with_state(access, check_caller))
         .with_state(Arc::new(Admin {
-            settings,
+            facts,
             readiness,
             spool,
             metrics,
@@ -80,8 +85,7 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 
 async fn status_json(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let (holding, troubles) = (admin.spool.holding().await, admin.spool.troubles());
-    let facts = &admin.settings.facts;
-    let document = status::document(facts, &admin.readiness, holding, troubles);
+    let document = status::document(&admin.facts, &admin.readiness, holding, &troubles);
     ([(CONTENT_TYPE, "application/json")], document)
 }
 

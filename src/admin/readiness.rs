@@ -5,10 +5,8 @@
 //! take every pod out of its Service.
 
 use std::fmt::Write as _;
-use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use arc_swap::ArcSwap;
 
@@ -19,8 +17,6 @@ use crate::token::TokenReader;
 #[derive(Clone)]
 pub struct Readiness {
     upstreams: Arc<ArcSwap<Upstreams>>,
-    /// The upstreams of the start, as [`changed`](Self::changed) of this clone has seen them.
-    watched: Upstreams,
     was_ready: Arc<AtomicBool>,
     stop: Stopping,
 }
@@ -33,8 +29,7 @@ impl Readiness {
     #[must_use]
     pub fn new(upstreams: Vec<(String, TokenReader)>, stop: Stopping) -> Self {
         Self {
-            upstreams: Arc::new(ArcSwap::from_pointee(upstreams.clone())),
-            watched: upstreams,
+            upstreams: Arc::new(ArcSwap::from_pointee(upstreams)),
             was_ready: Arc::default(),
             stop,
         }
@@ -76,22 +71,6 @@ impl Readiness {
             text.insert_str(0, "ready\n");
         }
         (is_ready, text)
-    }
-
-    /// Resolves when the tokens of the start, and with them [`check`](Self::check), may have changed. Cancel safe.
-    pub async fn changed(&mut self) {
-        let watched = self.watched.iter_mut();
-        let mut changes: Vec<_> = watched.map(|(_, tokens)| Box::pin(tokens.changed())).collect();
-        std::future::poll_fn(|cx| {
-            let mut changes = changes.iter_mut();
-            let is_changed = changes.any(|change| change.as_mut().poll(cx).is_ready());
-            if is_changed {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
     }
 
     /// Each upstream's token, by the upstream's name.

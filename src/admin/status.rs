@@ -3,7 +3,6 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
 use serde_json::json;
 
 use super::readiness::Readiness;
@@ -24,26 +23,12 @@ pub struct Facts {
     pub upstreams: Vec<(String, String)>,
 }
 
-/// The messages in the spool, or why they are not known.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Spool {
-    Holding {
-        #[serde(flatten)]
-        holding: Holding,
-        /// What keeps messages from being delivered.
-        troubles: Vec<String>,
-    },
-    Unknown {
-        error: String,
-    },
-}
-
+/// The document. `troubles` keep messages in the spool from being delivered.
 pub(super) fn document(
     facts: &Facts,
     readiness: &Readiness,
     holding: io::Result<Holding>,
-    troubles: Vec<String>,
+    troubles: &[String],
 ) -> String {
     let url = |name: &str| {
         let mut upstreams = facts.upstreams.iter();
@@ -58,10 +43,12 @@ pub(super) fn document(
         .iter()
         .map(|(name, tokens)| json!({ "name": name, "url": url(name), "token": token(tokens) }));
     let spool = match holding {
-        Ok(holding) => Spool::Holding { holding, troubles },
-        Err(error) => Spool::Unknown {
-            error: error.to_string(),
-        },
+        Ok(holding) => {
+            let mut spool = json!(holding);
+            spool["troubles"] = json!(troubles);
+            spool
+        }
+        Err(error) => json!({ "error": error.to_string() }),
     };
     let is_serving = readiness.phase() == Phase::Serving;
     let document = json!({

@@ -62,7 +62,7 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
             return Ok(Exit::Configuration);
         }
     };
-    let logs = telemetry::init(&config.log)?;
+    let log = telemetry::init(&config.log)?;
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -70,12 +70,12 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
             return Ok(start_failed(&error, fix));
         }
     };
-    let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
+    let _log_thread = log.start(&daemon.metrics().log_lines_dropped);
     cisco.put_samples(3);
     let outcome = runtime.block_on(async {
         let signals = DaemonSignals {
             signals: EarlySignals::install()?.and_stop()?,
-            log: logs.file.clone(),
+            log,
         };
         let simulating = tokio::spawn(simulator.run(std::future::pending()));
         let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &cisco)));
@@ -119,9 +119,9 @@ fn config(args: &DemoArgs, cisco: &Handle, ca_file: &Path) -> Result<Config, Con
 }
 
 /// Prints what to try once the daemon is ready.
-async fn greet(mut readiness: Readiness, banner: String) {
+async fn greet(readiness: Readiness, banner: String) {
     while !readiness.check(true).0 {
-        readiness.changed().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // A closed stdout must not end the daemon.
     let _ = std::io::stdout().write_all(banner.as_bytes());

@@ -5,7 +5,7 @@ use crate::daemon::{self, BindError, Daemon, Outcome, Source, enter_sandbox};
 use crate::platform::hardening;
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{EarlySignals, Request, Signals};
-use crate::telemetry::{self, LogFile};
+use crate::telemetry::{self, LogHandle};
 use crate::token::Clock;
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
@@ -18,10 +18,10 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     config.fit(hardening::raise_descriptor_limit());
-    let logs = match telemetry::init(&config.log) {
-        Ok(logs) => logs,
+    let log = match telemetry::init(&config.log) {
+        Ok(log) => log,
         Err(error) => {
-            eprintln!("bondgate: {}: {:#}", error.key(), anyhow::Error::new(error));
+            eprintln!("bondgate: {}: {error}", error.key);
             return Ok(Exit::Configuration);
         }
     };
@@ -37,16 +37,16 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     // Every socket is bound, and no other thread runs yet.
     let sandbox = enter_sandbox(&config, file.as_deref());
     // Dropped last, after a panic, too.
-    let _log_thread = logs.start(&daemon.metrics().log_lines_dropped);
+    let _log_thread = log.start(&daemon.metrics().log_lines_dropped);
     let load_file = file.clone();
     daemon.reload_from(Source {
         load: Box::new(move || read(load_file.as_deref())),
         file,
         sandbox,
-        level: logs.level.clone(),
+        log: log.clone(),
     });
     // Moved here, the runtime is dropped before the log's thread.
-    let (control, log) = (control, logs.file.clone());
+    let (control, log) = (control, log);
     let outcome = control.block_on(async {
         let signals = DaemonSignals {
             signals: signals.and_stop()?,
@@ -62,7 +62,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
 /// The process's signals for the daemon; the log file is reopened here.
 pub(super) struct DaemonSignals {
     pub(super) signals: Signals,
-    pub(super) log: LogFile,
+    pub(super) log: LogHandle,
 }
 
 impl daemon::Signals for DaemonSignals {

@@ -25,7 +25,7 @@ use crate::admin::{self, Readiness};
 use crate::config::{Config, ConfigError};
 use crate::platform::sandbox::Sandbox;
 use crate::platform::service_manager::ServiceManager;
-use crate::telemetry::LogLevel;
+use crate::telemetry::LogHandle;
 use crate::tls::Digest;
 
 /// Where a running daemon finds its configuration again.
@@ -36,8 +36,8 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// What the process may still access.
     pub sandbox: Sandbox,
-    /// The log level, which a reload may change.
-    pub level: LogLevel,
+    /// The log, whose level a reload may change.
+    pub log: LogHandle,
 }
 
 /// Holds the active configuration, and replaces it.
@@ -147,16 +147,15 @@ impl Reloader {
         }
         self.readiness.replace(now.tokens());
         let facts = now.facts(context, configured);
-        let settings = admin::Settings::new(&now.admin, facts);
         let (spool, metrics) = (context.spool.clone(), context.metrics.clone());
-        let router = admin::router(settings, self.readiness.clone(), spool, metrics);
+        let router = admin::router(&now.admin, facts, self.readiness.clone(), spool, metrics);
         context.admin.serve(&[router], now.admin_tls.as_ref());
         if let Some(source) = &self.source {
             // It was validated before.
-            let _ = source.level.set(&now.config.log.level);
+            let _ = source.log.set_level(&now.config.log.level);
         }
         let since_1970 = configured.duration_since(UNIX_EPOCH).unwrap_or_default();
-        context.metrics.config_loaded(since_1970.as_secs_f64());
+        context.metrics.config_last_success.set(since_1970.as_secs_f64());
     }
 
     async fn read_digests(self: &Arc<Self>) -> FileDigests {

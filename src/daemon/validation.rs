@@ -16,9 +16,8 @@ use crate::{telemetry, tls};
 #[must_use]
 pub fn faults(config: &Config) -> Vec<Fault> {
     collect(config, |faults| {
-        if let Err(error) = telemetry::check(&config.log) {
-            faults.add(error.key(), error);
-        }
+        faults.check("log.level", telemetry::check_level(&config.log.level));
+        faults.check("log.file", telemetry::check_file(&config.log));
         let writable = config.spool.directory.as_deref().map(check_writable).transpose();
         faults.check("spool.directory", writable);
         faults.check_reloadable();
@@ -141,6 +140,17 @@ fn check_writable(directory: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_log_level_does_not_hide_a_wrong_log_file() {
+        let text = "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
+                    client_id = \"id\"\nclient_secret = \"s\"\n[log]\nlevel = \"loud\"\nfile = \"/nowhere/a.log\"\n";
+        let faults = faults(&Config::parse(text, "f", []).unwrap());
+        let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].starts_with("f:9: log.level: \"loud\" is not a level"));
+        assert!(texts[1].starts_with("f:10: log.file: cannot open /nowhere/a.log: "));
+    }
 
     #[test]
     fn a_spool_directory_must_be_writable_or_possible_to_create() {

@@ -167,7 +167,8 @@ impl Visit for JsonFields<'_> {
 }
 
 /// An error and its causes in one line.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |cause| (**cause).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

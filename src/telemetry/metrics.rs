@@ -33,7 +33,8 @@ pub struct Metrics {
     /// Log lines dropped because the log's reader is too slow.
     pub log_lines_dropped: DroppedLines,
     config_reloads: Family<Labels<1>, Counter>,
-    config_last_success: Gauge<f64, AtomicU64>,
+    /// When the active configuration was loaded, in seconds since 1970.
+    pub config_last_success: Gauge<f64, AtomicU64>,
     requests: Family<Labels<2>, Counter>,
     own_answers: Family<Labels<2>, Counter>,
     request_duration: Family<Labels<1>, Histogram>,
@@ -125,11 +126,6 @@ impl Metrics {
         let result = if is_applied { "applied" } else { "refused" };
         let labels = [("result", result.into())];
         self.config_reloads.get_or_create(&labels).inc();
-    }
-
-    /// Records when the active configuration was loaded, in seconds since 1970.
-    pub fn config_loaded(&self, seconds: f64) {
-        self.config_last_success.set(seconds);
     }
 
     /// The metrics of one upstream.

@@ -128,13 +128,6 @@ impl TokenReader {
         self.status.borrow().error_kind() == Some(FetchErrorKind::Rejected)
     }
 
-    /// Resolves at the next change of [`status`](Self::status). Cancel safe.
-    pub async fn changed(&mut self) {
-        if self.status.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
     async fn wait_for(&self, newer_than: u64, limit: Duration) -> Result<Arc<AccessToken>, Unavailable> {
         let deadline = Instant::now() + limit;
         let mut published = self.status.clone();

@@ -23,6 +23,7 @@ use super::response::{self, Grant};
 use super::secret::SecretMatcher;
 use super::shapes::TokenRequest;
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
+use crate::telemetry::with_causes;
 use crate::tls;
 use crate::upstream::{ResolveError, Resolver};
 
@@ -91,7 +92,7 @@ impl TokenEndpoint {
             .await
         };
         match self.clock.timeout(READ_TIMEOUT, read).await {
-            Some(Ok(read)) => read.map_err(|error| unreadable(&*error)),
+            Some(Ok(read)) => read.map_err(|error| FetchErrorKind::Secret.error(with_causes(&*error))),
             None | Some(Err(_)) => Err(FetchErrorKind::Secret.error(READ_HANGS)),
         }
     }
@@ -103,11 +104,12 @@ impl TokenEndpoint {
             Some(route) => route.uri.host().unwrap_or_default(),
         };
         let resolved = self.resolver.addresses(host).await;
-        resolved.map(drop).map_err(|error| match &error {
-            ResolveError::TimedOut(_) => self.failed(FetchErrorKind::Timeout, format!("{error}; {CHECK}")),
-            ResolveError::Failed { source, .. } => {
-                self.failed(FetchErrorKind::Network, format!("{error} ({source}); {CHECK}"))
-            }
+        resolved.map(drop).map_err(|error| {
+            let kind = match &error {
+                ResolveError::TimedOut(_) => FetchErrorKind::Timeout,
+                ResolveError::Failed { .. } => FetchErrorKind::Network,
+            };
+            self.failed(kind, format!("{}; {CHECK}", with_causes(&error)))
         })
     }
 
@@ -182,6 +184,7 @@ impl TokenEndpoint {
     }
 
     fn http_error(&self, error: reqwest::Error) -> FetchError {
+        use FetchErrorKind::{Malformed, Network, Timeout};
         let error = error.without_url();
         let causes = || std::iter::successors(error.source(), |&cause| cause.source());
         let cause = causes()
@@ -191,32 +194,25 @@ impl TokenEndpoint {
         let mut systems = causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
         let is_denied = systems.any(|error| error.kind() == io::ErrorKind::PermissionDenied);
         let limit = self.upstream.timeout.connect;
-        let reason = match http {
-            _ if error.is_timeout() => {
-                format!("no connection within {limit:?} (timeout.connect); {CHECK}")
+        let (kind, reason) = match http {
+            _ if error.is_timeout() => (
+                Timeout,
+                format!("no connection within {limit:?} (timeout.connect); {CHECK}"),
+            ),
+            Some(http) if http.is_parse_too_large() => (Malformed, HEAD_TOO_LARGE.to_owned()),
+            Some(http) if http.is_parse() => (
+                Malformed,
+                format!("the response is no HTTP/1.1: {http}; check token_url"),
+            ),
+            Some(_) => (Network, format!("the response is incomplete ({cause}); {CHECK}")),
+            None if tls::is_version_1(&error) => {
+                (Network, format!("its certificate is {}; {CHECK}", tls::VERSION_1))
             }
-            Some(http) if http.is_parse_too_large() => HEAD_TOO_LARGE.to_owned(),
-            Some(http) if http.is_parse() => {
-                format!("the response is no HTTP/1.1: {http}; check token_url")
-            }
-            Some(_) => format!("the response is incomplete ({cause}); {CHECK}"),
-            None if tls::is_version_1(&error) => format!("its certificate is {}; {CHECK}", tls::VERSION_1),
-            None if is_denied => format!("cannot connect ({cause}); {SANDBOXED}"),
-            None => format!("cannot connect ({cause}); {CHECK}"),
-        };
-        let kind = match http {
-            _ if error.is_timeout() => FetchErrorKind::Timeout,
-            Some(http) if http.is_parse() => FetchErrorKind::Malformed,
-            _ => FetchErrorKind::Network,
+            None if is_denied => (Network, format!("cannot connect ({cause}); {SANDBOXED}")),
+            None => (Network, format!("cannot connect ({cause}); {CHECK}")),
         };
         self.failed(kind, reason)
     }
-}
-
-fn unreadable(error: &(dyn Error + 'static)) -> FetchError {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    let texts: Vec<_> = causes.map(ToString::to_string).collect();
-    FetchErrorKind::Secret.error(texts.join(": "))
 }
 
 impl TokenSource for TokenEndpoint {

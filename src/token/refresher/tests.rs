@@ -122,7 +122,7 @@ async fn a_token_that_expires_during_a_wait_or_a_fetch_is_reported_at_that_momen
         let (script, mut reader) =
             start_with(&[Ok(100), Err(FetchErrorKind::Timeout)], Clock::faster(1), slow);
         let expired = loop {
-            reader.changed().await;
+            reader.status.changed().await.unwrap();
             if let Some(token) = reader.current() {
                 assert!(token.serial == 1);
             } else if reader.status().expires.is_some() {
@@ -166,15 +166,15 @@ async fn waits_are_at_most_a_minute_with_a_valid_token_and_ten_seconds_without()
 async fn a_token_rejected_while_fetches_fail_brings_the_next_attempt_forward() {
     let (script, mut reader) = start(&[Ok(86_400), Err(FetchErrorKind::Network)]);
     while script.requests().len() < 12 {
-        reader.changed().await;
+        reader.status.changed().await.unwrap();
     }
     while reader.status().next_attempt_in.is_none() {
-        reader.changed().await;
+        reader.status.changed().await.unwrap();
     }
     let before = reader.status().next_attempt_in.unwrap();
     assert!(before > 20 * SECOND, "{before:?}");
     reader.reject(&reader.current().unwrap());
-    reader.changed().await;
+    reader.status.changed().await.unwrap();
     let after = reader.status().next_attempt_in.unwrap();
     assert!(after <= 10 * SECOND, "{after:?}");
 }
@@ -218,11 +218,11 @@ async fn after_a_suspend_during_failing_fetches_the_next_attempt_is_within_ten_s
     let answers = [Ok(86_400), Err(FetchErrorKind::Network)];
     let (script, mut reader) = start_with(&answers, clock.clone(), Duration::ZERO);
     while script.requests().len() < 12 || reader.status().next_attempt_in.is_none() {
-        reader.changed().await;
+        reader.status.changed().await.unwrap();
     }
     clock.set_wall(Duration::from_secs(86_400), false);
     assert!(reader.wait(2 * SECOND).await.is_err());
-    reader.changed().await;
+    reader.status.changed().await.unwrap();
     let next = reader.status().next_attempt_in.unwrap();
     assert!(next <= 10 * SECOND, "{next:?}");
     assert_eq!(reader.status().state, TokenState::Expired);
