@@ -120,27 +120,26 @@ async fn clear_messages(State(simulation): Control, Query(query): Query<Paramete
 }
 
 async fn add_faults(State(simulation): Control, body: Bytes) -> Reply {
-    let mut faults = Vec::new();
+    let mut added = Vec::new();
     for (at, fault) in one_or_many(&body)?.iter().enumerate() {
         let fault = Fault::parse(fault);
-        faults.push(fault.map_err(|error| bad_request(format!("item {} is wrong: {error}", at + 1)))?);
+        added.push(fault.map_err(|error| bad_request(format!("item {} is wrong: {error}", at + 1)))?);
     }
-    let added = faults.len();
-    if simulation.faults().len() + added > SCRIPT_LIMIT {
+    let mut script = simulation.faults();
+    if script.len() + added.len() > SCRIPT_LIMIT {
         return Err(bad_request("the script is full: DELETE /faults empties it"));
     }
-    simulation.lock_faults().extend(faults);
-    pretty(json!({"added": added}))
+    let reply = json!({"added": added.len()});
+    script.extend(added);
+    pretty(reply)
 }
 
 async fn list_faults(State(simulation): Control) -> Reply {
-    pretty(json!(simulation.faults()))
+    pretty(json!(*simulation.faults()))
 }
 
 async fn clear_faults(State(simulation): Control) -> Reply {
-    let dropped = simulation.faults().len();
-    simulation.clear_faults();
-    pretty(json!({"dropped": dropped}))
+    pretty(json!({"dropped": simulation.faults().drain(..).count()}))
 }
 
 async fn list_seen(State(simulation): Control, Query(query): Query<Parameters>) -> Reply {
@@ -162,7 +161,7 @@ async fn revoke(State(simulation): Control, Query(query): Query<Parameters>) -> 
 
 async fn set_lifetime(State(simulation): Control, body: String) -> Reply {
     let seconds = seconds(&body)?;
-    simulation.set_token_lifetime(seconds);
+    simulation.options().token_lifetime = seconds;
     pretty(json!({"lifetime": seconds.as_secs()}))
 }
 
@@ -217,5 +216,8 @@ fn client(simulation: &Simulation, query: Parameters) -> Result<Option<String>, 
 
 fn client_or_first(simulation: &Simulation, query: Parameters) -> Result<String, BadRequest> {
     let client = client(simulation, query)?;
-    Ok(client.unwrap_or_else(|| simulation.first_client()))
+    let first = || simulation.options().clients.first().cloned();
+    Ok(client
+        .or_else(|| first().map(|first| first.id))
+        .unwrap_or_default())
 }

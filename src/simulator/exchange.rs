@@ -26,6 +26,9 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 /// More header lines than hyper accepts.
 const MAX_HEADERS: usize = 128;
 
+/// The request in progress, for its layers and handlers.
+pub(super) type InProgress = Extension<Arc<Exchange>>;
+
 /// A request in progress. Dropped before there is a response, it marks the request as abandoned.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -111,11 +114,7 @@ fn seen(connection: &Connection, parts: &Parts, bodiless: bool) -> Seen {
 }
 
 /// Reads the request body to its end before the request is handled.
-pub(super) async fn read_body(
-    Extension(exchange): Extension<Arc<Exchange>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn read_body(Extension(exchange): InProgress, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match receive(&exchange, body).await {
         Ok((body, digest)) => {

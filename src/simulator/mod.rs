@@ -14,7 +14,7 @@
 //! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
 //! let running = tokio::spawn(simulator.run(async { drop(stopped.await) }));
 //!
-//! cisco.put_message(serde_json::json!({"Calls": {"CustCallID": "INC1"}}));
+//! cisco.put_raw_message("demo", r#"{"Calls": {"CustCallID": "INC1"}}"#);
 //! cisco.script(Fault::on(On::Pull, Kind::Reset).after_effect());
 //! // … pull through the program under test, which trusts cisco.ca_pem() …
 //! let seen = cisco.wait_for(|seen| seen.iter().any(|request| request.abandoned)).await;
@@ -49,7 +49,7 @@ pub use cisco::tokens::{TOKEN_MARK, TOKENS_KEPT};
 pub use cisco::transfers::{pattern, pattern_sha256};
 pub use fault::{Fault, Kind, On, Then, Times};
 pub use options::{
-    BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, OlderTokens, Options, Tenant, TokenReuse,
+    BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, OlderTokens, Options, TokenReuse,
     UnknownClient,
 };
 pub use record::{BODY_KEPT, BYTES_KEPT, ClientAuth, ENTRIES_KEPT, Seen};

@@ -7,10 +7,10 @@ use std::num::ParseIntError;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 /// The setup of a simulator.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Parser)]
 pub struct Options {
     /// Address of the simulated Cisco; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
@@ -45,17 +45,13 @@ pub struct Options {
     pub behaviour: Behaviour,
 }
 
+/// The defaults of the command line, on free ports.
 impl Default for Options {
     fn default() -> Self {
         Options {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             control: (Ipv4Addr::LOCALHOST, 0).into(),
-            names: Vec::new(),
-            clients: client("demo:demo-secret").into_iter().collect(),
-            token_lifetime: Duration::from_secs(3599),
-            clock_speed: 1,
-            token_bytes: 1100,
-            behaviour: Behaviour::default(),
+            ..Options::parse_from([""])
         }
     }
 }
@@ -95,10 +91,6 @@ pub struct Behaviour {
         allow_hyphen_values = true
     )]
     pub expires_in: ExpiresIn,
-
-    /// Which credentials are known: with "other" every login fails, as stage credentials do at prod
-    #[arg(long, value_name = "TENANT", value_enum, default_value_t)]
-    pub tenant: Tenant,
 
     /// The status for an unknown client id
     #[arg(long, value_name = "STATUS", value_enum, default_value_t)]
@@ -144,16 +136,6 @@ impl From<&str> for ExpiresIn {
             raw => ExpiresIn::Raw(raw.to_owned()),
         }
     }
-}
-
-/// Which environment's credentials the identity service knows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Tenant {
-    /// The callers': the configured clients are known.
-    #[default]
-    Own,
-    /// Another's, like prod for stage credentials: every client is unknown.
-    Other,
 }
 
 /// The status for an unknown client id; the body is Okta's in both cases.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::cisco::endpoint::TOKEN_PATH;
@@ -14,7 +13,7 @@ use super::cisco::messages;
 use super::cisco::queues::Queues;
 use super::cisco::tokens::Tokens;
 use super::fault::Fault;
-use super::options::{Behaviour, Client, Options};
+use super::options::Options;
 use super::record::{Record, Seen};
 
 /// Controls a simulator and reads its record, before it runs and while it does.
@@ -60,12 +59,6 @@ impl Simulation {
         &self.ca_pem
     }
 
-    /// Puts a message into the first client's queue.
-    #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
-    pub fn put_message(&self, message: Value) {
-        self.put_raw_message(&self.first_client(), message.to_string());
-    }
-
     /// Puts a message into a client's queue; a pull returns it byte for byte. It need not be JSON.
     pub fn put_raw_message(&self, client: &str, message: impl Into<Bytes>) {
         self.queues.put(client, message.into());
@@ -86,19 +79,10 @@ impl Simulation {
         self.queues.len(None)
     }
 
-    /// Replaces the clients that tokens are issued to. Tokens issued before stay valid.
-    pub fn set_clients(&self, clients: Vec<Client>) {
-        self.options().clients = clients;
-    }
-
-    /// Sets the lifetime of new tokens.
-    pub fn set_token_lifetime(&self, lifetime: Duration) {
-        self.options().token_lifetime = lifetime;
-    }
-
-    /// Changes the responses where more than one has been observed.
-    pub fn set_behaviour(&self, behaviour: Behaviour) {
-        self.options().behaviour = behaviour;
+    /// The options. Changed clients, token lifetime and behaviour apply from the next request on; tokens issued before
+    /// stay valid.
+    pub fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock().expect("no panic under this lock")
     }
 
     /// Revokes every token.
@@ -113,17 +97,12 @@ impl Simulation {
 
     /// Adds a fault to the end of the script.
     pub fn script(&self, fault: Fault) {
-        self.lock_faults().push(fault);
+        self.faults().push(fault);
     }
 
-    /// The faults that are still to be injected.
-    pub fn faults(&self) -> Vec<Fault> {
-        self.lock_faults().clone()
-    }
-
-    /// Empties the script. A fault in progress continues.
-    pub fn clear_faults(&self) {
-        self.lock_faults().clear();
+    /// The script: the faults that are still to be injected. A fault in progress continues when it is cleared.
+    pub fn faults(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.faults.lock().expect("no panic under this lock")
     }
 
     /// The recorded requests, oldest first.
@@ -170,19 +149,5 @@ impl Simulation {
     /// The largest number of token requests that were in progress at the same time.
     pub fn max_concurrent_token_requests(&self) -> usize {
         self.tokens.max_concurrent.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn options(&self) -> MutexGuard<'_, Options> {
-        self.options.lock().expect("no panic under this lock")
-    }
-
-    pub(super) fn lock_faults(&self) -> MutexGuard<'_, Vec<Fault>> {
-        self.faults.lock().expect("no panic under this lock")
-    }
-
-    /// The default client of the control API.
-    pub(super) fn first_client(&self) -> String {
-        let first = self.options().clients.first().cloned();
-        first.map_or(String::new(), |client| client.id)
     }
 }

@@ -35,7 +35,7 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
 #[tokio::test]
 async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_service() {
     let cisco = simulator(Options::default()).await;
-    cisco.set_token_lifetime(Duration::from_secs(1));
+    cisco.options().token_lifetime = Duration::from_secs(1);
     let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
     let mut daemon = Setup::at(&cisco).start().await;
     cisco.script(Fault::on(On::Token, failure).forever());
@@ -60,7 +60,7 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_servic
             .contains("bondgate_token_state{upstream=\"cisco\",state=\"expired\"} 1\n")
     );
 
-    cisco.clear_faults();
+    cisco.faults().clear();
     daemon.logged_times("token acquired", 2).await;
     assert_eq!(daemon.ask("/readyz?token").await.status(), 200);
 }

@@ -10,7 +10,7 @@ use crate::wire::{Caller, End};
 #[tokio::test]
 async fn a_pulled_message_comes_back_with_the_token_that_the_caller_never_saw() {
     let cisco = simulator(Options::default()).await;
-    cisco.put_message(serde_json::json!({ "Calls": { "CustCallID": "INC1" } }));
+    cisco.put_raw_message("demo", r#"{"Calls": {"CustCallID": "INC1"}}"#);
     let daemon = Setup::at(&cisco).start().await;
 
     let answer = daemon.get(PULL).await;

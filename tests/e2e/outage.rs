@@ -82,7 +82,7 @@ async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_tok
             let cisco = fast_simulator(30, MINUTE).await;
             let daemon = Inside::start(setup(&cisco), 30);
             let fails = || cisco.script(Fault::on(On::Token, kind.clone()).forever());
-            assert_unnoticed(what, &cisco, &daemon, fails, || cisco.clear_faults()).await;
+            assert_unnoticed(what, &cisco, &daemon, fails, || cisco.faults().clear()).await;
         });
     }
     while let Some(run) = runs.join_next().await {

@@ -346,7 +346,7 @@ async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
             id: "demo".to_owned(),
             secret: secret.clone(),
         };
-        cisco.set_clients(vec![client]);
+        cisco.options().clients = vec![client];
         volume.swap(&secret);
         // A token that was certainly requested with the new secret, and one more.
         issued(&cisco, cisco.token_count() + 2).await;

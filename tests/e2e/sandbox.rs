@@ -66,7 +66,7 @@ async fn each_thread_of_the_daemon_is_shut_in_and_one_line_says_so() {
 #[tokio::test]
 async fn a_secret_behind_a_swapped_link_is_picked_up_and_one_that_moved_out_says_restart() {
     let cisco = simulator(Options::default()).await;
-    cisco.set_token_lifetime(Duration::from_secs(2));
+    cisco.options().token_lifetime = Duration::from_secs(2);
     let setup = Setup::new()
         .upstream("cisco", &cisco, "demo", DEMO_SECRET, "")
         .listener("127.0.0.1:0", "");

@@ -257,7 +257,7 @@ async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
         "{failures:?}"
     );
 
-    cisco.clear_faults();
+    cisco.faults().clear();
     daemon.logged("token acquired").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);
@@ -365,7 +365,7 @@ async fn a_wrong_secret_that_is_replaced_by_rename_is_tried_at_once() {
 #[tokio::test]
 async fn tokens_are_replaced_in_the_background_while_every_request_succeeds() {
     let cisco = simulator(Options::default()).await;
-    cisco.set_token_lifetime(Duration::from_secs(2));
+    cisco.options().token_lifetime = Duration::from_secs(2);
     let daemon = Setup::at(&cisco).start().await;
 
     while bearers(&api_requests(&cisco.seen())).len() < 4 {

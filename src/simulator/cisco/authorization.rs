@@ -1,7 +1,5 @@
 //! The layers of the API: the bearer check and the transaction id.
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -11,7 +9,7 @@ use http::header::AUTHORIZATION;
 
 use super::responses;
 use super::tokens::Tokens;
-use crate::simulator::exchange::Exchange;
+use crate::simulator::exchange::InProgress;
 use crate::simulator::options::BearerRejection;
 
 /// The client whose token authorized a request.
@@ -19,11 +17,7 @@ use crate::simulator::options::BearerRejection;
 pub(super) struct Bearer(pub(super) String);
 
 /// Accepts requests with exactly one valid bearer.
-pub(super) async fn authorize(
-    Extension(exchange): Extension<Arc<Exchange>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn authorize(Extension(exchange): InProgress, mut request: Request, next: Next) -> Response {
     let simulation = exchange.simulation();
     match client(&simulation.tokens, request.headers()) {
         Ok(client) => {

@@ -4,7 +4,6 @@
 //! It is stricter than Okta in one point: it reports what cannot be form-decoded, instead of a wrong secret.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -18,15 +17,15 @@ use serde_json::json;
 use super::form;
 use super::responses::{self, JsonError, okta_error};
 use super::tokens::Tokens;
-use crate::simulator::exchange::Exchange;
-use crate::simulator::options::{ExpiresIn, OlderTokens, Options, Tenant, TokenReuse, UnknownClient};
+use crate::simulator::exchange::InProgress;
+use crate::simulator::options::{ExpiresIn, OlderTokens, Options, TokenReuse, UnknownClient};
 use crate::simulator::record::ClientAuth;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Responds to a token request.
 pub(super) async fn token(
-    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(exchange): InProgress,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -111,7 +110,7 @@ impl Login {
 
     fn authenticate(&self, options: &Options) -> Result<(), JsonError> {
         let client = options.clients.iter().find(|client| client.id == self.id);
-        let Some(client) = client.filter(|_| options.behaviour.tenant == Tenant::Own) else {
+        let Some(client) = client else {
             let status = match options.behaviour.unknown_client {
                 UnknownClient::BadRequest => 400,
                 UnknownClient::Unauthorized => 401,
@@ -134,17 +133,13 @@ impl Login {
 type Parameters = HashMap<String, String>;
 
 fn parameters(place: &str, text: &[u8]) -> Result<Parameters, JsonError> {
-    let pairs = form::pairs(text);
-    let pairs =
-        pairs.map_err(|error| invalid_request(&format!("The {place} cannot be decoded: {error}.")))?;
+    let undecodable = |error| invalid_request(&format!("The {place} cannot be decoded: {error}."));
     let mut parameters = Parameters::new();
-    for (name, value) in pairs {
-        if parameters.contains_key(&name) {
-            return Err(invalid_request(&format!(
-                "The parameter '{name}' is given more than once."
-            )));
+    for (name, value) in form::pairs(text).map_err(undecodable)? {
+        let description = format!("The parameter '{name}' is given more than once.");
+        if parameters.insert(name, value).is_some() {
+            return Err(invalid_request(&description));
         }
-        parameters.insert(name, value);
     }
     Ok(parameters)
 }

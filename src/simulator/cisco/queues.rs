@@ -43,10 +43,11 @@ impl Queues {
 
     /// Empties the queue of `client`, or every queue, and returns how many messages that were.
     pub(crate) fn clear(&self, client: Option<&str>) -> usize {
-        let dropped = self.len(client);
-        let is_kept = |owner: &String| client.is_some_and(|client| client != owner);
-        self.lock().retain(|owner, _| is_kept(owner));
-        dropped
+        let mut queues = self.lock();
+        let of_client = queues
+            .iter_mut()
+            .filter(|(owner, _)| client.is_none_or(|client| client == *owner));
+        of_client.map(|(_, queue)| queue.drain(..).count()).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Bytes>>> {

@@ -3,7 +3,7 @@
 //! Like Cisco's, it accepts a push with errors and reports them by pull, and a pull removes its message from the
 //! queue whether or not the response arrives.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use axum::Extension;
@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 
 use super::authorization::Bearer;
 use super::{messages, responses};
-use crate::simulator::exchange::Exchange;
+use crate::simulator::exchange::InProgress;
 use crate::simulator::options::EmptyQueue;
 
 /// Accepts a ticket; a pull returns the result.
 pub(super) async fn push(
-    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(exchange): InProgress,
     Extension(Bearer(client)): Extension<Bearer>,
     body: Bytes,
 ) -> Response {
@@ -41,7 +41,7 @@ pub(super) async fn push(
 
 /// Removes the oldest message from the client's queue and returns it.
 pub(super) async fn pull(
-    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(exchange): InProgress,
     Extension(Bearer(client)): Extension<Bearer>,
 ) -> Response {
     if let Some(message) = exchange.simulation().queues.take(&client) {

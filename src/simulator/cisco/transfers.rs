@@ -2,20 +2,20 @@
 //! between. No body is held whole.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use axum::body::Body;
 use axum::extract::{Path, Query};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use bytes::Bytes;
+use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::channel::Channel;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::simulator::exchange::{BodyDigest, Exchange};
+use crate::simulator::exchange::{BodyDigest, InProgress};
 use crate::simulator::record::redaction;
 
 /// The pattern's period. It is prime, so that a piece lost or repeated shows unless its size is a multiple of it.
@@ -32,11 +32,8 @@ pub fn pattern(count: u64) -> impl Iterator<Item = u8> {
 
 /// The SHA-256, in hexadecimal, of the first `count` bytes of the [`pattern`].
 #[must_use]
-pub fn pattern_sha256(mut count: u64) -> String {
-    let mut hash = Sha256::new();
-    while count > 0 {
-        hash.update(next_piece(&mut count));
-    }
+pub fn pattern_sha256(count: u64) -> String {
+    let hash = pieces(count).fold(Sha256::new(), Sha256::chain_update);
     format!("{:x}", hash.finalize())
 }
 
@@ -48,18 +45,13 @@ pub(super) struct Coding {
 }
 
 /// Sends that many bytes of the pattern: with a content length, or chunked if the query is `chunked`.
-pub(super) async fn bytes(Path(mut left): Path<u64>, Query(coding): Query<Coding>) -> Response {
-    let headers = [(CONTENT_LENGTH, left.to_string())];
-    let (mut sender, body) = Channel::<_, Infallible>::new(4);
-    tokio::spawn(async move {
-        // An error says that the client has left.
-        while left > 0 && sender.send_data(next_piece(&mut left)).await.is_ok() {}
-    });
-    let response = ([(CONTENT_TYPE, "application/octet-stream")], Body::new(body));
-    match coding.chunked {
-        Some(_) => response.into_response(),
-        None => (headers, response).into_response(),
-    }
+pub(super) async fn bytes(Path(count): Path<u64>, Query(coding): Query<Coding>) -> impl IntoResponse {
+    let body = Body::from_stream(stream::iter(pieces(count).map(Ok::<_, Infallible>)));
+    let length = coding
+        .chunked
+        .is_none()
+        .then(|| [(CONTENT_LENGTH, count.to_string())]);
+    (length, [(CONTENT_TYPE, "application/octet-stream")], body)
 }
 
 /// Discards a body and responds with its size and hash.
@@ -69,7 +61,7 @@ pub(super) async fn sink(Extension(digest): Extension<BodyDigest>) -> Json<BodyD
 
 /// Responds with the request as it was received, except for credentials and tokens.
 pub(super) async fn echo(
-    Extension(exchange): Extension<Arc<Exchange>>,
+    Extension(exchange): InProgress,
     Extension(digest): Extension<BodyDigest>,
 ) -> Json<Value> {
     let request = &exchange.request;
@@ -84,11 +76,13 @@ pub(super) async fn echo(
     }))
 }
 
-/// The pattern's next bytes, at most one piece.
-fn next_piece(left: &mut u64) -> Bytes {
-    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(PIECE.len());
-    *left -= length as u64;
-    PIECE.slice(..length)
+/// The first `count` bytes of the pattern, in pieces.
+fn pieces(mut count: u64) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = usize::try_from(count).unwrap_or(usize::MAX).min(PIECE.len());
+        count -= length as u64;
+        (length > 0).then(|| PIECE.slice(..length))
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Some kinds replace the response, before the request is executed or after. The others alter the real response, so
 //! the request is always executed.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Extension;
@@ -21,15 +20,11 @@ use tokio::time::sleep;
 use super::{Kind, Then, response, take};
 use crate::simulator::cisco::endpoint::Endpoint;
 use crate::simulator::cisco::responses;
-use crate::simulator::exchange::{Exchange, receive};
+use crate::simulator::exchange::{Exchange, InProgress, receive};
 
 /// Injects the script's fault for this request, if there is one.
-pub(crate) async fn inject(
-    Extension(exchange): Extension<Arc<Exchange>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let script = || exchange.simulation().lock_faults();
+pub(crate) async fn inject(Extension(exchange): InProgress, request: Request, next: Next) -> Response {
+    let script = || exchange.simulation().faults();
     let Some(fault) = take(&mut script(), exchange.request.endpoint, request.uri().path()) else {
         return next.run(request).await;
     };

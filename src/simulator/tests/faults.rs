@@ -30,7 +30,7 @@ async fn faults_are_injected_in_order_and_as_often_as_scripted() {
     assert_eq!(fixture.pull(&token).await.text().await.unwrap(), "");
     assert_eq!(fixture.cisco.faults().len(), 2);
     assert_eq!(fixture.push(&token, "{}").await.status(), 500);
-    fixture.cisco.clear_faults();
+    fixture.cisco.faults().clear();
     assert_ne!(fixture.pull(&token).await.text().await.unwrap(), "");
     assert_eq!(fixture.cisco.seen()[1].fault, Some("status".to_owned()));
 }

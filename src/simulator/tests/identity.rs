@@ -109,10 +109,10 @@ async fn a_wrong_secret_and_an_unknown_client_get_errors_of_two_shapes() {
     assert_eq!(reply["errorCode"], "invalid_client");
     assert_eq!(reply["errorSummary"], "Invalid value for 'client_id' parameter.");
     assert_eq!(reply["errorCauses"], serde_json::json!([]));
-    fixture.cisco.set_behaviour(Behaviour {
+    fixture.cisco.options().behaviour = Behaviour {
         unknown_client: UnknownClient::Unauthorized,
         ..Behaviour::default()
-    });
+    };
     assert_eq!(fixture.login("", &unknown).await.status(), 401);
     assert!(
         fixture
@@ -124,15 +124,9 @@ async fn a_wrong_secret_and_an_unknown_client_get_errors_of_two_shapes() {
 }
 
 #[tokio::test]
-async fn another_tenants_credentials_are_unknown() {
-    let fixture = Fixture::with(Options {
-        behaviour: Behaviour {
-            tenant: Tenant::Other,
-            ..Behaviour::default()
-        },
-        ..Options::default()
-    })
-    .await;
+async fn replaced_credentials_are_unknown() {
+    let fixture = Fixture::start().await;
+    fixture.cisco.options().clients = vec![client("other", "x")];
     let (status, reply) = error(fixture.login("", LOGIN).await).await;
     assert_eq!(status, 400);
     assert_eq!(reply["errorCode"], "invalid_client");
@@ -225,13 +219,11 @@ async fn expires_in_can_be_anything_or_missing() {
         (ExpiresIn::Raw("-1".to_owned()), Some(Value::from(-1))),
         (ExpiresIn::Missing, None),
     ] {
-        fixture.cisco.set_behaviour(stating(given));
+        fixture.cisco.options().behaviour = stating(given);
         let reply = json(fixture.login("", LOGIN).await).await;
         assert_eq!(reply.get("expires_in").cloned(), sent);
     }
-    fixture
-        .cisco
-        .set_behaviour(stating(ExpiresIn::Raw("1e999".to_owned())));
+    fixture.cisco.options().behaviour = stating(ExpiresIn::Raw("1e999".to_owned()));
     let text = fixture.login("", LOGIN).await.text().await.unwrap();
     assert!(text.ends_with(r#","expires_in":1e999}"#), "{text}");
 }
@@ -239,7 +231,7 @@ async fn expires_in_can_be_anything_or_missing() {
 #[tokio::test]
 async fn advancing_the_clock_expires_a_token() {
     let fixture = Fixture::start().await;
-    fixture.cisco.set_token_lifetime(Duration::from_secs(60));
+    fixture.cisco.options().token_lifetime = Duration::from_secs(60);
     let token = fixture.token().await;
     fixture.cisco.advance(Duration::from_secs(30));
     assert_eq!(fixture.pull(&token).await.status(), 200);
@@ -254,10 +246,10 @@ async fn a_new_token_leaves_the_old_one_valid_by_default() {
     let second = fixture.token().await;
     assert_ne!(first, second);
     assert_eq!(fixture.pull(&first).await.status(), 200);
-    fixture.cisco.set_behaviour(Behaviour {
+    fixture.cisco.options().behaviour = Behaviour {
         older_tokens: OlderTokens::Revoked,
         ..Behaviour::default()
-    });
+    };
     let third = fixture.token().await;
     assert_eq!(fixture.pull(&second).await.status(), 401);
     assert_eq!(fixture.pull(&third).await.status(), 200);
@@ -277,13 +269,13 @@ async fn concurrent_token_requests_are_counted() {
 #[tokio::test]
 async fn a_reused_token_is_counted_down_to_0_and_refused_once_it_expires() {
     let fixture = Fixture::start().await;
-    fixture.cisco.set_token_lifetime(Duration::from_secs(60));
+    fixture.cisco.options().token_lifetime = Duration::from_secs(60);
     let reuse = |expires_in| Behaviour {
         token_reuse: TokenReuse::UntilExpiry,
         expires_in,
         ..Behaviour::default()
     };
-    fixture.cisco.set_behaviour(reuse(ExpiresIn::Lifetime));
+    fixture.cisco.options().behaviour = reuse(ExpiresIn::Lifetime);
     let first = fixture.token().await;
     for (advance, least, most) in [(20, 38, 39), (20, 18, 19), (19, 0, 0)] {
         fixture.cisco.advance(Duration::from_secs(advance));
@@ -293,7 +285,7 @@ async fn a_reused_token_is_counted_down_to_0_and_refused_once_it_expires() {
         assert!((least..=most).contains(&left), "{left}");
         assert_eq!(fixture.pull(&first).await.status(), 200);
     }
-    fixture.cisco.set_behaviour(reuse(ExpiresIn::RoundedUp));
+    fixture.cisco.options().behaviour = reuse(ExpiresIn::RoundedUp);
     let reply = json(fixture.login("", LOGIN).await).await;
     assert_eq!(
         (&reply["access_token"], &reply["expires_in"]),

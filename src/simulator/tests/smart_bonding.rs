@@ -11,7 +11,8 @@ async fn pulls_take_messages_in_order_until_the_queue_is_empty() {
     let fixture = Fixture::start().await;
     let token = fixture.token().await;
     for number in 1..=2 {
-        fixture.cisco.put_message(json!({"number": number}));
+        let message = json!({"number": number});
+        fixture.cisco.put_raw_message("demo", message.to_string());
     }
     fixture.cisco.put_raw_message("demo", " {\"a\": 1.50 }\n");
     assert_eq!(json(fixture.pull(&token).await).await["number"], 1);
@@ -22,10 +23,10 @@ async fn pulls_take_messages_in_order_until_the_queue_is_empty() {
     let empty = fixture.pull(&token).await;
     assert_eq!(empty.status(), 200);
     assert_eq!(json(empty).await, json!({"message": EMPTY, "status": "200"}));
-    fixture.cisco.set_behaviour(Behaviour {
+    fixture.cisco.options().behaviour = Behaviour {
         empty_queue: EmptyQueue::NoContent,
         ..Behaviour::default()
-    });
+    };
     assert_eq!(fixture.pull(&token).await.status(), 204);
 }
 
@@ -131,10 +132,10 @@ async fn a_revoked_token_is_refused_and_the_next_one_is_not() {
 #[tokio::test]
 async fn a_mashery_rejection_is_a_403_with_its_code() {
     let fixture = Fixture::start().await;
-    fixture.cisco.set_behaviour(Behaviour {
+    fixture.cisco.options().behaviour = Behaviour {
         bearer_rejection: BearerRejection::Mashery,
         ..Behaviour::default()
-    });
+    };
     let refused = fixture.pull("unknown").await;
     assert_eq!(refused.status(), 403);
     let code = refused.headers()["x-mashery-error-code"].to_str().unwrap();

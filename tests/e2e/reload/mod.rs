@@ -104,7 +104,7 @@ async fn a_token_task_that_is_replaced_under_load_fails_no_request_and_leaves_no
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "client_auth = \"form\"").start().await;
     let load = Load::start(daemon.address(), 4);
-    cisco.set_token_lifetime(Duration::from_secs(4));
+    cisco.options().token_lifetime = Duration::from_secs(4);
     for round in 0..10 {
         let (from, to) = if round % 2 == 0 {
             ("\"form\"", "\"basic\"")
