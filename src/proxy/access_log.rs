@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::authorization::CallerCell;
 use super::observed_body::{BodyObserver, ObservedBody};
-use crate::server::OwnResponse;
+use crate::server::ProblemResponse;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Header fields by which callers and Cisco identify a request.
@@ -90,7 +90,7 @@ struct Entry {
     caller: CallerCell,
     /// 0 until there is a response.
     status: u16,
-    own: Option<OwnResponse>,
+    problem: Option<ProblemResponse>,
     bytes: u64,
     is_complete: bool,
 }
@@ -107,7 +107,7 @@ impl Entry {
             transaction: None,
             caller: CallerCell::default(),
             status: 0,
-            own: None,
+            problem: None,
             bytes: 0,
             is_complete: false,
         }
@@ -118,11 +118,11 @@ impl Entry {
         let metrics = &self.layer.metrics;
         self.status = response.status().as_u16();
         self.transaction = text(response.headers(), &TRANSACTION);
-        self.own = response.extensions_mut().remove();
+        self.problem = response.extensions_mut().remove();
         metrics.answered(self.status);
         metrics.duration.observe(self.began.elapsed().as_secs_f64());
-        if let Some(own) = &self.own {
-            metrics.own_answer(own.error);
+        if let Some(problem) = &self.problem {
+            metrics.own_answer(&problem.error.to_string());
         }
         // A response to HEAD has no body that could be cut short.
         self.is_complete = response.body().is_end_stream() || self.method == Method::HEAD;
@@ -158,8 +158,8 @@ impl Drop for Entry {
             method = self.method.as_str(),
             path = self.path,
             status = self.status,
-            error = self.own.as_ref().map(|own| own.error),
-            reason = self.own.as_ref().map(|own| &*own.detail),
+            error = self.problem.as_ref().map(|problem| problem.error.to_string()),
+            reason = self.problem.as_ref().map(|problem| &*problem.detail),
             bytes = self.bytes,
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             correlation_id = self.correlation,

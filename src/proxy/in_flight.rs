@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::FutureExt as _;
@@ -15,7 +14,7 @@ use tower::{Layer, Service};
 use super::authorization::{Caller, caller_of};
 use super::observed_body::{BodyObserver, ObservedBody};
 use crate::config::Limits;
-use crate::server::{Answer, CallerId, FairSemaphore, LimitReason, Permit};
+use crate::server::{CallerId, FairSemaphore, LimitReason, Permit, ProblemResponse, ProxyErrorType};
 
 /// The limits over all workers and listeners; cheap to clone.
 #[derive(Clone)]
@@ -28,7 +27,7 @@ impl InFlightLayer {
         Self(FairSemaphore::new(limits.in_flight, limits.per_caller))
     }
 
-    fn acquire(&self, caller: Option<CallerId>) -> Result<Permit, Answer> {
+    fn acquire(&self, caller: Option<CallerId>) -> Result<Permit, ProblemResponse> {
         self.0.acquire(caller).map_err(|full| {
             let reason = match full {
                 LimitReason::Total => "too many requests at once (limits.in_flight)",
@@ -37,7 +36,7 @@ impl InFlightLayer {
                     "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
                 }
             };
-            Answer::not_executed("connection_limit_reached", reason, Duration::from_secs(1))
+            ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, reason)
         })
     }
 }

@@ -27,7 +27,7 @@ use self::health::HealthLayer;
 use self::pull::Puller;
 use self::relay::Relay;
 use crate::config::{self, KeysError, OutboundError};
-use crate::server::{Answer, Stopping};
+use crate::server::{ProblemResponse, ProxyErrorType, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
@@ -148,7 +148,12 @@ pub fn routers(
 fn respond_after_panic(_: Box<dyn Any + Send>) -> Response<Body> {
     tracing::error!("request handler panicked; this is a bug in bondgate, please report it");
     let detail = "a bug in bondgate ended this request";
-    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", detail).into_response()
+    ProblemResponse::may_have_been_executed(
+        StatusCode::BAD_GATEWAY,
+        ProxyErrorType::ProxyInternalError,
+        detail,
+    )
+    .into_response()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tower::Service;
 use super::authorization::{Caller, CallerCell, RouteOptions};
 use super::forward::Forwarder;
 use super::pull::{Asker, Puller};
-use crate::server::Answer;
+use crate::server::ProblemResponse;
 
 /// One worker's way to one upstream; cheap to clone.
 #[derive(Clone)]
@@ -24,14 +24,14 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, Answer> {
+    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, ProblemResponse> {
         // Our extensions end here: the others go upstream with the head.
         let extensions = request.extensions_mut();
         let options: RouteOptions = extensions.remove().unwrap_or_default();
         let caller = extensions.remove::<CallerCell>().unwrap_or_default();
         if !options.is_consuming {
             let forwarded = self.forwarder.forward(request, options.is_fresh).await;
-            return forwarded.map_err(|error| error.into_answer(&self.upstream));
+            return forwarded.map_err(|error| error.into_problem(&self.upstream));
         }
         let caller = caller.get();
         let asker = Asker {
@@ -39,7 +39,7 @@ impl Relay {
             is_relayed: caller.is_some_and(|caller| caller.is_relayed),
         };
         let pulled = Box::pin(self.puller.take(request, asker)).await;
-        pulled.map_err(|error| error.into_answer(&self.upstream))
+        pulled.map_err(|error| error.into_problem(&self.upstream))
     }
 }
 
@@ -56,7 +56,7 @@ impl Service<Request<Body>> for Relay {
         let relay = self.clone();
         Box::pin(async move {
             let response = relay.respond(request).await;
-            Ok(response.unwrap_or_else(Answer::into_response))
+            Ok(response.unwrap_or_else(ProblemResponse::into_response))
         })
     }
 }

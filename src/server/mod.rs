@@ -2,7 +2,6 @@
 //! tokens.
 
 mod active_router;
-mod answer;
 mod browser;
 mod connection;
 mod context;
@@ -10,10 +9,10 @@ mod delivery;
 mod limits;
 mod listener;
 mod peer;
+mod problem;
 mod stopping;
 
 pub use self::active_router::ActiveRouter;
-pub use self::answer::{Answer, OwnResponse, PROXY_STATUS};
 pub use self::browser::{HostNames, WebPage, web_page};
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzed;
@@ -22,4 +21,5 @@ pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Rec
 pub use self::limits::{CallerId, ConnectionLimit, FairSemaphore, IdleTimeout, LimitReason, Permit};
 pub use self::listener::{BindError, Listener, SharedTls, UnixAccess, serve, start};
 pub use self::peer::Peer;
+pub use self::problem::{PROXY_STATUS, ProblemResponse, ProxyErrorType};
 pub use self::stopping::{Phase, Stopping, stopping};

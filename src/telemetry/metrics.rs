@@ -164,8 +164,8 @@ impl UpstreamMetrics {
     }
 
     /// Counts a response of bondgate itself, by its Proxy-Status error type.
-    pub fn own_answer(&self, error: &'static str) {
-        self.count(&self.all.own_answers, "error", error.into());
+    pub fn own_answer(&self, error: &str) {
+        self.count(&self.all.own_answers, "error", error.to_owned().into());
     }
 
     /// Counts a token request by its outcome: `ok`, or the kind of failure.

@@ -34,8 +34,8 @@ mod config {
 }
 
 mod server {
-    pub(crate) mod answer {
-        pub(crate) use bondgate::server::Answer;
+    pub(crate) mod problem {
+        pub(crate) use bondgate::server::{ProblemResponse, ProxyErrorType};
     }
 }
 

@@ -8,7 +8,7 @@ use super::caller::{Caller, is_in};
 use super::key;
 use super::path::{PathError, PlainPath};
 use crate::config::{self, CallerKeys, KeysError, Network, Rules, WebOrigin};
-use crate::server::{Answer, HostNames, Peer, WebPage, web_page};
+use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType, WebPage, web_page};
 
 /// What one listener requires of its callers and their requests.
 pub(super) struct Policy {
@@ -70,7 +70,7 @@ impl Policy {
         &self,
         caller: &mut Caller,
         request: &Request<B>,
-    ) -> Result<RouteOptions, Answer> {
+    ) -> Result<RouteOptions, ProblemResponse> {
         self.check_network(caller)?;
         self.check_user(caller)?;
         self.check_host(request)?;
@@ -81,7 +81,7 @@ impl Policy {
         self.match_rule(request.method(), request.uri().path())
     }
 
-    fn check_network(&self, caller: &Caller) -> Result<(), Answer> {
+    fn check_network(&self, caller: &Caller) -> Result<(), ProblemResponse> {
         let Some(allow) = &self.allow else { return Ok(()) };
         match caller.address {
             Some(address) if is_in(allow, address) => Ok(()),
@@ -94,7 +94,7 @@ impl Policy {
         }
     }
 
-    fn check_user(&self, caller: &Caller) -> Result<(), Answer> {
+    fn check_user(&self, caller: &Caller) -> Result<(), ProblemResponse> {
         let user = caller.user;
         if self.users.is_empty() || user.is_some_and(|user| self.users.contains(&user)) {
             return Ok(());
@@ -105,7 +105,7 @@ impl Policy {
         )))
     }
 
-    fn check_host<B>(&self, request: &Request<B>) -> Result<(), Answer> {
+    fn check_host<B>(&self, request: &Request<B>) -> Result<(), ProblemResponse> {
         if self.hosts.allow(request.uri(), request.headers()) {
             return Ok(());
         }
@@ -113,9 +113,9 @@ impl Policy {
             "the request's Host{} is not one of this listener's names; if it should be, add it to hosts of the listener",
             self.foreign_host(request)
         );
-        Err(Answer::new(
+        Err(ProblemResponse::new(
             StatusCode::MISDIRECTED_REQUEST,
-            "http_request_denied",
+            ProxyErrorType::HttpRequestDenied,
             detail,
         ))
     }
@@ -135,7 +135,7 @@ impl Policy {
         }
     }
 
-    fn check_browser<B>(&self, request: &Request<B>) -> Result<(), Answer> {
+    fn check_browser<B>(&self, request: &Request<B>) -> Result<(), ProblemResponse> {
         let headers = request.headers();
         match web_page(headers, &self.origins) {
             None => Ok(()),
@@ -157,7 +157,7 @@ impl Policy {
         }
     }
 
-    fn check_required_header(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    fn check_required_header(&self, headers: &HeaderMap) -> Result<(), ProblemResponse> {
         match &self.require_header {
             Some(name) if !headers.contains_key(name) => Err(forbidden(format!(
                 "this listener requires the header field {name}, with any value; configure the caller to send it"
@@ -167,7 +167,7 @@ impl Policy {
     }
 
     /// The name of the caller's key, where the listener requires keys.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<String>, Answer> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<String>, ProblemResponse> {
         let Some(keys) = &self.keys else { return Ok(None) };
         if let Some(key) = key::find_key(keys, headers) {
             return Ok(Some(key.name().to_owned()));
@@ -177,16 +177,16 @@ impl Policy {
         } else {
             "this listener requires a caller key"
         };
-        Err(Answer::new(
+        Err(ProblemResponse::new(
             StatusCode::UNAUTHORIZED,
-            "http_request_denied",
+            ProxyErrorType::HttpRequestDenied,
             format!(
                 "{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
             ),
         ))
     }
 
-    fn match_rule(&self, method: &Method, path: &str) -> Result<RouteOptions, Answer> {
+    fn match_rule(&self, method: &Method, path: &str) -> Result<RouteOptions, ProblemResponse> {
         let path = PlainPath::parse(path).map_err(ambiguous)?;
         match path.match_rule(method, &self.rules) {
             Ok(rule) => Ok(RouteOptions {
@@ -212,14 +212,14 @@ impl Policy {
 
 /// Refuses a request that has passed through bondgate before. Proxies in between may have changed the spelling of our
 /// name in `Via` (RFC 9110 §7.6.3).
-fn check_loop(headers: &HeaderMap) -> Result<(), Answer> {
+fn check_loop(headers: &HeaderMap) -> Result<(), ProblemResponse> {
     if !is_loop(headers) {
         return Ok(());
     }
     let detail = "the request has passed through bondgate before: an upstream's url leads back to bondgate";
-    Err(Answer::new(
+    Err(ProblemResponse::new(
         StatusCode::LOOP_DETECTED,
-        "proxy_loop_detected",
+        ProxyErrorType::ProxyLoopDetected,
         detail,
     ))
 }
@@ -235,12 +235,16 @@ pub(in crate::proxy) fn is_loop(headers: &HeaderMap) -> bool {
     lines.any(|line| line.split(|byte| *byte == b',').any(is_ours))
 }
 
-fn ambiguous(error: PathError) -> Answer {
-    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", error.to_string())
+fn ambiguous(error: PathError) -> ProblemResponse {
+    ProblemResponse::new(
+        StatusCode::BAD_REQUEST,
+        ProxyErrorType::HttpRequestError,
+        error.to_string(),
+    )
 }
 
-fn forbidden(detail: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::FORBIDDEN, "http_request_denied", detail)
+fn forbidden(detail: impl Into<String>) -> ProblemResponse {
+    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
 }
 
 /// The path, where it can be pasted into a shell as one word; else `/`.

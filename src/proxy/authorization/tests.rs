@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::Config;
-use crate::server::{OwnResponse, Peer};
+use crate::server::{Peer, ProblemResponse};
 
 const UPSTREAM: &str = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n[[listener]]\n";
 const PULL: &str = "/sb-partner-oauth-proxy-api/rest/v1/pull/call";
@@ -181,7 +181,12 @@ fn a_navigation_gets_a_command_line_that_is_safe_to_paste_into_a_shell() {
     let detail = |listener: &str, path: &str| {
         let fields = [("host", "localhost:8443"), ("sec-fetch-mode", "navigate")];
         let response = respond(&layer(listener), "127.0.0.1", "GET", path, &fields);
-        response.extensions().get::<OwnResponse>().unwrap().detail.clone()
+        response
+            .extensions()
+            .get::<ProblemResponse>()
+            .unwrap()
+            .detail
+            .clone()
     };
     let line = |detail: &str| detail.split('`').nth(1).unwrap().to_owned();
     assert_eq!(

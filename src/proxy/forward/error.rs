@@ -5,11 +5,10 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::server::Answer;
+use crate::server::{ProblemResponse, ProxyErrorType};
 use crate::token::Unavailable;
 use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
 
@@ -18,7 +17,7 @@ use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
 pub(in crate::proxy) enum ProxyError {
     /// Not allowed, or not possible, as this answer says.
     #[error("{}", .0.detail)]
-    Refused(Box<Answer>),
+    Refused(Box<ProblemResponse>),
     /// There is no token to send.
     #[error(transparent)]
     NoToken(#[from] Unavailable),
@@ -48,12 +47,9 @@ pub(in crate::proxy) enum ProxyError {
     Stopping { is_sent: bool },
 }
 
-/// When a caller may send a request again after a failure that passes.
-pub(in crate::proxy) const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-impl From<Answer> for ProxyError {
-    fn from(answer: Answer) -> Self {
-        Self::Refused(Box::new(answer))
+impl From<ProblemResponse> for ProxyError {
+    fn from(problem: ProblemResponse) -> Self {
+        Self::Refused(Box::new(problem))
     }
 }
 
@@ -72,28 +68,22 @@ impl ProxyError {
     }
 
     /// The response for the caller, which names the upstream.
-    pub(in crate::proxy) fn into_answer(self, upstream: &str) -> Answer {
-        let not_executed = |error, reason: &str| {
-            Answer::not_executed(error, format_args!("{upstream}: {reason}"), RETRY_AFTER)
-        };
+    pub(in crate::proxy) fn into_problem(self, upstream: &str) -> ProblemResponse {
+        let not_executed =
+            |error, reason: &str| ProblemResponse::not_executed(error, format_args!("{upstream}: {reason}"));
         let may_have_been_executed = |status, error, reason: &str| {
-            Answer::may_have_been_executed(status, error, format_args!("{upstream}: {reason}"))
+            ProblemResponse::may_have_been_executed(status, error, format_args!("{upstream}: {reason}"))
         };
         let (bad_gateway, timeout) = (StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT);
         match self {
-            Self::Refused(answer) => *answer,
-            Self::NoToken(unavailable) => Answer::not_executed(
-                "proxy_internal_response",
-                format_args!("{upstream}: {unavailable}"),
-                unavailable.retry_after,
-            ),
-            Self::NotReplayable => Answer::unavailable(
-                "proxy_internal_response",
-                format!(
-                    "{upstream}: it refused the token, and this body is no longer available to send it with the new \
-                     token; it was not executed, send it again"
-                ),
-                RETRY_AFTER,
+            Self::Refused(problem) => *problem,
+            Self::NoToken(unavailable) => ProblemResponse {
+                retry_after: Some(unavailable.retry_after),
+                ..not_executed(ProxyErrorType::ProxyInternalResponse, &unavailable.to_string())
+            },
+            Self::NotReplayable => not_executed(
+                ProxyErrorType::ProxyInternalResponse,
+                "it rejected the token, and bondgate has not kept this body to send it again",
             ),
             Self::Upstream(SendError::NotSent(error)) => {
                 let (kind, reason) = connect_failure(&error);
@@ -105,105 +95,112 @@ impl ProxyError {
             }
             Self::Upstream(SendError::InterimResponses) => may_have_been_executed(
                 bad_gateway,
-                "http_protocol_error",
+                ProxyErrorType::HttpProtocolError,
                 "it sent one interim response (1xx) after the other, and no final one",
             ),
             Self::Upstream(SendError::TransferCoding) => may_have_been_executed(
                 bad_gateway,
-                "http_response_transfer_coding",
+                ProxyErrorType::HttpResponseTransferCoding,
                 "its response has a transfer coding other than chunked",
             ),
             Self::Upgraded => may_have_been_executed(
                 bad_gateway,
-                "http_upgrade_failed",
+                ProxyErrorType::HttpUpgradeFailed,
                 "it switched protocols without a request to",
             ),
-            Self::Body => Answer::new(
+            Self::Body => ProblemResponse::new(
                 StatusCode::BAD_REQUEST,
-                "http_request_error",
+                ProxyErrorType::HttpRequestError,
                 "the request's body ended early",
             ),
-            Self::BodyStalled => Answer::new(
+            Self::BodyStalled => ProblemResponse::new(
                 StatusCode::REQUEST_TIMEOUT,
-                "http_request_error",
+                ProxyErrorType::HttpRequestError,
                 "the request's body stalled for longer than timeout.idle",
             ),
             Self::UploadStalled => may_have_been_executed(
                 timeout,
-                "connection_write_timeout",
+                ProxyErrorType::ConnectionWriteTimeout,
                 "it read nothing of the request for timeout.idle",
             ),
             Self::Timeout { is_sent: true } => may_have_been_executed(
                 timeout,
-                "http_response_timeout",
+                ProxyErrorType::HttpResponseTimeout,
                 "no response within timeout.head",
             ),
-            Self::Timeout { is_sent: false } => {
-                not_executed("connection_timeout", "no connection within timeout.head")
-            }
+            Self::Timeout { is_sent: false } => not_executed(
+                ProxyErrorType::ConnectionTimeout,
+                "no connection within timeout.head",
+            ),
             Self::Stopping { is_sent: true } => may_have_been_executed(
                 timeout,
-                "proxy_internal_response",
+                ProxyErrorType::ProxyInternalResponse,
                 "bondgate is stopping and cannot wait for its response any longer",
             ),
             Self::Stopping { is_sent: false } => {
-                not_executed("proxy_internal_response", "bondgate is stopping")
+                not_executed(ProxyErrorType::ProxyInternalResponse, "bondgate is stopping")
             }
         }
     }
 }
 
-fn connect_failure(error: &ConnectError) -> (&'static str, String) {
+fn connect_failure(error: &ConnectError) -> (ProxyErrorType, String) {
     match error {
-        ConnectError::Timeout => ("connection_timeout", error.to_string()),
+        ConnectError::Timeout => (ProxyErrorType::ConnectionTimeout, error.to_string()),
         ConnectError::Tls(tls) => tls_failure(tls),
-        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => ("dns_timeout", error.to_string()),
+        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => {
+            (ProxyErrorType::DnsTimeout, error.to_string())
+        }
         ConnectError::Resolve(error @ ResolveError::Failed { source, .. }) => {
-            ("dns_error", format!("{error} ({source})"))
+            (ProxyErrorType::DnsError, format!("{error} ({source})"))
         }
         ConnectError::Tunnel(error) => tunnel_failure(error),
         ConnectError::Io(system) => match system.kind() {
-            io::ErrorKind::ConnectionRefused => {
-                ("connection_refused", "the connection is refused".to_owned())
-            }
-            io::ErrorKind::TimedOut => ("connection_timeout", "the connection timed out".to_owned()),
+            io::ErrorKind::ConnectionRefused => (
+                ProxyErrorType::ConnectionRefused,
+                "the connection is refused".to_owned(),
+            ),
+            io::ErrorKind::TimedOut => (
+                ProxyErrorType::ConnectionTimeout,
+                "the connection timed out".to_owned(),
+            ),
             _ => (
-                "destination_unavailable",
+                ProxyErrorType::DestinationUnavailable,
                 format!("cannot connect ({})", deepest(system)),
             ),
         },
         ConnectError::Closed(error) => (
-            "destination_unavailable",
+            ProxyErrorType::DestinationUnavailable,
             format!("cannot connect ({})", deepest(error)),
         ),
     }
 }
 
-fn tls_failure(error: &rustls::Error) -> (&'static str, String) {
+fn tls_failure(error: &rustls::Error) -> (ProxyErrorType, String) {
     match error {
         _ if crate::tls::is_version_1(error) => (
-            "tls_certificate_error",
+            ProxyErrorType::TlsCertificateError,
             format!(
                 "its certificate is {}; its operator has to replace it by one of version 3",
                 crate::tls::VERSION_1
             ),
         ),
         rustls::Error::InvalidCertificate(why) => (
-            "tls_certificate_error",
+            ProxyErrorType::TlsCertificateError,
             format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
         ),
         rustls::Error::AlertReceived(alert) => (
-            "tls_alert_received",
+            ProxyErrorType::TlsAlertReceived,
             format!("it aborted the TLS handshake ({alert:?})"),
         ),
         other => (
-            "tls_protocol_error",
+            ProxyErrorType::TlsProtocolError,
             format!("the TLS handshake failed ({other})"),
         ),
     }
 }
 
-fn tunnel_failure(error: &TunnelError) -> (&'static str, String) {
+fn tunnel_failure(error: &TunnelError) -> (ProxyErrorType, String) {
     let reason = match error {
         TunnelError::Refused(407) => {
             "the outbound proxy refuses the credentials (407); correct them in proxy".to_owned()
@@ -214,31 +211,38 @@ fn tunnel_failure(error: &TunnelError) -> (&'static str, String) {
             )
         }
         TunnelError::Refused(status) => format!("the outbound proxy cannot reach it ({status})"),
-        TunnelError::Io(source) => return ("connection_terminated", format!("{error} ({source})")),
-        TunnelError::Closed | TunnelError::NotHttp => return ("connection_terminated", error.to_string()),
+        TunnelError::Io(source) => {
+            return (
+                ProxyErrorType::ConnectionTerminated,
+                format!("{error} ({source})"),
+            );
+        }
+        TunnelError::Closed | TunnelError::NotHttp => {
+            return (ProxyErrorType::ConnectionTerminated, error.to_string());
+        }
     };
-    ("connection_refused", reason)
+    (ProxyErrorType::ConnectionRefused, reason)
 }
 
-fn exchange_failure(error: &hyper::Error) -> (&'static str, String) {
+fn exchange_failure(error: &hyper::Error) -> (ProxyErrorType, String) {
     if error.is_incomplete_message() {
         (
-            "http_response_incomplete",
+            ProxyErrorType::HttpResponseIncomplete,
             "it closed the connection without a response".to_owned(),
         )
     } else if error.is_parse_too_large() {
         (
-            "http_response_header_section_size",
+            ProxyErrorType::HttpResponseHeaderSectionSize,
             "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
         )
     } else if error.is_parse() {
         (
-            "http_protocol_error",
+            ProxyErrorType::HttpProtocolError,
             format!("its response is not HTTP/1.1 ({error})"),
         )
     } else {
         (
-            "connection_terminated",
+            ProxyErrorType::ConnectionTerminated,
             format!("the connection broke ({})", deepest(error)),
         )
     }

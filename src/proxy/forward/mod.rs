@@ -22,12 +22,12 @@ use self::inject_bearer::{
 };
 use self::request_body::UploadState;
 use crate::config::{self, OutboundError, Timeouts};
-use crate::server::{Answer, Phase, Stopping};
+use crate::server::{Phase, ProblemResponse, ProxyErrorType, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::TokenReader;
 use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
 
-pub(super) use self::error::{ProxyError, RETRY_AFTER};
+pub(super) use self::error::ProxyError;
 pub use self::replay::ReplayBudget;
 pub(super) use self::replay::{KeptBody, Whole};
 pub(super) use self::request_body::RequestBody;
@@ -155,7 +155,7 @@ impl Forwarder {
         }
         let target = self.upstream.target(&parts.uri).map_err(|error| {
             let detail = format!("the request's target is invalid: {error}");
-            Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
+            ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
         })?;
         let request = UnauthorizedRequest {
             head: RequestHead {

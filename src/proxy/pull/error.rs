@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 
 use http::StatusCode;
 
-use super::super::forward::{ProxyError, RETRY_AFTER};
-use crate::server::Answer;
+use super::super::forward::ProxyError;
+use crate::server::{ProblemResponse, ProxyErrorType};
 use crate::spool::SpoolError;
 
 /// No message for a request on a consuming route.
@@ -33,50 +33,49 @@ pub(in super::super) enum PullError {
 
 impl PullError {
     /// The response to the caller; `upstream` is the upstream's name in it.
-    pub(in super::super) fn into_answer(self, upstream: &str) -> Answer {
+    pub(in super::super) fn into_problem(self, upstream: &str) -> ProblemResponse {
         let reason = format!("{upstream}: {self}");
-        let unavailable = |advice: &str, retry_after| {
-            Answer::unavailable(
-                "proxy_internal_response",
-                format!("{reason}; {advice}"),
-                retry_after,
+        let not_executed = |advice: &str| {
+            ProblemResponse::not_executed(
+                ProxyErrorType::ProxyInternalResponse,
+                format_args!("{reason}; {advice}"),
             )
         };
-        let failed = |status, error, advice: &str| Answer::new(status, error, format!("{reason}; {advice}"));
+        let failed =
+            |status, error, advice: &str| ProblemResponse::new(status, error, format!("{reason}; {advice}"));
         match self {
-            Self::Proxy(error) => error.into_answer(upstream),
-            Self::Spool(SpoolError::Full { .. }) => unavailable(
-                "nothing was pulled; let callers take what is held, or see `bondgate spool list`",
-                RETRY_AFTER,
-            ),
-            Self::Spool(SpoolError::Paused { left, .. }) => unavailable(
-                "read the whole response and close the connection in order; other callers get the message at once",
-                left,
-            ),
-            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => {
-                unavailable(
-                    "nothing was pulled; raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)",
-                    RETRY_AFTER,
+            Self::Proxy(error) => error.into_problem(upstream),
+            Self::Spool(SpoolError::Full { .. }) => {
+                not_executed("let callers take the stored messages, or see `bondgate spool list`")
+            }
+            Self::Spool(SpoolError::Paused { left, .. }) => ProblemResponse {
+                retry_after: Some(left),
+                ..not_executed(
+                    "read the whole response and close the connection in order; other callers get the message at once",
                 )
+            },
+            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => {
+                not_executed("raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)")
             }
-            Self::Spool(SpoolError::Unusable(_)) => unavailable(
-                "nothing was pulled; free disk space, and make the directory writable",
-                RETRY_AFTER,
-            ),
+            Self::Spool(SpoolError::Unusable(_)) => {
+                not_executed("free disk space, and make the directory writable")
+            }
             Self::Spool(SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => {
-                Answer::not_executed("proxy_internal_response", reason, RETRY_AFTER)
+                ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
             }
-            Self::Spool(SpoolError::Broken) => {
-                Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", reason)
-            }
+            Self::Spool(SpoolError::Broken) => ProblemResponse::may_have_been_executed(
+                StatusCode::BAD_GATEWAY,
+                ProxyErrorType::ProxyInternalError,
+                reason,
+            ),
             Self::Continues => failed(
                 StatusCode::GATEWAY_TIMEOUT,
-                "http_response_timeout",
+                ProxyErrorType::HttpResponseTimeout,
                 "the pull goes on, and the next request gets what it brings",
             ),
             Self::Incomplete => failed(
                 StatusCode::BAD_GATEWAY,
-                "http_response_incomplete",
+                ProxyErrorType::HttpResponseIncomplete,
                 "it may be lost, and is reported in bondgate's log with its time",
             ),
         }

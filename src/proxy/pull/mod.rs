@@ -21,7 +21,10 @@ use self::body::SpooledBody;
 pub(super) use self::error::PullError;
 use super::forward::{Forwarder, KeptBody, ProxyError, RequestBody, Whole, headers};
 use crate::config;
-use crate::server::{Answer, DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, Recording, Stopping};
+use crate::server::{
+    DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording,
+    Stopping,
+};
 use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError};
 use crate::upstream::ResponseBody;
 
@@ -121,9 +124,9 @@ impl Puller {
         let progress = upload.state();
         match Limited::new(upload, LONGEST_REQUEST).collect().await {
             Ok(whole) => Ok(whole.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(Answer::new(
+            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(ProblemResponse::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "http_request_error",
+                ProxyErrorType::HttpRequestError,
                 "the body of a request for a message may hold up to 64 KiB",
             ))),
             Err(_) => Err(progress.fault().unwrap_or(ProxyError::Body)),

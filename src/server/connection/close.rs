@@ -51,7 +51,7 @@ impl HeadFilter {
             Closing::Orderly if self.observer.is_some() => outcome = self.deliver(hurry).await,
             Closing::Orderly => self.shut_down(&[], is_body_open || !self.input.is_empty()).await,
             Closing::Refuse(response) | Closing::Replace(response) => {
-                let bytes = response.answer.to_bytes(!response.is_bodiless);
+                let bytes = response.problem.to_bytes(!response.is_bodiless);
                 self.shut_down(&bytes, true).await;
             }
             Closing::Abort => {}

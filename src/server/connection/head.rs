@@ -11,7 +11,7 @@ use super::framing::{Framing, is_token};
 use super::refusal::{body_too_long, error, malformed, target_too_long, too_large};
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
-use crate::server::answer::Answer;
+use crate::server::problem::ProblemResponse;
 
 /// A valid head.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) struct Head {
 }
 
 /// Parses what has arrived of a head, of which `scanned` bytes were incomplete before. `None` if it is incomplete still.
-pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Answer> {
+pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, ProblemResponse> {
     let Some(length) = end(bytes, scanned) else {
         check_incomplete(bytes, limits)?;
         return Ok(None);
@@ -84,7 +84,7 @@ fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
 }
 
 /// Refuses what is known to be invalid before the head is complete.
-fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), Answer> {
+fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), ProblemResponse> {
     match bytes.first() {
         Some(0x16) => Err(malformed(
             "this is a TLS handshake, and this listener speaks plain HTTP; use an http:// URL",
@@ -106,7 +106,7 @@ fn validate_fields(
     fields: &[httparse::Header<'_>],
     is_http_10: bool,
     limits: &Limits,
-) -> Result<Framing, Answer> {
+) -> Result<Framing, ProblemResponse> {
     let (mut length, mut is_chunked, mut has_host) = (None, false, false);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -213,7 +213,7 @@ pub(super) mod tests {
         match parse(head.as_bytes(), 0, &limits()) {
             Ok(None) => 0,
             Ok(Some(_)) => 200,
-            Err(answer) => answer.status.as_u16(),
+            Err(problem) => problem.status.as_u16(),
         }
     }
 

@@ -22,10 +22,10 @@ use super::tail::Tail;
 use super::transport::{Stalled, Transport};
 use crate::config::Limits;
 use crate::platform::socket;
-use crate::server::answer::Answer;
 use crate::server::context::ServerContext;
 use crate::server::delivery::DeliveryObserver;
 use crate::server::limits::{ConnectionPermit, IdleTimeout};
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::server::stopping::{Phase, Stopping};
 
 /// A caller's connection as hyper sees it.
@@ -99,9 +99,9 @@ impl HeadFilter {
     }
 
     /// Sends a refusal of the request whose head is at the start of `input`.
-    pub(super) fn refuse(&mut self, answer: Answer) {
+    pub(super) fn refuse(&mut self, problem: ProblemResponse) {
         let is_head = head::is_head(&self.input);
-        self.connection.lock().refuse(answer, is_head);
+        self.connection.lock().refuse(problem, is_head);
     }
 
     /// Whether a request is in progress of whose response nothing was sent.
@@ -152,8 +152,8 @@ impl HeadFilter {
                 self.connection.lock().head_begun();
                 return false;
             }
-            Err(answer) => {
-                self.refuse(answer);
+            Err(problem) => {
+                self.refuse(problem);
                 return true;
             }
         };
@@ -309,9 +309,9 @@ impl HeadFilter {
     }
 }
 
-fn stopping() -> Answer {
+fn stopping() -> ProblemResponse {
     let reason = "bondgate is stopping, and the request's head was incomplete";
-    Answer::not_executed("proxy_internal_response", reason, Duration::from_secs(1))
+    ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
 }
 
 impl AsyncRead for HeadFilter {

@@ -3,26 +3,26 @@
 use http::StatusCode;
 
 use crate::config::Limits;
-use crate::server::answer::Answer;
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 
 /// A response to an invalid request.
-pub(super) fn error(status: StatusCode, detail: impl Into<String>) -> Answer {
-    Answer::new(status, "http_request_error", detail)
+pub(super) fn error(status: StatusCode, detail: impl Into<String>) -> ProblemResponse {
+    ProblemResponse::new(status, ProxyErrorType::HttpRequestError, detail)
 }
 
 /// 400.
-pub(super) fn malformed(detail: impl Into<String>) -> Answer {
+pub(super) fn malformed(detail: impl Into<String>) -> ProblemResponse {
     error(StatusCode::BAD_REQUEST, detail)
 }
 
 /// 413.
-pub(super) fn body_too_long() -> Answer {
+pub(super) fn body_too_long() -> ProblemResponse {
     let detail = "the request's body is over limits.body; send less, or raise it";
     error(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
 /// 414.
-pub(super) fn target_too_long(limits: &Limits) -> Answer {
+pub(super) fn target_too_long(limits: &Limits) -> ProblemResponse {
     let detail = format!(
         "the request's target is over limits.target ({} bytes)",
         limits.target
@@ -31,7 +31,7 @@ pub(super) fn target_too_long(limits: &Limits) -> Answer {
 }
 
 /// 431.
-pub(super) fn too_large(limits: &Limits) -> Answer {
+pub(super) fn too_large(limits: &Limits) -> ProblemResponse {
     let detail = format!(
         "the request's head is over limits.head ({} bytes) or limits.fields ({})",
         limits.head, limits.fields

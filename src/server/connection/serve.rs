@@ -13,10 +13,10 @@ use super::head_filter::HeadFilter;
 use super::service::RouterService;
 use super::transport::{Stalled, Transport};
 use crate::server::active_router::ActiveRouter;
-use crate::server::answer::Answer;
 use crate::server::context::ServerContext;
 use crate::server::limits::ConnectionPermit;
 use crate::server::peer::Peer;
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::server::stopping::{Phase, Stopping};
 
 /// How long a caller beyond the limit may take to send its request head.
@@ -61,13 +61,17 @@ pub(in super::super) async fn serve(
 }
 
 /// Responds to the first request of a connection with a refusal, and closes it.
-pub(in super::super) async fn refuse(stream: Box<dyn Transport>, context: &ServerContext, answer: Answer) {
+pub(in super::super) async fn refuse(
+    stream: Box<dyn Transport>,
+    context: &ServerContext,
+    problem: ProblemResponse,
+) {
     let mut filter = HeadFilter::new(stream, context, None);
     // A silent connection is closed without a response.
     let _ = tokio::time::timeout(REFUSAL, poll_fn(|cx| filter.poll_head(cx))).await;
     let is_serving = filter.connection.lock().is_serving();
     if is_serving {
-        filter.refuse(answer);
+        filter.refuse(problem);
     }
     filter.close(std::future::pending()).await;
 }
@@ -153,20 +157,24 @@ fn is_of_caller(error: &hyper::Error) -> bool {
     !error.is_user() && causes.any(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-fn unwritable() -> Answer {
+fn unwritable() -> ProblemResponse {
     let reason = "bondgate could not write the response to this request";
-    Answer::may_have_been_executed(StatusCode::BAD_GATEWAY, "proxy_internal_error", reason)
+    ProblemResponse::may_have_been_executed(
+        StatusCode::BAD_GATEWAY,
+        ProxyErrorType::ProxyInternalError,
+        reason,
+    )
 }
 
 /// Closes the connection, and logs a refusal or a failed delivery.
 async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
     let address = peer.address.map(tracing::field::display);
-    if let Some(answer) = filter.connection.lock().refusal() {
+    if let Some(problem) = filter.connection.lock().refusal() {
         context.metrics.refused_heads.inc();
         tracing::info!(
             address,
-            status = answer.status.as_u16(),
-            detail = answer.detail,
+            status = problem.status.as_u16(),
+            detail = problem.detail,
             "request head refused"
         );
     }

@@ -16,8 +16,8 @@ use super::framing::{BodyError, Framing};
 use super::head::Head;
 use super::refusal;
 use crate::config::Limits;
-use crate::server::answer::Answer;
 use crate::server::delivery::DeliveryObserver;
+use crate::server::problem::ProblemResponse;
 use crate::server::stopping::Phase;
 
 /// One connection's state. Clones share it; one task uses all of them.
@@ -90,7 +90,7 @@ pub(super) enum Closing {
 
 /// A response of bondgate's own, the last one of its connection.
 pub(super) struct FinalResponse {
-    pub(super) answer: Box<Answer>,
+    pub(super) problem: Box<ProblemResponse>,
     /// For HEAD.
     pub(super) is_bodiless: bool,
 }
@@ -259,20 +259,20 @@ impl Machine {
     }
 
     /// The request is refused, and the connection ends.
-    pub(super) fn refuse(&mut self, answer: Answer, is_bodiless: bool) {
-        let answer = Box::new(answer);
+    pub(super) fn refuse(&mut self, problem: ProblemResponse, is_bodiless: bool) {
+        let problem = Box::new(problem);
         self.enter(State::Closing(Closing::Refuse(FinalResponse {
-            answer,
+            problem,
             is_bodiless,
         })));
     }
 
-    /// The response could not be written; `answer` is sent in its place.
-    pub(super) fn replace_response(&mut self, answer: Answer) {
-        let answer = Box::new(answer);
+    /// The response could not be written; `problem` is sent in its place.
+    pub(super) fn replace_response(&mut self, problem: ProblemResponse) {
+        let problem = Box::new(problem);
         let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
         self.enter(State::Closing(Closing::Replace(FinalResponse {
-            answer,
+            problem,
             is_bodiless,
         })));
     }
@@ -352,7 +352,7 @@ impl Machine {
     }
 
     /// The response to a request whose body is malformed or too long.
-    pub(super) fn body_refusal(&self) -> Option<Answer> {
+    pub(super) fn body_refusal(&self) -> Option<ProblemResponse> {
         let State::Serving(exchange) = &self.state else {
             return None;
         };
@@ -363,9 +363,9 @@ impl Machine {
     }
 
     /// The refusal that will be sent.
-    pub(super) fn refusal(&self) -> Option<&Answer> {
+    pub(super) fn refusal(&self) -> Option<&ProblemResponse> {
         match &self.state {
-            State::Closing(Closing::Refuse(response)) => Some(&response.answer),
+            State::Closing(Closing::Refuse(response)) => Some(&response.problem),
             _ => None,
         }
     }

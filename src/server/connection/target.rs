@@ -10,13 +10,13 @@ use http::{StatusCode, Uri};
 
 use super::refusal::{malformed, target_too_long, too_large};
 use crate::config::Limits;
-use crate::server::answer::Answer;
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 
 /// Validates the target in a complete head whose lines end in CR LF. Returns the head for hyper if characters of the
 /// query had to be encoded. An invalid request line is left to the parser.
 ///
 /// `limits.target` and `limits.head` apply to the encoded target, in which an encoded byte counts as three.
-pub(super) fn validate(head: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, Answer> {
+pub(super) fn validate(head: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, ProblemResponse> {
     let Some((method, range)) = split_line(head) else {
         return Ok(None);
     };
@@ -85,7 +85,7 @@ fn split_line(head: &[u8]) -> Option<(&[u8], Range<usize>)> {
     Some((&head[..method], method + 1..rest.len()))
 }
 
-fn refuse_method(method: &[u8]) -> Result<(), Answer> {
+fn refuse_method(method: &[u8]) -> Result<(), ProblemResponse> {
     let detail = if method.eq_ignore_ascii_case(b"CONNECT") {
         "CONNECT is not relayed; configure bondgate as the tool's server, not as its proxy"
     } else if method.eq_ignore_ascii_case(b"TRACE") {
@@ -94,11 +94,15 @@ fn refuse_method(method: &[u8]) -> Result<(), Answer> {
         return Ok(());
     };
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    Err(Answer::new(status, "http_request_denied", detail))
+    Err(ProblemResponse::new(
+        status,
+        ProxyErrorType::HttpRequestDenied,
+        detail,
+    ))
 }
 
 /// Origin-form or absolute-form (RFC 9112 §3.2) that hyper accepts: its own response to others has no body.
-fn validate_form(target: &[u8]) -> Result<(), Answer> {
+fn validate_form(target: &[u8]) -> Result<(), ProblemResponse> {
     // The `http` crate accepts every path and query whose characters were allowed.
     if target.starts_with(b"/") {
         return Ok(());
@@ -121,7 +125,7 @@ fn validate_form(target: &[u8]) -> Result<(), Answer> {
 
 /// Refuses the first character that is not allowed in a part of the target. The response names that character only: the
 /// rest may be secret.
-fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Result<(), Answer> {
+fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Result<(), ProblemResponse> {
     let Some(at) = bytes.iter().position(|byte| !is_allowed(*byte)) else {
         return Ok(());
     };
@@ -158,7 +162,7 @@ mod tests {
     /// The target for hyper, or the reason for the refusal.
     fn passed(target: &[u8]) -> Result<Vec<u8>, String> {
         let head = [b"GET ", target, b" HTTP/1.1\r\nHost: a?\"\r\n\r\n"].concat();
-        let passed = validate(&head, &limits()).map_err(|answer| answer.detail)?;
+        let passed = validate(&head, &limits()).map_err(|problem| problem.detail)?;
         let head = passed.unwrap_or(head);
         let rest = head.strip_prefix(b"GET ").unwrap();
         Ok(rest

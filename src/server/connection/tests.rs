@@ -101,7 +101,7 @@ impl Stand {
         self.connection
             .lock()
             .refusal()
-            .map(|answer| answer.status.as_u16())
+            .map(|problem| problem.status.as_u16())
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fair_semaphore::{CallerId, FairSemaphore, LimitReason, Permit};
 use super::idle_connections::{ConnectionPermit, IdleConnections};
-use crate::server::answer::Answer;
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::telemetry::metrics::Metrics;
 
 /// The limit on connections, over all workers. Clones share it.
@@ -34,7 +34,7 @@ pub(in super::super) enum Admission {
     /// It is served.
     Serve(ConnectionPermit),
     /// It gets one response and is closed.
-    Refuse(Box<Answer>, OwnedSemaphorePermit),
+    Refuse(Box<ProblemResponse>, OwnedSemaphorePermit),
     /// It is closed at once: too many are being refused already.
     Close,
 }
@@ -80,8 +80,8 @@ impl ConnectionLimit {
                 "nearly too many connections at once (limits.connections), and this caller has the most"
             }
         };
-        let answer = Answer::not_executed("connection_limit_reached", what, Duration::from_secs(1));
-        Admission::Refuse(Box::new(answer), permit)
+        let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, what);
+        Admission::Refuse(Box::new(problem), permit)
     }
 
     /// Logs that the system has no resources to accept a connection.
@@ -189,10 +189,10 @@ mod tests {
     async fn beyond_the_limit_some_connections_get_503_and_the_rest_are_closed() {
         let limit = ConnectionLimit::new(2, 1);
         let permits = [permit(&limit, caller(1)).await, permit(&limit, caller(1)).await];
-        let Admission::Refuse(answer, refusal) = admit(&limit, caller(1)).await else {
+        let Admission::Refuse(problem, refusal) = admit(&limit, caller(1)).await else {
             panic!("it is the first refusal");
         };
-        assert_eq!(answer.status, 503);
+        assert_eq!(problem.status, 503);
         assert!(matches!(admit(&limit, caller(1)).await, Admission::Close));
         drop(refusal);
         assert!(matches!(admit(&limit, caller(1)).await, Admission::Refuse(..)));

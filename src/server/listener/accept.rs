@@ -75,12 +75,12 @@ impl Connections {
                 self.tasks
                     .spawn(async move { this.serve(accepted, peer, permit).await });
             }
-            Admission::Refuse(answer, permit) => {
+            Admission::Refuse(problem, permit) => {
                 self.tasks.spawn(async move {
                     let _permit = permit;
                     let opened = this.open(accepted, peer).await;
                     if let Ok((transport, _)) | Err(HandshakeError::PlainHttp(transport, _)) = opened {
-                        connection::refuse(transport, &this.context, *answer).await;
+                        connection::refuse(transport, &this.context, *problem).await;
                     }
                 });
             }
@@ -97,10 +97,10 @@ impl Connections {
             }
             Err(HandshakeError::PlainHttp(transport, address)) => {
                 metrics.refused_heads.inc();
-                let answer = handshake::plain_http();
-                tracing::info!(%address, status = 400, detail = answer.detail, "request head refused");
+                let problem = handshake::plain_http();
+                tracing::info!(%address, status = 400, detail = problem.detail, "request head refused");
                 // In a box, since it is larger than what an idle connection holds.
-                Box::pin(connection::refuse(transport, &self.context, answer)).await;
+                Box::pin(connection::refuse(transport, &self.context, problem)).await;
             }
             Err(HandshakeError::Failed) => {
                 metrics.tls_handshake_failures.inc();

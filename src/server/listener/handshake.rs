@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::platform::socket::Accepted;
-use crate::server::answer::Answer;
 use crate::server::connection::Transport;
 use crate::server::peer::Peer;
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::tls;
 
 /// How long a handshake may take.
@@ -28,9 +28,9 @@ pub(super) enum HandshakeError {
 }
 
 /// The response to plain HTTP.
-pub(super) fn plain_http() -> Answer {
+pub(super) fn plain_http() -> ProblemResponse {
     let detail = "this listener speaks TLS; use an https:// URL";
-    Answer::new(StatusCode::BAD_REQUEST, "http_request_error", detail)
+    ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
 }
 
 /// Returns the connection that carries HTTP: the accepted one, or the TLS connection over it.

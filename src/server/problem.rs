@@ -1,50 +1,81 @@
-//! Answers that are bondgate's own and not the upstream's: whole, and plain about what happened.
+//! Responses of bondgate's own, not of the upstream. Each is complete and states what happened.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
 
 use crate::spelling;
 
-/// An answer of ours: `Proxy-Status` for machines (RFC 9209), problem+json for people (RFC 9457),
-/// with Cisco's `message` member, since old tools show that one.
+/// A response of bondgate's own: `Proxy-Status` for programs (RFC 9209), a problem document for people (RFC 9457) with
+/// Cisco's `message` member, which old tools display. As an extension, it marks its response for the access log.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ProblemResponse {
     /// The status.
     pub status: StatusCode,
-    /// The error type of RFC 9209 §2.3.
-    pub error: &'static str,
+    /// The error type in `Proxy-Status`.
+    pub error: ProxyErrorType,
     /// What happened, and what to do.
     pub detail: String,
-    /// When to come again.
+    /// When the caller may try again.
     pub retry_after: Option<Duration>,
 }
 
-/// Marks a response as bondgate's own, for the access log; an extension of the response.
-#[derive(Clone, Debug)]
-pub struct OwnResponse {
-    /// The error type of RFC 9209 §2.3.
-    pub error: &'static str,
-    /// What happened, and what to do.
-    pub detail: String,
+/// A proxy error type of RFC 9209 §2.3, displayed as it is registered (`dns_error`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "RFC 9209 defines them")]
+pub enum ProxyErrorType {
+    ConnectionLimitReached,
+    ConnectionRefused,
+    ConnectionTerminated,
+    ConnectionTimeout,
+    ConnectionWriteTimeout,
+    DestinationUnavailable,
+    DnsError,
+    DnsTimeout,
+    HttpProtocolError,
+    HttpRequestDenied,
+    HttpRequestError,
+    HttpResponseHeaderSectionSize,
+    HttpResponseIncomplete,
+    HttpResponseTimeout,
+    HttpResponseTransferCoding,
+    HttpUpgradeFailed,
+    ProxyInternalError,
+    ProxyInternalResponse,
+    ProxyLoopDetected,
+    TlsAlertReceived,
+    TlsCertificateError,
+    TlsProtocolError,
+}
+
+impl Display for ProxyErrorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// The field of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// How a field's name is spelled that is not written in title case.
-static AS_REGISTERED: LazyLock<Extensions> = LazyLock::new(|| spelling::extensions(["WWW-Authenticate"]));
+/// When a caller may repeat a request after a failure that usually passes soon.
+const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// Methods that may be tried in place of CONNECT and TRACE.
-const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// The spelling of field names that are not in title case.
+static REGISTERED_SPELLING: LazyLock<Extensions> =
+    LazyLock::new(|| spelling::extensions(["WWW-Authenticate"]));
 
-impl Answer {
-    /// An answer; `error` is one of RFC 9209's types.
-    pub fn new(status: StatusCode, error: &'static str, detail: impl Into<String>) -> Self {
+/// The methods that are relayed.
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+impl ProblemResponse {
+    /// A response without `Retry-After`.
+    pub fn new(status: StatusCode, error: ProxyErrorType, detail: impl Into<String>) -> Self {
         Self {
             status,
             error,
@@ -53,30 +84,22 @@ impl Answer {
         }
     }
 
-    /// 503: the request was not executed, and is safe to send again after a while.
-    pub fn not_executed(error: &'static str, reason: impl Display, retry_after: Duration) -> Self {
-        let detail = format!("{reason}; nothing was sent, and it is safe to send it again");
-        Self::unavailable(error, detail, retry_after)
-    }
-
-    /// 502 or 504: the upstream may have executed the request.
-    pub fn may_have_been_executed(status: StatusCode, error: &'static str, reason: impl Display) -> Self {
-        Self::new(
-            status,
-            error,
-            format!("{reason}; the upstream may have executed it"),
-        )
-    }
-
-    /// 503, with a detail of its own.
-    pub fn unavailable(error: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
+    /// 503: the request was not executed, and is safe to send again, by default after a second.
+    pub fn not_executed(error: ProxyErrorType, reason: impl Display) -> Self {
+        let detail = format!("{reason}; the request was not executed, and it is safe to send it again");
         Self {
-            retry_after: Some(retry_after),
+            retry_after: Some(RETRY_SOON),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error, detail)
         }
     }
 
-    /// As a response for hyper to write.
+    /// 502 or 504: the upstream may have executed the request.
+    pub fn may_have_been_executed(status: StatusCode, error: ProxyErrorType, reason: impl Display) -> Self {
+        let detail = format!("{reason}; the upstream may have executed it");
+        Self::new(status, error, detail)
+    }
+
+    /// The response for hyper to write.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
         let body = self.body();
@@ -84,16 +107,13 @@ impl Answer {
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers();
         if self.status == StatusCode::UNAUTHORIZED {
-            *response.extensions_mut() = AS_REGISTERED.clone();
+            *response.extensions_mut() = REGISTERED_SPELLING.clone();
         }
-        response.extensions_mut().insert(OwnResponse {
-            error: self.error,
-            detail: self.detail,
-        });
+        response.extensions_mut().insert(self);
         response
     }
 
-    /// As bytes, for the gate to write where hyper is not there; `has_body` is false for HEAD.
+    /// The response as bytes, for a connection that hyper does not serve; `has_body` is false for HEAD.
     #[must_use]
     pub fn to_bytes(&self, has_body: bool) -> Vec<u8> {
         let body = self.body();
@@ -129,7 +149,7 @@ impl Answer {
         );
         headers.insert(
             PROXY_STATUS,
-            HeaderValue::try_from(status).expect("an error type and an sf-string are visible ASCII"),
+            HeaderValue::try_from(status).expect("an error type and an sf-string are printable ASCII"),
         );
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -137,7 +157,7 @@ impl Answer {
         }
         match self.status {
             StatusCode::METHOD_NOT_ALLOWED => {
-                headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
+                headers.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
             }
             StatusCode::UNAUTHORIZED => {
                 headers.insert(
@@ -164,7 +184,7 @@ impl Answer {
     }
 }
 
-/// The inside of a string of RFC 8941 §3.3.3: visible ASCII, quotes and backslashes escaped.
+/// The content of a structured-field string (RFC 8941 §3.3.3): printable ASCII, with quotes and backslashes escaped.
 fn sf_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().take(300) {
@@ -182,18 +202,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_as_bytes_is_a_whole_response() {
-        let answer = Answer::unavailable(
-            "proxy_internal_response",
-            "say \"when\"\u{1f600}",
-            Duration::from_millis(1500),
-        );
-        let text = String::from_utf8(answer.to_bytes(true)).unwrap();
+    fn a_problem_response_as_bytes_is_complete() {
+        let problem = ProblemResponse {
+            retry_after: Some(Duration::from_millis(1500)),
+            ..ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, "say \"when\"\u{1f600}")
+        };
+        let text = String::from_utf8(problem.to_bytes(true)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
         assert!(head.contains("Retry-After: 2\r\n"));
         assert!(head.contains(
-            "Proxy-Status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?\"\r\n"
+            "Proxy-Status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?; the request was"
         ));
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -205,11 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_has_the_length_and_no_body() {
-        let text = String::from_utf8(
-            Answer::new(StatusCode::BAD_REQUEST, "http_request_error", "x").to_bytes(false),
-        )
-        .unwrap();
+    fn a_problem_response_to_head_has_the_length_and_no_body() {
+        let problem = ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, "x");
+        let text = String::from_utf8(problem.to_bytes(false)).unwrap();
         assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"));
     }
 }
