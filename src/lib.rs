@@ -52,7 +52,7 @@
 //! 6. [`upstream`]: a pooled connection, or a new one, sends the request. The task that awaits the response drives the
 //!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401, `InjectBearer`
 //!    reports the token as rejected and sends the request once more with a newer one, if its body was kept
-//!    (`proxy/forward/replay`).
+//!    (`proxy/forward/kept_body`).
 //! 7. The body streams back. When hyper has taken its last byte, the access log gets its line; when that is written, the
 //!    connection becomes idle, or closes if the response was its last.
 //!

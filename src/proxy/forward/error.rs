@@ -1,7 +1,4 @@
-//! Why a request got no answer from the upstream, and the answer that it gets from us.
-//!
-//! 503 means that nothing was executed and it is safe to come again; 502 and 504 mean that the
-//! upstream may have executed the request.
+//! Why a request gets no response from the upstream, and bondgate's response in that case.
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,42 +6,51 @@ use std::io;
 use http::StatusCode;
 
 use crate::server::{ProblemResponse, ProxyErrorType};
+use crate::tls;
 use crate::token::Unavailable;
 use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
 
-/// A request that was not relayed to its end.
+/// A request that got no response from the upstream. The text follows the upstream's name.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::proxy) enum ProxyError {
-    /// Not allowed, or not possible, as this answer says.
+    /// The request is refused.
     #[error("{}", .0.detail)]
     Refused(Box<ProblemResponse>),
     /// There is no token to send.
     #[error(transparent)]
     NoToken(#[from] Unavailable),
-    /// The upstream refused the token, and the body is no longer at hand.
-    #[error("the upstream refused the token")]
+    /// The upstream rejected the token, and the body is not available for a second attempt.
+    #[error("it rejected the token, and bondgate has not kept this body to send it again")]
     NotReplayable,
-    /// No connection to the upstream, or no valid response from it.
-    #[error(transparent)]
+    /// There is no connection to the upstream, or no valid response from it.
+    #[error("{}", describe(.0).2)]
     Upstream(#[from] SendError),
-    /// The upstream switched protocols unasked.
-    #[error("the upstream switched protocols")]
+    /// The upstream switched protocols.
+    #[error("it switched protocols without a request to")]
     Upgraded,
-    /// The caller's body broke off.
-    #[error("the request's body broke off")]
-    Body,
-    /// The caller's body came to a halt.
-    #[error("the request's body stalled")]
-    BodyStalled,
+    /// The caller's body ended early.
+    #[error(transparent)]
+    Body(#[from] UploadError),
     /// The upstream stopped reading the body.
-    #[error("the upstream stopped reading")]
+    #[error("it read nothing of the request for timeout.idle")]
     UploadStalled,
-    /// The upstream did not answer in time, or there was no connection to it in time.
-    #[error("the upstream did not answer")]
+    /// There was no response in time, or no connection.
+    #[error("no {} within timeout.head", if *is_sent { "response" } else { "connection" })]
     Timeout { is_sent: bool },
     /// The stop's deadline came first.
-    #[error("bondgate is stopping")]
+    #[error("bondgate is stopping and cannot wait for its response any longer")]
     Stopping { is_sent: bool },
+}
+
+/// The caller's body ended early.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(in crate::proxy) enum UploadError {
+    /// The caller's connection broke, or its framing is invalid.
+    #[error("the request's body ended early")]
+    Broken,
+    /// The caller sent nothing for `timeout.idle`.
+    #[error("the request's body stalled for longer than timeout.idle")]
+    Stalled,
 }
 
 impl From<ProblemResponse> for ProxyError {
@@ -53,203 +59,145 @@ impl From<ProblemResponse> for ProxyError {
     }
 }
 
+/// The status of an error by which the upstream has certainly not executed the request.
+const NOT_EXECUTED: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
 impl ProxyError {
     /// Whether the upstream has certainly not executed the request.
     pub(in crate::proxy) fn is_not_executed(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(_)
-                | Self::NoToken(_)
-                | Self::NotReplayable
-                | Self::Upstream(SendError::NotSent(_))
-                | Self::Timeout { is_sent: false }
-                | Self::Stopping { is_sent: false }
-        )
+        matches!(self, Self::Refused(_)) || self.classify().0 == NOT_EXECUTED
     }
 
-    /// The response for the caller, which names the upstream.
+    /// The response to the caller; `upstream` is the upstream's name in it.
     pub(in crate::proxy) fn into_problem(self, upstream: &str) -> ProblemResponse {
-        let not_executed =
-            |error, reason: &str| ProblemResponse::not_executed(error, format_args!("{upstream}: {reason}"));
-        let may_have_been_executed = |status, error, reason: &str| {
-            ProblemResponse::may_have_been_executed(status, error, format_args!("{upstream}: {reason}"))
-        };
-        let (bad_gateway, timeout) = (StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT);
+        let (status, error) = self.classify();
+        let reason = format!("{upstream}: {self}");
         match self {
             Self::Refused(problem) => *problem,
+            Self::Body(early) => ProblemResponse::new(status, error, early.to_string()),
             Self::NoToken(unavailable) => ProblemResponse {
                 retry_after: Some(unavailable.retry_after),
-                ..not_executed(ProxyErrorType::ProxyInternalResponse, &unavailable.to_string())
+                ..ProblemResponse::not_executed(error, reason)
             },
-            Self::NotReplayable => not_executed(
-                ProxyErrorType::ProxyInternalResponse,
-                "it rejected the token, and bondgate has not kept this body to send it again",
-            ),
-            Self::Upstream(SendError::NotSent(error)) => {
-                let (kind, reason) = connect_failure(&error);
-                not_executed(kind, &reason)
+            _ if status == NOT_EXECUTED => ProblemResponse::not_executed(error, reason),
+            _ => ProblemResponse::may_have_been_executed(status, error, reason),
+        }
+    }
+
+    fn classify(&self) -> (StatusCode, ProxyErrorType) {
+        use ProxyErrorType as Type;
+        match self {
+            Self::Refused(problem) => (problem.status, problem.error),
+            Self::NoToken(_) | Self::NotReplayable | Self::Stopping { is_sent: false } => {
+                (NOT_EXECUTED, Type::ProxyInternalResponse)
             }
-            Self::Upstream(SendError::Broken(error)) => {
-                let (kind, reason) = exchange_failure(&error);
-                may_have_been_executed(bad_gateway, kind, &reason)
+            Self::Upstream(error) => {
+                let (status, error, _) = describe(error);
+                (status, error)
             }
-            Self::Upstream(SendError::InterimResponses) => may_have_been_executed(
-                bad_gateway,
-                ProxyErrorType::HttpProtocolError,
-                "it sent one interim response (1xx) after the other, and no final one",
-            ),
-            Self::Upstream(SendError::TransferCoding) => may_have_been_executed(
-                bad_gateway,
-                ProxyErrorType::HttpResponseTransferCoding,
-                "its response has a transfer coding other than chunked",
-            ),
-            Self::Upgraded => may_have_been_executed(
-                bad_gateway,
-                ProxyErrorType::HttpUpgradeFailed,
-                "it switched protocols without a request to",
-            ),
-            Self::Body => ProblemResponse::new(
-                StatusCode::BAD_REQUEST,
-                ProxyErrorType::HttpRequestError,
-                "the request's body ended early",
-            ),
-            Self::BodyStalled => ProblemResponse::new(
-                StatusCode::REQUEST_TIMEOUT,
-                ProxyErrorType::HttpRequestError,
-                "the request's body stalled for longer than timeout.idle",
-            ),
-            Self::UploadStalled => may_have_been_executed(
-                timeout,
-                ProxyErrorType::ConnectionWriteTimeout,
-                "it read nothing of the request for timeout.idle",
-            ),
-            Self::Timeout { is_sent: true } => may_have_been_executed(
-                timeout,
-                ProxyErrorType::HttpResponseTimeout,
-                "no response within timeout.head",
-            ),
-            Self::Timeout { is_sent: false } => not_executed(
-                ProxyErrorType::ConnectionTimeout,
-                "no connection within timeout.head",
-            ),
-            Self::Stopping { is_sent: true } => may_have_been_executed(
-                timeout,
-                ProxyErrorType::ProxyInternalResponse,
-                "bondgate is stopping and cannot wait for its response any longer",
-            ),
-            Self::Stopping { is_sent: false } => {
-                not_executed(ProxyErrorType::ProxyInternalResponse, "bondgate is stopping")
-            }
+            Self::Upgraded => (StatusCode::BAD_GATEWAY, Type::HttpUpgradeFailed),
+            Self::Body(UploadError::Broken) => (StatusCode::BAD_REQUEST, Type::HttpRequestError),
+            Self::Body(UploadError::Stalled) => (StatusCode::REQUEST_TIMEOUT, Type::HttpRequestError),
+            Self::UploadStalled => (StatusCode::GATEWAY_TIMEOUT, Type::ConnectionWriteTimeout),
+            Self::Timeout { is_sent: true } => (StatusCode::GATEWAY_TIMEOUT, Type::HttpResponseTimeout),
+            Self::Timeout { is_sent: false } => (NOT_EXECUTED, Type::ConnectionTimeout),
+            Self::Stopping { is_sent: true } => (StatusCode::GATEWAY_TIMEOUT, Type::ProxyInternalResponse),
         }
     }
 }
 
-fn connect_failure(error: &ConnectError) -> (ProxyErrorType, String) {
-    match error {
-        ConnectError::Timeout => (ProxyErrorType::ConnectionTimeout, error.to_string()),
-        ConnectError::Tls(tls) => tls_failure(tls),
-        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => {
-            (ProxyErrorType::DnsTimeout, error.to_string())
+/// A send error, with the fix where it is known.
+fn describe(error: &SendError) -> (StatusCode, ProxyErrorType, String) {
+    use ProxyErrorType as Type;
+    let (error, reason) = match error {
+        SendError::NotSent(error) => {
+            let (error, reason) = describe_connect(error);
+            return (NOT_EXECUTED, error, reason);
         }
-        ConnectError::Resolve(error @ ResolveError::Failed { source, .. }) => {
-            (ProxyErrorType::DnsError, format!("{error} ({source})"))
-        }
-        ConnectError::Tunnel(error) => tunnel_failure(error),
-        ConnectError::Io(system) => match system.kind() {
-            io::ErrorKind::ConnectionRefused => (
-                ProxyErrorType::ConnectionRefused,
-                "the connection is refused".to_owned(),
-            ),
-            io::ErrorKind::TimedOut => (
-                ProxyErrorType::ConnectionTimeout,
-                "the connection timed out".to_owned(),
-            ),
-            _ => (
-                ProxyErrorType::DestinationUnavailable,
-                format!("cannot connect ({})", deepest(system)),
-            ),
-        },
-        ConnectError::Closed(error) => (
-            ProxyErrorType::DestinationUnavailable,
-            format!("cannot connect ({})", deepest(error)),
+        SendError::InterimResponses => (
+            Type::HttpProtocolError,
+            "it sent one interim response (1xx) after the other, and no final one".to_owned(),
         ),
-    }
+        SendError::TransferCoding => (
+            Type::HttpResponseTransferCoding,
+            "its response has a transfer coding other than chunked".to_owned(),
+        ),
+        SendError::Broken(error) if error.is_incomplete_message() => (
+            Type::HttpResponseIncomplete,
+            "it closed the connection without a response".to_owned(),
+        ),
+        SendError::Broken(error) if error.is_parse_too_large() => (
+            Type::HttpResponseHeaderSectionSize,
+            "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
+        ),
+        SendError::Broken(error) if error.is_parse() => (
+            Type::HttpProtocolError,
+            format!("its response is not HTTP/1.1 ({error})"),
+        ),
+        SendError::Broken(error) => (
+            Type::ConnectionTerminated,
+            format!("the connection broke ({})", root_cause(error)),
+        ),
+    };
+    (StatusCode::BAD_GATEWAY, error, reason)
 }
 
-fn tls_failure(error: &rustls::Error) -> (ProxyErrorType, String) {
+fn describe_connect(error: &ConnectError) -> (ProxyErrorType, String) {
+    use ProxyErrorType as Type;
     match error {
-        _ if crate::tls::is_version_1(error) => (
-            ProxyErrorType::TlsCertificateError,
+        ConnectError::Timeout => (Type::ConnectionTimeout, error.to_string()),
+        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => (Type::DnsTimeout, error.to_string()),
+        ConnectError::Resolve(error @ ResolveError::Failed { source, .. }) => {
+            (Type::DnsError, format!("{error} ({source})"))
+        }
+        ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            (Type::ConnectionRefused, "the connection is refused".to_owned())
+        }
+        ConnectError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            (Type::ConnectionTimeout, "the connection timed out".to_owned())
+        }
+        ConnectError::Io(_) | ConnectError::Closed(_) => (
+            Type::DestinationUnavailable,
+            format!("cannot connect ({})", root_cause(error)),
+        ),
+        ConnectError::Tunnel(error @ TunnelError::Io(source)) => {
+            (Type::ConnectionTerminated, format!("{error} ({source})"))
+        }
+        ConnectError::Tunnel(error @ (TunnelError::Closed | TunnelError::NotHttp)) => {
+            (Type::ConnectionTerminated, error.to_string())
+        }
+        ConnectError::Tunnel(error @ TunnelError::Refused(status)) => {
+            let advice = match status {
+                407 => "it rejects the credentials in proxy; correct them",
+                400..500 => "it does not allow this upstream; ask its administrators to allow it",
+                _ => "it cannot reach the upstream",
+            };
+            (Type::ConnectionRefused, format!("{error}: {advice}"))
+        }
+        ConnectError::Tls(error) if tls::is_version_1(error) => (
+            Type::TlsCertificateError,
             format!(
                 "its certificate is {}; its operator has to replace it by one of version 3",
-                crate::tls::VERSION_1
+                tls::VERSION_1
             ),
         ),
-        rustls::Error::InvalidCertificate(why) => (
-            ProxyErrorType::TlsCertificateError,
+        ConnectError::Tls(rustls::Error::InvalidCertificate(why)) => (
+            Type::TlsCertificateError,
             format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
         ),
-        rustls::Error::AlertReceived(alert) => (
-            ProxyErrorType::TlsAlertReceived,
+        ConnectError::Tls(rustls::Error::AlertReceived(alert)) => (
+            Type::TlsAlertReceived,
             format!("it aborted the TLS handshake ({alert:?})"),
         ),
-        other => (
-            ProxyErrorType::TlsProtocolError,
-            format!("the TLS handshake failed ({other})"),
+        ConnectError::Tls(error) => (
+            Type::TlsProtocolError,
+            format!("the TLS handshake failed ({error})"),
         ),
     }
 }
 
-fn tunnel_failure(error: &TunnelError) -> (ProxyErrorType, String) {
-    let reason = match error {
-        TunnelError::Refused(407) => {
-            "the outbound proxy refuses the credentials (407); correct them in proxy".to_owned()
-        }
-        TunnelError::Refused(status @ 400..500) => {
-            format!(
-                "the outbound proxy does not allow this upstream ({status}); ask its administrators to allow it"
-            )
-        }
-        TunnelError::Refused(status) => format!("the outbound proxy cannot reach it ({status})"),
-        TunnelError::Io(source) => {
-            return (
-                ProxyErrorType::ConnectionTerminated,
-                format!("{error} ({source})"),
-            );
-        }
-        TunnelError::Closed | TunnelError::NotHttp => {
-            return (ProxyErrorType::ConnectionTerminated, error.to_string());
-        }
-    };
-    (ProxyErrorType::ConnectionRefused, reason)
-}
-
-fn exchange_failure(error: &hyper::Error) -> (ProxyErrorType, String) {
-    if error.is_incomplete_message() {
-        (
-            ProxyErrorType::HttpResponseIncomplete,
-            "it closed the connection without a response".to_owned(),
-        )
-    } else if error.is_parse_too_large() {
-        (
-            ProxyErrorType::HttpResponseHeaderSectionSize,
-            "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
-        )
-    } else if error.is_parse() {
-        (
-            ProxyErrorType::HttpProtocolError,
-            format!("its response is not HTTP/1.1 ({error})"),
-        )
-    } else {
-        (
-            ProxyErrorType::ConnectionTerminated,
-            format!("the connection broke ({})", deepest(error)),
-        )
-    }
-}
-
-/// The text of the error that caused the others.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
+/// The error that caused the others.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }

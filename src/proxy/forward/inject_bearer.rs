@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 
 use super::error::ProxyError;
 use super::headers;
-use super::replay::KeptBody;
+use super::kept_body::KeptBody;
 use super::request_body::RequestBody;
 use crate::config::{self, TokenRejection};
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -139,7 +139,7 @@ impl Bearer {
             return Ok(response);
         }
         self.tokens.reject(&token);
-        let body = replay.and_then(|kept| kept.take());
+        let body = replay.and_then(KeptBody::take);
         if self.tokens.are_rejected() {
             // The upstream refuses every token: this is its response.
             return Ok(response);
@@ -150,7 +150,7 @@ impl Bearer {
         let newer = Box::pin(self.tokens.newer(&token, self.wait)).await?;
         drop(response);
         self.metrics.replays.inc();
-        let body = RequestBody::from_kept(body);
+        let body = RequestBody::from_bytes(body);
         let response = Box::pin(self.send(&mut upstream, &head, body, &newer, is_fresh)).await?;
         if rejects_token(&response, self.rejection) {
             self.tokens.reject(&newer);

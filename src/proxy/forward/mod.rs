@@ -3,13 +3,14 @@
 mod error;
 pub(super) mod headers;
 mod inject_bearer;
+mod kept_body;
 mod length;
-mod replay;
 mod request_body;
 
 use std::sync::Arc;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use tower::{Service as _, ServiceBuilder};
 use self::inject_bearer::{
     InjectBearer, InjectBearerLayer, RequestHead, UnauthorizedRequest, UpstreamService,
 };
+use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
 use crate::config::{self, OutboundError, Timeouts};
 use crate::server::{Phase, ProblemResponse, ProxyErrorType, Stopping};
@@ -27,9 +29,9 @@ use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::TokenReader;
 use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
 
-pub(super) use self::error::ProxyError;
-pub use self::replay::ReplayBudget;
-pub(super) use self::replay::{KeptBody, Whole};
+pub(super) use self::error::{ProxyError, UploadError};
+pub(super) use self::kept_body::KeptBody;
+pub use self::kept_body::ReplayBudget;
 pub(super) use self::request_body::RequestBody;
 
 /// Forwards requests to one upstream for one worker.
@@ -74,8 +76,8 @@ impl Forwarder {
     ) -> Result<Response<Body>, ProxyError> {
         let (parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
-        let (kept, kept_body) = self.keep(&body);
-        let mut upload = RequestBody::from_caller(body, self.timeout.idle, kept);
+        let (copy, kept) = self.keep(&body);
+        let mut upload = RequestBody::from_caller(body, self.timeout.idle, copy);
         if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
             upload.first_poll().await;
         }
@@ -83,13 +85,13 @@ impl Forwarder {
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             biased;
-            response = self.exchange(parts, upload, kept_body, is_fresh) => response,
+            response = self.exchange(parts, upload, kept, is_fresh) => response,
             () = self.response_timeout(&progress) => Err(self.timed_out(progress.is_sent())),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
         // Where the caller's body failed, the upstream's reaction to that is not the cause.
-        let response = response.map_err(|error| progress.fault().unwrap_or(error))?;
+        let response = response.map_err(|error| progress.upload_error().unwrap_or(error))?;
         Ok(Self::inbound(response, is_head))
     }
 
@@ -98,7 +100,7 @@ impl Forwarder {
         &self,
         mut parts: Parts,
         upload: RequestBody,
-        kept: KeptBody,
+        kept: Bytes,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         headers::for_whole_message(&mut parts.headers);
         if !upload.is_end_stream() {
@@ -106,7 +108,8 @@ impl Forwarder {
                 .headers
                 .insert(CONTENT_LENGTH, upload.size_hint().lower().into());
         }
-        self.exchange(parts, upload, Some(kept), true).await
+        self.exchange(parts, upload, Some(KeptBody::Complete(kept)), true)
+            .await
     }
 
     /// Starts to resolve the upstream's name.
@@ -128,14 +131,16 @@ impl Forwarder {
         tokio::time::sleep(self.timeout.head).await;
     }
 
-    /// A replay buffer for a body that may be sent a second time.
-    fn keep(&self, body: &Body) -> (Option<replay::Kept>, Option<KeptBody>) {
+    /// Keeps a copy of a body for a second attempt, if it is within the bounds.
+    fn keep(&self, body: &Body) -> (Option<BodyCopy>, Option<KeptBody>) {
         let length = body.size_hint().lower();
-        if body.is_end_stream() || length > self.replay {
+        if body.is_end_stream() {
+            return (None, Some(KeptBody::Complete(Bytes::new())));
+        }
+        if length > self.replay {
             return (None, None);
         }
-        let (kept, kept_body) = replay::keep(self.replay, length, &self.budget);
-        (Some(kept), Some(kept_body))
+        KeptBody::keep(self.replay, length, &self.budget).unzip()
     }
 
     async fn exchange(
@@ -165,11 +170,7 @@ impl Forwarder {
                 extensions: headers::spelling(parts.extensions),
             },
             body,
-            replay: if had_no_body {
-                Some(KeptBody::empty())
-            } else {
-                kept
-            },
+            replay: kept,
             is_fresh,
         };
         self.send.clone().call(request).await

@@ -11,18 +11,18 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::SetOnce;
 
-use super::error::ProxyError;
-use super::replay::{Kept, Whole};
+use super::error::{ProxyError, UploadError};
+use super::kept_body::BodyCopy;
 use crate::server::IdleTimeout;
 
-/// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes into the replay buffer.
+/// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes for a second attempt.
 pub(in crate::proxy) struct RequestBody {
     source: Body,
     /// What [`first_poll`](Self::first_poll) returned.
     first: Poll<Option<Result<Frame<Bytes>, axum::Error>>>,
     state: Arc<UploadState>,
     idle: IdleTimeout,
-    kept: Option<Kept>,
+    copy: Option<BodyCopy>,
 }
 
 /// What the sender of a request knows of its body.
@@ -38,26 +38,15 @@ pub(in crate::proxy) struct UploadState {
     pub(in crate::proxy) may_be_sent: AtomicBool,
 }
 
-/// The caller's body ended early.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(in crate::proxy) enum UploadError {
-    /// The caller's connection broke, or its framing is invalid.
-    #[error("the request's body broke off")]
-    Broken,
-    /// The caller sent nothing for `timeout.idle`.
-    #[error("the request's body stalled")]
-    Stalled,
-}
-
 impl RequestBody {
     /// The body of a caller's request.
-    pub(in crate::proxy) fn from_caller(source: Body, idle: Duration, kept: Option<Kept>) -> Self {
+    pub(in crate::proxy) fn from_caller(source: Body, idle: Duration, copy: Option<BodyCopy>) -> Self {
         let body = Self {
             source,
             first: Poll::Pending,
             state: Arc::default(),
             idle: IdleTimeout::new(idle),
-            kept,
+            copy,
         };
         if body.is_end_stream() {
             body.state.end(Ok(()));
@@ -66,8 +55,8 @@ impl RequestBody {
     }
 
     /// A body that is complete in memory.
-    pub(in crate::proxy) fn from_kept(whole: Whole) -> Self {
-        let body = Self::from_caller(Body::new(whole), Duration::MAX, None);
+    pub(in crate::proxy) fn from_bytes(bytes: Bytes) -> Self {
+        let body = Self::from_caller(Body::from(bytes), Duration::MAX, None);
         body.state.end(Ok(()));
         body
     }
@@ -88,8 +77,8 @@ impl RequestBody {
 
     /// The body has passed completely.
     fn complete(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            kept.complete();
+        if let Some(copy) = self.copy.take() {
+            copy.complete();
         }
         self.state.end(Ok(()));
     }
@@ -125,8 +114,10 @@ impl http_body::Body for RequestBody {
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Ok(frame)) => {
                     body.state.frames.fetch_add(1, Ordering::Relaxed);
-                    if let (Some(kept), Some(data)) = (&mut body.kept, frame.data_ref()) {
-                        kept.note(data);
+                    if let (Some(copy), Some(data)) = (&mut body.copy, frame.data_ref())
+                        && !copy.append(data)
+                    {
+                        body.copy = None;
                     }
                     if body.is_end_stream() {
                         body.complete();
@@ -191,11 +182,8 @@ impl UploadState {
         self.may_be_sent.load(Ordering::Acquire)
     }
 
-    /// The error if the body ended early because of the caller.
-    pub(in crate::proxy) fn fault(&self) -> Option<ProxyError> {
-        match (*self.end.get()?).err()? {
-            UploadError::Broken => Some(ProxyError::Body),
-            UploadError::Stalled => Some(ProxyError::BodyStalled),
-        }
+    /// The error if the caller ended the body early.
+    pub(in crate::proxy) fn upload_error(&self) -> Option<ProxyError> {
+        self.end.get()?.err().map(ProxyError::Body)
     }
 }

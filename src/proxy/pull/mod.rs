@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::body::SpooledBody;
 pub(super) use self::error::PullError;
-use super::forward::{Forwarder, KeptBody, ProxyError, RequestBody, Whole, headers};
+use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
 use crate::server::{
     DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording,
@@ -75,8 +75,8 @@ impl Puller {
     pub(super) async fn take(&self, request: Request<Body>, asker: Asker) -> PullResult {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
-        let kept = KeptBody::of(body.clone());
-        let upload = RequestBody::from_kept(Whole::from(body));
+        let kept = body.clone();
+        let upload = RequestBody::from_bytes(body);
         let progress = upload.state();
         let taken = async {
             let url = &self.upstream.url;
@@ -129,7 +129,9 @@ impl Puller {
                 ProxyErrorType::HttpRequestError,
                 "the body of a request for a message may hold up to 64 KiB",
             ))),
-            Err(_) => Err(progress.fault().unwrap_or(ProxyError::Body)),
+            Err(_) => Err(progress
+                .upload_error()
+                .unwrap_or(ProxyError::Body(UploadError::Broken))),
         }
     }
 
@@ -149,7 +151,7 @@ impl Puller {
         self,
         parts: Parts,
         upload: RequestBody,
-        kept: KeptBody,
+        kept: Bytes,
         mut writer: PullWriter,
         is_relayed: bool,
     ) -> PullResult {
