@@ -1,30 +1,30 @@
-//! How the names of a head's fields are spelled: read and written for those who store a head.
+//! The spelling of the field names in a head, for a head that is stored.
 //!
-//! hyper notes the spelling in an extension of a message that no one else can open. So a head is written by hyper into
-//! memory to be read here, or read by hyper from there.
-
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+//! hyper records the spelling in an extension of the message, which only hyper can read and create. So hyper writes a head
+//! into memory, where the names are read, or reads a head from memory and creates the extension.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Extensions, HeaderMap, Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::coop::unconstrained;
 
-/// More fields than any head has that is passed on.
-const MOST_FIELDS: usize = 2000;
+/// More fields than any relayed head has.
+const MAX_FIELDS: usize = 2000;
+/// More bytes than any relayed head has.
+const MAX_HEAD: usize = 1 << 20;
 
-/// The names of `headers`, one for each line and in their order, as a message with these extensions spells them.
+/// The names of `headers`, one for each line and in their order, in the spelling of a message with these extensions.
 #[must_use]
 pub fn names(headers: &HeaderMap, extensions: &Extensions) -> Vec<String> {
     let mut request = Request::new(Empty::new());
     *request.headers_mut() = headers.clone();
     *request.extensions_mut() = extensions.clone();
-    let written = exchange(request, Vec::new()).1;
+    let written = exchange(request, &[]).map_or_else(Vec::new, |(_, written)| written);
     let mut lines = written.split(|byte| *byte == b'\n').skip(1);
     let spelled = |line: &[u8]| {
         let end = line.iter().position(|byte| *byte == b':')?;
@@ -42,112 +42,63 @@ pub fn names(headers: &HeaderMap, extensions: &Extensions) -> Vec<String> {
         .collect()
 }
 
-/// Extensions that have hyper spell names as these are, where it would not do so anyway.
+/// The extensions by which hyper spells names like these. Without extensions it writes title case.
 #[must_use]
 pub fn extensions<'a>(names: impl IntoIterator<Item = &'a str>) -> Extensions {
     let mut head = b"HTTP/1.1 204 No Content\r\n".to_vec();
-    let mut is_as_usual = true;
+    let mut is_title_case = true;
     for name in names {
-        is_as_usual &= title_case(name) == name;
+        is_title_case &= title_case(name) == name;
         head.extend_from_slice(name.as_bytes());
         head.extend_from_slice(b":\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    if is_as_usual {
+    if is_title_case {
         return Extensions::new();
     }
-    let read = exchange(Request::new(Empty::new()), head).0;
-    read.map(|response| response.into_parts().0.extensions)
-        .unwrap_or_default()
+    let response = exchange(Request::new(Empty::new()), &head).and_then(|(response, _)| response);
+    response.map_or_else(Extensions::new, |response| response.into_parts().0.extensions)
 }
 
-/// A name as it is written where nobody spelled it: `Content-Length`.
+/// A name as hyper writes it without a recorded spelling: `Content-Length`.
 #[must_use]
 pub fn title_case(name: &str) -> String {
-    let mut before = '-';
-    name.chars()
-        .map(|c| {
-            let is_first = before == '-';
-            before = c;
-            if is_first {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            }
-        })
-        .collect()
+    let spell = |(at, c): (usize, char)| match name[..at].chars().next_back() {
+        None | Some('-') => c.to_ascii_uppercase(),
+        Some(_) => c.to_ascii_lowercase(),
+    };
+    name.char_indices().map(spell).collect()
 }
 
-/// Has hyper send a request into memory and read its response from there: the response, and what was written.
-fn exchange(request: Request<Empty<Bytes>>, input: Vec<u8>) -> (Option<Response<Incoming>>, Vec<u8>) {
-    let memory = Memory {
-        input: input.into(),
-        output: Vec::new(),
-    };
+/// Lets hyper send a request into memory and receive this response from there. Returns the response, if it is valid, and
+/// the bytes of the request.
+fn exchange(
+    request: Request<Empty<Bytes>>,
+    response: &[u8],
+) -> Option<(Option<Response<Incoming>>, Vec<u8>)> {
     let exchanged = async {
-        let (mut sender, mut connection) = http1::Builder::new()
+        let (near, mut far) = tokio::io::duplex(MAX_HEAD);
+        let (mut sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)
-            .max_headers(MOST_FIELDS)
-            .handshake(memory)
+            .max_headers(MAX_FIELDS)
+            .handshake(TokioIo::new(near))
             .await
             .ok()?;
-        let mut response = pin!(sender.send_request(request));
-        let response = std::future::poll_fn(|cx| {
-            // It writes, and then it reads.
-            for _ in 0..2 {
-                let _ = Pin::new(&mut connection).poll(cx);
-            }
-            Poll::Ready(match response.as_mut().poll(cx) {
-                Poll::Ready(response) => response.ok(),
-                Poll::Pending => None,
-            })
-        });
-        Some((response.await, connection.into_parts().io.output))
+        let mut connection = Box::pin(connection);
+        let received = sender.send_request(request);
+        // The connection writes the request; a response that came before it would be invalid.
+        let _ = connection.as_mut().now_or_never();
+        far.write_all(response).await.ok()?;
+        let _ = connection.as_mut().now_or_never();
+        let received = received.now_or_never().and_then(Result::ok);
+        drop(connection);
+        let mut written = Vec::new();
+        far.read_to_end(&mut written).await.ok()?;
+        Some((received, written))
     };
-    // Nothing in memory is waited for, nor a share of the task's turn.
-    let exchanged = pin!(unconstrained(exchanged));
-    match exchanged.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Some(exchanged)) => exchanged,
-        Poll::Ready(None) | Poll::Pending => (None, Vec::new()),
-    }
-}
-
-/// A connection to nobody.
-struct Memory {
-    input: Bytes,
-    output: Vec<u8>,
-}
-
-impl Read for Memory {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        mut out: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        // A response that comes before its request is none.
-        if self.input.is_empty() || self.output.is_empty() {
-            return Poll::Pending;
-        }
-        let count = self.input.len().min(out.remaining());
-        out.put_slice(&self.input.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for Memory {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.output.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
+    // Memory is always ready, and tokio's budget for one poll does not apply.
+    unconstrained(exchanged).now_or_never().flatten()
 }
 
 #[cfg(test)]
@@ -166,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_back_as_they_were_spelled() {
+    fn names_keep_their_spelling() {
         let many = (0..1500).map(|number| format!("x-DEBUG-{number}")).collect();
         for spelled in [
             [
@@ -189,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_spelled_is_in_title_case() {
+    fn a_name_without_a_recorded_spelling_is_in_title_case() {
         let names = names(
             &headers(&["www-authenticate".to_owned(), "x-a".to_owned()]),
             &extensions(["WWW-Authenticate"]),
@@ -198,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_changes_nothing() {
+    fn an_invalid_name_leads_to_no_extensions() {
         assert!(extensions(["no name"]).is_empty());
     }
 }

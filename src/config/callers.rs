@@ -1,5 +1,7 @@
 //! Caller keys: a line `name:key` for each caller.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret::{SecretError, SecretSource};
@@ -9,7 +11,7 @@ pub struct CallerKeys(Vec<CallerKey>);
 
 /// The key of one caller.
 pub struct CallerKey {
-    name: String,
+    name: Arc<str>,
     /// `name:key`, as in HTTP Basic.
     pair: SecretString,
 }
@@ -48,12 +50,12 @@ impl CallerKeys {
             if name.is_empty() || key.is_empty() {
                 return Err(KeysError::Line(at + 1));
             }
-            let is_same = |other: &CallerKey| other.name != name && other.key() == key.as_bytes();
+            let is_same = |other: &CallerKey| *other.name != *name && other.key() == key.as_bytes();
             if keys.iter().any(is_same) {
                 return Err(KeysError::Shared(at + 1));
             }
             keys.push(CallerKey {
-                name: name.to_owned(),
+                name: name.into(),
                 pair: SecretString::from(line),
             });
         }
@@ -71,7 +73,7 @@ impl CallerKeys {
 
 impl CallerKey {
     /// The name of the caller, for logs.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn a_key_follows_the_first_colon_of_a_line() {
         let keys = parse("# callers\nsnow:k1\n\n mid:k:2 \r\n").unwrap();
-        let keys: Vec<_> = keys.iter().map(|key| (key.name(), key.key())).collect();
+        let keys: Vec<_> = keys.iter().map(|key| (&**key.name(), key.key())).collect();
         assert_eq!(keys, [("snow", &b"k1"[..]), ("mid", b"k:2")]);
     }
 

@@ -16,7 +16,7 @@ use super::file_digests::FileDigests;
 use super::upstream::Upstream;
 use crate::admin::Facts;
 use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
-use crate::proxy::{self, AuthorizationLayer};
+use crate::proxy::{self, Authorization};
 use crate::tls;
 use crate::token::TokenReader;
 
@@ -40,7 +40,7 @@ pub(super) struct ActiveListener {
     /// One for each worker.
     pub(super) routers: Vec<Router>,
     pub(super) tls: Option<Arc<ServerConfig>>,
-    authorization: AuthorizationLayer,
+    authorization: Arc<Authorization>,
 }
 
 /// Builds the active configuration of a valid configuration; `previous` is `None` at the start. Parts of `previous`
@@ -194,8 +194,8 @@ impl Builder<'_> {
         if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
             self.warnings.push(format!("{key}.allow: {PAGES_MAY_PULL}"));
         }
-        let authorization = AuthorizationLayer::new(config, &upstream.config, &context.admin.url);
-        let authorization = authorization.with_context(|| format!("{key}.keys"))?;
+        let authorization = Authorization::new(config, &upstream.config, &context.admin.url);
+        let authorization = Arc::new(authorization.with_context(|| format!("{key}.keys"))?);
         Ok(ActiveListener {
             routers: proxy::routers(config, &authorization, &context.in_flight, &upstream.proxied),
             tls: build_tls(config.tls.as_ref())?,

@@ -8,7 +8,7 @@ use axum::Router;
 use rustls::ServerConfig;
 
 use crate::config::{Config, ListenAddress, ServerTls, Setting};
-use crate::proxy::{InFlightLayer, ReplayBudget};
+use crate::proxy::{InFlightLimit, ReplayBudget};
 use crate::server::{ActiveRouter, Listener, SharedTls, Stopping, UnixAccess};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
@@ -21,7 +21,7 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) resolver: Resolver,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) in_flight: InFlightLayer,
+    pub(super) in_flight: InFlightLimit,
     pub(super) replay: ReplayBudget,
     pub(super) spool: Spool,
     pub(super) stop: Stopping,
@@ -73,7 +73,7 @@ impl Context {
         let context = Self {
             clock,
             resolver: Resolver::default(),
-            in_flight: InFlightLayer::new(&config.limits),
+            in_flight: InFlightLimit::new(&config.limits),
             replay: ReplayBudget::default(),
             spool: Spool::open(&config.spool, metrics.clone())?,
             metrics,

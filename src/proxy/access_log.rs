@@ -2,19 +2,20 @@
 //! disconnected. Bodies, queries and credentials appear in neither.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Method, Request, Response};
-use http_body::Body as _;
-use tower::{Layer, Service};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body::{Body as _, Frame, SizeHint};
+use tower::Service;
 
-use super::authorization::CallerCell;
-use super::observed_body::{BodyObserver, ObservedBody};
+use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -22,38 +23,22 @@ use crate::telemetry::metrics::UpstreamMetrics;
 static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 static TRANSACTION: HeaderName = HeaderName::from_static("x-transaction-id");
 
-/// The part of a path that is logged: lines wait in memory for the log's reader, and every caller can send long paths.
+/// The parts of a path and of an identifier that are logged, in bytes: lines wait in memory for the log's reader, and every
+/// caller can send long ones.
 const LONGEST_PATH: usize = 1024;
+const LONGEST_ID: usize = 128;
 
 /// Logs and counts the requests of one upstream.
 #[derive(Clone)]
-pub(super) struct AccessLogLayer {
-    upstream: Arc<str>,
+pub(super) struct AccessLog<S> {
+    inner: S,
     metrics: Arc<UpstreamMetrics>,
 }
 
-impl AccessLogLayer {
-    pub(super) fn new(upstream: Arc<str>, metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { upstream, metrics }
+impl<S> AccessLog<S> {
+    pub(super) fn new(inner: S, metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { inner, metrics }
     }
-}
-
-impl<S> Layer<S> for AccessLogLayer {
-    type Service = AccessLog<S>;
-
-    fn layer(&self, inner: S) -> AccessLog<S> {
-        AccessLog {
-            inner,
-            layer: self.clone(),
-        }
-    }
-}
-
-/// See [`AccessLogLayer`].
-#[derive(Clone)]
-pub(super) struct AccessLog<S> {
-    inner: S,
-    layer: AccessLogLayer,
 }
 
 impl<S> Service<Request<Body>> for AccessLog<S>
@@ -70,24 +55,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let entry = Entry::begin(&request, self.layer.clone());
-        request.extensions_mut().insert(entry.caller.clone());
+        let entry = Entry::begin(&request, self.metrics.clone());
+        request.extensions_mut().insert(entry.record.clone());
         let response = self.inner.call(request);
-        // Where the caller disconnects, the future is dropped, and the entry with it.
+        // When the caller disconnects, the future is dropped, and the entry with it.
         response.map(|Ok(response)| Ok(entry.follow(response))).boxed()
     }
 }
 
-/// What the log line of one request will say; written when it is dropped.
+/// The data of a request's log line; written when it is dropped.
 struct Entry {
     began: Instant,
-    layer: AccessLogLayer,
+    metrics: Arc<UpstreamMetrics>,
     method: Method,
-    path: String,
-    correlation: Option<String>,
-    transaction: Option<String>,
-    /// Set by the authorization layer.
-    caller: CallerCell,
+    uri: Uri,
+    correlation: Option<HeaderValue>,
+    transaction: Option<HeaderValue>,
+    record: Arc<RequestRecord>,
     /// 0 until there is a response.
     status: u16,
     problem: Option<ProblemResponse>,
@@ -96,16 +80,16 @@ struct Entry {
 }
 
 impl Entry {
-    fn begin(request: &Request<Body>, layer: AccessLogLayer) -> Self {
-        layer.metrics.in_flight.inc();
+    fn begin(request: &Request<Body>, metrics: Arc<UpstreamMetrics>) -> Self {
+        metrics.in_flight.inc();
         Self {
             began: Instant::now(),
-            layer,
+            metrics,
             method: request.method().clone(),
-            path: request.uri().path().chars().take(LONGEST_PATH).collect(),
-            correlation: text(request.headers(), &CORRELATION),
+            uri: request.uri().clone(),
+            correlation: request.headers().get(&CORRELATION).cloned(),
             transaction: None,
-            caller: CallerCell::default(),
+            record: Arc::default(),
             status: 0,
             problem: None,
             bytes: 0,
@@ -115,9 +99,9 @@ impl Entry {
 
     /// Follows a response to its end.
     fn follow(mut self, mut response: Response<Body>) -> Response<Body> {
-        let metrics = &self.layer.metrics;
+        let metrics = &self.metrics;
         self.status = response.status().as_u16();
-        self.transaction = text(response.headers(), &TRANSACTION);
+        self.transaction = response.headers().get(&TRANSACTION).cloned();
         self.problem = response.extensions_mut().remove();
         metrics.answered(self.status);
         metrics.duration.observe(self.began.elapsed().as_secs_f64());
@@ -126,21 +110,14 @@ impl Entry {
         }
         // A response to HEAD has no body that could be cut short.
         self.is_complete = response.body().is_end_stream() || self.method == Method::HEAD;
-        response.map(|body| ObservedBody::wrap(body, self))
-    }
-}
-
-impl BodyObserver for Entry {
-    fn sent(&mut self, bytes: usize, is_end: bool) {
-        self.bytes += bytes as u64;
-        self.is_complete = is_end;
+        response.map(|body| Body::new(LoggedBody { body, entry: self }))
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.layer.metrics.in_flight.dec();
-        let caller = self.caller.get();
+        self.metrics.in_flight.dec();
+        let caller = self.record.caller.get();
         // The message as a field and not as a format: this is the one line that each request has.
         tracing::info!(
             message = if self.status == 0 {
@@ -150,28 +127,67 @@ impl Drop for Entry {
             } else {
                 "response cut short"
             },
-            upstream = &*self.layer.upstream,
+            upstream = self.metrics.name(),
             caller = caller.and_then(|caller| caller.name.as_deref()),
             address = caller
                 .and_then(|caller| caller.address)
                 .map(tracing::field::display),
             method = self.method.as_str(),
-            path = self.path,
+            path = start(self.uri.path(), LONGEST_PATH),
             status = self.status,
             error = self.problem.as_ref().map(|problem| problem.error.to_string()),
             reason = self.problem.as_ref().map(|problem| &*problem.detail),
             bytes = self.bytes,
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            correlation_id = self.correlation,
-            transaction_id = self.transaction,
+            correlation_id = self.correlation.as_ref().and_then(identifier),
+            transaction_id = self.transaction.as_ref().and_then(identifier),
         );
     }
 }
 
-/// Text that is not ours, for one log line: bounded.
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let value = headers.get(name)?.to_str().ok()?;
-    Some(value.chars().take(128).collect())
+fn identifier(value: &HeaderValue) -> Option<&str> {
+    Some(start(value.to_str().ok()?, LONGEST_ID))
+}
+
+/// The first characters of a text, at most so many bytes.
+fn start(text: &str, longest: usize) -> &str {
+    let end = (0..=text.len().min(longest)).rfind(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// A response body whose end completes the log entry.
+struct LoggedBody {
+    body: Body,
+    entry: Entry,
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.entry.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.entry.is_complete = self.body.is_end_stream();
+            }
+            Poll::Ready(None) => self.entry.is_complete = true,
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +198,7 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tracing::instrument::WithSubscriber as _;
 
-    use super::super::authorization::Caller;
+    use super::super::caller::Caller;
     use super::*;
     use crate::telemetry::metrics::Metrics;
 
@@ -221,7 +237,7 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         let metrics = Arc::new(Metrics::new().upstream("cisco"));
-        let mut service = AccessLogLayer::new("cisco".into(), metrics).layer(inner);
+        let mut service = AccessLog::new(inner, metrics);
         let request = Request::get("/a?secret=1").body(Body::empty()).unwrap();
         async move { use_response(service.call(request)).await }
             .with_subscriber(subscriber)
@@ -230,11 +246,12 @@ mod tests {
     }
 
     fn identify(request: &Request<Body>) {
-        let cell = request.extensions().get::<CallerCell>().unwrap();
-        cell.set(Caller {
-            name: Some("erp".to_owned()),
+        let caller = Caller {
+            name: Some("erp".into()),
             ..Caller::default()
-        });
+        };
+        let is_new = RequestRecord::of(request).caller.set(caller).is_ok();
+        assert!(is_new);
     }
 
     #[tokio::test]
@@ -281,5 +298,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        assert_eq!(start("caf\u{e9}", 10), "caf\u{e9}");
+        assert_eq!(start("caf\u{e9}", 4), "caf");
+        assert_eq!(start("", 4), "");
     }
 }

@@ -1,141 +1,86 @@
-//! The layer that limits concurrent requests. A request holds its permit until the last byte of its response, not only
-//! until the head.
-
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::task::{Context, Poll};
+//! Limits concurrent requests. A request holds its permit until the last byte of its response, not only until the head.
 
 use axum::body::Body;
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
-use tower::{Layer, Service};
 
-use super::authorization::{Caller, caller_of};
-use super::observed_body::{BodyObserver, ObservedBody};
+use super::caller::Caller;
+use super::request_record::RequestRecord;
 use crate::config::Limits;
-use crate::server::{CallerId, FairSemaphore, LimitReason, Permit, ProblemResponse, ProxyErrorType};
+use crate::server::{FairSemaphore, LimitReason, ProblemResponse, ProxyErrorType};
 
 /// The limits over all workers and listeners; cheap to clone.
 #[derive(Clone)]
-pub struct InFlightLayer(FairSemaphore);
+pub struct InFlightLimit(FairSemaphore);
 
-impl InFlightLayer {
+impl InFlightLimit {
     /// Limits as configured.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self(FairSemaphore::new(limits.in_flight, limits.per_caller))
     }
 
-    fn acquire(&self, caller: Option<CallerId>) -> Result<Permit, ProblemResponse> {
-        self.0.acquire(caller).map_err(|full| {
-            let reason = match full {
-                LimitReason::Total => "too many requests at once (limits.in_flight)",
-                LimitReason::Caller => "too many requests at once from this caller (limits.per_caller)",
-                LimitReason::Share => {
-                    "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
-                }
-            };
-            ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, reason)
-        })
-    }
-}
-
-impl<S> Layer<S> for InFlightLayer {
-    type Service = InFlight<S>;
-
-    fn layer(&self, inner: S) -> InFlight<S> {
-        InFlight {
-            inner,
-            limit: self.clone(),
-        }
-    }
-}
-
-/// See [`InFlightLayer`].
-#[derive(Clone)]
-pub struct InFlight<S> {
-    inner: S,
-    limit: InFlightLayer,
-}
-
-impl<S> Service<Request<Body>> for InFlight<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<
-        Ready<Result<Response<Body>, Infallible>>,
-        BoxFuture<'static, Result<Response<Body>, Infallible>>,
-    >;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let caller = caller_of(&request).and_then(Caller::id);
-        let permit = match self.limit.acquire(caller) {
-            Ok(permit) => permit,
-            Err(refusal) => return Either::Left(ready(Ok(refusal.into_response()))),
+    /// Records a permit for a request, or responds to it.
+    pub(super) fn respond(&self, request: &Request<Body>) -> Option<Response<Body>> {
+        let record = RequestRecord::of(request);
+        let reason = match self.0.acquire(record.caller.get().and_then(Caller::id)) {
+            Ok(permit) => {
+                let _ = record.permit.set(permit);
+                return None;
+            }
+            Err(LimitReason::Total) => "too many requests at once (limits.in_flight)",
+            Err(LimitReason::Caller) => "too many requests at once from this caller (limits.per_caller)",
+            Err(LimitReason::Share) => {
+                "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
+            }
         };
-        let response = self.inner.call(request);
-        let held = |Ok(response): Result<Response<Body>, _>| {
-            Ok(response.map(|body| ObservedBody::wrap(body, HeldPermit(permit))))
-        };
-        Either::Right(response.map(held).boxed())
+        let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, reason);
+        Some(problem.into_response())
     }
-}
-
-/// Held until it is dropped with the body.
-struct HeldPermit(#[expect(dead_code, reason = "held for its drop")] Permit);
-
-impl BodyObserver for HeldPermit {
-    fn sent(&mut self, _: usize, _: bool) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use tower::ServiceExt as _;
+    use std::sync::Arc;
 
-    use super::super::authorization::CallerCell;
     use super::*;
 
-    fn request(name: Option<&str>, address: [u8; 4]) -> Request<Body> {
-        let cell = CallerCell::default();
-        cell.set(Caller {
-            name: name.map(str::to_owned),
+    /// The record of a request, and the response if it may not proceed.
+    fn send(
+        limit: &InFlightLimit,
+        name: Option<&str>,
+        address: [u8; 4],
+    ) -> (Arc<RequestRecord>, Option<Response<Body>>) {
+        let record = Arc::<RequestRecord>::default();
+        let caller = Caller {
+            name: name.map(Into::into),
             address: Some(address.into()),
             ..Caller::default()
-        });
+        };
+        record.caller.set(caller).unwrap();
         let mut request = Request::new(Body::empty());
-        request.extensions_mut().insert(cell);
-        request
+        request.extensions_mut().insert(record.clone());
+        (record, limit.respond(&request))
     }
 
-    #[tokio::test]
-    async fn a_permit_is_held_until_the_body_ends_and_counts_by_key_or_by_address() {
-        let inner = tower::service_fn(async |_: Request<Body>| Ok(Response::new(Body::from("x"))));
-        let service = InFlightLayer(FairSemaphore::new(10, 1)).layer(inner);
-        let send = async |request| service.clone().oneshot(request).await.unwrap();
-
-        let first = send(request(Some("erp"), [10, 0, 0, 1])).await;
-        let again = send(request(Some("erp"), [10, 0, 0, 2])).await;
+    #[test]
+    fn a_permit_is_held_as_long_as_the_record_and_counts_by_key_or_by_address() {
+        let limit = InFlightLimit(FairSemaphore::new(10, 1));
+        let may_proceed = |name, address| send(&limit, name, address).1.is_none();
+        let (first, response) = send(&limit, Some("erp"), [10, 0, 0, 1]);
+        assert!(response.is_none());
+        let (_, again) = send(&limit, Some("erp"), [10, 0, 0, 2]);
+        let again = again.unwrap();
         assert_eq!(again.status(), 503);
         assert!(again.headers().contains_key("retry-after"));
-        let other = send(request(Some("itsm"), [10, 0, 0, 1])).await;
-        let bare = send(request(None, [10, 0, 0, 1])).await;
-        assert_eq!(
-            (other.status(), bare.status()),
-            (200.try_into().unwrap(), 200.try_into().unwrap())
-        );
-        assert_eq!(send(request(None, [10, 0, 0, 1])).await.status(), 503);
+        let (_other, response) = send(&limit, Some("itsm"), [10, 0, 0, 1]);
+        assert!(response.is_none());
+        let (bare, response) = send(&limit, None, [10, 0, 0, 1]);
+        assert!(response.is_none());
+        assert!(!may_proceed(None, [10, 0, 0, 1]));
 
-        axum::body::to_bytes(first.into_body(), 10).await.unwrap();
-        assert_eq!(send(request(Some("erp"), [10, 0, 0, 2])).await.status(), 200);
+        drop(first);
+        assert!(may_proceed(Some("erp"), [10, 0, 0, 2]));
         drop(bare);
-        assert_eq!(send(request(None, [10, 0, 0, 1])).await.status(), 200);
+        assert!(may_proceed(None, [10, 0, 0, 1]));
     }
 }

@@ -2,14 +2,16 @@
 
 mod access_log;
 mod authorization;
+mod caller;
+mod early_response;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod health;
 mod in_flight;
-mod observed_body;
 mod pull;
 mod relay;
+mod request_record;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -21,37 +23,25 @@ use rustls::ClientConfig;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::access_log::AccessLogLayer;
+use self::access_log::AccessLog;
+use self::early_response::early_response;
 use self::forward::Forwarder;
-use self::health::HealthLayer;
 use self::pull::Puller;
 use self::relay::Relay;
-use crate::config::{self, KeysError, OutboundError};
+use crate::config::{self, OutboundError};
 use crate::server::{ProblemResponse, ProxyErrorType, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::token::TokenReader;
 use crate::upstream::Resolver;
 
-pub use self::authorization::{AuthorizationLayer, RuleError, validate_rules};
+pub use self::authorization::{Authorization, RuleError, validate_rules};
 pub use self::forward::ReplayBudget;
-pub use self::in_flight::InFlightLayer;
-
-/// Why a listener cannot serve as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyConfigError {
-    /// Its caller keys.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// Its upstream's outbound proxy.
-    #[error(transparent)]
-    Outbound(#[from] OutboundError),
-}
+pub use self::in_flight::InFlightLimit;
 
 /// One upstream: what its requests need, with one forwarder per worker. A reload that leaves the upstream unchanged
 /// keeps it, and with it the open connections.
 pub struct Upstream {
-    name: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
     workers: Vec<Relay>,
 }
@@ -106,7 +96,6 @@ impl Upstream {
         };
         Ok(Self {
             workers: (0..workers).map(worker).collect::<Result<_, OutboundError>>()?,
-            name,
             metrics,
         })
     }
@@ -123,21 +112,22 @@ impl Upstream {
 #[must_use]
 pub fn routers(
     listener: &config::Listener,
-    authorization: &AuthorizationLayer,
-    in_flight: &InFlightLayer,
+    authorization: &Arc<Authorization>,
+    in_flight: &InFlightLimit,
     upstream: &Upstream,
 ) -> Vec<Router> {
     let router = |worker: &Relay| {
+        let health_path: Option<Arc<str>> = listener.health.as_deref().map(Arc::from);
+        let (authorization, in_flight) = (authorization.clone(), in_flight.clone());
         // The request stack: a request passes these layers from top to bottom, its response from bottom to top.
         let stack = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(respond_after_panic))
-            .layer(HealthLayer::new(listener.health.as_deref()))
-            .layer(AccessLogLayer::new(
-                upstream.name.clone(),
-                upstream.metrics.clone(),
-            ))
-            .layer(authorization.clone())
-            .layer(in_flight.clone())
+            .layer(early_response(move |request| {
+                health::respond(health_path.as_deref(), request)
+            }))
+            .layer_fn(|inner| AccessLog::new(inner, upstream.metrics.clone()))
+            .layer(early_response(move |request| authorization.respond(request)))
+            .layer(early_response(move |request| in_flight.respond(request)))
             .service(worker.clone());
         Router::new().fallback_service(stack)
     };

@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
 
-use super::authorization::{Caller, CallerCell, RouteOptions};
+use super::caller::Caller;
 use super::forward::Forwarder;
 use super::pull::{Asker, Puller};
+use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 
 /// One worker's way to one upstream; cheap to clone.
@@ -27,13 +28,13 @@ impl Relay {
     async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, ProblemResponse> {
         // Our extensions end here: the others go upstream with the head.
         let extensions = request.extensions_mut();
-        let options: RouteOptions = extensions.remove().unwrap_or_default();
-        let caller = extensions.remove::<CallerCell>().unwrap_or_default();
+        let record = extensions.remove::<Arc<RequestRecord>>().unwrap_or_default();
+        let options = record.options.get().copied().unwrap_or_default();
         if !options.is_consuming {
             let forwarded = self.forwarder.forward(request, options.is_fresh).await;
             return forwarded.map_err(|error| error.into_problem(&self.upstream));
         }
-        let caller = caller.get();
+        let caller = record.caller.get();
         let asker = Asker {
             name: caller.map(Caller::label).unwrap_or_default().into(),
             is_relayed: caller.is_some_and(|caller| caller.is_relayed),

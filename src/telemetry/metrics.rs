@@ -154,6 +154,13 @@ impl Metrics {
 }
 
 impl UpstreamMetrics {
+    /// The name of the upstream.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let [(_, name)] = &self.upstream;
+        name
+    }
+
     /// Counts a response.
     pub fn answered(&self, status: u16) {
         if status == 200 {

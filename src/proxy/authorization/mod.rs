@@ -1,94 +1,258 @@
-//! The layer that decides whether a caller may send a request: by network and user, by Host and browser fields, by key,
-//! and by the upstream's rules for method and path. It refuses everything that is not allowed.
+//! Decides whether a caller may send a request: by network and user, by Host and browser fields, by key, and by the
+//! upstream's rules for method and path. Everything that is not allowed is refused.
 
-mod caller;
 mod key;
 mod path;
-mod policy;
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::body::Body;
-use futures_util::future::Either;
-use http::{Request, Response};
-use tower::{Layer, Service};
+use http::header::{HOST, VIA};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
-use self::policy::Policy;
-use crate::config::{self, KeysError};
+use self::path::PathError;
+use super::caller::{Caller, is_in};
+use super::request_record::{RequestRecord, RouteOptions};
+use crate::config::{self, CallerKeys, KeysError, Rules};
+use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType, WebPage, web_page};
 
-pub(super) use self::caller::{Caller, CallerCell, caller_of};
-#[cfg(any(test, fuzzing))]
 pub(super) use self::path::PlainPath;
 pub use self::path::{RuleError, validate_rules};
-pub(super) use self::policy::RouteOptions;
-#[cfg(any(test, fuzzing))]
-pub(super) use self::policy::is_loop;
 
-/// Admits the requests that one listener's policy allows; cheap to clone.
-///
-/// An admitted request carries its route options as an extension. The caller is put into the request's caller cell,
-/// refused or not.
-#[derive(Clone)]
-pub struct AuthorizationLayer(Arc<Policy>);
+/// What one listener requires of its callers and their requests.
+pub struct Authorization {
+    listener: config::Listener,
+    hosts: HostNames,
+    keys: Option<CallerKeys>,
+    upstream: String,
+    rules: Rules,
+    admin: String,
+}
 
-impl AuthorizationLayer {
-    /// The policy of a listener for its upstream. `admin` is the admin listener's URL, which refusals name.
+impl Authorization {
+    /// The authorization of a listener for its upstream. `admin` is the admin listener's URL, which refusals name.
     pub fn new(
         listener: &config::Listener,
         upstream: &config::Upstream,
         admin: &str,
     ) -> Result<Self, KeysError> {
-        Ok(Self(Arc::new(Policy::new(listener, upstream, admin)?)))
-    }
-}
-
-impl<S> Layer<S> for AuthorizationLayer {
-    type Service = Authorization<S>;
-
-    fn layer(&self, inner: S) -> Authorization<S> {
-        Authorization {
-            inner,
-            policy: self.0.clone(),
-        }
-    }
-}
-
-/// See [`AuthorizationLayer`].
-#[derive(Clone)]
-pub struct Authorization<S> {
-    inner: S,
-    policy: Arc<Policy>,
-}
-
-impl<S> Service<Request<Body>> for Authorization<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<Ready<Result<Response<Body>, Infallible>>, S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        Ok(Self {
+            listener: listener.clone(),
+            hosts: HostNames::new(listener.hosts.clone(), Some(upstream.url.host())),
+            keys: listener.keys.as_ref().map(CallerKeys::load).transpose()?,
+            upstream: upstream.name.clone(),
+            rules: upstream.rules.clone(),
+            admin: admin.to_owned(),
+        })
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let mut caller = self.policy.caller(&request);
-        let authorized = self.policy.authorize(&mut caller, &request);
-        if let Some(cell) = request.extensions().get::<CallerCell>() {
-            cell.set(caller);
-        }
+    /// Responds to a request that is not allowed. Records the caller, and the route options of an allowed request.
+    pub(super) fn respond(&self, request: &Request<Body>) -> Option<Response<Body>> {
+        let record = RequestRecord::of(request);
+        let no_peer = Peer::default();
+        let peer = request.extensions().get().unwrap_or(&no_peer);
+        let mut caller = Caller::identify(peer, request.headers(), &self.listener.trusted_proxies);
+        let authorized = self.authorize(&mut caller, request);
+        let _ = record.caller.set(caller);
         match authorized {
             Ok(options) => {
-                request.extensions_mut().insert(options);
-                Either::Right(self.inner.call(request))
+                let _ = record.options.set(options);
+                None
             }
-            Err(refusal) => Either::Left(ready(Ok(refusal.into_response()))),
+            Err(problem) => Some(problem.into_response()),
         }
     }
+
+    /// Authorizes a request and sets the caller's name from its key, or refuses it with a response that says why.
+    fn authorize(
+        &self,
+        caller: &mut Caller,
+        request: &Request<Body>,
+    ) -> Result<RouteOptions, ProblemResponse> {
+        self.check_network(caller)?;
+        self.check_user(caller)?;
+        self.check_host(request)?;
+        self.check_browser(request)?;
+        self.check_required_header(request.headers())?;
+        caller.name = self.authenticate(request.headers())?;
+        check_loop(request.headers())?;
+        self.match_rule(request.method(), request.uri().path())
+    }
+
+    fn check_network(&self, caller: &Caller) -> Result<(), ProblemResponse> {
+        let Some(allow) = &self.listener.allow else {
+            return Ok(());
+        };
+        match caller.address {
+            Some(address) if is_in(allow, address) => Ok(()),
+            Some(address) => Err(forbidden(format!(
+                "the caller's address {address} is not in allow of this listener; if it should be, add it there"
+            ))),
+            None => Err(forbidden(
+                "the caller's address is unknown: the trusted proxy did not send a valid one in X-Forwarded-For",
+            )),
+        }
+    }
+
+    fn check_user(&self, caller: &Caller) -> Result<(), ProblemResponse> {
+        let user = caller.user;
+        if self.listener.users.is_empty() || user.is_some_and(|user| self.listener.users.contains(&user)) {
+            return Ok(());
+        }
+        let id = user.map_or_else(String::new, |user| format!(" {user}"));
+        Err(forbidden(format!(
+            "the caller's user id{id} is not in users of this listener; if it should be, add it there"
+        )))
+    }
+
+    fn check_host(&self, request: &Request<Body>) -> Result<(), ProblemResponse> {
+        if self.hosts.allow(request.uri(), request.headers()) {
+            return Ok(());
+        }
+        let detail = format!(
+            "the request's Host{} is not one of this listener's names; if it should be, add it to hosts of the listener",
+            self.foreign_host(request)
+        );
+        Err(ProblemResponse::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            ProxyErrorType::HttpRequestDenied,
+            detail,
+        ))
+    }
+
+    /// The request's host name that is not ours, in brackets, where it is valid and short.
+    fn foreign_host(&self, request: &Request<Body>) -> String {
+        let headers = request.headers();
+        let name = if self.hosts.allow(&Uri::default(), headers) {
+            request.uri().authority().cloned()
+        } else {
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            host.and_then(|host| host.parse::<Authority>().ok())
+        };
+        match name {
+            Some(name) if name.host().len() <= 100 => format!(" ({})", name.host()),
+            _ => String::new(),
+        }
+    }
+
+    fn check_browser(&self, request: &Request<Body>) -> Result<(), ProblemResponse> {
+        let headers = request.headers();
+        match web_page(headers, &self.listener.origins) {
+            None => Ok(()),
+            Some(WebPage::Request) => Err(forbidden(
+                "a web page sent this request, and this listener does not admit web pages; if it should, add the page's \
+                 origin to origins of the listener",
+            )),
+            Some(WebPage::Navigation) => {
+                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+                let is_tls = self.listener.tls.is_some();
+                Err(forbidden(format!(
+                    "this address is for programs, not for browsers: a click here could take a message off a queue. \
+                     Try `curl -i {}://{}{}`; the status page is at {}",
+                    if is_tls { "https" } else { "http" },
+                    host.unwrap_or("localhost:8080"),
+                    safe_for_a_shell(request.uri().path()),
+                    self.admin,
+                )))
+            }
+        }
+    }
+
+    fn check_required_header(&self, headers: &HeaderMap) -> Result<(), ProblemResponse> {
+        match &self.listener.require_header {
+            Some(name) if !headers.contains_key(name) => Err(forbidden(format!(
+                "this listener requires the header field {name}, with any value; configure the caller to send it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of the caller's key, where the listener requires keys.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, ProblemResponse> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        if let Some(key) = key::find_key(keys, headers) {
+            return Ok(Some(key.name().clone()));
+        }
+        let reason = if key::has_key(headers) {
+            "the caller's key is not one of this listener's keys"
+        } else {
+            "this listener requires a caller key"
+        };
+        Err(ProblemResponse::new(
+            StatusCode::UNAUTHORIZED,
+            ProxyErrorType::HttpRequestDenied,
+            format!(
+                "{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
+            ),
+        ))
+    }
+
+    fn match_rule(&self, method: &Method, path: &str) -> Result<RouteOptions, ProblemResponse> {
+        let path = PlainPath::parse(path).map_err(ambiguous)?;
+        match path.match_rule(method, &self.rules) {
+            Ok(rule) => Ok(RouteOptions {
+                is_fresh: rule.is_some_and(|rule| rule.fresh),
+                is_consuming: rule.is_some_and(|rule| rule.consuming),
+            }),
+            Err(_) if path.has_encoded_slash => Err(ambiguous(PathError::EncodedSlash)),
+            Err(methods) if methods.is_empty() => Err(forbidden(format!(
+                "no rule of upstream {} allows this path; if one should, add it to rules",
+                self.upstream
+            ))),
+            Err(methods) => {
+                let methods: Vec<&str> = methods.into_iter().map(Method::as_str).collect();
+                Err(forbidden(format!(
+                    "the rules of upstream {} allow {} on this path, not {method}",
+                    self.upstream,
+                    methods.join(" and "),
+                )))
+            }
+        }
+    }
+}
+
+/// Refuses a request that has passed through bondgate before. Proxies in between may have changed the spelling of our
+/// name in `Via` (RFC 9110 §7.6.3).
+fn check_loop(headers: &HeaderMap) -> Result<(), ProblemResponse> {
+    if !is_loop(headers) {
+        return Ok(());
+    }
+    let detail = "the request has passed through bondgate before: an upstream's url leads back to bondgate";
+    Err(ProblemResponse::new(
+        StatusCode::LOOP_DETECTED,
+        ProxyErrorType::ProxyLoopDetected,
+        detail,
+    ))
+}
+
+pub(super) fn is_loop(headers: &HeaderMap) -> bool {
+    let is_ours = |hop: &[u8]| {
+        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words
+            .nth(1)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"bondgate"))
+    };
+    let mut lines = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
+    lines.any(|line| line.split(|byte| *byte == b',').any(is_ours))
+}
+
+fn ambiguous(error: PathError) -> ProblemResponse {
+    ProblemResponse::new(
+        StatusCode::BAD_REQUEST,
+        ProxyErrorType::HttpRequestError,
+        error.to_string(),
+    )
+}
+
+fn forbidden(detail: impl Into<String>) -> ProblemResponse {
+    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
+}
+
+/// The path, where it can be pasted into a shell as one word; else `/`.
+fn safe_for_a_shell(path: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%=,:@+".contains(&byte);
+    if path.bytes().all(is_plain) { path } else { "/" }
 }

@@ -11,7 +11,8 @@ use crate::config::{PathPattern, Rule, Rules};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlainPath<'a> {
     path: &'a str,
-    has_encoded_slash: bool,
+    /// Some servers see more segments than others.
+    pub(super) has_encoded_slash: bool,
 }
 
 /// Why a path is refused, and what to send instead.
@@ -108,11 +109,6 @@ impl<'a> PlainPath<'a> {
             .ok_or_else(|| matching().flat_map(|rule| &rule.methods).collect())
     }
 
-    /// Whether some servers would see more segments than others.
-    pub(crate) fn has_encoded_slash(&self) -> bool {
-        self.has_encoded_slash
-    }
-
     fn matches(&self, rule: &Rule) -> bool {
         let may_hold_slash = rule.encoded_slash && matches!(rule.path, PathPattern::Below(_));
         rule.path.matches(self.path) && (!self.has_encoded_slash || may_hold_slash)
@@ -176,7 +172,7 @@ pub fn validate_rules(rules: &Rules) -> Result<(), RuleError> {
     for rule in rules {
         let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
         let refused = match PlainPath::parse(path) {
-            Ok(path) => path.has_encoded_slash().then_some(PathError::EncodedSlash),
+            Ok(valid) => valid.has_encoded_slash.then_some(PathError::EncodedSlash),
             Err(error) => Some(error),
         };
         if let Some(source) = refused {

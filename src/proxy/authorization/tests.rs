@@ -1,11 +1,9 @@
-//! The layer as a whole, by requests.
+//! Authorization as a whole, by requests.
 
 use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::FutureExt as _;
-use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::Config;
@@ -14,9 +12,9 @@ use crate::server::{Peer, ProblemResponse};
 const UPSTREAM: &str = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n[[listener]]\n";
 const PULL: &str = "/sb-partner-oauth-proxy-api/rest/v1/pull/call";
 
-fn layer(listener: &str) -> AuthorizationLayer {
+fn authorization(listener: &str) -> Authorization {
     let config = Config::parse(&format!("{UPSTREAM}{listener}"), "f", []).unwrap();
-    AuthorizationLayer::new(
+    Authorization::new(
         &config.listeners[0],
         &config.upstreams[0],
         "http://localhost:9180/",
@@ -24,9 +22,9 @@ fn layer(listener: &str) -> AuthorizationLayer {
     .unwrap()
 }
 
-/// The response to a request from an address; 200 where the request is admitted.
+/// The response to a request from an address; 200 where the request is allowed.
 fn respond(
-    layer: &AuthorizationLayer,
+    authorization: &Authorization,
     from: &str,
     method: &str,
     path: &str,
@@ -36,42 +34,46 @@ fn respond(
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let mut request = request.body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Peer {
-        address: Some(SocketAddr::new(from.parse().unwrap(), 1)),
-        ..Peer::default()
-    });
-    let admitted = tower::service_fn(async |request: Request<Body>| {
-        assert!(request.extensions().get::<RouteOptions>().is_some());
-        Ok(Response::new(Body::empty()))
-    });
-    let response = layer.layer(admitted).oneshot(request).now_or_never().unwrap();
-    response.unwrap()
+    let request = with_record(request.body(Body::empty()).unwrap(), from);
+    let response = authorization.respond(&request);
+    let is_allowed = RequestRecord::of(&request).options.get().is_some();
+    assert_eq!(response.is_none(), is_allowed);
+    response.unwrap_or_default()
 }
 
-fn status(layer: &AuthorizationLayer, from: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> u16 {
-    respond(layer, from, method, path, fields).status().as_u16()
+/// A request as the layers above pass it on.
+fn with_record(mut request: Request<Body>, from: &str) -> Request<Body> {
+    let peer = Peer {
+        address: Some(SocketAddr::new(from.parse().unwrap(), 1)),
+        ..Peer::default()
+    };
+    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(Arc::<RequestRecord>::default());
+    request
+}
+
+fn status(
+    authorization: &Authorization,
+    from: &str,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> u16 {
+    respond(authorization, from, method, path, fields)
+        .status()
+        .as_u16()
 }
 
 #[test]
-fn the_cell_names_the_caller_of_an_admitted_and_of_a_refused_request() {
+fn the_record_names_the_caller_of_an_allowed_and_of_a_refused_request() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "snow:k1\n").unwrap();
-    let layer = layer(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    let authorization = authorization(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
     for (key, name) in [("k1", Some("snow")), ("wrong", None)] {
-        let cell = CallerCell::default();
-        let mut request = Request::get(PULL)
-            .header("x-bondgate-key", key)
-            .body(Body::empty())
-            .unwrap();
-        request.extensions_mut().insert(cell.clone());
-        request.extensions_mut().insert(Peer {
-            address: "10.0.0.1:1".parse().ok(),
-            ..Peer::default()
-        });
-        let inner = tower::service_fn(async |_| Ok(Response::new(Body::empty())));
-        let _ = layer.layer(inner).oneshot(request).now_or_never().unwrap();
-        let caller = cell.get().unwrap();
+        let request = Request::get(PULL).header("x-bondgate-key", key);
+        let request = with_record(request.body(Body::empty()).unwrap(), "10.0.0.1");
+        let _ = authorization.respond(&request);
+        let caller = RequestRecord::of(&request).caller.get().unwrap();
         assert_eq!(caller.name.as_deref(), name);
         assert_eq!(caller.address, "10.0.0.1".parse().ok());
     }
@@ -79,9 +81,16 @@ fn the_cell_names_the_caller_of_an_admitted_and_of_a_refused_request() {
 
 #[test]
 fn a_plain_caller_gets_through_by_the_rules_alone() {
-    let layer = layer("");
-    let ask =
-        |method: &str, path: &str| status(&layer, "127.0.0.1", method, path, &[("host", "localhost:8080")]);
+    let authorization = authorization("");
+    let ask = |method: &str, path: &str| {
+        status(
+            &authorization,
+            "127.0.0.1",
+            method,
+            path,
+            &[("host", "localhost:8080")],
+        )
+    };
     assert_eq!(ask("GET", PULL), 200);
     assert_eq!(ask("POST", PULL), 200);
     assert_eq!(ask("DELETE", PULL), 403);
@@ -95,8 +104,8 @@ fn a_plain_caller_gets_through_by_the_rules_alone() {
 
 #[test]
 fn a_web_page_and_a_foreign_host_do_not_get_through() {
-    let layer = layer("");
-    let ask = |fields: &[_]| status(&layer, "127.0.0.1", "GET", PULL, fields);
+    let authorization = authorization("");
+    let ask = |fields: &[_]| status(&authorization, "127.0.0.1", "GET", PULL, fields);
     assert_eq!(ask(&[("host", "evil.example")]), 421);
     assert_eq!(ask(&[("host", "0.0.0.0:8080")]), 421);
     assert_eq!(
@@ -110,10 +119,11 @@ fn a_web_page_and_a_foreign_host_do_not_get_through() {
 
 #[test]
 fn only_allowed_networks_get_through_and_a_trusted_proxy_names_its_caller() {
-    let layer = layer("allow = [\"10.1.0.0/16\", \"10.9.0.1\"]\ntrusted_proxies = [\"10.9.0.0/16\"]");
+    let authorization =
+        authorization("allow = [\"10.1.0.0/16\", \"10.9.0.1\"]\ntrusted_proxies = [\"10.9.0.0/16\"]");
     let ask = |from, forwarded| {
         status(
-            &layer,
+            &authorization,
             from,
             "GET",
             PULL,
@@ -134,10 +144,10 @@ fn only_allowed_networks_get_through_and_a_trusted_proxy_names_its_caller() {
 fn a_key_opens_by_basic_or_by_its_own_field() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# callers\nsnow:k1\nmid:k:2\n").unwrap();
-    let layer = layer(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    let authorization = authorization(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
     let ask = |name, value: &str| {
         status(
-            &layer,
+            &authorization,
             "127.0.0.1",
             "GET",
             PULL,
@@ -170,8 +180,8 @@ fn a_key_opens_by_basic_or_by_its_own_field() {
 
 #[test]
 fn a_required_header_may_have_any_value() {
-    let layer = layer("require_header = \"X-Bondgate\"");
-    let ask = |fields: &[_]| status(&layer, "127.0.0.1", "GET", PULL, fields);
+    let authorization = authorization("require_header = \"X-Bondgate\"");
+    let ask = |fields: &[_]| status(&authorization, "127.0.0.1", "GET", PULL, fields);
     assert_eq!(ask(&[("host", "localhost")]), 403);
     assert_eq!(ask(&[("host", "localhost"), ("x-bondgate", "")]), 200);
 }
@@ -180,7 +190,7 @@ fn a_required_header_may_have_any_value() {
 fn a_navigation_gets_a_command_line_that_is_safe_to_paste_into_a_shell() {
     let detail = |listener: &str, path: &str| {
         let fields = [("host", "localhost:8443"), ("sec-fetch-mode", "navigate")];
-        let response = respond(&layer(listener), "127.0.0.1", "GET", path, &fields);
+        let response = respond(&authorization(listener), "127.0.0.1", "GET", path, &fields);
         response
             .extensions()
             .get::<ProblemResponse>()
@@ -208,4 +218,41 @@ fn a_navigation_gets_a_command_line_that_is_safe_to_paste_into_a_shell() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn our_own_via_is_a_loop_in_every_spelling() {
+    for via in [
+        "1.1 bondgate",
+        "1.0 fred, 1.1 bondgate (x)",
+        "1.0 fred,1.1 BondGate",
+        "HTTP/1.1 bondgate",
+        "1.1\tBONDGATE\t, 2 bob",
+        "1.1   bondgate , 1.1 bob",
+    ] {
+        assert!(is_loop(&via_lines(&[via])), "{via}");
+        assert!(is_loop(&via_lines(&["1.1 a", via])), "{via}");
+    }
+    let mut latin = HeaderMap::new();
+    latin.append(
+        VIA,
+        HeaderValue::from_bytes(b"1.1 caf\xe9, 1.1 bondgate").unwrap(),
+    );
+    assert!(is_loop(&latin));
+    for via in [
+        "1.1 bondgate2",
+        "bondgate",
+        "1.1 a.bondgate",
+        "1.1 x bondgate",
+        "",
+    ] {
+        assert!(!is_loop(&via_lines(&[via])), "{via}");
+    }
+}
+
+fn via_lines(lines: &[&'static str]) -> HeaderMap {
+    lines
+        .iter()
+        .map(|line| (VIA, HeaderValue::from_static(line)))
+        .collect()
 }

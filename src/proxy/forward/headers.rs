@@ -340,7 +340,7 @@ mod tests {
             outbound(headers, &HeaderValue::from_static("sb.xylem.cisco.com"))
         });
         assert_all_documented(&up, &["fn is_hop_by_hop", "fn is_caller_identity"], &[]);
-        let back = documented("Fields of the answer, on the way back:");
+        let back = documented("Fields of the response, on the way back:");
         assert_treated(&back, inbound);
         assert_all_documented(
             &back,

@@ -76,10 +76,10 @@ impl KeptBody {
 
 impl BodyCopy {
     /// Appends a copy of a piece: the piece itself may be a few bytes of a large read buffer. Returns whether the body is
-    /// still within the bounds.
+    /// still within the bounds and still wanted.
     pub(super) fn append(&mut self, piece: &[u8]) -> bool {
         let BudgetedBytes { bytes, permit } = &mut self.body;
-        if (bytes.len() + piece.len()) as u64 > self.limit {
+        if (bytes.len() + piece.len()) as u64 > self.limit || self.complete.is_closed() {
             return false;
         }
         let Ok(count) = u32::try_from(piece.len()) else {

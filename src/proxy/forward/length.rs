@@ -1,27 +1,26 @@
-//! The length in a response's head. An upstream may write it in more ways than one (`2, 2`, RFC 9110 §8.6), and
-//! hyper's client reads them; its server writes a plain number alone.
+//! `Content-Length` of a response. An upstream may repeat it (`2, 2`, RFC 9110 §8.6): hyper's client accepts that, but its
+//! server writes only a single plain number.
 
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 
-/// Has a head state this length, once and as a plain number, or none.
+/// Sets the length as a plain number, or removes the field.
 pub(super) fn set(headers: &mut HeaderMap, length: Option<u64>) {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) if length.is_none() => {}
-        (Some(only), None) if length.is_some() && plain_number(only.as_bytes()) == length => {}
-        _ => {
-            headers.remove(CONTENT_LENGTH);
-            if let Some(length) = length {
-                headers.insert(CONTENT_LENGTH, length.into());
-            }
-        }
+    let mut buffer = itoa::Buffer::new();
+    let number = length.map(|length| buffer.format(length).as_bytes());
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    if (lines.next(), lines.next()) == (number, None) {
+        return;
+    }
+    headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
 }
 
-/// The length that the head of a response to HEAD, or a 304, states for the body that is not there: one valid number,
-/// however often it is there.
-pub(super) fn stated(headers: &HeaderMap) -> Option<u64> {
+/// The length that the head of a response to HEAD, or of a 304, announces for the body that is not sent: one valid number,
+/// possibly repeated.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     let lines = headers.get_all(CONTENT_LENGTH).iter();
     let mut numbers = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let first = number(numbers.next()?)?;
@@ -29,27 +28,18 @@ pub(super) fn stated(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn number(text: &[u8]) -> Option<u64> {
-    let digits = text.trim_ascii();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// A number without leading zeros.
-fn plain_number(text: &[u8]) -> Option<u64> {
-    let is_padded = text.len() > 1 && text.starts_with(b"0");
-    if is_padded { None } else { number(text) }
+    let digits = str::from_utf8(text.trim_ascii()).ok()?;
+    // `parse` also accepts a plus sign.
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_plain)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
-    fn a_length_is_told_once_and_as_a_plain_number() {
+    fn a_length_is_announced_once_and_as_a_plain_number() {
         for (lines, expected) in [
             (&["5"][..], Some(5)),
             (&["5, 5"], Some(5)),
@@ -63,14 +53,14 @@ mod tests {
             (&["+5"], None),
             (&["18446744073709551616"], None),
         ] {
-            let mut told = HeaderMap::new();
+            let mut headers = HeaderMap::new();
             for line in lines {
-                told.append(CONTENT_LENGTH, HeaderValue::from_static(line));
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(line));
             }
-            assert_eq!(stated(&told), expected, "{lines:?}");
+            assert_eq!(announced(&headers), expected, "{lines:?}");
             for length in [Some(5), None] {
-                set(&mut told, length);
-                let lines: Vec<_> = told.get_all(CONTENT_LENGTH).iter().collect();
+                set(&mut headers, length);
+                let lines: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
                 assert_eq!(lines, length.map(|_| "5").into_iter().collect::<Vec<_>>());
             }
         }

@@ -184,7 +184,7 @@ impl Forwarder {
         parts.extensions = headers::spelling(parts.extensions);
         let length = match parts.status {
             StatusCode::NO_CONTENT => None,
-            status if is_head || status == StatusCode::NOT_MODIFIED => length::stated(&parts.headers),
+            status if is_head || status == StatusCode::NOT_MODIFIED => length::announced(&parts.headers),
             _ => body.content_length(),
         };
         length::set(&mut parts.headers, length);

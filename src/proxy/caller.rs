@@ -1,9 +1,9 @@
 //! The identity of a caller: its address, its user id at a unix socket, and the name of its key.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 
 use crate::config::Network;
 use crate::server::{CallerId, Peer};
@@ -12,16 +12,16 @@ use crate::server::{CallerId, Peer};
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// A caller, as far as it is known.
-#[derive(Clone, Debug, Default)]
-pub(in crate::proxy) struct Caller {
+#[derive(Debug, Default)]
+pub(super) struct Caller {
     /// The name of its key.
-    pub(in crate::proxy) name: Option<String>,
+    pub(super) name: Option<Arc<str>>,
     /// Its address; behind trusted proxies, the one that they report.
-    pub(in crate::proxy) address: Option<IpAddr>,
+    pub(super) address: Option<IpAddr>,
     /// Its user id, at a unix socket.
-    pub(in crate::proxy) user: Option<u32>,
+    pub(super) user: Option<u32>,
     /// Whether a trusted proxy relays for it and reports its address.
-    pub(in crate::proxy) is_relayed: bool,
+    pub(super) is_relayed: bool,
 }
 
 impl Caller {
@@ -64,9 +64,9 @@ impl Caller {
     }
 
     /// The caller's name for logs and status: the name of its key, else its address or user id.
-    pub(in crate::proxy) fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         match (&self.name, self.address, self.user) {
-            (Some(name), _, _) => name.clone(),
+            (Some(name), _, _) => name.to_string(),
             (None, Some(address), _) => address.to_string(),
             (None, None, Some(user)) => format!("user {user}"),
             (None, None, None) => "without an address".to_owned(),
@@ -74,33 +74,11 @@ impl Caller {
     }
 
     /// The identity that its requests count for. A caller with a key is the same caller at every address.
-    pub(in crate::proxy) fn id(&self) -> Option<CallerId> {
-        let name = self.name.as_deref().map(|name| CallerId::Name(name.into()));
+    pub(super) fn id(&self) -> Option<CallerId> {
+        let name = self.name.clone().map(CallerId::Name);
         name.or(self.address.map(CallerId::at))
             .or(self.user.map(CallerId::User))
     }
-}
-
-/// The caller of one request; an extension of the request. It outlives the request's future, so that the access log can
-/// name a caller that disconnected.
-#[derive(Clone, Default)]
-pub(in crate::proxy) struct CallerCell(Arc<OnceLock<Caller>>);
-
-impl CallerCell {
-    /// Sets the caller, once.
-    pub(in crate::proxy) fn set(&self, caller: Caller) {
-        let _ = self.0.set(caller);
-    }
-
-    /// The caller, once it is identified.
-    pub(in crate::proxy) fn get(&self) -> Option<&Caller> {
-        self.0.get()
-    }
-}
-
-/// The caller of a request that has passed authorization.
-pub(in crate::proxy) fn caller_of<B>(request: &Request<B>) -> Option<&Caller> {
-    request.extensions().get::<CallerCell>()?.get()
 }
 
 pub(super) fn is_in(networks: &[Network], address: IpAddr) -> bool {

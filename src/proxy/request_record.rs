@@ -1,0 +1,37 @@
+//! What the layers record of one request for each other.
+
+use std::sync::{Arc, OnceLock};
+
+use http::Request;
+
+use super::caller::Caller;
+use crate::server::Permit;
+
+/// The record of one request; an extension of it. The access log adds it and holds it until the response has ended or the
+/// caller has disconnected.
+#[derive(Default)]
+pub(super) struct RequestRecord {
+    /// Set by authorization, also for a refused request.
+    pub(super) caller: OnceLock<Caller>,
+    /// Set by authorization for an authorized request.
+    pub(super) options: OnceLock<RouteOptions>,
+    /// The in-flight permit, held for its drop.
+    pub(super) permit: OnceLock<Permit>,
+}
+
+/// How the rule that allows a request wants it sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RouteOptions {
+    /// On a new connection of its own.
+    pub(super) is_fresh: bool,
+    /// Through the spool: its response takes a message off a queue.
+    pub(super) is_consuming: bool,
+}
+
+impl RequestRecord {
+    /// The record of a request.
+    pub(super) fn of<B>(request: &Request<B>) -> &Self {
+        let record = request.extensions().get::<Arc<Self>>();
+        record.expect("the access log layer adds the record")
+    }
+}
