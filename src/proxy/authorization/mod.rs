@@ -116,11 +116,7 @@ impl Authorization {
             "the request's Host{} is not one of this listener's names; if it should be, add it to hosts of the listener",
             self.foreign_host(request)
         );
-        Err(ProblemResponse::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            ProxyErrorType::HttpRequestDenied,
-            detail,
-        ))
+        Err(denied(StatusCode::MISDIRECTED_REQUEST, detail))
     }
 
     /// The request's host name that is not ours, in brackets, where it is valid and short.
@@ -181,13 +177,10 @@ impl Authorization {
         } else {
             "this listener requires a caller key"
         };
-        Err(ProblemResponse::new(
-            StatusCode::UNAUTHORIZED,
-            ProxyErrorType::HttpRequestDenied,
-            format!(
-                "{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
-            ),
-        ))
+        let detail = format!(
+            "{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
+        );
+        Err(denied(StatusCode::UNAUTHORIZED, detail))
     }
 
     fn match_rule(&self, method: &Method, path: &str) -> Result<RouteOptions, ProblemResponse> {
@@ -247,8 +240,12 @@ fn ambiguous(error: PathError) -> ProblemResponse {
     )
 }
 
+fn denied(status: StatusCode, detail: impl Into<String>) -> ProblemResponse {
+    ProblemResponse::new(status, ProxyErrorType::HttpRequestDenied, detail)
+}
+
 fn forbidden(detail: impl Into<String>) -> ProblemResponse {
-    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
+    denied(StatusCode::FORBIDDEN, detail)
 }
 
 /// The path, where it can be pasted into a shell as one word; else `/`.
