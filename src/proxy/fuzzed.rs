@@ -1,5 +1,4 @@
-//! What holds of every path and every set of header fields, for the fuzzer and for the replay of what it
-//! has found.
+//! Properties of every path and of every set of header fields, checked by the fuzzer and by the replay of its corpus.
 
 use std::sync::OnceLock;
 
@@ -12,7 +11,7 @@ use crate::config::Config;
 use crate::tls;
 use crate::upstream::{Resolver, UpstreamClient};
 
-/// A path that is let through is sent as it was judged, and no usual normalisation makes another of it.
+/// A valid path is sent as it was validated, and no usual normalisation changes it.
 pub fn path(data: &[u8]) {
     let Some(uri) = std::str::from_utf8(data)
         .ok()
@@ -24,7 +23,7 @@ pub fn path(data: &[u8]) {
     if uri.scheme().is_some() || !path.starts_with('/') || PlainPath::parse(path).is_err() {
         return;
     }
-    let sent = upstream().target(&uri).expect("what was judged can be sent");
+    let sent = upstream().target(&uri).expect("a valid path can be sent");
     assert_eq!(sent.path(), path);
     assert_eq!(sent.query(), uri.query());
     assert_eq!((sent.scheme(), sent.authority()), (None, None));
@@ -38,8 +37,7 @@ pub fn path(data: &[u8]) {
     assert_eq!(without_dot_segments(path), path, "RFC 3986 §5.2.4");
 }
 
-/// Whatever a caller's or an upstream's fields are, nothing of a connection and nobody's credentials go
-/// through.
+/// Neither hop-by-hop fields nor credentials are passed on, in either direction.
 pub fn fields(data: &[u8]) {
     let mut parsed = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(data, &mut parsed) else {

@@ -21,5 +21,5 @@ pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Rec
 pub use self::limits::{CallerId, ConnectionLimit, FairSemaphore, IdleTimeout, LimitReason, Permit};
 pub use self::listener::{BindError, Listener, SharedTls, UnixAccess, serve, start};
 pub use self::peer::Peer;
-pub use self::problem::{PROXY_STATUS, ProblemResponse, ProxyErrorType};
+pub use self::problem::{ProblemResponse, ProxyErrorType};
 pub use self::stopping::{Phase, Stopping, stopping};

@@ -61,7 +61,7 @@ impl Display for ProxyErrorType {
 }
 
 /// The field of RFC 9209.
-pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// When a caller may repeat a request after a failure that usually passes soon.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -200,6 +200,20 @@ fn sf_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_type_is_displayed_as_it_is_registered() {
+        for (error, registered) in [
+            (ProxyErrorType::DnsError, "dns_error"),
+            (ProxyErrorType::TlsCertificateError, "tls_certificate_error"),
+            (
+                ProxyErrorType::HttpResponseHeaderSectionSize,
+                "http_response_header_section_size",
+            ),
+        ] {
+            assert_eq!(error.to_string(), registered);
+        }
+    }
 
     #[test]
     fn a_problem_response_as_bytes_is_complete() {

@@ -119,7 +119,7 @@ impl Authorization {
         Err(denied(StatusCode::MISDIRECTED_REQUEST, detail))
     }
 
-    /// The request's host name that is not ours, in brackets, where it is valid and short.
+    /// The host name that is not the listener's, in brackets, if it is valid and short.
     fn foreign_host(&self, request: &Request<Body>) -> String {
         let headers = request.headers();
         let name = if self.hosts.allow(&Uri::default(), headers) {
@@ -139,8 +139,8 @@ impl Authorization {
         match web_page(headers, &self.listener.origins) {
             None => Ok(()),
             Some(WebPage::Request) => Err(forbidden(
-                "a web page sent this request, and this listener does not admit web pages; if it should, add the page's \
-                 origin to origins of the listener",
+                "a web page sent this request, and this listener does not accept requests of web pages; if it should, add \
+                 the page's origin to origins of the listener",
             )),
             Some(WebPage::Navigation) => {
                 let host = headers.get(HOST).and_then(|host| host.to_str().ok());

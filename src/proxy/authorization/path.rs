@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_method_learns_which_methods_are_allowed() {
+    fn the_refusal_of_a_method_names_the_allowed_methods() {
         let rule = Rule {
             methods: vec![http::Method::GET, http::Method::POST],
             path: PathPattern::Exact("/pull".into()),
@@ -288,11 +288,11 @@ mod tests {
                 .err()
                 .map(|methods| methods.len())
         };
-        let admit = |path, method| refused(path, method, &list);
-        assert_eq!(admit("/pull", http::Method::GET), None);
-        assert_eq!(admit("/pull", http::Method::PUT), Some(2));
-        assert_eq!(admit("/pull/", http::Method::GET), Some(0));
-        assert_eq!(admit("/Pull", http::Method::GET), Some(0));
+        let refused_by_list = |path, method| refused(path, method, &list);
+        assert_eq!(refused_by_list("/pull", http::Method::GET), None);
+        assert_eq!(refused_by_list("/pull", http::Method::PUT), Some(2));
+        assert_eq!(refused_by_list("/pull/", http::Method::GET), Some(0));
+        assert_eq!(refused_by_list("/Pull", http::Method::GET), Some(0));
         // HEAD would take a message past the spool.
         assert_eq!(refused("/pull", http::Method::HEAD, &any), Some(2));
         assert_eq!(refused("/pull", http::Method::GET, &any), None);

@@ -58,7 +58,7 @@ fn is_caller_identity(name: &str) -> bool {
         || name.starts_with("x-forwarded-")
 }
 
-/// Fields of a response that concern the upstream's own name, which a browser would apply to ours; and the field that
+/// Fields of a response that concern the upstream's own name, which a browser would apply to bondgate's; and the field that
 /// only bondgate sets.
 fn is_upstream_only(name: &str) -> bool {
     matches!(
@@ -138,9 +138,6 @@ pub(crate) fn strip_token(headers: &mut HeaderMap, authorization: &HeaderValue) 
         let value = value.as_bytes();
         value.len() >= token.len() && memchr::memmem::find(value, token).is_some()
     };
-    if !headers.values().any(contains_token) {
-        return;
-    }
     let leaking = headers.iter().filter(|(_, value)| contains_token(value));
     let names: Vec<HeaderName> = leaking.map(|(name, _)| name.clone()).collect();
     for name in names {
