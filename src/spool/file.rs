@@ -202,10 +202,9 @@ impl LockedFile {
 
     /// Marks the message as lost and gives disk space back.
     pub(super) fn lose(&self) -> io::Result<()> {
-        self.rename(State::Lost, 0)?;
-        (&self.file).rewind()?;
+        let path = self.rename(State::Lost, 0)?;
         let mut rest = Vec::new();
-        (&self.file).take(LOST_REST).read_to_end(&mut rest)?;
+        File::open(path)?.take(LOST_REST).read_to_end(&mut rest)?;
         // The reserved space reads as zeros.
         let length = rest
             .iter()

@@ -18,8 +18,7 @@ use super::queue::Recipient;
 use super::shared::Spool;
 use super::store::Store;
 
-/// A pull in progress, which holds its queue's locks. Dropped without an outcome, as at the end of the process, its
-/// message is reported as lost.
+/// A pull in progress, which holds its queue's locks. Dropped without an outcome, its message is reported as lost.
 pub struct PullWriter {
     spool: Spool,
     recipient: Recipient,
@@ -27,7 +26,8 @@ pub struct PullWriter {
     head: Option<Parts>,
     /// Taken while another thread writes.
     partial: Option<Box<Partial>>,
-    is_over: bool,
+    /// Why the message is lost if this is dropped; `None` after an outcome.
+    if_dropped: Option<&'static str>,
     _locks: Locks,
 }
 
@@ -77,7 +77,7 @@ impl PullWriter {
             partial: Some(Box::new(Partial::new(file, &intent))),
             intent,
             head: None,
-            is_over: false,
+            if_dropped: Some("bondgate ended before the response was stored"),
             _locks: locks,
         }
     }
@@ -134,7 +134,7 @@ impl PullWriter {
         }
         shared.add_to_count(message.body.length);
         shared.metrics.spool.pulled.inc();
-        self.is_over = true;
+        self.if_dropped = None;
         let (spool, recipient) = (self.spool.clone(), self.recipient.clone());
         Ok(Delivery::new(spool, recipient, message, false))
     }
@@ -176,8 +176,11 @@ impl PullWriter {
     }
 
     /// Gives up storing the response, which goes to its caller alone. Returns its body so far.
-    pub async fn pass_through(mut self, error: &WriteError) -> io::Result<MessageBody> {
-        let begun = self.partial.as_ref().ok_or_else(taken)?.body()?;
+    ///
+    /// The message is reported as lost unless [`passed_through`](Self::passed_through) follows.
+    pub fn pass_through(&mut self, error: &WriteError) -> io::Result<MessageBody> {
+        let begun = self.partial.as_mut().ok_or_else(taken)?.take_body()?;
+        self.if_dropped = Some("it could not be stored, and its caller disconnected before its end");
         let shared = &self.spool.shared;
         shared.metrics.spool.passed_through.inc();
         if let WriteError::Disk(error) = error {
@@ -190,8 +193,13 @@ impl PullWriter {
             %error,
             "pulled message cannot be stored and is passed through: it is lost if its caller disconnects"
         );
-        self.end(LockedFile::remove).await;
         Ok(begun)
+    }
+
+    /// Forgets the message: all of it was passed through.
+    pub fn passed_through(self) {
+        let shared = self.spool.shared.clone();
+        shared.in_background(self.discard());
     }
 
     fn report_lost(&self, reason: &str) {
@@ -204,7 +212,7 @@ impl PullWriter {
     }
 
     async fn end(&mut self, end: fn(&LockedFile) -> io::Result<()>) {
-        self.is_over = true;
+        self.if_dropped = None;
         if let Some(file) = self.partial.take().and_then(|partial| partial.file) {
             report_end(off_thread(move || end(&file)).await);
         }
@@ -213,10 +221,8 @@ impl PullWriter {
 
 impl Drop for PullWriter {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        self.report_lost("bondgate ended before the response was stored");
+        let Some(reason) = self.if_dropped else { return };
+        self.report_lost(reason);
         if let Some(file) = self.partial.take().and_then(|partial| partial.file) {
             report_end(file.lose());
         }
@@ -291,13 +297,16 @@ impl Partial {
     }
 
     /// The body so far.
-    fn body(&self) -> io::Result<MessageBody> {
-        match (&self.file, self.small_body()) {
-            (Some(file), None) => {
-                let rest = Bytes::copy_from_slice(&self.pending);
-                file.body(self.offset, self.written - self.offset, rest)
+    fn take_body(&mut self) -> io::Result<MessageBody> {
+        let mut pending = Bytes::from(std::mem::take(&mut self.pending));
+        match &self.file {
+            Some(file) if self.written > self.offset => {
+                file.body(self.offset, self.written - self.offset, pending)
             }
-            (_, small) => Ok(Bytes::copy_from_slice(small.unwrap_or_default()).into()),
+            _ => {
+                let head = usize::try_from(self.offset - self.written).unwrap_or_default();
+                Ok(pending.split_off(head.min(pending.len())).into())
+            }
         }
     }
 }

@@ -76,6 +76,7 @@ impl Spool {
                 Ok(taken) => Ok(respond(taken).await),
                 Err(error) => Err(error),
             };
+            // Dropped if the request is gone: a stored message is back in its queue, another one is reported as lost.
             let _ = sender.send(response);
         });
         receiver.await.unwrap_or(Err(SpoolError::Broken))

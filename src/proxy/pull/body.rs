@@ -9,21 +9,22 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::fs::File;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf, Take};
 
-use crate::spool::MessageBody;
+use crate::spool::{MessageBody, PullWriter};
 use crate::upstream::ResponseBody;
 
-/// A stored body, and for one that could not be stored what is still to come from the upstream.
+/// A stored body, or what was stored of one and what is still to come from the upstream.
 pub(super) struct SpooledBody {
     file: Option<Take<File>>,
     stored: Bytes,
-    rest: Option<ResponseBody>,
+    /// With its pull, whose message is reported as lost if this is dropped before its end.
+    rest: Option<(ResponseBody, PullWriter)>,
 }
 
 /// How much of a file is read at once.
 const PIECE: usize = 64 << 10;
 
 impl SpooledBody {
-    pub(super) fn new(body: MessageBody, rest: Option<ResponseBody>) -> Self {
+    pub(super) fn new(body: MessageBody, rest: Option<(ResponseBody, PullWriter)>) -> Self {
         Self {
             file: body.file.map(|(file, length)| File::from_std(file).take(length)),
             stored: body.rest,
@@ -64,15 +65,20 @@ impl Body for SpooledBody {
         if !body.stored.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut body.stored)))));
         }
-        let Some(rest) = &mut body.rest else {
+        let Some((rest, _)) = &mut body.rest else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(rest).poll_frame(cx));
+        if frame.is_none()
+            && let Some((_, writer)) = body.rest.take()
+        {
+            writer.passed_through();
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.file_left() == 0 && self.stored.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.file_left() == 0 && self.stored.is_empty() && self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -261,7 +261,7 @@ async fn store(
 
 /// Passes a response through that cannot be stored, or reports it as lost.
 async fn not_stored(
-    writer: PullWriter,
+    mut writer: PullWriter,
     error: StoreError,
     head: response::Parts,
     rest: ResponseBody,
@@ -270,14 +270,9 @@ async fn not_stored(
         StoreError::Incomplete(reason) => reason,
         StoreError::Write(error @ WriteError::Endless) => error.to_string(),
         StoreError::Write(error) => {
-            let begun = writer
-                .pass_through(&error)
-                .await
-                .map_err(|_| PullError::Incomplete)?;
-            return Ok(Response::from_parts(
-                head,
-                Body::new(SpooledBody::new(begun, Some(rest))),
-            ));
+            let begun = writer.pass_through(&error).map_err(|_| PullError::Incomplete)?;
+            let body = SpooledBody::new(begun, Some((rest, writer)));
+            return Ok(Response::from_parts(head, Body::new(body)));
         }
     };
     writer.lose(&reason).await;

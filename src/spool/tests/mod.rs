@@ -306,7 +306,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             std::fs::rename(from, to).unwrap();
             let error = writer.finish().await.err().unwrap();
-            let body = writer.pass_through(&error).await.unwrap();
+            let body = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), length as u64);
             let mut passed = Vec::new();
             if let Some((file, length)) = body.file {
@@ -314,11 +314,13 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             passed.extend_from_slice(&body.rest);
             assert!(passed == vec![b'x'; length]);
+            writer.passed_through();
             Err("passed through")
         };
         let taken = take_by(&spool, "caller", "/pull", pull).await;
         assert_eq!(taken.unwrap().err(), Some("passed through"));
-        assert_eq!(spool.shared.metrics.spool.passed_through.get(), 1);
+        let counts = &spool.shared.metrics.spool;
+        assert_eq!((counts.passed_through.get(), counts.perhaps_lost.get()), (1, 0));
         assert!(
             spool.troubles()[0].contains("directory cannot be used"),
             "{:?}",
@@ -326,6 +328,37 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
         );
         succeed(&spool, "next").await;
         assert!(spool.troubles().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    for (is_dropped, left) in [(false, vec![]), (true, vec!["lost"])] {
+        let folder = folder(directory.path(), "/pull");
+        let pull = move |mut writer: PullWriter| async move {
+            writer.head(head());
+            writer.write(&Bytes::from(vec![b'x'; 300_000])).await.unwrap();
+            let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
+            let body = writer.pass_through(&error).unwrap();
+            assert_eq!(body.length(), 300_000);
+            assert_eq!(extensions(&folder), ["pull"]);
+            if is_dropped {
+                drop(writer);
+            } else {
+                writer.passed_through();
+            }
+            Err("passed through")
+        };
+        assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+        // The queue goes on when its file is where it belongs.
+        assert_eq!(succeed(&spool, "next").await, "next");
+        assert_eq!(extensions(&self::folder(directory.path(), "/pull")), left);
+        assert_eq!(
+            spool.shared.metrics.spool.perhaps_lost.get(),
+            u64::from(is_dropped)
+        );
     }
 }
 

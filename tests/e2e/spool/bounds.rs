@@ -129,6 +129,35 @@ async fn a_message_larger_than_the_memory_bound_is_passed_through_and_counted() 
 }
 
 #[tokio::test]
+async fn a_message_that_is_not_stored_is_reported_as_lost_if_its_caller_disconnects_before_its_end() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .environment("BONDGATE__SPOOL__MEMORY", "64KiB")
+        .start()
+        .await;
+    let lost = "bondgate_spool_perhaps_lost_total";
+    // More than the sockets' buffers take.
+    let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
+    for _ in 0..3 {
+        cisco.put_raw_message("demo", large.clone());
+    }
+    abandon(&cisco, &mut daemon, 1).await;
+    daemon.logged_times("a message may be lost", 1).await;
+    assert_eq!(metric(&daemon, lost).await, 1);
+
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    assert_eq!(caller.head().await.status(), 200);
+    caller.take(1000).await;
+    caller.reset();
+    daemon.logged_times("a message may be lost", 2).await;
+    assert_eq!(metric(&daemon, lost).await, 2);
+
+    assert!(pull(&daemon).await.body == large.as_bytes());
+    assert_eq!(metric(&daemon, lost).await, 2);
+}
+
+#[tokio::test]
 async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;
