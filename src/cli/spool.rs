@@ -1,14 +1,15 @@
 //! `bondgate spool`: lists, shows, requeues and discards pulled messages.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{Exit, load};
 use crate::config::find_file;
-use crate::spool::{InspectError, Inspection, Listed, State};
+use crate::spool::{InspectError, Listed, State};
 
 /// List, show, requeue or discard pulled messages
 #[derive(Args)]
@@ -16,7 +17,7 @@ pub(super) struct SpoolArgs {
     #[command(subcommand)]
     action: Action,
     /// The spool's directory [default: spool.directory of the configuration]
-    #[arg(long, global = true, value_name = "DIRECTORY")]
+    #[arg(long, global = true)]
     directory: Option<PathBuf>,
     /// The configuration file [default: $BONDGATE_CONFIG, ./bondgate.toml, /etc/bondgate/bondgate.toml, else the
     /// environment alone]
@@ -42,7 +43,6 @@ enum Action {
 #[derive(Args)]
 struct Name {
     /// The message's name, as `list` shows it
-    #[arg(value_name = "NAME")]
     name: String,
 }
 
@@ -76,16 +76,32 @@ fn since(text: &str) -> Result<SystemTime, String> {
 }
 
 pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
-    let directory = match directory(args) {
-        Ok(directory) => directory,
-        Err(exit) => return Ok(exit),
+    let directory = match &args.directory {
+        Some(directory) => Some(directory.clone()),
+        None => match load(find_file(args.config.clone()).as_deref()) {
+            Ok(config) => config.spool.directory,
+            Err(exit) => return Ok(exit),
+        },
     };
-    let inspection = Inspection::new(&directory);
+    let Some(directory) = directory else {
+        eprintln!(
+            "bondgate: spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
+             sets it, add --directory /var/lib/bondgate"
+        );
+        return Ok(Exit::Configuration);
+    };
+    std::fs::read_dir(&directory).with_context(|| {
+        format!(
+            "the spool's directory {} cannot be read; check the path (the daemon creates it at its first start), and run \
+             this as root or as bondgate's user",
+            directory.display()
+        )
+    })?;
     let done = match &args.action {
-        Action::List => list(&inspection),
-        Action::Show(Name { name }) => show(&inspection, name),
-        Action::Discard(Name { name }) => discard(&inspection, name),
-        Action::Requeue(which) => requeue(&inspection, which),
+        Action::List => list(&directory),
+        Action::Show(Name { name }) => show(&directory, name),
+        Action::Discard(Name { name }) => discard(&directory, name),
+        Action::Requeue(which) => requeue(&directory, which),
     };
     match done {
         // `head` and the like close the pipe early.
@@ -94,35 +110,8 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// The directory to inspect, which must be readable. Prints why there is none.
-fn directory(args: &SpoolArgs) -> Result<PathBuf, Exit> {
-    let configured = || load(find_file(args.config.clone()).as_deref()).map(|config| config.spool.directory);
-    let Some(directory) = args
-        .directory
-        .clone()
-        .map_or_else(configured, |given| Ok(Some(given)))?
-    else {
-        eprintln!(
-            "bondgate: spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
-             sets it, add --directory /var/lib/bondgate"
-        );
-        return Err(Exit::Configuration);
-    };
-    if let Err(error) = std::fs::read_dir(&directory) {
-        let fix = match error.kind() {
-            io::ErrorKind::NotFound => "; check the path (the daemon creates it at its first start)",
-            io::ErrorKind::PermissionDenied => "; run this as root, or as bondgate's user",
-            _ => "",
-        };
-        let directory = directory.display();
-        eprintln!("bondgate: the spool's directory {directory} cannot be read: {error}{fix}");
-        return Err(Exit::Failed);
-    }
-    Ok(directory)
-}
-
-fn list(inspection: &Inspection) -> Result<Exit, InspectError> {
-    let listed = inspection.list()?;
+fn list(directory: &Path) -> Result<Exit, InspectError> {
+    let listed = Listed::list(directory)?;
     let mut out = io::stdout().lock();
     if listed.is_empty() {
         writeln!(out, "no messages are held")?;
@@ -132,39 +121,41 @@ fn list(inspection: &Inspection) -> Result<Exit, InspectError> {
             Ok(intent) => format!("{} {}", intent.method, intent.queue),
             Err(reason) => format!("unknown queue: {reason}"),
         };
-        let age = SystemTime::now().duration_since(message.pulled.time());
-        let age = Duration::from_secs(age.unwrap_or_default().as_secs());
+        let pulled = message.file.id;
+        let age = pulled.time().elapsed().unwrap_or_default().as_secs();
         writeln!(
             out,
             "{}  pulled {} ({} ago), {} bytes, {}\n    {queue}",
             message.name,
-            message.pulled,
-            humantime::format_duration(age),
+            pulled,
+            humantime::format_duration(Duration::from_secs(age)),
             message.bytes,
             state(message),
         )?;
     }
     if listed.iter().any(Listed::is_requeueable) {
-        let advice =
-            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`";
-        writeln!(out, "{advice}")?;
+        writeln!(
+            out,
+            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`"
+        )?;
     }
     Ok(Exit::Done)
 }
 
 fn state(message: &Listed) -> String {
-    let text = match message.state {
+    let failures = message.file.failures;
+    let text = match message.file.state {
         State::Pulling if message.is_locked => "being pulled",
         State::Pulling => "its pull was cut off; the next pull or start recovers or reports it",
         _ if message.is_later => "not delivered: a later bondgate wrote it; run that version or a newer one",
         State::Ready if message.is_locked => "being delivered",
-        State::Ready if message.failures == 0 => "waits for the next pull",
-        State::Ready => return format!("waits for the next pull; failed deliveries: {}", message.failures),
+        State::Ready if failures == 0 => "waits for the next pull",
+        State::Ready => return format!("waits for the next pull; failed deliveries: {failures}"),
         State::Delivered => {
             let delivered = humantime::format_rfc3339_seconds(message.changed);
             return format!("delivered at {delivered}");
         }
-        State::DeadLetter => return format!("dead letter after {} failed deliveries", message.failures),
+        State::DeadLetter => return format!("dead letter after {failures} failed deliveries"),
         State::Lost => {
             "may be lost: its pull was sent, and no whole response came; look for it at Cisco, then discard it"
         }
@@ -173,19 +164,18 @@ fn state(message: &Listed) -> String {
     text.to_owned()
 }
 
-fn requeue(inspection: &Inspection, which: &Which) -> Result<Exit, InspectError> {
+fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
     let is_wanted = |message: &Listed| {
         which.all
-            || which.dead_letters && message.state == State::DeadLetter
+            || which.dead_letters && message.file.state == State::DeadLetter
             || which.since.is_some_and(|since| message.changed >= since)
     };
-    let wanted: Vec<_> = if which.names.is_empty() {
-        let requeueable = inspection.list()?.into_iter().filter(Listed::is_requeueable);
-        requeueable.filter(is_wanted).collect()
-    } else {
-        let found = which.names.iter().map(|name| inspection.find(name));
-        found.collect::<Result<_, _>>()?
-    };
+    let named = which.names.iter().map(|name| Listed::find(directory, name));
+    let mut wanted = named.collect::<Result<Vec<_>, _>>()?;
+    if wanted.is_empty() {
+        wanted = Listed::list(directory)?;
+        wanted.retain(|message| message.is_requeueable() && is_wanted(message));
+    }
     if wanted.is_empty() {
         println!(
             "nothing to requeue: no dead letter or delivered message matches; see `bondgate spool list`"
@@ -193,7 +183,7 @@ fn requeue(inspection: &Inspection, which: &Which) -> Result<Exit, InspectError>
     }
     let mut requeued = 0;
     for message in &wanted {
-        match inspection.requeue(message) {
+        match message.requeue() {
             Ok(()) => {
                 println!("requeued {}", message.name);
                 requeued += 1;
@@ -205,28 +195,21 @@ fn requeue(inspection: &Inspection, which: &Which) -> Result<Exit, InspectError>
     if requeued > 0 {
         println!("{requeued} messages will be delivered again, before newer ones");
     }
-    Ok(if requeued == wanted.len() {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    let is_done = requeued == wanted.len();
+    Ok(if is_done { Exit::Done } else { Exit::Failed })
 }
 
-fn show(inspection: &Inspection, name: &str) -> Result<Exit, InspectError> {
-    let message = inspection.find(name)?;
-    let is_whole = inspection.show(&message, &mut io::stdout().lock())?;
-    if !is_whole {
-        eprintln!(
-            "bondgate: {} is not a whole message; this is its file as it is",
-            message.name
-        );
+fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {
+    let message = Listed::find(directory, name)?;
+    if !message.show(&mut io::stdout().lock())? {
+        eprintln!("bondgate: {name} is not a whole message; this is its file as it is");
     }
     Ok(Exit::Done)
 }
 
-fn discard(inspection: &Inspection, name: &str) -> Result<Exit, InspectError> {
-    let message = inspection.find(name)?;
-    inspection.discard(&message)?;
+fn discard(directory: &Path, name: &str) -> Result<Exit, InspectError> {
+    let message = Listed::find(directory, name)?;
+    message.discard()?;
     println!("discarded {}", message.name);
     Ok(Exit::Done)
 }

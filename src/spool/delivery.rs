@@ -1,8 +1,6 @@
 //! The delivery of a message to one caller, and its outcome.
 
 use std::io;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::response::Parts;
@@ -11,36 +9,28 @@ use super::blocking::off_thread;
 use super::file::MessageBody;
 use super::holding::FAILING;
 use super::id::{MessageId, QueueId};
-use super::lease::Leased;
-use super::message::Message;
-use super::queue::Recipient;
-use super::shared::{Spool, at_fault};
+use super::queue::Leased;
+use super::shared::{AT_FAULT, Recipient};
+use super::store::Message;
 
 /// A message on its way to one caller. Dropped before [`record`](Self::record), the message is back in its queue as if it
 /// had never been taken.
 pub struct Delivery {
-    spool: Spool,
     recipient: Recipient,
-    message: Arc<Message>,
+    message: Message,
     is_redelivery: bool,
     is_recorded: bool,
-    /// Dropped last, when the message's file is unlocked.
-    lease: Leased,
+    /// Keeps the message from other requests. Dropped last, when the message's file is unlocked.
+    pub lease: Leased,
 }
 
 impl Delivery {
-    pub(super) fn new(
-        spool: Spool,
-        recipient: Recipient,
-        message: Arc<Message>,
-        is_redelivery: bool,
-    ) -> Self {
+    pub(super) fn new(recipient: Recipient, message: Message, is_redelivery: bool) -> Self {
         if is_redelivery {
-            spool.shared.metrics.spool.redeliveries.inc();
+            recipient.shared.metrics.spool.redeliveries.inc();
         }
         Self {
-            lease: recipient.queue.lease(message.id()),
-            spool,
+            lease: recipient.queue.lease(message.name.id),
             recipient,
             message,
             is_redelivery,
@@ -51,13 +41,13 @@ impl Delivery {
     /// The response's head.
     #[must_use]
     pub fn head(&self) -> &Parts {
-        &self.message.head
+        &self.message.content.head
     }
 
     /// When the message was pulled, if that was for an earlier request.
     #[must_use]
     pub fn redelivered(&self) -> Option<MessageId> {
-        self.is_redelivery.then_some(self.message.id())
+        self.is_redelivery.then_some(self.message.name.id)
     }
 
     /// The body, from its start.
@@ -65,92 +55,85 @@ impl Delivery {
         self.message.body()
     }
 
-    /// The message is on its connection from now on.
-    pub fn begin(&self) {
-        self.lease.set_on_connection(true);
-    }
-
-    /// Ready when the spool asks whether the caller is still connected.
-    pub fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.lease.poll_asked(cx)
-    }
-
-    /// Confirms that the caller is connected.
-    pub fn confirm(&mut self) {
-        self.lease.confirm();
-    }
-
     /// Records how the delivery ended. The queue goes on when this is done, and the message is where the next pull looks
     /// for it.
     pub async fn record(mut self, is_delivered: bool) {
         self.is_recorded = true;
         self.lease.set_on_connection(false);
-        let (spool, recipient, message) = (self.spool.clone(), self.recipient.clone(), self.message.clone());
-        let reported = if is_delivered {
-            let recorded = off_thread(move || record_delivered(&spool, &recipient, &message));
-            recorded
-                .await
-                .map(|dead_letter| self.report_delivered(dead_letter))
-        } else {
-            let recorded = off_thread(move || record_failed(&spool, &message));
-            recorded.await.map(|failures| self.report_failed(failures))
-        };
-        if let Err(error) = reported {
-            let (queue, pulled, caller) = self.names();
-            // Without a pause, the same message would be delivered again and again.
-            self.recipient.queue.pauses.failed(&self.recipient.caller, pulled);
-            tracing::error!(
-                %queue,
-                %pulled,
-                caller,
-                %error,
-                "outcome of a delivery cannot be written to the spool's directory, the message may be delivered again; \
-                 make the directory writable"
-            );
-        }
+        // A panic is logged where it occurs.
+        let _ = off_thread(move || {
+            let recorded = if is_delivered {
+                self.record_delivered()
+            } else {
+                self.record_failed()
+            };
+            recorded.inspect_err(|error| self.report_unrecorded(error))
+        })
+        .await;
     }
 
     fn names(&self) -> (&QueueId, MessageId, &str) {
-        (
-            &self.message.intent.queue,
-            self.message.id(),
-            &self.recipient.caller,
-        )
+        let Message { name, content, .. } = &self.message;
+        (&content.intent.queue, name.id, &self.recipient.caller)
     }
 
-    fn report_delivered(&self, dead_letter: Option<String>) {
+    fn record_delivered(&self) -> io::Result<()> {
         let (queue, pulled, caller) = self.names();
-        let (pauses, metrics) = (&self.recipient.queue.pauses, &self.spool.shared.metrics.spool);
-        pauses.delivered(caller, pulled);
-        metrics.delivered.inc();
+        let shared = &self.recipient.shared;
+        shared.store.deliver(&self.message)?;
+        self.recipient.queue.pauses.delivered(caller, pulled);
+        shared.metrics.spool.delivered.inc();
         let is_redelivery = self.is_redelivery;
         tracing::debug!(%queue, %pulled, caller, is_redelivery, "pulled message delivered");
-        if let (Some(name), Some(suspect)) = (dead_letter, self.recipient.suspect) {
-            pauses.forget(suspect);
-            metrics.set_aside.inc();
-            let advice = if name.is_empty() {
-                "it is lost when bondgate ends; set spool.directory".to_owned()
-            } else {
-                format!(
-                    "to print it, run `bondgate spool show {name}`; to deliver it again, `bondgate spool requeue {name}`"
-                )
-            };
-            tracing::error!(
+        let in_progress = self.recipient.queue.in_progress();
+        if let Some(suspect) = self.recipient.suspect.filter(|id| !in_progress.contains(id)) {
+            self.make_dead_letter(suspect);
+        }
+        if shared.failing() > 0 {
+            let _ = shared.count();
+        }
+        Ok(())
+    }
+
+    /// The next message was delivered, so the older one is at fault.
+    fn make_dead_letter(&self, suspect: MessageId) {
+        let (queue, _, caller) = self.names();
+        let shared = &self.recipient.shared;
+        match shared.store.make_dead_letter(queue, suspect) {
+            Ok(None) => {}
+            Ok(Some(name)) => {
+                self.recipient.queue.pauses.forget(suspect);
+                shared.metrics.spool.set_aside.inc();
+                tracing::error!(
+                    %queue,
+                    pulled = %suspect,
+                    name,
+                    caller,
+                    "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
+                     `bondgate spool requeue NAME` delivers it again; without spool.directory it is lost when bondgate ends"
+                );
+            }
+            Err(error) => tracing::error!(
                 %queue,
                 pulled = %suspect,
-                caller,
-                "message set aside as a dead letter: its deliveries failed, and the next message was delivered; {advice}"
-            );
+                %error,
+                "message cannot be made a dead letter and stays in the queue; check the spool's disk"
+            ),
         }
     }
 
-    fn report_failed(&self, failures: u32) {
+    fn record_failed(&self) -> io::Result<()> {
         let (queue, pulled, caller) = self.names();
-        let faults = &self.recipient.queue.pauses;
-        self.spool.shared.metrics.spool.failed_deliveries.inc();
+        let shared = &self.recipient.shared;
+        let failures = shared.store.fail(&self.message)?;
+        if failures >= FAILING {
+            let _ = shared.count();
+        }
+        shared.metrics.spool.failed_deliveries.inc();
+        let queue_pauses = &self.recipient.queue.pauses;
         let (pause, is_new_fault) = match self.recipient.suspect {
-            None => (Some(faults.failed(&self.recipient.caller, pulled)), false),
-            Some(suspect) => (None, faults.next_failed(&self.recipient.caller, suspect)),
+            None => (Some(queue_pauses.failed(&self.recipient.caller, pulled)), false),
+            Some(suspect) => (None, queue_pauses.next_failed(&self.recipient.caller, suspect)),
         };
         let pause_s = pause.as_ref().map(Duration::as_secs_f32);
         let instead_of = self.recipient.suspect.map(tracing::field::display);
@@ -158,8 +141,23 @@ impl Delivery {
             %queue, %pulled, caller, failures, pause_s, instead_of, "delivery failed, message will be redelivered"
         );
         if is_new_fault {
-            tracing::error!(%queue, caller, "{}", at_fault(caller));
+            tracing::error!(%queue, caller, "caller {AT_FAULT}");
         }
+        Ok(())
+    }
+
+    fn report_unrecorded(&self, error: &io::Error) {
+        let (queue, pulled, caller) = self.names();
+        // Without a pause, the same message would be delivered again and again.
+        self.recipient.queue.pauses.failed(&self.recipient.caller, pulled);
+        tracing::error!(
+            %queue,
+            %pulled,
+            caller,
+            %error,
+            "outcome of a delivery cannot be written to the spool's directory, the message may be delivered again; \
+             make the directory writable"
+        );
     }
 }
 
@@ -175,34 +173,4 @@ impl Drop for Delivery {
             );
         }
     }
-}
-
-fn record_delivered(spool: &Spool, recipient: &Recipient, message: &Message) -> io::Result<Option<String>> {
-    let shared = &spool.shared;
-    shared.store.deliver(message)?;
-    let queue = &message.intent.queue;
-    let in_progress = recipient.queue.in_progress();
-    let suspect = recipient.suspect.filter(|suspect| !in_progress.contains(suspect));
-    let dead_letter = suspect.map_or(Ok(None), |id| shared.store.make_dead_letter(queue, id));
-    let dead_letter = dead_letter.unwrap_or_else(|error| {
-        tracing::error!(
-            %queue,
-            pulled = recipient.suspect.map(tracing::field::display),
-            %error,
-            "message cannot be made a dead letter and stays in the queue; check the spool's disk"
-        );
-        None
-    });
-    if shared.failing() > 0 {
-        let _ = shared.count();
-    }
-    Ok(dead_letter)
-}
-
-fn record_failed(spool: &Spool, message: &Message) -> io::Result<u32> {
-    let failures = message.count_failure()?;
-    if failures >= FAILING {
-        let _ = spool.shared.count();
-    }
-    Ok(failures)
 }

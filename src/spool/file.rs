@@ -4,17 +4,18 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::{FormatError, Intent};
+use super::format::Intent;
 use super::id::MessageId;
 use crate::platform::files;
 
 /// The state of a message: the extension of its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Its pull is in progress.
     Pulling,
@@ -30,20 +31,23 @@ pub enum State {
     Damaged,
 }
 
-/// The name of a message's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileName {
-    pub(super) id: MessageId,
+/// The name of a message's file. Orders the messages of a queue, the oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileName {
+    /// The time of its pull.
+    pub id: MessageId,
     /// Failed deliveries.
-    pub(super) failures: u32,
-    pub(super) state: State,
+    pub failures: u32,
+    /// Its state.
+    pub state: State,
 }
 
 /// A message's file, which this process alone works on.
+#[derive(Clone)]
 pub(super) struct LockedFile {
     pub(super) folder: PathBuf,
     pub(super) name: FileName,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
 }
 
 /// The body of a message: a part of a file, and what follows it.
@@ -70,6 +74,15 @@ const STATES: [(State, &str); 6] = [
 ];
 
 impl FileName {
+    /// The name of a message without failed deliveries.
+    pub(super) fn new(id: MessageId, state: State) -> Self {
+        Self {
+            id,
+            failures: 0,
+            state,
+        }
+    }
+
     fn parse(text: &OsStr) -> Option<Self> {
         let text = text.to_str()?;
         let mut parts = text.splitn(3, '.');
@@ -82,14 +95,6 @@ impl FileName {
         };
         // Another spelling of the same name is not bondgate's.
         (name.to_string() == text).then_some(name)
-    }
-
-    pub(super) fn is_pulling(&self) -> bool {
-        self.state == State::Pulling
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.state == State::Ready
     }
 
     pub(super) fn in_folder(self, folder: &Path) -> PathBuf {
@@ -108,16 +113,12 @@ impl fmt::Display for FileName {
 impl LockedFile {
     /// Writes down that a pull is about to be sent, and reserves disk space. It survives a crash from when this returns.
     pub(super) fn create(folder: &Path, intent: &Intent) -> io::Result<Self> {
-        let name = FileName {
-            id: intent.id,
-            failures: 0,
-            state: State::Pulling,
-        };
+        let name = FileName::new(intent.id, State::Pulling);
         let path = name.in_folder(folder);
         let file = files::create_private(&path)?;
         let written = (|| {
             if !files::try_lock(&file)? {
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Err(ErrorKind::WouldBlock.into());
             }
             (&file).write_all(&intent.line())?;
             files::reserve(&file, RESERVED)?;
@@ -128,26 +129,26 @@ impl LockedFile {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            name,
-            file,
-        })
+        Ok(Self::locked(folder, name, file))
     }
 
     /// Opens and locks a file. `None` if another process works on it, or has just renamed or removed it.
     pub(super) fn open(folder: &Path, name: FileName) -> io::Result<Option<Self>> {
         let path = name.in_folder(folder);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
         let is_locked = files::try_lock(&file)? && files::is_at(&file, &path);
-        Ok(is_locked.then(|| Self {
+        Ok(is_locked.then(|| Self::locked(folder, name, file)))
+    }
+
+    fn locked(folder: &Path, name: FileName, file: File) -> Self {
+        Self {
             folder: folder.to_owned(),
             name,
-            file,
-        }))
+            file: Arc::new(file),
+        }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -158,15 +159,9 @@ impl LockedFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// The pull that it was created for.
-    pub(super) fn intent(&self) -> Result<Intent, FormatError> {
-        (&self.file).rewind()?;
-        Intent::read(&self.file)
-    }
-
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        (&self.file).write_all(bytes)
+        (&*self.file).seek(SeekFrom::Start(offset))?;
+        (&*self.file).write_all(bytes)
     }
 
     /// A part of the file, which must not be read or written elsewhere any more, and what follows it.
@@ -177,23 +172,14 @@ impl LockedFile {
         Ok(MessageBody { file, rest })
     }
 
-    /// Gives the message another state. Returns the new path.
-    pub(super) fn rename(&self, state: State, failures: u32) -> io::Result<PathBuf> {
-        let name = FileName {
-            failures,
-            state,
-            ..self.name
-        };
-        let path = name.in_folder(&self.folder);
-        fs::rename(self.path(), &path)?;
-        Ok(path)
+    /// Gives the message another state.
+    pub(super) fn rename(&self, name: FileName) -> io::Result<Self> {
+        fs::rename(self.path(), name.in_folder(&self.folder))?;
+        Ok(Self { name, ..self.clone() })
     }
 
-    /// Makes a message of a pull.
-    pub(super) fn make_ready(&mut self) -> io::Result<()> {
-        self.rename(State::Ready, 0)?;
-        self.name.state = State::Ready;
-        Ok(())
+    pub(super) fn set_state(&self, state: State) -> io::Result<Self> {
+        self.rename(FileName { state, ..self.name })
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {
@@ -202,9 +188,9 @@ impl LockedFile {
 
     /// Marks the message as lost and gives disk space back.
     pub(super) fn lose(&self) -> io::Result<()> {
-        let path = self.rename(State::Lost, 0)?;
+        let lost = self.set_state(State::Lost)?;
         let mut rest = Vec::new();
-        File::open(path)?.take(LOST_REST).read_to_end(&mut rest)?;
+        File::open(lost.path())?.take(LOST_REST).read_to_end(&mut rest)?;
         // The reserved space reads as zeros.
         let length = rest
             .iter()
@@ -222,16 +208,14 @@ impl MessageBody {
     }
 }
 
-impl From<Bytes> for MessageBody {
-    fn from(rest: Bytes) -> Self {
-        Self { file: None, rest }
-    }
-}
-
 /// The messages in a folder, the oldest first. Everything with another name is ignored.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<FileName>> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        // It would lead out of the spool.
+        _ if folder.is_symlink() => return Ok(Vec::new()),
         entries => entries?,
     };
     let mut names = Vec::new();
@@ -242,6 +226,6 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<FileName>> {
             names.extend(FileName::parse(&entry.file_name()));
         }
     }
-    names.sort_by_key(|name| (name.id, name.failures));
+    names.sort_unstable();
     Ok(names)
 }

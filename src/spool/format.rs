@@ -9,8 +9,9 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::id::{MessageId, QueueId, hex};
+use super::id::{MessageId, QueueId};
 use crate::spelling;
 
 /// A pull, as it is written down before it is sent.
@@ -26,39 +27,33 @@ pub struct Intent {
     pub method: String,
 }
 
-/// A message as parsed from its file.
-pub(super) struct Parsed {
+/// The content of a message.
+pub(super) struct Content {
     pub(super) intent: Intent,
     pub(super) head: Parts,
-    pub(super) body: Body,
-}
-
-/// The body of a message, in its file or in memory.
-#[derive(Clone)]
-pub(super) struct Body {
-    /// Where it begins in the file.
+    /// Where the body begins in the file.
     pub(super) offset: u64,
+    /// The length of the body.
     pub(super) length: u64,
     /// The body itself: any of up to [`SMALL`] bytes, and each without a file.
     pub(super) small: Option<Bytes>,
+    /// Its share of `spool.memory`, without a file.
+    pub(super) _share: Option<OwnedSemaphorePermit>,
 }
 
 /// A file that holds no whole message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FormatError {
-    #[error("it is incomplete")]
-    Incomplete,
-    #[error("its checksum is wrong")]
-    Checksum,
-    #[error("it does not begin like a file of bondgate")]
-    Foreign,
+    #[error("{0}")]
+    Damaged(&'static str),
     #[error("a later bondgate wrote it (format {0}); run that version or a newer one")]
     Later(u32),
-    #[error("it belongs to another message or queue")]
-    Misplaced,
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }
+
+const INCOMPLETE: FormatError = FormatError::Damaged("it is incomplete");
+const FOREIGN: FormatError = FormatError::Damaged("it does not begin like a file of bondgate");
 
 /// The most that is held in memory of a message in a file.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -114,13 +109,13 @@ impl Intent {
 
     fn parse(line: &[u8]) -> Result<Self, FormatError> {
         if !line.ends_with(b"\n") {
-            return Err(FormatError::Incomplete);
+            return Err(INCOMPLETE);
         }
-        let written: Format = serde_json::from_slice(line).map_err(|_| FormatError::Foreign)?;
+        let written: Format = serde_json::from_slice(line).map_err(|_| FOREIGN)?;
         if written.format > FORMAT {
             return Err(FormatError::Later(written.format));
         }
-        serde_json::from_slice(line).map_err(|_| FormatError::Foreign)
+        serde_json::from_slice(line).map_err(|_| FOREIGN)
     }
 }
 
@@ -172,11 +167,11 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 
 /// The end of a file, after content with this digest.
 pub(super) fn trailer(digest: Sha256) -> Vec<u8> {
-    [TRAILER, hex(&digest.finalize()).as_bytes(), b"\n"].concat()
+    [TRAILER, format!("{:x}", digest.finalize()).as_bytes(), b"\n"].concat()
 }
 
 /// Reads a file of this length and verifies its checksum.
-pub(super) fn read(file: impl Read, length: u64) -> Result<Parsed, FormatError> {
+pub(super) fn read(file: impl Read, length: u64) -> Result<Content, FormatError> {
     let content = length.saturating_sub(TRAILER_LENGTH as u64);
     let mut file = io::BufReader::with_capacity(64 << 10, file);
     let mut digest = Sha256::new();
@@ -184,24 +179,26 @@ pub(super) fn read(file: impl Read, length: u64) -> Result<Parsed, FormatError> 
     let first = read_line(&mut source, &mut digest)?;
     let intent = Intent::parse(&first)?;
     let second = read_line(&mut source, &mut digest)?;
-    let head = parse_head(&second).ok_or(FormatError::Incomplete)?;
+    let head = parse_head(&second).ok_or(INCOMPLETE)?;
     let offset = (first.len() + second.len()) as u64;
     let length = content - offset;
     let small = read_body(&mut source, &mut digest, length)?;
     let mut found = Vec::with_capacity(TRAILER_LENGTH);
     file.take(TRAILER_LENGTH as u64).read_to_end(&mut found)?;
     if !found.starts_with(TRAILER) {
-        return Err(FormatError::Incomplete);
+        return Err(INCOMPLETE);
     }
     if found != trailer(digest) {
-        return Err(FormatError::Checksum);
+        return Err(FormatError::Damaged("its checksum is wrong"));
     }
-    let body = Body {
+    Ok(Content {
+        intent,
+        head,
         offset,
         length,
         small,
-    };
-    Ok(Parsed { intent, head, body })
+        _share: None,
+    })
 }
 
 fn read_line(source: impl io::BufRead, digest: &mut Sha256) -> io::Result<Vec<u8>> {
@@ -253,7 +250,7 @@ mod tests {
         file
     }
 
-    fn read_back(file: &[u8]) -> Result<Parsed, FormatError> {
+    fn read_back(file: &[u8]) -> Result<Content, FormatError> {
         read(file, file.len() as u64)
     }
 
@@ -277,8 +274,8 @@ mod tests {
             assert_eq!(spelling::names(headers, extensions), ["X-ONE", "x-One"]);
             let reason = extensions.get::<ReasonPhrase>().unwrap();
             assert_eq!(reason.as_bytes(), b"Tr\xe8s bien");
-            assert_eq!(parsed.body.length, body.len() as u64);
-            match parsed.body.small {
+            assert_eq!(parsed.length, body.len() as u64);
+            match parsed.small {
                 Some(small) => assert_eq!(small, body),
                 None => assert!(body.len() as u64 > SMALL),
             }
@@ -300,7 +297,10 @@ mod tests {
         let whole = file(b"{\"Calls\":{}}");
         for cut in 0..whole.len() {
             let error = read_back(&whole[..cut]).err();
-            assert!(matches!(error, Some(FormatError::Incomplete)), "{cut}: {error:?}");
+            assert!(
+                matches!(error, Some(FormatError::Damaged("it is incomplete"))),
+                "{cut}: {error:?}"
+            );
         }
     }
 
@@ -319,7 +319,10 @@ mod tests {
         let line = intent().line();
         assert_eq!(Intent::read(&line[..]).unwrap(), intent());
         let cut = Intent::read(&line[..line.len() - 1]);
-        assert!(matches!(cut, Err(FormatError::Incomplete)), "{cut:?}");
+        assert!(
+            matches!(cut, Err(FormatError::Damaged("it is incomplete"))),
+            "{cut:?}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::file::State;
+use super::file::{FileName, State};
 use super::id::MessageId;
 
 /// What the spool holds.
@@ -30,13 +30,13 @@ pub struct Holding {
 pub(super) const FAILING: u32 = 5;
 
 impl Holding {
-    pub(super) fn add(&mut self, state: State, id: MessageId, failures: u32, bytes: u64) {
-        match state {
+    pub(super) fn add(&mut self, name: FileName, bytes: u64) {
+        match name.state {
             State::Ready => {
                 self.messages += 1;
-                self.failing += usize::from(failures >= FAILING);
+                self.failing += usize::from(name.failures >= FAILING);
                 self.bytes += bytes;
-                self.oldest = Some(self.oldest.map_or(id, |oldest| oldest.min(id)));
+                self.oldest = Some(self.oldest.map_or(name.id, |oldest| oldest.min(name.id)));
             }
             State::DeadLetter => self.set_aside += 1,
             State::Lost => self.perhaps_lost += 1,

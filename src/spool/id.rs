@@ -1,6 +1,6 @@
 //! The names of queues and messages.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -30,22 +30,13 @@ impl QueueId {
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
-        hex(&digest.finalize()[..8])
+        format!("{:.16x}", digest.finalize())
     }
 
     /// Whether a name is that of a queue's folder.
     pub(super) fn is_folder(name: &str) -> bool {
         name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
 }
 
 impl fmt::Display for QueueId {
@@ -62,9 +53,13 @@ impl MessageId {
     /// Now, and later than `last`, whatever the clock says.
     #[must_use]
     pub fn now(last: Option<Self>) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-        Self(now.max(last.map_or(0, |last| last.0 + 1)))
+        let next = last.map_or(0, |last| last.0 + 1);
+        Self::at(SystemTime::now()).max(Self(next))
+    }
+
+    fn at(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
     #[cfg(test)]
@@ -111,11 +106,7 @@ impl<'de> Deserialize<'de> for MessageId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        let since = since.map_err(serde::de::Error::custom)?;
-        u64::try_from(since.as_micros())
-            .map(Self)
-            .map_err(serde::de::Error::custom)
+        Ok(Self::at(time))
     }
 }
 

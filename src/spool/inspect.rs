@@ -5,29 +5,19 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::directory::{folders, message_name};
 use super::file::{FileName, LockedFile, State, list};
 use super::format::{self, FormatError, Intent};
-use super::id::MessageId;
 use super::retention;
+use super::store::{folders, message_name};
 use crate::platform::files;
-
-/// A directory to inspect.
-pub struct Inspection {
-    root: PathBuf,
-}
 
 /// A message as `bondgate spool list` shows it.
 #[derive(Debug)]
 pub struct Listed {
     /// Its name: the queue's folder and digits.
     pub name: String,
-    /// When it was pulled.
-    pub pulled: MessageId,
-    /// Its state.
-    pub state: State,
-    /// Failed deliveries.
-    pub failures: u32,
+    /// When it was pulled, its failed deliveries and its state.
+    pub file: FileName,
     /// The size of its file in bytes.
     pub bytes: u64,
     /// Whether a process works on it.
@@ -40,7 +30,6 @@ pub struct Listed {
     pub changed: SystemTime,
     queue: PathBuf,
     folder: PathBuf,
-    file_name: FileName,
 }
 
 /// A command cannot be carried out.
@@ -55,79 +44,24 @@ pub enum InspectError {
 }
 
 impl Listed {
-    /// Whether it is a dead letter or a delivered message, which can be put back into its queue.
-    #[must_use]
-    pub fn is_requeueable(&self) -> bool {
-        matches!(self.state, State::DeadLetter | State::Delivered)
-    }
-
-    fn new(queue: &Path, folder: &Path, file_name: FileName) -> io::Result<Self> {
-        let file = File::open(file_name.in_folder(folder))?;
-        let metadata = file.metadata()?;
-        let intent = Intent::read(&file);
-        Ok(Self {
-            name: message_name(queue, file_name.id),
-            pulled: file_name.id,
-            state: file_name.state,
-            failures: file_name.failures,
-            bytes: metadata.len(),
-            is_locked: !files::try_lock(&file).unwrap_or(true),
-            is_later: matches!(intent, Err(FormatError::Later(_))),
-            intent: intent.map_err(|error| error.to_string()),
-            changed: metadata.modified()?,
-            queue: queue.to_owned(),
-            folder: folder.to_owned(),
-            file_name,
-        })
-    }
-
-    /// Its file.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.file_name.in_folder(&self.folder)
-    }
-
-    fn lock(&self) -> Result<LockedFile, InspectError> {
-        match LockedFile::open(&self.folder, self.file_name)? {
-            Some(file) => Ok(file),
-            None if self.path().exists() => Err(InspectError::Refused(format!(
-                "{} is being delivered now; try again in a few seconds",
-                self.name
-            ))),
-            None => Err(unknown(&self.name)),
-        }
-    }
-}
-
-impl Inspection {
-    /// Inspects a directory.
-    #[must_use]
-    pub fn new(directory: &Path) -> Self {
-        let root = directory.to_owned();
-        Self { root }
-    }
-
-    /// All messages, the oldest first.
-    pub fn list(&self) -> Result<Vec<Listed>, InspectError> {
-        let mut listed = Vec::new();
-        for queue in folders(&self.root)? {
+    /// All messages in the spool's directory, the oldest first.
+    pub fn list(directory: &Path) -> Result<Vec<Self>, InspectError> {
+        let mut listed: Vec<Self> = Vec::new();
+        for queue in folders(directory)? {
             for folder in [retention::folder_in(&queue), queue.clone()] {
-                // A link would lead out of the spool.
-                if folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                    let names = list(&folder)?.into_iter();
-                    // A file that goes away meanwhile is left out.
-                    listed.extend(names.flat_map(|name| Listed::new(&queue, &folder, name)));
-                }
+                let names = list(&folder)?.into_iter();
+                // A file that goes away meanwhile is left out.
+                listed.extend(names.flat_map(|name| Self::new(&queue, &folder, name)));
             }
         }
-        listed.sort_by_key(|listed| listed.pulled);
+        listed.sort_by_key(|listed| listed.file.id);
         Ok(listed)
     }
 
     /// The message of this name, or of the digits at its end.
-    pub fn find(&self, name: &str) -> Result<Listed, InspectError> {
-        let mut found = self.list()?;
-        found.retain(|listed| listed.name == name || listed.pulled.digits() == name);
+    pub fn find(directory: &Path, name: &str) -> Result<Self, InspectError> {
+        let mut found = Self::list(directory)?;
+        found.retain(|listed| listed.name == name || listed.file.id.digits() == name);
         match found.len() {
             0 => Err(unknown(name)),
             1 => Ok(found.remove(0)),
@@ -137,13 +71,53 @@ impl Inspection {
         }
     }
 
-    /// Writes a message's body, or the whole file where it holds no whole message. Returns whether it is whole.
-    pub fn show(&self, listed: &Listed, out: &mut impl Write) -> Result<bool, InspectError> {
-        let mut file = File::open(listed.path())?;
-        let (offset, length, is_whole) = match format::read(&file, listed.bytes) {
-            Ok(parsed) => (parsed.body.offset, parsed.body.length, true),
+    /// Whether it is a dead letter or a delivered message, which can be put back into its queue.
+    #[must_use]
+    pub fn is_requeueable(&self) -> bool {
+        matches!(self.file.state, State::DeadLetter | State::Delivered)
+    }
+
+    fn new(queue: &Path, folder: &Path, name: FileName) -> io::Result<Self> {
+        let file = File::open(name.in_folder(folder))?;
+        let metadata = file.metadata()?;
+        let intent = Intent::read(&file);
+        Ok(Self {
+            name: message_name(queue, name.id),
+            file: name,
+            bytes: metadata.len(),
+            is_locked: !files::try_lock(&file).unwrap_or(true),
+            is_later: matches!(intent, Err(FormatError::Later(_))),
+            intent: intent.map_err(|error| error.to_string()),
+            changed: metadata.modified()?,
+            queue: queue.to_owned(),
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.file.in_folder(&self.folder)
+    }
+
+    fn lock(&self) -> Result<LockedFile, InspectError> {
+        match LockedFile::open(&self.folder, self.file)? {
+            Some(file) => Ok(file),
+            None if self.path().exists() => Err(InspectError::Refused(format!(
+                "{} is being delivered now; try again in a few seconds",
+                self.name
+            ))),
+            None => Err(unknown(&self.name)),
+        }
+    }
+
+    /// Writes its body, or the whole file where it holds no whole message. Returns whether it is whole.
+    pub fn show(&self, out: &mut impl Write) -> Result<bool, InspectError> {
+        let mut file = File::open(self.path())?;
+        let (offset, length, is_whole) = match format::read(&file, self.bytes) {
+            Ok(content) => (content.offset, content.length, true),
             Err(FormatError::Io(error)) => return Err(error.into()),
-            Err(_) => (0, listed.bytes, false),
+            Err(_) => (0, self.bytes, false),
         };
         file.seek(SeekFrom::Start(offset))?;
         io::copy(&mut file.take(length), out)?;
@@ -152,32 +126,28 @@ impl Inspection {
     }
 
     /// Puts a dead letter or a delivered message back into its queue, before newer messages.
-    pub fn requeue(&self, listed: &Listed) -> Result<(), InspectError> {
-        if !listed.is_requeueable() {
+    pub fn requeue(&self) -> Result<(), InspectError> {
+        if !self.is_requeueable() {
             return Err(InspectError::Refused(format!(
                 "{} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can \
                  be requeued",
-                listed.name
+                self.name
             )));
         }
-        let file = listed.lock()?;
-        format::read(&file.file, file.length()?).map_err(|error| match error {
+        let file = self.lock()?;
+        format::read(&*file.file, file.length()?).map_err(|error| match error {
             FormatError::Io(error) => InspectError::Io(error),
-            error => InspectError::Refused(format!("{} cannot be requeued: {error}", listed.name)),
+            error => InspectError::Refused(format!("{} cannot be requeued: {error}", self.name)),
         })?;
-        let ready = FileName {
-            failures: 0,
-            state: State::Ready,
-            ..listed.file_name
-        };
-        fs::rename(file.path(), ready.in_folder(&listed.queue))?;
-        files::sync_directory(&listed.queue)?;
+        let ready = FileName::new(self.file.id, State::Ready);
+        fs::rename(file.path(), ready.in_folder(&self.queue))?;
+        files::sync_directory(&self.queue)?;
         Ok(())
     }
 
-    /// Removes a message for good.
-    pub fn discard(&self, listed: &Listed) -> Result<(), InspectError> {
-        Ok(listed.lock()?.remove()?)
+    /// Removes it for good.
+    pub fn discard(&self) -> Result<(), InspectError> {
+        Ok(self.lock()?.remove()?)
     }
 }
 

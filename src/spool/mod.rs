@@ -10,15 +10,12 @@
 
 mod blocking;
 mod delivery;
-mod directory;
 mod file;
 mod format;
 mod holding;
 mod id;
 mod inspect;
-mod lease;
 mod memory;
-mod message;
 mod pause;
 mod pull_writer;
 mod queue;
@@ -31,12 +28,12 @@ mod take;
 mod tests;
 
 pub use self::delivery::Delivery;
-pub use self::file::{MessageBody, State};
+pub use self::file::{FileName, MessageBody, State};
 pub use self::format::Intent;
 pub use self::holding::Holding;
 pub use self::id::{MessageId, QueueId};
-pub use self::inspect::{InspectError, Inspection, Listed};
+pub use self::inspect::{InspectError, Listed};
 pub use self::pull_writer::{PullWriter, WriteError};
-pub use self::queue::Caller;
+pub use self::queue::{Caller, Leased};
 pub use self::shared::{OpenError, Spool, SpoolError};
 pub use self::take::Taken;

@@ -91,48 +91,49 @@ impl Pauses {
     pub(super) fn failed(&self, caller: &Arc<str>, message: MessageId) -> Duration {
         let mut all = lock(&self.failing);
         make_room(&mut all);
-        let failing = all.entry((caller.clone(), message)).or_insert_with(Failing::new);
+        let now = Instant::now();
+        let failing = all.entry((caller.clone(), message)).or_insert(Failing {
+            failures: 0,
+            failed: now,
+            until: now,
+            is_next_untried: true,
+            is_at_fault: false,
+        });
         failing.failures += 1;
         failing.is_next_untried = true;
         let pause = self.step(failing.failures);
-        failing.failed = Instant::now();
-        failing.until = failing.failed + pause;
+        failing.failed = now;
+        failing.until = now + pause;
         pause
     }
 
     /// Records that the delivery of the message behind `message` failed too. Returns whether the caller is newly at fault.
     pub(super) fn next_failed(&self, caller: &Arc<str>, message: MessageId) -> bool {
         let is_known = self.at_fault().contains(caller);
-        self.tried(caller, message, |failing| {
-            failing.failures += 1;
-            failing.until = Instant::now() + self.step(failing.failures);
-            failing.is_at_fault = true;
-        });
+        self.next_tried(caller, message, true);
         !is_known
     }
 
     /// Records that there is no message behind `message`.
     pub(super) fn no_next(&self, caller: &Arc<str>, message: MessageId) {
-        self.tried(caller, message, |failing| {
-            failing.until = Instant::now() + self.step(u32::MAX);
-        });
+        self.next_tried(caller, message, false);
     }
 
-    fn tried(&self, caller: &Arc<str>, message: MessageId, note: impl FnOnce(&mut Failing)) {
+    fn next_tried(&self, caller: &Arc<str>, message: MessageId, has_failed: bool) {
         if let Some(failing) = lock(&self.failing).get_mut(&(caller.clone(), message)) {
             failing.is_next_untried = false;
-            note(failing);
+            failing.is_at_fault |= has_failed;
+            failing.failures += u32::from(has_failed);
+            let step = if has_failed { failing.failures } else { u32::MAX };
+            failing.until = Instant::now() + self.step(step);
         }
     }
 
     /// Records a delivery: the caller is not at fault. Other messages stay paused.
     pub(super) fn delivered(&self, caller: &str, message: MessageId) {
-        let mut all = lock(&self.failing);
-        all.retain(|(_, failed), _| *failed != message);
-        for ((failing_caller, _), failing) in all.iter_mut() {
-            if **failing_caller == *caller {
-                failing.is_at_fault = false;
-            }
+        self.forget(message);
+        for ((failing_caller, _), failing) in lock(&self.failing).iter_mut() {
+            failing.is_at_fault &= **failing_caller != *caller;
         }
     }
 
@@ -159,16 +160,6 @@ impl Pauses {
 }
 
 impl Failing {
-    fn new() -> Self {
-        Self {
-            failures: 0,
-            failed: Instant::now(),
-            until: Instant::now(),
-            is_next_untried: true,
-            is_at_fault: false,
-        }
-    }
-
     fn is_remembered(&self) -> bool {
         self.until + REMEMBERED > Instant::now()
     }

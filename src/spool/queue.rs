@@ -1,13 +1,18 @@
-//! One queue, as this process works on it.
+//! One queue, as this process works on it, and the leases of its messages by connections.
+//!
+//! No other request gets a message until its lease ends. A caller that disconnected may be back before its connection's
+//! end is noticed. So before a queue goes on to a newer message, each connection with an older one is asked whether its
+//! caller is still connected.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::blocking::lock;
 use super::id::MessageId;
-use super::lease::{Lease, Leased, lease};
 use super::pause::Pauses;
 
 /// What this process does in a queue.
@@ -20,16 +25,6 @@ pub(super) struct Queue {
 
 /// Who asks for a message: the name that goes with a caller's key, or else its address.
 pub type Caller = Arc<str>;
-
-/// A caller that is served.
-#[derive(Clone)]
-pub(super) struct Recipient {
-    pub(super) queue: Arc<Queue>,
-    pub(super) caller: Caller,
-    /// The older message that this caller failed to take, where the delivery of the next one is to show whether that
-    /// message or the caller is at fault.
-    pub(super) suspect: Option<MessageId>,
-}
 
 /// How long a connection may take to confirm that its caller is connected.
 const CONFIRMATION: Duration = Duration::from_secs(1);
@@ -50,9 +45,18 @@ impl Queue {
     }
 
     pub(super) fn lease(&self, message: MessageId) -> Leased {
-        let (lease, leased) = lease(message);
-        self.leases().push(lease);
-        leased
+        let (asking, questions) = mpsc::unbounded_channel();
+        let (on_connection, is_on_connection) = watch::channel(false);
+        self.leases().push(Lease {
+            message,
+            questions: asking,
+            is_on_connection,
+        });
+        Leased {
+            questions,
+            asked: None,
+            is_on_connection: on_connection,
+        }
     }
 
     /// The messages that are on connections of this process.
@@ -72,10 +76,8 @@ impl Queue {
         }
         let deadline = Instant::now() + CONFIRMATION;
         for lease in &leases {
-            if tokio::time::timeout_at(deadline, lease.confirmed())
-                .await
-                .is_err()
-            {
+            let confirmed = tokio::time::timeout_at(deadline, lease.confirmed()).await;
+            if confirmed.is_err() {
                 tracing::info!(
                     "connection does not confirm its caller in time, assuming that it is connected"
                 );
@@ -84,5 +86,92 @@ impl Queue {
         for lease in &mut leases {
             lease.settled().await;
         }
+    }
+}
+
+/// A lease, for the queue.
+#[derive(Clone)]
+struct Lease {
+    message: MessageId,
+    questions: mpsc::UnboundedSender<Question>,
+    is_on_connection: watch::Receiver<bool>,
+}
+
+/// A lease, for the connection. It ends when this is dropped.
+pub struct Leased {
+    questions: mpsc::UnboundedReceiver<Question>,
+    asked: Option<Question>,
+    is_on_connection: watch::Sender<bool>,
+}
+
+/// Asks whether the caller is connected. The answer says that it is.
+type Question = oneshot::Sender<()>;
+
+impl Lease {
+    fn is_over(&self) -> bool {
+        self.questions.is_closed()
+    }
+
+    /// Resolves when the message is on its connection, and not on its way there or back, or when the lease is over.
+    async fn settled(&mut self) {
+        let _ = self.is_on_connection.wait_for(|is| *is).await;
+    }
+
+    /// Asks whether the caller is connected. Resolves when the connection confirms it, or when the lease is over.
+    async fn confirmed(&self) {
+        let (question, confirmed) = oneshot::channel();
+        if self.questions.send(question).is_ok() {
+            let _ = confirmed.await;
+        }
+    }
+}
+
+impl Leased {
+    /// The message is on its connection from now on, or not any more.
+    pub fn set_on_connection(&self, is: bool) {
+        self.is_on_connection.send_replace(is);
+    }
+
+    /// Ready when the spool asks whether the caller is still connected.
+    pub fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // The queue keeps its end of the lease until this is dropped.
+        self.questions.poll_recv(cx).map(|question| self.asked = question)
+    }
+
+    /// Confirms that the caller is connected.
+    pub fn confirm(&mut self) {
+        if let Some(question) = self.asked.take() {
+            let _ = question.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_waits_for_the_connections_answer_or_for_the_end_of_the_lease() {
+        let queue = Queue::new([].into());
+        let mut leased = queue.lease(MessageId::now(None));
+        let lease = queue.leases()[0].clone();
+        let unanswered = tokio::time::timeout(Duration::from_secs(9), lease.confirmed()).await;
+        assert!(unanswered.is_err());
+        // The question of one that no longer waits is answered too.
+        for _ in 0..2 {
+            let connection = async {
+                std::future::poll_fn(|cx| leased.poll_asked(cx)).await;
+                leased.confirm();
+            };
+            let confirmed = tokio::time::timeout(Duration::from_secs(1), lease.confirmed());
+            let _ = tokio::join!(confirmed, connection);
+        }
+        let ended = async {
+            tokio::task::yield_now().await;
+            drop(leased);
+        };
+        tokio::join!(lease.confirmed(), ended);
+        lease.confirmed().await;
+        assert!(lease.is_over());
     }
 }

@@ -91,41 +91,33 @@ impl Retention {
 
     /// Removes the messages whose time is over, and the oldest ones beyond the limit.
     pub(super) fn tidy(&self, queues: &[PathBuf], now: SystemTime) -> io::Result<()> {
-        let retained = retained(queues)?;
-        let bytes: u64 = retained.iter().map(|message| message.bytes).sum();
-        // A tenth more than necessary, so that not every delivery exceeds the limit again.
-        let target = if bytes > self.limit {
-            self.limit / 10 * 9
-        } else {
-            bytes
-        };
-        let is_due = |message: &Retained| {
+        self.remove_oldest(queues, |message, all, left| {
+            // A tenth more than necessary, so that not every delivery exceeds the limit again.
+            let is_beyond_limit = all > self.limit && left > self.limit / 10 * 9;
             let due = message.delivered.checked_add(self.keep);
-            due.is_some_and(|due| due <= now)
-        };
-        self.remove_oldest(retained, |message, left| left > target || is_due(message))?;
+            is_beyond_limit || due.is_some_and(|due| due <= now)
+        })?;
         Ok(())
     }
 
     /// Frees disk space. Returns whether there was anything to remove.
     pub(super) fn free(&self, queues: &[PathBuf], bytes: u64) -> io::Result<bool> {
-        let retained = retained(queues)?;
-        let all: u64 = retained.iter().map(|message| message.bytes).sum();
-        self.remove_oldest(retained, |_, left| left > all.saturating_sub(bytes))
+        self.remove_oldest(queues, |_, all, left| left > all.saturating_sub(bytes))
     }
 
-    /// Removes the oldest messages while a condition holds for the message and the bytes that are left. Returns whether
-    /// any was removed.
+    /// Removes the oldest messages while a condition holds for the message, all bytes and those that are left. Returns
+    /// whether any was removed.
     fn remove_oldest(
         &self,
-        mut retained: Vec<Retained>,
-        is_over: impl Fn(&Retained, u64) -> bool,
+        queues: &[PathBuf],
+        is_over: impl Fn(&Retained, u64, u64) -> bool,
     ) -> io::Result<bool> {
+        let mut retained = retained(queues)?;
         retained.sort_unstable_by_key(|message| message.delivered);
         let all = retained.iter().map(|message| message.bytes).sum();
         let mut left = all;
         for message in &retained {
-            if !is_over(message, left) {
+            if !is_over(message, all, left) {
                 break;
             }
             remove(&message.path)?;
@@ -139,10 +131,6 @@ impl Retention {
 fn retained(queues: &[PathBuf]) -> io::Result<Vec<Retained>> {
     let mut retained = Vec::new();
     for folder in queues.iter().map(|queue| folder_in(queue)) {
-        // A link would lead out of the spool.
-        if !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            continue;
-        }
         for name in list(&folder)? {
             let path = name.in_folder(&folder);
             // It may have been requeued meanwhile.

@@ -10,15 +10,11 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::blocking::{lock, off_thread};
-use super::directory::Directory;
 use super::holding::Holding;
 use super::id::{MessageId, QueueId};
-use super::memory::Memory;
 use super::queue::{Caller, Queue};
-use super::retention::Retention;
 use super::store::Store;
 use crate::config;
-use crate::platform::files;
 use crate::telemetry::metrics::Metrics;
 
 /// The pulled messages that are not delivered; cheap to clone.
@@ -41,13 +37,21 @@ pub(super) struct Shared {
     tasks: TaskTracker,
 }
 
+/// A caller that is served.
+#[derive(Clone)]
+pub(super) struct Recipient {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) caller: Caller,
+    /// The older message that this caller failed to take, where the delivery of the next one is to show whether that
+    /// message or the caller is at fault.
+    pub(super) suspect: Option<MessageId>,
+}
+
 /// The spool's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the spool's directory {path} cannot be used; create it, or make its parent writable")]
-pub struct OpenError {
-    path: String,
-    source: io::Error,
-}
+#[error("spool.directory cannot be used; create it, or make its parent writable")]
+pub struct OpenError(#[from] io::Error);
 
 /// Why a request gets no message.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,16 @@ pub enum SpoolError {
     Broken,
 }
 
+/// What is wrong with a caller that takes no message.
+pub(super) const AT_FAULT: &str = "takes no pulled message: its connections were reset during several messages; look at \
+                                   the caller's own log, and restart it; the messages stay in the queue, and other \
+                                   callers can pull them";
+const FAILING_MESSAGES: &str = "pulled messages failed delivery five times or more and stay in the queue; `bondgate spool \
+                                list` names them; look at the log of the caller that pulls them";
+const UNUSABLE: &str = "the spool's directory cannot be used, and nothing is pulled; make it writable for bondgate's user, \
+                        and free disk space, or raise the quota or file-size limit of bondgate's process (ulimit -f, \
+                        LimitFSIZE=)";
+
 /// How long a count serves for the check whether the spool is full: it reads the directory of every queue.
 const RECENT: Duration = Duration::from_secs(1);
 /// How long a request for the numbers waits for the disk.
@@ -92,18 +106,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Spool {
     /// Opens the spool, and recovers what a killed process left behind.
     pub fn open(config: &config::Spool, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let store = match &config.directory {
-            Some(path) => {
-                let retention = Retention::new(config.keep, config.keep_bytes);
-                let opened = Directory::open(path, retention, metrics.clone());
-                let recovered = opened.and_then(|directory| directory.recover().map(|()| directory));
-                let path = path.display().to_string();
-                Store::Directory(recovered.map_err(|source| OpenError { path, source })?)
-            }
-            None => Store::Memory(Memory::new(config.memory)),
-        };
         let shared = Shared {
-            store,
+            store: Store::open(config, metrics.clone())?,
             config: config.clone(),
             metrics,
             queues: Mutex::default(),
@@ -134,10 +138,9 @@ impl Spool {
     /// The number of messages that are lost when the process ends: those in memory.
     #[must_use]
     pub fn undelivered(&self) -> usize {
-        match &self.shared.store {
-            Store::Directory(_) => 0,
-            Store::Memory(memory) => memory.len(),
-        }
+        let store = &self.shared.store;
+        let held = store.is_in_memory().then(|| store.count().unwrap_or_default());
+        held.map_or(0, |held| held.messages + held.set_aside)
     }
 
     /// How long a connection has to be silent after a message for the message to count as delivered.
@@ -154,10 +157,11 @@ impl Spool {
             .values()
             .flat_map(|queue| queue.pauses.at_fault())
             .collect();
-        let mut troubles: Vec<_> = callers.iter().map(|caller| at_fault(caller)).collect();
+        let at_fault = callers.iter().map(|caller| format!("caller {caller} {AT_FAULT}"));
+        let mut troubles: Vec<_> = at_fault.collect();
         let failing = shared.failing();
         if failing > 0 {
-            troubles.push(failing_messages(failing));
+            troubles.push(format!("{failing} {FAILING_MESSAGES}"));
         }
         troubles.extend(lock(&shared.trouble).clone());
         troubles
@@ -177,21 +181,6 @@ impl Spool {
         metrics.retained_bytes.set(gauge(holding.retained_bytes));
         Ok(holding)
     }
-}
-
-/// Describes a caller that takes no message.
-pub(super) fn at_fault(caller: &str) -> String {
-    format!(
-        "caller {caller} takes no pulled message: its connections were reset during several messages; look at the \
-         caller's own log, and restart it; the messages stay in the queue, and other callers can pull them"
-    )
-}
-
-fn failing_messages(count: usize) -> String {
-    format!(
-        "pulled messages that failed delivery five times or more and stay in the queue: {count}; `bondgate spool list` \
-         names them; look at the log of the caller that pulls them"
-    )
 }
 
 impl Shared {
@@ -252,9 +241,9 @@ impl Shared {
     }
 
     fn is_full(&self, holding: &Holding) -> bool {
-        let is_out_of_bytes = match &self.store {
-            Store::Directory(_) => holding.bytes >= self.config.bytes,
-            Store::Memory(memory) => memory.is_full(),
+        let is_out_of_bytes = match &self.store.memory {
+            Some(memory) => memory.is_full(),
+            None => holding.bytes >= self.config.bytes,
         };
         is_out_of_bytes || holding.messages >= self.config.messages
     }
@@ -267,20 +256,12 @@ impl Shared {
     /// Reports that the directory cannot be used, or can be used again, where that is new.
     pub(super) fn report_disk(&self, error: Option<&io::Error>) {
         let mut trouble = lock(&self.trouble);
-        let text = error.map(|error| {
-            let advice = if files::is_disk_full(error) {
-                "free disk space, or raise the quota or file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)"
-            } else {
-                "make it writable for bondgate's user"
-            };
-            format!("the spool's directory cannot be used, and nothing is pulled ({error}); {advice}")
-        });
-        match &text {
-            Some(text) if trouble.is_none() => tracing::error!("{text}"),
+        match error {
+            Some(error) if trouble.is_none() => tracing::error!(%error, "{UNUSABLE}"),
             None if trouble.is_some() => tracing::info!("the spool's directory can be used again"),
             _ => {}
         }
-        *trouble = text;
+        *trouble = error.map(|error| format!("{UNUSABLE} ({error})"));
     }
 
     fn report_held(&self) {
@@ -292,7 +273,7 @@ impl Shared {
             );
         }
         if holding.failing > 0 {
-            tracing::error!("{}", failing_messages(holding.failing));
+            tracing::error!(failing = holding.failing, "{FAILING_MESSAGES}");
         }
     }
 }

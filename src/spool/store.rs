@@ -1,74 +1,454 @@
-//! Where messages are: in the spool's directory, or in memory without one.
+//! The messages of all queues: a folder for each queue, a file for each message. Nothing is cached, so that two processes
+//! may share a directory, as they do in a hand-over. Without a directory, messages are in memory under the same names.
 
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use super::directory::{Directory, Oldest, QueueLock, Search};
+use bytes::Bytes;
+
+use super::blocking::lock;
+use super::file::{FileName, LockedFile, MessageBody, State, list};
+use super::format::{self, Content, FormatError, Intent};
 use super::holding::Holding;
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
-use super::message::Message;
+use super::retention::{self, Retention};
+use crate::config;
+use crate::platform::files;
+use crate::telemetry::metrics::Metrics;
 
 /// The messages of all queues. Every function may wait for the disk.
-pub(super) enum Store {
-    Directory(Directory),
-    Memory(Memory),
+pub(super) struct Store {
+    /// The spool's directory.
+    root: PathBuf,
+    /// The messages without a directory.
+    pub(super) memory: Option<Memory>,
+    retention: Retention,
+    metrics: Arc<Metrics>,
+    /// Unusable files that were reported.
+    reported: Mutex<HashSet<PathBuf>>,
 }
 
+/// A message in the spool. While it exists, no other process works on its file.
+pub(super) struct Message {
+    pub(super) name: FileName,
+    pub(super) content: Arc<Content>,
+    /// Its file; none in memory.
+    pub(super) file: Option<LockedFile>,
+}
+
+/// The result of a search for the oldest message.
+pub(super) enum Oldest {
+    Message(Message),
+    /// Another process works on an older one.
+    LockedElsewhere,
+    None,
+}
+
+/// The lock of a queue among processes: a locked file, and none in memory.
+pub(super) type QueueLock = Option<File>;
+
+/// The file that is locked, in a queue's folder.
+const LOCK_FILE: &str = "turn";
+/// What is freed at once on a full disk.
+const FREED: u64 = 16 << 20;
+/// Unusable files that are reported one by one.
+const MOST_REPORTED: usize = 100;
+
 impl Store {
-    pub(super) fn directory(&self) -> Option<&Directory> {
-        match self {
-            Self::Directory(directory) => Some(directory),
-            Self::Memory(_) => None,
+    /// Opens the store, and recovers what a killed process left behind in its directory.
+    pub(super) fn open(config: &config::Spool, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let store = Self {
+            root: config.directory.clone().unwrap_or_default(),
+            memory: config.directory.is_none().then(|| Memory::new(config.memory)),
+            retention: Retention::new(config.keep, config.keep_bytes),
+            metrics,
+            reported: Mutex::default(),
+        };
+        if !store.is_in_memory() {
+            store.open_directory()?;
+        }
+        Ok(store)
+    }
+
+    fn open_directory(&self) -> io::Result<()> {
+        match files::create_private_directory(&self.root) {
+            // Pulls are refused until it is writable, without a restart.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            created => created?,
+        }
+        let path = self.root.display();
+        if files::is_writable_by_others(&self.root) {
+            tracing::warn!(
+                %path,
+                "every user of this machine may write in the spool's directory, and remove or replace messages; run \
+                 chmod o-w on it, or set spool.directory to a directory in it, which bondgate creates for itself"
+            );
+        }
+        if files::is_on_read_only_disk(&self.root) {
+            tracing::error!(
+                %path,
+                "the spool's directory is on a read-only disk: nothing is pulled until it is writable"
+            );
+            return Ok(());
+        }
+        for folder in self.folders()? {
+            // Without the lock, another process recovers them, or is about to pull.
+            if let Some(_lock) = lock_folder(&folder)? {
+                let names = self.list(&folder)?.into_iter();
+                for name in names.filter(|name| name.state == State::Pulling) {
+                    self.open_message(&folder, name)?;
+                }
+            }
+        }
+        if let Err(error) = self.tidy(SystemTime::now()) {
+            tracing::warn!(%error, "retained messages cannot be listed; check the owner of the spool's folders");
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    fn folder(&self, queue: &QueueId) -> PathBuf {
+        self.root.join(queue.folder())
+    }
+
+    fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        match &self.memory {
+            Some(memory) => Ok(memory.folders()),
+            None => folders(&self.root),
+        }
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<FileName>> {
+        match &self.memory {
+            Some(memory) => Ok(memory.list(folder)),
+            None => list(folder),
         }
     }
 
     /// Locks a queue among processes; `None` while another has it locked.
     pub(super) fn lock_queue(&self, queue: &QueueId) -> io::Result<Option<QueueLock>> {
-        match self {
-            Self::Directory(directory) => directory.lock_queue(queue),
-            Self::Memory(_) => Ok(Some(None)),
+        if self.is_in_memory() {
+            return Ok(Some(None));
+        }
+        let folder = self.folder(queue);
+        if !folder.is_dir() {
+            files::create_private_directory(&folder)?;
+            files::sync_directory(&self.root)?;
+        }
+        lock_folder(&folder)
+    }
+
+    /// The oldest message of a locked queue, recovered if a killed process left its pull behind.
+    ///
+    /// No command reaches a dead letter in memory: it is delivered where no other message is left, and no memory for one.
+    pub(super) fn oldest(
+        &self,
+        queue: &QueueId,
+        is_wanted: impl Fn(MessageId) -> bool,
+        skips_locked: bool,
+    ) -> io::Result<Oldest> {
+        let folder = self.folder(queue);
+        let mut names = self.list(&folder)?;
+        names.retain(|name| is_wanted(name.id));
+        let is_full = self.memory.as_ref().is_some_and(Memory::is_full);
+        let waiting = |name: &&FileName| matches!(name.state, State::Pulling | State::Ready);
+        let dead = |name: &&FileName| is_full && name.state == State::DeadLetter;
+        for name in names.iter().filter(waiting).chain(names.iter().filter(dead)) {
+            match self.open_message(&folder, *name)? {
+                Oldest::LockedElsewhere if skips_locked => {}
+                Oldest::None => {}
+                found => return Ok(found),
+            }
+        }
+        Ok(Oldest::None)
+    }
+
+    /// Opens the file of a message. The pull of a killed process becomes a message if it is whole, or is lost. `None` for a
+    /// file that holds no message, which is reported.
+    fn open_message(&self, folder: &Path, name: FileName) -> io::Result<Oldest> {
+        if let Some(memory) = &self.memory {
+            let content = memory.find(folder, name);
+            return Ok(content.map_or(Oldest::None, |content| Oldest::message(name, content, None)));
+        }
+        let file = match LockedFile::open(folder, name) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.report_unusable(&name.in_folder(folder), &error.into());
+                return Ok(Oldest::None);
+            }
+            opened => opened?,
+        };
+        let Some(mut file) = file else {
+            return Ok(Oldest::LockedElsewhere);
+        };
+        let is_pull = name.state == State::Pulling;
+        let read = format::read(&*file.file, file.length()?).and_then(|content| {
+            let Intent { id, queue, .. } = &content.intent;
+            let is_in_place = *id == name.id && queue.folder() == folder_name(folder);
+            let misplaced = FormatError::Damaged("it belongs to another message or queue");
+            is_in_place.then_some(content).ok_or(misplaced)
+        });
+        match read {
+            Ok(content) => {
+                if is_pull {
+                    file.file.sync_all()?;
+                    file = file.set_state(State::Ready)?;
+                    files::sync_directory(folder)?;
+                    tracing::warn!(
+                        queue = %content.intent.queue,
+                        pulled = %name.id,
+                        "pulled message recovered after a crash, it will be redelivered"
+                    );
+                }
+                return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));
+            }
+            Err(FormatError::Io(error)) => return Err(error),
+            Err(error @ FormatError::Later(_)) => self.report_unusable(&file.path(), &error),
+            Err(_) if is_pull => {
+                let intent = File::open(file.path())
+                    .ok()
+                    .and_then(|file| Intent::read(file).ok());
+                file.lose()?;
+                let reason = "bondgate or the machine was killed";
+                report_lost(&self.metrics, name.id, intent.as_ref(), reason);
+            }
+            Err(error) => {
+                let path = file.set_state(State::Damaged)?.path();
+                self.metrics.spool.corrupt.inc();
+                tracing::error!(path = %path.display(), %error, "spool file is damaged and is not delivered");
+            }
+        }
+        Ok(Oldest::None)
+    }
+
+    fn report_unusable(&self, path: &Path, error: &FormatError) {
+        let mut reported = lock(&self.reported);
+        if reported.len() < MOST_REPORTED && reported.insert(path.to_owned()) {
+            tracing::error!(
+                path = %path.display(),
+                %error,
+                "spool file cannot be used and is left as it is; if permission is denied, chown it to bondgate's user"
+            );
         }
     }
 
-    /// The oldest message of a locked queue that a search covers.
-    pub(super) fn oldest(&self, search: &Search<'_>) -> io::Result<Oldest> {
-        match self {
-            Self::Directory(directory) => directory.oldest(search),
-            Self::Memory(memory) => Ok(memory.oldest(search).map_or(Oldest::None, Oldest::Message)),
+    /// The id of the newest message in a queue.
+    pub(super) fn last_id(&self, queue: &QueueId) -> io::Result<Option<MessageId>> {
+        let names = self.list(&self.folder(queue))?;
+        Ok(names.last().map(|name| name.id))
+    }
+
+    /// Writes down that a pull is about to be sent, and reserves disk space for what it brings.
+    pub(super) fn begin(&self, intent: &Intent) -> io::Result<Option<LockedFile>> {
+        if self.is_in_memory() {
+            return Ok(None);
         }
+        let folder = self.folder(&intent.queue);
+        self.with_space(|| LockedFile::create(&folder, intent)).map(Some)
+    }
+
+    /// Makes a message of the response to a pull, whose file is complete.
+    pub(super) fn add(&self, content: Content, file: Option<LockedFile>) -> Message {
+        let name = FileName::new(content.intent.id, State::Ready);
+        let content = Arc::new(content);
+        if let Some(memory) = &self.memory {
+            memory.insert(&self.folder(&content.intent.queue), name, content.clone());
+        }
+        Message { name, content, file }
+    }
+
+    /// Writes, and once more if the disk was full and removing retained messages freed space.
+    pub(super) fn with_space<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match write() {
+            Err(error) if files::is_disk_full(&error) && self.retention.free(&self.folders()?, FREED)? => {
+                write()
+            }
+            written => written,
+        }
+    }
+
+    /// Records a failed delivery of a message. Returns how many there were.
+    pub(super) fn fail(&self, message: &Message) -> io::Result<u32> {
+        let failures = message.name.failures.saturating_add(1);
+        let name = FileName {
+            failures,
+            ..message.name
+        };
+        if let Some(file) = &message.file {
+            file.rename(name)?;
+        } else if let Some(memory) = &self.memory {
+            memory.rename(&self.folder(&message.content.intent.queue), message.name, name);
+        }
+        Ok(failures)
     }
 
     /// Takes a delivered message out of its queue.
     pub(super) fn deliver(&self, message: &Message) -> io::Result<()> {
-        match self {
-            Self::Directory(directory) => directory.deliver(message),
-            Self::Memory(memory) => {
-                memory.remove(message);
-                Ok(())
+        if let Some(file) = &message.file {
+            self.retention.take(file)?;
+        } else if let Some(memory) = &self.memory {
+            memory.remove(&self.folder(&message.content.intent.queue), message.name);
+        }
+        if self.retention.is_over_limit()
+            && let Err(error) = self.tidy(SystemTime::now())
+        {
+            tracing::warn!(%error, "retained messages cannot be removed; check the owner of the spool's folders");
+        }
+        Ok(())
+    }
+
+    /// Makes a dead letter of a message. Returns its name, or `None` if the message is being delivered or gone.
+    pub(super) fn make_dead_letter(&self, queue: &QueueId, id: MessageId) -> io::Result<Option<String>> {
+        let folder = self.folder(queue);
+        let is_it = |name: &FileName| name.id == id && name.state == State::Ready;
+        let Some(name) = self.list(&folder)?.into_iter().find(is_it) else {
+            return Ok(None);
+        };
+        if let Some(memory) = &self.memory {
+            let state = State::DeadLetter;
+            memory.rename(&folder, name, FileName { state, ..name });
+        } else {
+            let Some(file) = LockedFile::open(&folder, name)? else {
+                return Ok(None);
+            };
+            file.file.set_modified(SystemTime::now())?;
+            file.set_state(State::DeadLetter)?;
+        }
+        Ok(Some(message_name(&folder, id)))
+    }
+
+    /// Counts the messages of all queues.
+    pub(super) fn count(&self) -> io::Result<Holding> {
+        let mut holding = Holding {
+            retained_bytes: self.retention.bytes(),
+            ..Holding::default()
+        };
+        for (folder, name) in self.all()? {
+            let bytes = match &self.memory {
+                Some(memory) => memory.find(&folder, name).map(|content| content.length),
+                None => fs::metadata(name.in_folder(&folder))
+                    .ok()
+                    .map(|metadata| metadata.len()),
+            };
+            // It may have gone meanwhile.
+            if let Some(bytes) = bytes {
+                holding.add(name, bytes);
             }
         }
+        Ok(holding)
     }
 
-    /// Makes a dead letter of a message that is not in progress. Returns its name, which is empty in memory.
-    pub(super) fn make_dead_letter(&self, queue: &QueueId, id: MessageId) -> io::Result<Option<String>> {
-        match self {
-            Self::Directory(directory) => directory.make_dead_letter(queue, id),
-            Self::Memory(memory) => Ok(memory.make_dead_letter(queue, id).then(String::new)),
-        }
+    /// The messages that are ready to be delivered, by id and name.
+    pub(super) fn ready(&self) -> io::Result<Vec<(MessageId, String)>> {
+        let all = self.all()?.into_iter();
+        let ready = all.filter(|(_, name)| name.state == State::Ready);
+        Ok(ready
+            .map(|(folder, name)| (name.id, message_name(&folder, name.id)))
+            .collect())
     }
 
-    pub(super) fn count(&self) -> io::Result<Holding> {
-        match self {
-            Self::Directory(directory) => directory.count(),
-            Self::Memory(memory) => Ok(memory.count()),
+    fn all(&self) -> io::Result<Vec<(PathBuf, FileName)>> {
+        let mut all = Vec::new();
+        for folder in self.folders()? {
+            all.extend(self.list(&folder)?.into_iter().map(|name| (folder.clone(), name)));
         }
+        Ok(all)
     }
 
-    /// The messages of each queue that are ready to be delivered.
-    pub(super) fn ready(&self) -> io::Result<Vec<(String, Vec<MessageId>)>> {
-        match self {
-            Self::Directory(directory) => directory.ready(),
-            Self::Memory(memory) => Ok(memory.ready()),
+    /// Removes what is retained for too long, and the folders of empty queues.
+    pub(super) fn tidy(&self, now: SystemTime) -> io::Result<()> {
+        if self.is_in_memory() {
+            return Ok(());
+        }
+        let folders = folders(&self.root)?;
+        self.retention.tidy(&folders, now)?;
+        for folder in folders {
+            if !list(&folder)?.is_empty() {
+                continue;
+            }
+            let retained = retention::folder_in(&folder);
+            // Each removal fails if anything is left in the folder.
+            let _ = fs::remove_dir(&retained);
+            if !retained.exists()
+                && let Some(_lock) = lock_folder(&folder)?
+            {
+                let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Oldest {
+    fn message(name: FileName, content: Arc<Content>, file: Option<LockedFile>) -> Self {
+        Self::Message(Message { name, content, file })
+    }
+}
+
+impl Message {
+    pub(super) fn body(&self) -> io::Result<MessageBody> {
+        let content = &self.content;
+        if let (None, Some(file)) = (&content.small, &self.file) {
+            return file.body(content.offset, content.length, Bytes::new());
+        }
+        let rest = content.small.clone().unwrap_or_default();
+        Ok(MessageBody { file: None, rest })
+    }
+}
+
+/// The folders of queues. Everything with another name, such as lost+found, is ignored.
+pub(super) fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let is_queue = entry.file_name().to_str().is_some_and(QueueId::is_folder);
+        if is_queue && entry.file_type()?.is_dir() {
+            folders.push(entry.path());
         }
     }
+    folders.sort();
+    Ok(folders)
+}
+
+fn lock_folder(folder: &Path) -> io::Result<Option<QueueLock>> {
+    let path = folder.join(LOCK_FILE);
+    let file = match files::open_lock_file(&path) {
+        // The folder was empty and has just been removed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let is_locked = files::try_lock(&file)? && files::is_at(&file, &path);
+    Ok(is_locked.then_some(Some(file)))
+}
+
+/// The name of a message for people: its queue's folder and the digits of its id.
+pub(super) fn message_name(queue: &Path, id: MessageId) -> String {
+    format!("{}/{}", folder_name(queue), id.digits())
+}
+
+fn folder_name(folder: &Path) -> String {
+    folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Reports a pull whose message may be lost, since it cannot be repeated.
+pub(super) fn report_lost(metrics: &Metrics, id: MessageId, intent: Option<&Intent>, reason: &str) {
+    metrics.spool.perhaps_lost.inc();
+    tracing::error!(
+        queue = intent.map(|intent| tracing::field::display(&intent.queue)),
+        method = intent.map(|intent| &intent.method),
+        pulled = %id,
+        reason,
+        "a message may be lost: its pull was sent, and no whole response was stored; look for it at Cisco"
+    );
 }

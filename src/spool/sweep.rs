@@ -1,11 +1,9 @@
 //! The sweep: removes what is retained for too long, and warns of messages that wait for too long.
 
-use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::blocking::off_thread;
-use super::id::MessageId;
 use super::shared::{Shared, Spool};
 
 /// How long a message may wait before it is warned of.
@@ -13,9 +11,6 @@ const OVERDUE: Duration = Duration::from_secs(3600);
 /// Between two sweeps.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-
-/// Messages of queues that were warned of.
-pub(super) type Warned = HashSet<(String, MessageId)>;
 
 impl Spool {
     /// Sweeps at intervals, for ever.
@@ -26,19 +21,12 @@ impl Spool {
         } else {
             (keep / 100).clamp(SHORTEST, LONGEST)
         };
-        let mut warned = Warned::new();
+        let mut last = SystemTime::UNIX_EPOCH;
         loop {
-            let shared = self.shared.clone();
-            let swept = off_thread(move || {
-                let swept = shared.sweep(&mut warned, SystemTime::now());
-                Ok((swept, warned))
-            });
-            let Ok((swept, still_warned)) = swept.await else {
-                return;
-            };
-            warned = still_warned;
-            if let Err(error) = swept {
-                tracing::warn!(%error, "spool directory cannot be swept");
+            let (shared, now) = (self.shared.clone(), SystemTime::now());
+            match off_thread(move || shared.sweep(last, now)).await {
+                Ok(_) => last = now,
+                Err(error) => tracing::warn!(%error, "spool directory cannot be swept"),
             }
             tokio::time::sleep(interval).await;
         }
@@ -46,30 +34,23 @@ impl Spool {
 }
 
 impl Shared {
-    /// Sweeps once. Returns how many messages of each queue are newly overdue.
-    pub(super) fn sweep(&self, warned: &mut Warned, now: SystemTime) -> io::Result<Vec<usize>> {
-        if let Some(directory) = self.store.directory() {
-            directory.tidy(now)?;
+    /// Sweeps once. Returns how many messages became overdue since the last sweep.
+    pub(super) fn sweep(&self, last: SystemTime, now: SystemTime) -> io::Result<usize> {
+        self.store.tidy(now)?;
+        let mut overdue = self.store.ready()?;
+        overdue.retain(|(id, _)| {
+            let due = id.time() + OVERDUE;
+            last < due && due <= now
+        });
+        if let Some((oldest, name)) = overdue.iter().min() {
+            tracing::warn!(
+                messages = overdue.len(),
+                %oldest,
+                name,
+                "pulled messages have waited for an hour: no caller pulls, or deliveries fail; `bondgate spool list` names \
+                 them"
+            );
         }
-        let mut still_overdue = Warned::new();
-        let mut counts = Vec::new();
-        for (queue, ids) in self.store.ready()? {
-            let overdue = ids.into_iter().filter(|id| id.time() + OVERDUE <= now);
-            let overdue: Warned = overdue.map(|id| (queue.clone(), id)).collect();
-            let new: Vec<_> = overdue.difference(warned).map(|(_, id)| *id).collect();
-            if let Some(oldest) = new.iter().min() {
-                tracing::warn!(
-                    queue,
-                    messages = new.len(),
-                    %oldest,
-                    "pulled messages have waited for an hour: no caller pulls, or deliveries fail; `bondgate spool list` \
-                     names them"
-                );
-                counts.push(new.len());
-            }
-            still_overdue.extend(overdue);
-        }
-        *warned = still_overdue;
-        Ok(counts)
+        Ok(overdue.len())
     }
 }

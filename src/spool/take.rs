@@ -9,25 +9,24 @@ use tokio::time::Instant;
 
 use super::blocking::off_thread;
 use super::delivery::Delivery;
-use super::directory::{Oldest, QueueLock, Search};
 use super::format::Intent;
-use super::id::QueueId;
+use super::id::{MessageId, QueueId};
 use super::pause::Offer;
 use super::pull_writer::PullWriter;
-use super::queue::{Caller, Recipient};
-use super::shared::{Spool, SpoolError};
+use super::queue::Caller;
+use super::shared::{Recipient, Spool, SpoolError};
+use super::store::{Oldest, QueueLock};
 
 /// What a request gets.
 pub enum Taken {
     /// A message that was pulled for an earlier request.
     Message(Delivery),
     /// No message is ready: a pull is to be sent, and its response to be written here.
-    Pull(PullWriter),
+    Pull(Box<PullWriter>),
 }
 
 /// One request for a message, which has its queue's lock.
 struct Take {
-    spool: Spool,
     queue: QueueId,
     method: String,
     recipient: Recipient,
@@ -57,13 +56,13 @@ impl Spool {
         F: Future<Output = T> + Send + 'static,
     {
         let recipient = Recipient {
+            shared: self.shared.clone(),
             queue: self.shared.queue(&queue),
             caller,
             suspect: None,
         };
         let lock = recipient.queue.lock.clone().lock_owned().await;
         let take = Take {
-            spool: self.clone(),
             queue,
             method: method.to_string(),
             recipient,
@@ -71,7 +70,13 @@ impl Spool {
         };
         let (sender, receiver) = oneshot::channel();
         self.shared.in_background(async move {
+            let shared = take.recipient.shared.clone();
             let taken = take.run(may_pull, || !sender.is_closed()).await;
+            match &taken {
+                Err(SpoolError::Unusable(error)) => shared.report_disk(Some(error)),
+                Ok(Taken::Pull(_)) => shared.report_disk(None),
+                _ => {}
+            }
             let response = match taken {
                 Ok(taken) => Ok(respond(taken).await),
                 Err(error) => Err(error),
@@ -91,7 +96,7 @@ impl Take {
     ) -> Result<Taken, SpoolError> {
         let may_pull = || may_pull() && is_awaited();
         self.recipient.queue.confirm_leases().await;
-        let deadline = Instant::now() + self.spool.settle() + LOCKED_ELSEWHERE;
+        let deadline = Instant::now() + self.recipient.shared.config.settle + LOCKED_ELSEWHERE;
         loop {
             let (skips_locked, is_allowed) = (Instant::now() >= deadline, may_pull());
             match off_thread(move || Ok(self.decide(skips_locked, is_allowed))).await?? {
@@ -107,54 +112,41 @@ impl Take {
         }
     }
 
-    /// Decides, or continues while another process works on the queue or on an older message. Waits for the disk.
-    fn decide(self, skips_locked: bool, may_pull: bool) -> Result<ControlFlow<Taken, Self>, SpoolError> {
-        let shared = self.spool.shared.clone();
-        let decided = self.search(skips_locked, may_pull);
-        match &decided {
-            Err(SpoolError::Unusable(error)) => shared.report_disk(Some(error)),
-            Ok(ControlFlow::Break(Taken::Pull(_))) => shared.report_disk(None),
-            _ => {}
-        }
-        decided
-    }
-
-    /// Looks for the oldest message that the caller may get, and begins a pull if there is none.
-    fn search(mut self, skips_locked: bool, may_pull: bool) -> Result<ControlFlow<Taken, Self>, SpoolError> {
-        let Recipient { queue, caller, .. } = self.recipient.clone();
-        let store = &self.spool.shared.store;
+    /// Looks for the oldest message that the caller may get, and begins a pull if there is none. Continues while another
+    /// process works on the queue or on an older message. Waits for the disk.
+    fn decide(mut self, skips_locked: bool, may_pull: bool) -> Result<ControlFlow<Taken, Self>, SpoolError> {
+        let recipient = self.recipient.clone();
+        let (store, queue) = (&recipient.shared.store, &recipient.queue);
         let Some(queue_lock) = store.lock_queue(&self.queue)? else {
             return Ok(ControlFlow::Continue(self));
         };
         let in_progress = queue.in_progress();
-        let search = Search {
-            queue: &self.queue,
-            after: None,
-            in_progress: &in_progress,
-            skips_locked,
+        let oldest_after = |after: Option<MessageId>| {
+            let is_wanted = |id| after < Some(id) && !in_progress.contains(&id);
+            store.oldest(&self.queue, is_wanted, skips_locked)
         };
-        let mut oldest = store.oldest(&search)?;
+        let mut oldest = oldest_after(None)?;
         self.recipient.suspect = None;
         if let Oldest::Message(message) = &oldest {
-            match queue.pauses.offer(&caller, message.id(), message.failures()) {
+            let name = message.name;
+            match queue.pauses.offer(&recipient.caller, name.id, name.failures) {
                 Offer::Message => {}
                 Offer::Paused(left, failures) => {
                     return Err(SpoolError::Paused {
-                        caller,
+                        caller: recipient.caller,
                         failures,
                         left,
                     });
                 }
                 Offer::Next => {
-                    let after = Some(message.id());
-                    self.recipient.suspect = after;
-                    oldest = store.oldest(&Search { after, ..search })?;
+                    self.recipient.suspect = Some(name.id);
+                    oldest = oldest_after(Some(name.id))?;
                 }
             }
         }
         match oldest {
             Oldest::Message(message) => {
-                let delivery = Delivery::new(self.spool, self.recipient, message, true);
+                let delivery = Delivery::new(self.recipient, message, true);
                 Ok(ControlFlow::Break(Taken::Message(delivery)))
             }
             Oldest::LockedElsewhere => Ok(ControlFlow::Continue(self)),
@@ -164,18 +156,15 @@ impl Take {
     }
 
     /// Writes down that a pull is about to be sent, if the bounds allow one.
-    fn begin_pull(self, queue_lock: QueueLock) -> Result<PullWriter, SpoolError> {
-        let shared = &self.spool.shared;
+    fn begin_pull(self, queue_lock: QueueLock) -> Result<Box<PullWriter>, SpoolError> {
+        let shared = self.recipient.shared.clone();
         shared.check_bounds()?;
-        let directory = shared.store.directory();
-        let last = directory.map_or(Ok(None), |directory| directory.last_id(&self.queue))?;
         let intent = Intent {
-            id: shared.new_id(last),
+            id: shared.new_id(shared.store.last_id(&self.queue)?),
             queue: self.queue,
             method: self.method,
         };
-        let file = directory.map(|directory| directory.begin(&intent)).transpose()?;
         let locks = (self.lock, queue_lock);
-        Ok(PullWriter::new(self.spool, self.recipient, intent, file, locks))
+        Ok(Box::new(PullWriter::begin(self.recipient, intent, locks)?))
     }
 }

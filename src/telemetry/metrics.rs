@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::spool::SpoolMetrics;
+use super::spool_metrics::SpoolMetrics;
 use super::writer::DroppedLines;
 
 /// All metrics; each field has the metric's name or its start.

@@ -3,7 +3,7 @@
 mod line;
 mod logging;
 pub mod metrics;
-mod spool;
+mod spool_metrics;
 mod writer;
 
 pub use self::line::with_causes;

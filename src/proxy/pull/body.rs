@@ -1,90 +1,48 @@
 //! The body of a response that comes from the spool, or could not be stored there.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
+use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::fs::File;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf, Take};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
 
 use crate::spool::{MessageBody, PullWriter};
 use crate::upstream::ResponseBody;
 
-/// A stored body, or what was stored of one and what is still to come from the upstream.
-pub(super) struct SpooledBody {
-    file: Option<Take<File>>,
-    stored: Bytes,
-    /// With its pull, whose message is reported as lost if this is dropped before its end.
-    rest: Option<(ResponseBody, PullWriter)>,
-}
-
 /// How much of a file is read at once.
 const PIECE: usize = 64 << 10;
 
-impl SpooledBody {
-    pub(super) fn new(body: MessageBody, rest: Option<(ResponseBody, PullWriter)>) -> Self {
-        Self {
-            file: body.file.map(|(file, length)| File::from_std(file).take(length)),
-            stored: body.rest,
-            rest,
-        }
-    }
-
-    fn file_left(&self) -> u64 {
-        self.file.as_ref().map_or(0, Take::limit)
-    }
-
-    fn poll_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let size = usize::try_from(self.file_left()).unwrap_or(PIECE).min(PIECE);
-        let Some(file) = &mut self.file else {
-            return Poll::Ready(Ok(Bytes::new()));
-        };
-        let mut piece = vec![0; size];
-        let mut read = ReadBuf::new(&mut piece);
-        ready!(Pin::new(file).poll_read(cx, &mut read))?;
-        let length = read.filled().len();
-        if length == 0 {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        piece.truncate(length);
-        Poll::Ready(Ok(piece.into()))
+/// The body of a stored message.
+pub(super) fn stored(body: MessageBody) -> Body {
+    match body.file {
+        None => Body::from(body.rest),
+        Some(_) => Body::from_stream(pieces(body)),
     }
 }
 
-impl Body for SpooledBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let body = self.get_mut();
-        if body.file_left() > 0 {
-            return body.poll_file(cx).map(|piece| Some(piece.map(Frame::data)));
-        }
-        if !body.stored.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut body.stored)))));
-        }
-        let Some((rest, _)) = &mut body.rest else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
-        if frame.is_none()
-            && let Some((_, writer)) = body.rest.take()
-        {
+/// The body of a message that could not be stored: what came of it before, and what is still to come from the upstream.
+/// Dropped before its end, its message is reported as lost.
+pub(super) fn passed_through(begun: MessageBody, rest: ResponseBody, writer: PullWriter) -> Body {
+    let rest = stream::unfold((rest, writer), |(mut rest, writer)| async {
+        let Some(frame) = rest.frame().await else {
             writer.passed_through();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
-    }
+            return None;
+        };
+        Some((frame.map_err(io::Error::other), (rest, writer)))
+    });
+    Body::new(StreamBody::new(pieces(begun).map_ok(Frame::data).chain(rest)))
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.file_left() == 0 && self.stored.is_empty() && self.rest.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.rest {
-            None => SizeHint::with_exact(self.file_left() + self.stored.len() as u64),
-            Some(_) => SizeHint::default(),
-        }
-    }
+fn pieces(body: MessageBody) -> impl Stream<Item = io::Result<Bytes>> {
+    let file = body.file.map(|(file, length)| {
+        let file = File::from_std(file).take(length);
+        ReaderStream::with_capacity(file, PIECE)
+    });
+    let rest = (!body.rest.is_empty()).then_some(Ok(body.rest));
+    stream::iter(file).flatten().chain(stream::iter(rest))
 }

@@ -1,7 +1,5 @@
 //! Why a request on a consuming route gets no message, and bondgate's response in that case.
 
-use std::io::ErrorKind;
-
 use http::StatusCode;
 
 use super::super::forward::ProxyError;
@@ -54,12 +52,10 @@ impl PullError {
                     "read the whole response and close the connection in order; other callers get the message at once",
                 )
             },
-            Self::Spool(SpoolError::Unusable(error)) if error.kind() == ErrorKind::FileTooLarge => {
-                not_executed("raise the file-size limit of bondgate's process (ulimit -f, LimitFSIZE=)")
-            }
-            Self::Spool(SpoolError::Unusable(_)) => {
-                not_executed("free disk space, and make the directory writable")
-            }
+            Self::Spool(SpoolError::Unusable(_)) => not_executed(
+                "free disk space, raise a file-size limit of bondgate's process (ulimit -f, LimitFSIZE=), and make the \
+                 directory writable",
+            ),
             Self::Spool(SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => {
                 ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
             }

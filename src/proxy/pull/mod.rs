@@ -17,7 +17,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
-use self::body::SpooledBody;
+use self::body::{passed_through, stored};
 pub(super) use self::error::PullError;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
@@ -91,7 +91,7 @@ impl Puller {
             let respond = move |taken| async move {
                 match taken {
                     Taken::Message(delivery) => puller.deliver(delivery, is_relayed),
-                    Taken::Pull(writer) => puller.pull(parts, upload, kept, writer, is_relayed).await,
+                    Taken::Pull(writer) => puller.pull(parts, upload, kept, *writer, is_relayed).await,
                 }
             };
             let taken = self.spool.take(queue, &method, asker.name, may_pull, respond);
@@ -186,7 +186,7 @@ impl Puller {
         head.headers = headers::inbound(head.headers);
         head.headers.remove(CONTENT_LENGTH);
         head.extensions = headers::spelling(head.extensions);
-        writer.head(head.clone());
+        writer.head(&head);
         if let Err(error) = store(&mut writer, &mut body, deadline).await {
             return not_stored(writer, error, head, body).await;
         }
@@ -195,9 +195,9 @@ impl Puller {
             writer.queue_is_empty().await;
             return Ok(Response::from_parts(head, Body::from(notice)));
         }
-        match writer.finish().await {
+        match writer.finish(head.clone()).await {
             Ok(delivery) => self.deliver(delivery, is_relayed),
-            Err(error) => not_stored(writer, error.into(), head, body).await,
+            Err(error) => not_stored(writer, error, head, body).await,
         }
     }
 
@@ -205,15 +205,14 @@ impl Puller {
     fn deliver(&self, delivery: Delivery, is_relayed: bool) -> PullResult {
         let body = delivery.body().map_err(SpoolError::Unusable)?;
         let length = body.length();
-        let body = Body::new(SpooledBody::new(body, None));
-        let mut response = Response::from_parts(delivery.head().clone(), body);
+        let mut response = Response::from_parts(delivery.head().clone(), stored(body));
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         if let Some(pulled) = delivery.redelivered() {
             let pulled = httpdate::fmt_http_date(pulled.time());
             let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
             response.headers_mut().insert(headers::REDELIVERED, pulled);
         }
-        delivery.begin();
+        delivery.lease.set_on_connection(true);
         response.extensions_mut().insert(ObserveDelivery::new(Observer {
             delivery,
             settle: self.spool.settle(),
@@ -223,34 +222,20 @@ impl Puller {
     }
 }
 
-/// Why a response is not stored.
-enum StoreError {
-    /// It was not whole.
-    Incomplete(String),
-    /// The spool cannot take it.
-    Write(WriteError),
-}
-
-impl From<WriteError> for StoreError {
-    fn from(error: WriteError) -> Self {
-        Self::Write(error)
-    }
-}
-
 /// Stores a response's body as it comes.
 async fn store(
     writer: &mut PullWriter,
     body: &mut ResponseBody,
     deadline: Instant,
-) -> Result<(), StoreError> {
+) -> Result<(), WriteError> {
     loop {
         let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(StoreError::Incomplete(error.to_string())),
+            Ok(Some(Err(error))) => return Err(WriteError::Incomplete(error.to_string())),
             Err(_) => {
                 let reason = "the response was not whole within timeout.pull";
-                return Err(StoreError::Incomplete(reason.to_owned()));
+                return Err(WriteError::Incomplete(reason.to_owned()));
             }
         };
         if let Ok(piece) = frame.into_data() {
@@ -262,21 +247,16 @@ async fn store(
 /// Passes a response through that cannot be stored, or reports it as lost.
 async fn not_stored(
     mut writer: PullWriter,
-    error: StoreError,
+    error: WriteError,
     head: response::Parts,
     rest: ResponseBody,
 ) -> PullResult {
-    let reason = match error {
-        StoreError::Incomplete(reason) => reason,
-        StoreError::Write(error @ WriteError::Endless) => error.to_string(),
-        StoreError::Write(error) => {
-            let begun = writer.pass_through(&error).map_err(|_| PullError::Incomplete)?;
-            let body = SpooledBody::new(begun, Some((rest, writer)));
-            return Ok(Response::from_parts(head, Body::new(body)));
-        }
-    };
-    writer.lose(&reason).await;
-    Err(PullError::Incomplete)
+    if matches!(error, WriteError::Incomplete(_) | WriteError::Endless) {
+        writer.lose(&error.to_string()).await;
+        return Err(PullError::Incomplete);
+    }
+    let begun = writer.pass_through(&error).map_err(|_| PullError::Incomplete)?;
+    Ok(Response::from_parts(head, passed_through(begun, rest, writer)))
 }
 
 /// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
@@ -308,11 +288,11 @@ struct Observer {
 
 impl DeliveryObserver for Observer {
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.delivery.poll_asked(cx)
+        self.delivery.lease.poll_asked(cx)
     }
 
     fn is_connected(&mut self) {
-        self.delivery.confirm();
+        self.delivery.lease.confirm();
     }
 
     fn settle(&self) -> Duration {

@@ -13,8 +13,7 @@ use http::response::Parts;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tokio::runtime::Handle;
 
-use super::directory::Directory;
-use super::retention::Retention;
+use super::store::Store;
 use super::*;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -67,12 +66,12 @@ async fn take_as(
     message: &'static str,
 ) -> Result<Response, SpoolError> {
     let pull = move |mut writer: PullWriter| async move {
-        writer.head(head());
+        writer.head(&head());
         writer
             .write(&Bytes::from_static(message.as_bytes()))
             .await
             .unwrap();
-        Ok(writer.finish().await.unwrap())
+        Ok(writer.finish(head()).await.unwrap())
     };
     let taken = take_by(spool, caller, route, pull);
     tokio::time::timeout(PATIENCE, taken).await.unwrap()
@@ -91,7 +90,7 @@ where
     let respond = |taken| async {
         match taken {
             Taken::Message(delivery) => Ok(delivery),
-            Taken::Pull(writer) => pull(writer).await,
+            Taken::Pull(writer) => pull(*writer).await,
         }
     };
     spool
@@ -219,8 +218,7 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::O
 #[tokio::test]
 async fn a_start_recovers_nothing_in_a_queue_that_another_process_has_locked() {
     let directory = tempfile::tempdir().unwrap();
-    let retention = Retention::new(Duration::ZERO, 0);
-    let other = Directory::open(directory.path(), retention, Metrics::new()).unwrap();
+    let other = Store::open(&config(Some(directory.path())), Metrics::new()).unwrap();
     let lock = other.lock_queue(&queue("/pull")).unwrap();
     assert!(lock.is_some());
     // As it is before the other process has locked it.
@@ -276,7 +274,7 @@ async fn a_response_without_end_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
     let pull = |mut writer: PullWriter| async move {
-        writer.head(head());
+        writer.head(&head());
         let piece = Bytes::from(vec![0; 100_000]);
         for count in 0.. {
             match writer.write(&piece).await {
@@ -300,12 +298,12 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
         let spool = open(&config(Some(directory.path())));
         let (from, to) = (folder(directory.path(), "/pull"), directory.path().join("moved"));
         let pull = move |mut writer: PullWriter| async move {
-            writer.head(head());
+            writer.head(&head());
             for piece in vec![b'x'; length].chunks(100_000) {
                 writer.write(&Bytes::copy_from_slice(piece)).await.unwrap();
             }
             std::fs::rename(from, to).unwrap();
-            let error = writer.finish().await.err().unwrap();
+            let error = writer.finish(head()).await.err().unwrap();
             let body = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), length as u64);
             let mut passed = Vec::new();
@@ -338,7 +336,7 @@ async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and
     for (is_dropped, left) in [(false, vec![]), (true, vec!["lost"])] {
         let folder = folder(directory.path(), "/pull");
         let pull = move |mut writer: PullWriter| async move {
-            writer.head(head());
+            writer.head(&head());
             writer.write(&Bytes::from(vec![b'x'; 300_000])).await.unwrap();
             let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
             let body = writer.pass_through(&error).unwrap();
@@ -391,7 +389,7 @@ async fn succeed(spool: &Spool, message: &'static str) -> Bytes {
 
 async fn deliver(spool: &Spool, message: &'static str, is_delivered: bool) -> Bytes {
     let delivery = delivery(take(spool, "/pull", message).await);
-    delivery.begin();
+    delivery.lease.set_on_connection(true);
     let got = body(&delivery);
     delivery.record(is_delivered).await;
     got
@@ -433,7 +431,7 @@ async fn a_caller_that_fails_with_the_next_message_too_is_reported_and_both_are_
         assert_eq!(spool.holding().await.unwrap().set_aside, 0);
         if let Some(place) = place {
             let again = open(&config(Some(place)));
-            assert!(again.troubles()[0].contains("stay in the queue: 1;"));
+            assert!(again.troubles()[0].contains("1 pulled messages failed delivery"));
         }
         assert_eq!(succeed(&spool, "third").await, "first");
         assert!(spool.troubles().is_empty());
@@ -485,16 +483,15 @@ async fn a_requeued_message_is_delivered_before_newer_ones_as_a_redelivery() {
     }
     hold(&spool, "/pull", "three").await;
     spool.settled().await;
-    let inspection = Inspection::new(directory.path());
-    let listed = inspection.list().unwrap();
+    let listed = Listed::list(directory.path()).unwrap();
     assert_eq!(listed.len(), 3);
-    assert!(inspection.requeue(&listed[2]).is_err(), "it is in its queue");
-    inspection.requeue(&listed[1]).unwrap();
-    assert!(inspection.requeue(&listed[1]).is_err(), "once");
+    assert!(listed[2].requeue().is_err(), "it is in its queue");
+    listed[1].requeue().unwrap();
+    assert!(listed[1].requeue().is_err(), "once");
     let two = delivery(take(&spool, "/pull", "four").await);
     assert!(body(&two) == "two" && two.redelivered().is_some());
-    let listed = inspection.list().unwrap();
-    assert!(listed[1].is_locked && inspection.discard(&listed[1]).is_err());
+    let listed = Listed::list(directory.path()).unwrap();
+    assert!(listed[1].is_locked && listed[1].discard().is_err());
     two.record(true).await;
     assert_eq!(succeed(&spool, "four").await, "three");
 }
@@ -519,8 +516,7 @@ async fn a_file_of_a_later_format_is_reported_and_left_alone_and_others_are_deli
     assert!(body(&own) == "one" && own.redelivered().is_none());
     own.record(true).await;
     assert_eq!(names(&folder), written);
-    let inspection = Inspection::new(directory.path());
-    for listed in inspection.list().unwrap() {
+    for listed in Listed::list(directory.path()).unwrap() {
         assert!(listed.is_later);
         let why = listed.intent.as_ref().unwrap_err();
         assert!(why.contains("a later bondgate wrote it (format 2)"), "{why}");
@@ -541,7 +537,7 @@ async fn a_dead_letter_in_memory_is_offered_again_when_memory_is_full() {
     assert_eq!(succeed(&spool, "other").await, "other");
     hold(&spool, "/pull", "third").await;
     let first = delivery(take(&spool, "/pull", "none").await);
-    first.begin();
+    first.lease.set_on_connection(true);
     assert_eq!(body(&first), "third");
     let second = delivery(take(&spool, "/pull", "none").await);
     assert_eq!(body(&second), "first", "there is no room for a fourth");
@@ -554,6 +550,6 @@ async fn a_request_waits_for_a_message_on_its_way_but_not_for_a_connection_that_
     let mut next = Box::pin(take(&spool, "/pull", "two"));
     let unanswered = tokio::time::timeout(Duration::from_secs(20), &mut next).await;
     assert!(unanswered.is_err());
-    first.begin();
+    first.lease.set_on_connection(true);
     assert_eq!(body(&delivery(next.await)), "two");
 }

@@ -76,7 +76,7 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
         .find(|word| word.contains('/'))
         .unwrap()
         .to_owned();
-    daemon.logged(&format!("`bondgate spool requeue {id}`")).await;
+    daemon.logged(&format!("\"name\":\"{id}\"")).await;
     let shown = spool_command(&daemon, &["show", &id]).await;
     assert!(shown.stdout.contains("xxxx"), "{}", shown.stderr);
     let discarded = spool_command(&daemon, &["discard", &id]).await;

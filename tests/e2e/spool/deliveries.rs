@@ -341,7 +341,7 @@ async fn a_caller_that_takes_no_message_is_reported_everywhere_and_takes_no_thir
         daemon.logged_times("will be redelivered", failure).await;
     }
     let what = "caller 127.0.0.1 takes no pulled message";
-    daemon.logged(what).await;
+    daemon.logged("caller takes no pulled message").await;
     assert!(daemon.ask("/readyz").await.body().contains(what));
     assert_eq!(daemon.ask("/readyz").await.status(), 200);
     let status = daemon.status().await["spool"].take();
