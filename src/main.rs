@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
+use bondgate::platform::allocator::Allocator;
 
-/// Gives back what it does not need any more, and serves each thread without a lock. Without huge pages: with
-/// them it takes twice the memory.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     bondgate::cli::main()

@@ -18,6 +18,11 @@ const MAX_FIELDS: usize = 2000;
 /// More bytes than any relayed head has.
 const MAX_HEAD: usize = 1 << 20;
 
+/// What hyper recorded about a request head beside its fields: the spelling of their names. It is set aside as one
+/// extension of the request while that passes the request stack, whose own extensions do not go upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded(pub Extensions);
+
 /// The names of `headers`, one for each line and in their order, in the spelling of a message with these extensions.
 #[must_use]
 pub fn names(headers: &HeaderMap, extensions: &Extensions) -> Vec<String> {

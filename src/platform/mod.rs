@@ -1,5 +1,6 @@
 //! What only one operating system has, behind a plain interface. Imports nothing of the crate.
 
+pub mod allocator;
 pub mod files;
 pub mod hardening;
 pub mod permissions;

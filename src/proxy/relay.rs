@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
@@ -15,6 +16,7 @@ use super::forward::Forwarder;
 use super::pull::{Asker, Puller};
 use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
+use crate::spelling::Recorded;
 
 /// One worker's way to one upstream; cheap to clone.
 #[derive(Clone)]
@@ -22,26 +24,6 @@ pub(super) struct Relay {
     pub(super) upstream: Arc<str>,
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) puller: Puller,
-}
-
-impl Relay {
-    async fn respond(self, mut request: Request<Body>) -> Result<Response<Body>, ProblemResponse> {
-        // Our extensions end here: the others go upstream with the head.
-        let extensions = request.extensions_mut();
-        let record = extensions.remove::<Arc<RequestRecord>>().unwrap_or_default();
-        let options = record.options.get().copied().unwrap_or_default();
-        if !options.is_consuming {
-            let forwarded = self.forwarder.forward(request, options.is_fresh).await;
-            return forwarded.map_err(|error| error.into_problem(&self.upstream));
-        }
-        let caller = record.caller.get();
-        let asker = Asker {
-            name: caller.map(Caller::label).unwrap_or_default().into(),
-            is_relayed: caller.is_some_and(|caller| caller.is_relayed),
-        };
-        let pulled = Box::pin(self.puller.take(request, asker)).await;
-        pulled.map_err(|error| error.into_problem(&self.upstream))
-    }
 }
 
 impl Service<Request<Body>> for Relay {
@@ -53,11 +35,35 @@ impl Service<Request<Body>> for Relay {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let relay = self.clone();
-        Box::pin(async move {
-            let response = relay.respond(request).await;
-            Ok(response.unwrap_or_else(ProblemResponse::into_response))
-        })
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut extensions = std::mem::take(request.extensions_mut());
+        let record: Arc<RequestRecord> = extensions.remove().unwrap_or_default();
+        // It goes upstream with the head. The other extensions end here.
+        let recorded: Recorded = extensions.remove().unwrap_or_default();
+        *request.extensions_mut() = recorded.0;
+        let options = record.options.get().copied().unwrap_or_default();
+        let upstream = self.upstream.clone();
+        if options.is_consuming {
+            let caller = record.caller.get();
+            let asker = Asker {
+                name: caller.map(Caller::label).unwrap_or_default().into(),
+                is_relayed: caller.is_some_and(|caller| caller.is_relayed),
+            };
+            let pulled = self.puller.clone().take(request, asker);
+            return respond(pulled, move |error| error.into_problem(&upstream));
+        }
+        let forwarded = self.forwarder.clone().forward(request, options.is_fresh);
+        respond(forwarded, move |error| error.into_problem(&upstream))
     }
+}
+
+/// Turns an error into a response.
+fn respond<E>(
+    relayed: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
+    into_problem: impl FnOnce(E) -> ProblemResponse + Send + 'static,
+) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+    let response = move |error| into_problem(error).into_response();
+    relayed
+        .map(|relayed| Ok(relayed.unwrap_or_else(response)))
+        .boxed()
 }

@@ -82,7 +82,7 @@ impl UpstreamClient {
     /// caller that stops waiting for the response.
     pub async fn send(
         &self,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         is_fresh: bool,
         may_be_sent: &AtomicBool,
     ) -> Result<Response<ResponseBody>, SendError> {
@@ -109,7 +109,7 @@ impl UpstreamClient {
                 return Err(ConnectError::Closed(error).into());
             };
             tokio::time::sleep(*pause).await;
-            request = *unsent;
+            request = unsent;
         }
     }
 }

@@ -85,10 +85,13 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, RequestError> {
+    pub(super) async fn send(
+        &mut self,
+        request: Box<Request<Body>>,
+    ) -> Result<Response<Incoming>, RequestError> {
         self.received.store(0, Ordering::Relaxed);
         // Without a coop budget: once that is spent, the response would wait for a waker, and it has none.
-        let mut response = pin!(unconstrained(self.sender.try_send_request(request)));
+        let mut response = pin!(unconstrained(self.sender.try_send_request(*request)));
         let (driver, received) = (&mut self.driver, &*self.received);
         let result = std::future::poll_fn(|cx| {
             let _ = drive(driver, cx);

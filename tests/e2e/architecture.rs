@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "config",
             "server",
+            "spelling",
             "spool",
             "telemetry",
             "tls",

@@ -11,16 +11,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use rustls::ClientConfig;
-use tower::{Service as _, ServiceBuilder};
+use tower::Service as _;
 
-use self::inject_bearer::{
-    InjectBearer, InjectBearerLayer, RequestHead, UnauthorizedRequest, UpstreamService,
-};
+use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
 use crate::config::{self, OutboundError, Timeouts};
@@ -38,7 +36,7 @@ pub(super) use self::request_body::RequestBody;
 pub(super) struct Forwarder {
     upstream: Arc<UpstreamClient>,
     /// Sends a prepared request with the bearer, and once more after a 401.
-    send: InjectBearer<UpstreamService>,
+    inject_bearer: InjectBearer,
     timeout: Timeouts,
     replay: u64,
     budget: ReplayBudget,
@@ -57,9 +55,7 @@ impl Forwarder {
     ) -> Result<Self, OutboundError> {
         let client = Arc::new(UpstreamClient::new(upstream, tls, resolver)?);
         Ok(Self {
-            send: ServiceBuilder::new()
-                .layer(InjectBearerLayer::new(upstream, tokens, metrics))
-                .service(UpstreamService(client.clone())),
+            inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
             upstream: client,
             timeout: upstream.timeout,
             replay: upstream.replay,
@@ -70,7 +66,7 @@ impl Forwarder {
 
     /// The response to a request, as the caller gets it.
     pub(super) async fn forward(
-        &self,
+        self: Arc<Self>,
         request: Request<Body>,
         is_fresh: bool,
     ) -> Result<Response<Body>, ProxyError> {
@@ -79,13 +75,14 @@ impl Forwarder {
         let (copy, kept) = self.keep(&body);
         let mut upload = RequestBody::from_caller(body, self.timeout.idle, copy);
         if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
-            upload.first_poll().await;
+            upload.first_poll();
         }
         let progress = upload.state();
+        let request = self.prepare(parts, upload, kept, is_fresh)?;
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             biased;
-            response = self.exchange(parts, upload, kept, is_fresh) => response,
+            response = self.inject_bearer.clone().call(request) => response,
             () = self.response_timeout(&progress) => Err(self.timed_out(progress.is_sent())),
             () = progress.stalled(self.timeout.idle) => Err(ProxyError::UploadStalled),
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
@@ -108,8 +105,8 @@ impl Forwarder {
                 .headers
                 .insert(CONTENT_LENGTH, upload.size_hint().lower().into());
         }
-        self.exchange(parts, upload, Some(KeptBody::Complete(kept)), true)
-            .await
+        let request = self.prepare(parts, upload, Some(KeptBody::Complete(kept)), true)?;
+        self.inject_bearer.clone().call(request).await
     }
 
     /// Starts to resolve the upstream's name.
@@ -143,37 +140,42 @@ impl Forwarder {
         KeptBody::keep(self.replay, length, &self.budget).unzip()
     }
 
-    async fn exchange(
+    /// The request as it goes upstream, except for its token.
+    fn prepare(
         &self,
         parts: Parts,
         body: RequestBody,
         kept: Option<KeptBody>,
         is_fresh: bool,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
-        let had_no_body = body.is_end_stream();
+    ) -> Result<UnauthorizedRequest, ProxyError> {
+        let target = self.upstream.target(&parts.uri).map_err(|error| {
+            let detail = format!("the request's target is invalid: {error}");
+            ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
+        })?;
+        let has_body = !body.is_end_stream();
         let mut headers = headers::outbound(parts.headers, self.upstream.host());
-        if had_no_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+        if has_body && !headers.contains_key(CONTENT_LENGTH) {
+            // Without it, hyper sends no body with a GET.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if !has_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
             // RFC 9110 §8.6 recommends it, and strict servers respond with 411 without it.
             headers
                 .entry(CONTENT_LENGTH)
                 .or_insert(HeaderValue::from_static("0"));
         }
-        let target = self.upstream.target(&parts.uri).map_err(|error| {
-            let detail = format!("the request's target is invalid: {error}");
-            ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
-        })?;
-        let request = UnauthorizedRequest {
-            head: RequestHead {
-                method: parts.method,
-                target,
-                headers,
-                extensions: headers::spelling(parts.extensions),
-            },
-            body,
-            replay: kept,
+        let upload = body.state();
+        let mut request = Box::new(Request::new(body.into_body()));
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = target;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = headers::spelling(parts.extensions);
+        Ok(UnauthorizedRequest {
+            request,
+            upload,
+            kept,
             is_fresh,
-        };
-        self.send.clone().call(request).await
+        })
     }
 
     /// The upstream's response, ready for the caller.

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -65,14 +65,19 @@ impl RequestBody {
         self.state.clone()
     }
 
+    /// The body as the upstream's connection takes it.
+    pub(in crate::proxy) fn into_body(self) -> Body {
+        if self.is_end_stream() {
+            return Body::empty();
+        }
+        Body::new(self)
+    }
+
     /// Polls the caller's body without waiting for it. On the first poll hyper's server sends `100 Continue`, which
-    /// would otherwise wait for a connection to the upstream.
-    pub(in crate::proxy) async fn first_poll(&mut self) {
-        std::future::poll_fn(|cx| {
-            self.first = Pin::new(&mut self.source).poll_frame(cx);
-            Poll::Ready(())
-        })
-        .await;
+    /// would otherwise wait for a connection to the upstream. The upstream's connection polls again, with its waker.
+    pub(in crate::proxy) fn first_poll(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.first = Pin::new(&mut self.source).poll_frame(&mut cx);
     }
 
     /// The body has passed completely.

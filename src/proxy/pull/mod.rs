@@ -72,7 +72,7 @@ impl Puller {
     /// The response to a request on a consuming route: a message, or what the upstream responds without one.
     ///
     /// `timeout.head` ends the caller's wait. A pull that was begun goes on, and the next request gets its message.
-    pub(super) async fn take(&self, request: Request<Body>, asker: Asker) -> PullResult {
+    pub(super) async fn take(self, request: Request<Body>, asker: Asker) -> PullResult {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = body.clone();

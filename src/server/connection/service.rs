@@ -18,6 +18,7 @@ use crate::server::active_router::ActiveRouter;
 use crate::server::delivery::ObserveDelivery;
 use crate::server::peer::Peer;
 use crate::server::stopping::Stopping;
+use crate::spelling::Recorded;
 
 /// Serves the requests of one connection.
 pub(super) struct RouterService {
@@ -33,12 +34,13 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let recorded = Recorded(std::mem::take(&mut head.extensions));
+        head.extensions.insert(recorded);
+        head.extensions.insert(self.peer.clone());
         let unread = (!body.is_end_stream()).then(|| RequestBody(Arc::new(Mutex::new(Some(body)))));
         let body = unread.clone().map_or_else(Body::empty, Body::new);
-        let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(self.peer.clone());
-        let response = self.router.current().call(request);
+        let response = self.router.current().call(Request::from_parts(head, body));
         let (connection, stop) = (self.connection.clone(), self.stop.clone());
         Box::pin(async move {
             let Ok(mut response) = response.await;
