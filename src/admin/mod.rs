@@ -12,8 +12,8 @@ use axum::extract::{RawQuery, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use http::StatusCode;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
 
 use self::authorization::{Access, check_caller, check_host, refuse};
 use crate::config;
@@ -60,17 +60,18 @@ pub fn router(
         }))
 }
 
-async fn wrong_method() -> Response {
+async fn wrong_method() -> impl IntoResponse {
     let detail = "the admin listener is read only; use GET";
-    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, detail);
-    let allowed = HeaderValue::from_static("GET, HEAD");
-    response.headers_mut().insert(ALLOW, allowed);
-    response
+    (
+        [(ALLOW, "GET, HEAD")],
+        refuse(StatusCode::METHOD_NOT_ALLOWED, detail),
+    )
 }
 
 async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
-    let needs_token = query.split('&').any(|part| part == "token");
+    // Some clients write `token=` for a name without a value.
+    let needs_token = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "token");
     let (is_ready, mut text) = admin.readiness.check(needs_token);
     for trouble in admin.spool.troubles() {
         let _ = writeln!(text, "spool: {trouble}");

@@ -16,9 +16,9 @@ use crate::token::TokenReader;
 /// The readiness of the daemon; clones share it.
 #[derive(Clone)]
 pub struct Readiness {
-    upstreams: Arc<ArcSwap<Upstreams>>,
+    pub(super) upstreams: Arc<ArcSwap<Upstreams>>,
     was_ready: Arc<AtomicBool>,
-    stop: Stopping,
+    pub(super) stop: Stopping,
 }
 
 /// Each upstream's token, by the upstream's name.
@@ -46,7 +46,7 @@ impl Readiness {
     /// line per reason.
     #[must_use]
     pub fn check(&self, needs_token: bool) -> (bool, String) {
-        let is_stopping = self.phase() > Phase::Serving;
+        let is_stopping = self.stop.phase() > Phase::Serving;
         let (mut had_tokens, mut have_tokens) = (true, true);
         let mut text = String::from(if is_stopping { "stopping\n" } else { "" });
         for (name, tokens) in self.upstreams.load().iter() {
@@ -71,15 +71,5 @@ impl Readiness {
             text.insert_str(0, "ready\n");
         }
         (is_ready, text)
-    }
-
-    /// Each upstream's token, by the upstream's name.
-    pub(super) fn upstreams(&self) -> Arc<Upstreams> {
-        self.upstreams.load_full()
-    }
-
-    /// The phase of the daemon.
-    pub(super) fn phase(&self) -> Phase {
-        self.stop.phase()
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn document(
     };
     let listeners = facts.listeners.iter();
     let listeners = listeners.map(|(address, upstream)| json!({ "address": address, "upstream": upstream }));
-    let upstreams = readiness.upstreams();
+    let upstreams = readiness.upstreams.load();
     let upstreams = upstreams
         .iter()
         .map(|(name, tokens)| json!({ "name": name, "url": url(name), "token": token(tokens) }));
@@ -50,7 +50,7 @@ pub(super) fn document(
         }
         Err(error) => json!({ "error": error.to_string() }),
     };
-    let is_serving = readiness.phase() == Phase::Serving;
+    let is_serving = readiness.stop.phase() == Phase::Serving;
     let document = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(facts.started),

@@ -1,15 +1,17 @@
 //! The simulator's certificate authority and server certificate, generated at each start.
 
 use std::error::Error;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A TLS configuration for localhost, the loopback addresses and `names`, and the PEM of its certificate authority.
 pub(super) fn generate(names: &[String]) -> Result<(ServerConfig, String), Box<dyn Error + Send + Sync>> {
@@ -26,10 +28,8 @@ pub(super) fn generate(names: &[String]) -> Result<(ServerConfig, String), Box<d
     leaf.distinguished_name
         .push(DnType::CommonName, "bondgate simulator");
     // Some clients refuse a server certificate that is valid for more than 825 days.
-    let today = humantime::format_rfc3339(SystemTime::now()).to_string();
-    let year: i32 = today[..4].parse()?;
-    leaf.not_before = date_time_ymd(year - 1, 12, 1);
-    leaf.not_after = date_time_ymd(year + 1, 12, 31);
+    leaf.not_before = (SystemTime::now() - DAY).into();
+    leaf.not_after = (SystemTime::now() + 800 * DAY).into();
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;

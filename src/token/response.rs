@@ -48,14 +48,12 @@ pub(super) fn parse(
     };
     let now = server_time.unwrap_or_else(SystemTime::now);
     let retry_after = failure::retry_after(headers, now).unwrap_or_default();
-    match parsed {
-        Ok(grant) => Ok(Grant { server_time, ..grant }),
-        Err(error) => Err(FetchError {
-            retry_after,
-            server_time,
-            ..error
-        }),
-    }
+    let failed = |error| FetchError {
+        retry_after,
+        server_time,
+        ..error
+    };
+    parsed.map(|grant| Grant { server_time, ..grant }).map_err(failed)
 }
 
 fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {

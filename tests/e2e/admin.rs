@@ -15,20 +15,20 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
     let mut daemon = Setup::at(&cisco).start_without_token().await;
     daemon.logged("no valid token").await;
 
-    let answer = daemon.ask("/readyz").await;
-    assert_eq!(answer.status(), 503);
+    let response = daemon.ask("/readyz").await;
+    assert_eq!(response.status(), 503);
     assert!(
-        answer
+        response
             .body()
             .contains("upstream cisco has no valid token: the identity service responded 502"),
-        "{answer:?}"
+        "{response:?}"
     );
     assert_eq!(daemon.ask("/livez").await.status(), 200, "it lives all the same");
 
     daemon.logged("token acquired").await;
     for path in ["/readyz", "/readyz?token"] {
-        let answer = daemon.ask(path).await;
-        assert_eq!((answer.status(), answer.body()), (200, "ready\n"), "{path}");
+        let response = daemon.ask(path).await;
+        assert_eq!((response.status(), response.body()), (200, "ready\n"), "{path}");
     }
 }
 
@@ -49,7 +49,9 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_servic
         general.body().contains("upstream cisco has no valid token"),
         "{general:?}"
     );
-    assert_eq!(daemon.ask("/readyz?token").await.status(), 503);
+    for path in ["/readyz?token", "/readyz?token=", "/readyz?a&token=1"] {
+        assert_eq!(daemon.ask(path).await.status(), 503, "{path}");
+    }
     let token = daemon.status().await["upstreams"][0]["token"].clone();
     assert_eq!(token["state"], "expired");
     assert!(
@@ -66,7 +68,7 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_servic
 }
 
 #[tokio::test]
-async fn health_is_answered_for_any_host_and_all_else_for_ours_alone() {
+async fn health_accepts_any_host_and_every_other_path_only_the_listeners_names() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
     let ask = async |path: &str, field: &str| {
@@ -89,7 +91,7 @@ async fn health_is_answered_for_any_host_and_all_else_for_ours_alone() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_refuses_what_the_proxied_one_does_and_a_person_may_navigate() {
+async fn the_admin_listener_refuses_malformed_requests_and_web_pages_and_a_person_may_open_its_paths() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
     for (status, request) in [
@@ -121,10 +123,10 @@ async fn the_admin_listener_refuses_what_the_proxied_one_does_and_a_person_may_n
         (421, "GET / HTTP/1.1\r\nHost: 0.0.0.0"),
         (404, "GET /nowhere HTTP/1.1\r\nHost: localhost"),
     ] {
-        let answer = send(daemon.admin(), format!("{request}\r\nConnection: close\r\n\r\n")).await;
-        assert_eq!(answer.status(), status, "{request}: {answer:?}");
-        let ours = answer.field("proxy-status").unwrap_or_default();
-        assert!(ours.starts_with("bondgate; error="), "{request}: {answer:?}");
+        let response = send(daemon.admin(), format!("{request}\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(response.status(), status, "{request}: {response:?}");
+        let ours = response.field("proxy-status").unwrap_or_default();
+        assert!(ours.starts_with("bondgate; error="), "{request}: {response:?}");
     }
     for path in ["/", "/status.json", "/metrics", "/livez", "/readyz"] {
         let request = format!(
@@ -136,18 +138,18 @@ async fn the_admin_listener_refuses_what_the_proxied_one_does_and_a_person_may_n
 }
 
 #[tokio::test]
-async fn metrics_count_answers_tokens_and_their_state() {
+async fn metrics_count_responses_and_token_requests_and_show_the_tokens_state() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
     daemon.get(PULL).await;
     daemon.get(PULL).await;
     daemon.get("/nowhere").await;
 
-    let answer = daemon.ask("/metrics").await;
+    let response = daemon.ask("/metrics").await;
 
-    let kind = answer.field("content-type").unwrap();
+    let kind = response.field("content-type").unwrap();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-    let body = answer.body();
+    let body = response.body();
     for line in [
         "bondgate_requests_total{upstream=\"cisco\",status=\"200\"} 2",
         "bondgate_requests_total{upstream=\"cisco\",status=\"403\"} 1",
@@ -219,7 +221,7 @@ async fn the_page_is_html_that_loads_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn the_proxied_listener_answers_nothing_of_the_operators() {
+async fn the_proxied_listener_serves_no_path_of_the_admin_listener() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
     for path in ["/livez", "/readyz", "/metrics", "/status.json", "/"] {

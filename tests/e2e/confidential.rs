@@ -1,7 +1,6 @@
-//! Every test is a test of secrecy: whatever a daemon prints at the level trace, its libraries too, and
-//! whatever it answers is searched for every client secret of this test run and for every access token,
-//! plain, percent-encoded and in base64. (A daemon within the test's process prints nothing; its answers
-//! are searched.)
+//! Every e2e test also searches for secrets: the output of each daemon process at the level trace, its libraries included,
+//! and every response are searched for each client secret of this test run and each access token, plain, percent-encoded
+//! and in base64. (A daemon within the test's process prints nothing; its responses are searched.)
 
 use std::sync::{LazyLock, Mutex};
 
@@ -25,7 +24,7 @@ struct Patterns {
     automaton: AhoCorasick,
 }
 
-/// Begins to search for a client secret. A word that may stand anywhere is none that can be found.
+/// Adds a client secret to the search. It must be no common word, which could be in any text.
 pub(crate) fn keep(secret: &str) {
     let mut patterns = PATTERNS.lock().unwrap();
     let known = patterns.texts.len();
@@ -99,17 +98,17 @@ pub(crate) fn assert_clean(text: &[u8]) {
     let found = PATTERNS.lock().unwrap().automaton.find(text);
     assert!(
         found.is_none(),
-        "a secret was told: {}",
+        "a secret leaked: {}",
         String::from_utf8_lossy(text)
     );
 }
 
 #[test]
-fn a_secret_is_found_in_every_spelling_and_across_pieces() {
+fn a_secret_is_found_in_every_encoding_and_across_chunks() {
     let secret = "find+me %&=/ \u{fc}";
     keep(secret);
     let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    for told in [
+    for text in [
         secret.to_owned(),
         form.clone(),
         form.replace('+', "%20").to_lowercase(),
@@ -120,11 +119,11 @@ fn a_secret_is_found_in_every_spelling_and_across_pieces() {
     ] {
         let found = std::panic::catch_unwind(|| {
             let mut search = Search::default();
-            for piece in told.as_bytes().chunks(3) {
+            for piece in text.as_bytes().chunks(3) {
                 search.see(piece);
             }
         });
-        assert!(found.is_err(), "{told} is not found");
+        assert!(found.is_err(), "{text} is not found");
     }
     assert_clean(b"find me");
 }

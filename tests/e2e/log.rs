@@ -37,9 +37,9 @@ impl Daemon {
         let mut command = Command::from(command);
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let told = read_until(&mut log, "token acquired").await;
+        let lines = read_until(&mut log, "token acquired").await;
         let place = |before: &str| {
-            let (_, after) = told.split_once(before).unwrap();
+            let (_, after) = lines.split_once(before).unwrap();
             after.split(['"', '/']).next().unwrap().parse().unwrap()
         };
         Self {
@@ -59,9 +59,9 @@ impl Daemon {
                 let mut caller = Caller::to(to).await;
                 for _ in 0..REQUESTS / 4 {
                     caller.say("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-                    let answer = caller.message().await;
+                    let response = caller.message().await;
                     // The simulator knows no such path; that bondgate relayed it is enough.
-                    assert!(answer.status() == 404 && answer.field("proxy-status").is_none());
+                    assert!(response.status() == 404 && response.field("proxy-status").is_none());
                 }
             })
         });
@@ -72,8 +72,8 @@ impl Daemon {
 
     async fn dropped(&self) -> u64 {
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let answer = send(self.admin, request).await;
-        let mut lines = answer.body().lines();
+        let response = send(self.admin, request).await;
+        let mut lines = response.body().lines();
         let dropped = lines.find_map(|line| line.strip_prefix("bondgate_log_lines_dropped_total "));
         dropped.unwrap().parse().unwrap()
     }
@@ -91,21 +91,21 @@ impl Daemon {
 
 /// What the log says up to a line that holds `text`.
 async fn read_until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) -> String {
-    let mut told = String::new();
+    let mut read = String::new();
     let reading = async {
         while let Some(line) = log.next_line().await.unwrap() {
             let is_last = line.contains(text);
-            told += &(line + "\n");
+            read += &(line + "\n");
             if is_last {
                 return;
             }
         }
-        panic!("{text:?} is not in the log:\n{told}");
+        panic!("{text:?} is not in the log:\n{read}");
     };
-    let read = tokio::time::timeout(PATIENCE, reading).await;
-    assert!(read.is_ok(), "{text:?} does not come");
-    confidential::assert_clean(told.as_bytes());
-    told
+    let outcome = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(outcome.is_ok(), "{text:?} does not come");
+    confidential::assert_clean(read.as_bytes());
+    read
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn dropped_lines_are_reported_when_the_log_is_read_again_and_no_later_line
 }
 
 #[tokio::test]
-async fn a_log_file_is_whole_at_the_end() {
+async fn the_log_file_is_complete_when_the_daemon_has_ended() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco);
     let file = setup.directory.path().join("bondgate.log");
@@ -270,7 +270,7 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         holds(&file, "log file reopened").await;
         holds(&file, "\"request completed\"").await;
     }
-    let answered = load.stop().await;
+    let responses = load.stop().await;
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));
 
@@ -289,6 +289,6 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
         }
         files += 1;
     }
-    println!("{answered} requests over 5 rotations: {lines} lines in {files} files");
-    assert_eq!((lines, files), (answered, 6));
+    println!("{responses} requests over 5 rotations: {lines} lines in {files} files");
+    assert_eq!((lines, files), (responses, 6));
 }

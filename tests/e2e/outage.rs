@@ -1,5 +1,5 @@
-//! An identity service that fails in any way: callers notice nothing while the token lives, are answered at
-//! once when it is over, and are well again with the first attempt.
+//! An identity service that fails in any way: callers do not notice while the token is valid, get a response at once when
+//! it has expired, and succeed again after the first successful fetch.
 
 use std::time::{Duration, Instant};
 
@@ -31,36 +31,39 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
         ("hangs", Kind::Hang),
         ("resets", Kind::Reset),
         ("closes", Kind::Close),
-        ("answers 503", Kind::status(StatusCode::SERVICE_UNAVAILABLE)),
-        ("answers 500", Kind::status(StatusCode::INTERNAL_SERVER_ERROR)),
-        ("answers 408", Kind::status(StatusCode::REQUEST_TIMEOUT)),
-        ("answers 425", Kind::status(StatusCode::TOO_EARLY)),
+        ("responds with 503", Kind::status(StatusCode::SERVICE_UNAVAILABLE)),
         (
-            "answers 429",
+            "responds with 500",
+            Kind::status(StatusCode::INTERNAL_SERVER_ERROR),
+        ),
+        ("responds with 408", Kind::status(StatusCode::REQUEST_TIMEOUT)),
+        ("responds with 425", Kind::status(StatusCode::TOO_EARLY)),
+        (
+            "responds with 429",
             Kind::RateLimited {
                 retry_after: None,
                 reset_in: 2,
             },
         ),
-        ("answers 200 with nothing", Kind::Empty),
-        ("answers 200 with HTML", html(200)),
-        ("answers 403 with HTML", html(403)),
-        ("answers 200 with half of its JSON", Kind::TruncatedJson),
-        ("answers 200 without access_token", Kind::NoAccessToken),
-        ("answers a token with line breaks", Kind::BadToken),
+        ("responds with 200 with nothing", Kind::Empty),
+        ("responds with 200 with HTML", html(200)),
+        ("responds with 403 with HTML", html(403)),
+        ("responds with 200 with half of its JSON", Kind::TruncatedJson),
+        ("responds with 200 without access_token", Kind::NoAccessToken),
+        ("responds with a token with line breaks", Kind::BadToken),
         (
-            "answers expires_in 0",
+            "responds with expires_in 0",
             json(r#"{"access_token":"t","expires_in":0}"#),
         ),
         (
-            "answers expires_in -1",
+            "responds with expires_in -1",
             json(r#"{"access_token":"t","expires_in":-1}"#),
         ),
         (
-            "answers expires_in of words",
+            "responds with expires_in of words",
             json(r#"{"access_token":"t","expires_in":"soon"}"#),
         ),
-        ("answers what is not HTTP", raw("220 mail ready\r\n")),
+        ("responds with what is not HTTP", raw("220 mail ready\r\n")),
         (
             "redirects",
             raw("HTTP/1.1 307 Moved\r\nLocation: https://localhost:1/\r\nContent-Length: 0\r\n\r\n"),
@@ -69,7 +72,7 @@ fn token_faults() -> Vec<(&'static str, Kind)> {
 }
 
 #[tokio::test]
-async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_token_lives() {
+async fn no_failure_of_the_identity_service_affects_a_caller_while_the_token_is_valid() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let mut runs = JoinSet::new();
     for (what, kind) in token_faults() {
@@ -91,7 +94,7 @@ async fn whatever_the_identity_service_does_callers_notice_nothing_while_the_tok
 }
 
 #[tokio::test]
-async fn an_identity_service_that_dies_is_unnoticed_while_the_token_lives() {
+async fn an_identity_service_that_stops_affects_no_caller_while_the_token_is_valid() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(30, MINUTE).await;
     let door = Door::to(cisco.address());
@@ -113,9 +116,9 @@ async fn assert_unnoticed(what: &str, cisco: &Handle, daemon: &Inside, fails: im
 
     let mut served = 0;
     let last = loop {
-        let answer = daemon.get(ECHO).await;
-        if answer.status() != 200 {
-            break answer;
+        let response = daemon.get(ECHO).await;
+        if response.status() != 200 {
+            break response;
         }
         served += 1;
     };
@@ -130,10 +133,10 @@ async fn assert_unnoticed(what: &str, cisco: &Handle, daemon: &Inside, fails: im
     let mut times = Vec::new();
     for _ in 0..21 {
         let began = Instant::now();
-        let answer = daemon.get(ECHO).await;
+        let response = daemon.get(ECHO).await;
         times.push(began.elapsed());
-        assert_eq!(answer.status(), 503, "{what}");
-        assert!(answer.field("retry-after").is_some() && answer.body().contains("was not executed"));
+        assert_eq!(response.status(), 503, "{what}");
+        assert!(response.field("retry-after").is_some() && response.body().contains("was not executed"));
     }
     times.sort();
     // The middle one, since machines are shared; and none waited for a token.

@@ -26,15 +26,15 @@ const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\
 pub(crate) struct Load {
     callers: JoinSet<()>,
     stopping: Arc<AtomicUsize>,
-    answered: Arc<AtomicUsize>,
+    responses: Arc<AtomicUsize>,
 }
 
 impl Load {
     pub(crate) fn start(address: SocketAddr, callers: usize) -> Self {
-        let (stopping, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (stopping, responses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut running = JoinSet::new();
         for number in 0..callers {
-            let (stopping, answered) = (stopping.clone(), answered.clone());
+            let (stopping, responses) = (stopping.clone(), responses.clone());
             running.spawn(async move {
                 let mut caller = Caller::to(address).await;
                 let request = if number % 2 == 0 {
@@ -44,24 +44,24 @@ impl Load {
                 };
                 while stopping.load(Ordering::Relaxed) == 0 {
                     caller.say(&request).await;
-                    let answer = caller.message().await;
-                    assert_eq!(answer.status(), 200, "{answer:?}");
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    let response = caller.message().await;
+                    assert_eq!(response.status(), 200, "{response:?}");
+                    responses.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         Self {
             callers: running,
             stopping,
-            answered,
+            responses,
         }
     }
 
-    /// Ends the load; how many requests there were, each answered with 200.
+    /// Ends the load; returns the number of requests, each of which got 200.
     pub(crate) async fn stop(self) -> usize {
         self.stopping.store(1, Ordering::Relaxed);
         self.callers.join_all().await;
-        self.answered.load(Ordering::Relaxed)
+        self.responses.load(Ordering::Relaxed)
     }
 }
 
@@ -91,14 +91,12 @@ async fn assert_rotations(rotations: usize) {
     let load = Load::start(daemon.address, 64);
     issued(&cisco, rotations + 1).await;
     let took = began.elapsed();
-    let answered = load.stop().await;
+    let responses = load.stop().await;
 
-    println!(
-        "{rotations} rotations under {answered} requests of 64 callers in {took:.0?}: all answered with 200"
-    );
+    println!("{rotations} rotations under {responses} requests of 64 callers in {took:.0?}: all got 200");
     assert_eq!(cisco.refused_tokens(), 0, "none was sent with an expired token");
     assert_eq!(cisco.max_concurrent_token_requests(), 1);
-    assert!(answered > 10 * rotations);
+    assert!(responses > 10 * rotations);
 }
 
 #[tokio::test]
@@ -161,16 +159,16 @@ async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_causes_no_st
         load.stop().await;
         assert_eq!(cisco.token_count(), token_requests_then);
     }
-    // The last answer came while our clock was two hours ahead.
+    // The last response came while our clock was two hours ahead.
     assert!(
         daemon.token().await["clock_skew_s"].as_i64().unwrap() <= -7198,
-        "as of the last answer"
+        "as of the last response"
     );
     assert_eq!(cisco.refused_tokens(), 0);
 }
 
 #[tokio::test]
-async fn fifty_refusals_at_once_are_one_refresh_and_fifty_replays_and_a_late_one_costs_nothing() {
+async fn fifty_rejections_at_once_cause_one_refresh_and_fifty_replays_and_a_late_one_causes_neither() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let (cisco, upstream) = (fast_simulator(1, HOUR).await, RawUpstream::bind().await);
     let daemon = Inside::start(Setup::apart(&cisco, &upstream.url(), &upstream.ca_pem, ""), 1);
@@ -211,26 +209,29 @@ async fn fifty_refusals_at_once_are_one_refresh_and_fifty_replays_and_a_late_one
     assert_ne!(line.head().await.field("authorization"), old.as_deref());
     line.say(DONE).await;
 
-    let answers = requests.join_all().await;
-    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+    let responses = requests.join_all().await;
+    assert!(
+        responses.iter().all(|response| response.status() == 200),
+        "{responses:?}"
+    );
     assert_eq!(daemon.token().await["state"], "fresh", "nothing is fetched");
     assert_eq!(cisco.token_count(), 2, "and none for the late one");
     assert_eq!(daemon.metric("bondgate_replays_total").await, 51);
 }
 
 #[tokio::test]
-async fn tokens_that_are_always_refused_make_no_loop_and_the_upstreams_answer_is_the_callers() {
+async fn tokens_that_are_always_rejected_cause_no_loop_and_the_caller_gets_the_upstreams_response() {
     let _turn = crate::harness::heavy_or_hasty().await;
     let cisco = fast_simulator(1, HOUR).await;
     let daemon = Inside::start(setup(&cisco), 1);
     cisco.script(Fault::on(On::Path(ECHO.into()), Kind::status(StatusCode::UNAUTHORIZED)).forever());
 
     for _ in 0..500 {
-        let answer = daemon.get(ECHO).await;
+        let response = daemon.get(ECHO).await;
         assert_eq!(
-            (answer.status(), answer.field("proxy-status")),
+            (response.status(), response.field("proxy-status")),
             (401, None),
-            "{answer:?}"
+            "{response:?}"
         );
     }
 
@@ -266,7 +267,7 @@ async fn tokens_that_are_rejected_at_each_rare_call_are_reported() {
 }
 
 #[tokio::test]
-async fn mashery_says_by_one_403_alone_that_it_refuses_a_token() {
+async fn only_masherys_403_for_a_rejected_token_causes_a_refresh() {
     let cisco = fast_simulator(1, HOUR).await;
     let support = "preset = \"cisco-support\"\nrules = \"any\"\nwait = \"10s\"";
     let setup = Setup::new()
@@ -289,8 +290,8 @@ async fn mashery_says_by_one_403_alone_that_it_refuses_a_token() {
 
     for code in ["ERR_403_DEVELOPER_OVER_RATE", "ERR_403_DEVELOPER_INACTIVE"] {
         cisco.script(Fault::on(On::Path(ECHO.into()), refusal(code)));
-        let answer = daemon.get(ECHO).await;
-        assert_eq!((answer.status(), answer.body()), (403, "<h1>Forbidden</h1>"));
+        let response = daemon.get(ECHO).await;
+        assert_eq!((response.status(), response.body()), (403, "<h1>Forbidden</h1>"));
     }
     cisco.script(Fault::on(
         On::Path(ECHO.into()),
@@ -352,7 +353,7 @@ async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
         issued(&cisco, cisco.token_count() + 2).await;
     }
 
-    let answered = load.stop().await;
-    println!("ten rotations of the secret under {answered} requests");
+    let responses = load.stop().await;
+    println!("ten rotations of the secret under {responses} requests");
     assert_eq!(cisco.refused_tokens(), 0);
 }

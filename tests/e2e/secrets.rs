@@ -124,7 +124,7 @@ async fn all_output(level: &str) -> (Vec<String>, Vec<String>) {
     assert!(
         output[1..]
             .iter()
-            .all(|answer| answer.starts_with("HTTP/1.1 503"))
+            .all(|response| response.starts_with("HTTP/1.1 503"))
     );
     for kind in [
         Kind::Reset,

@@ -1,5 +1,5 @@
 //! An identity service that returns the same token until it expires, and counts `expires_in` down to 0, while
-//! the API answers 401 from the moment that the token expires.
+//! the API responds 401 from the moment that the token expires.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub(crate) async fn repeating(lifetime: Duration, expires_in: ExpiresIn) -> Hand
 #[derive(Debug)]
 pub(crate) struct Calls {
     pub(crate) made: usize,
-    /// The status of each call that was not answered with 200.
+    /// The status of each call that did not get 200.
     pub(crate) failed: Vec<u16>,
     pub(crate) slowest: Duration,
 }
@@ -59,11 +59,11 @@ pub(crate) async fn call_until(cisco: &Handle, address: SocketAddr, tokens: usiz
                 };
                 let began = Instant::now();
                 caller.say(&request).await;
-                let answer = caller.message().await;
+                let response = caller.message().await;
                 calls.slowest = calls.slowest.max(began.elapsed());
                 calls.made += 1;
-                if answer.status() != 200 {
-                    calls.failed.push(answer.status());
+                if response.status() != 200 {
+                    calls.failed.push(response.status());
                 }
             }
             calls
@@ -90,7 +90,7 @@ pub(crate) fn token_requests(cisco: &Handle) -> usize {
 }
 
 #[tokio::test]
-async fn a_token_that_is_repeated_until_it_expires_rolls_over_without_a_failed_call() {
+async fn a_token_that_is_repeated_until_it_expires_is_replaced_without_a_failed_request() {
     let mut runs = JoinSet::new();
     // Rounded up, the token expires before its reply says so.
     for expires_in in [ExpiresIn::Lifetime, ExpiresIn::RoundedUp] {
@@ -137,7 +137,7 @@ async fn a_repeated_token_is_requested_again_when_it_expires_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_refused_token_that_comes_back_is_not_sent_again_and_the_call_waits_for_its_successor() {
+async fn a_rejected_token_that_is_issued_again_is_not_sent_and_the_request_waits_for_its_successor() {
     let cisco = repeating(Duration::from_secs(3), ExpiresIn::Lifetime).await;
     let daemon = Setup::open(&cisco, "wait = \"20s\"").start().await;
     // Half of its lifetime is over: it is repeated for 1.4 to 1.6 s more.
@@ -147,9 +147,9 @@ async fn a_refused_token_that_comes_back_is_not_sent_again_and_the_call_waits_fo
     .await;
     cisco.revoke_all();
 
-    let answer = tokio::time::timeout(PATIENCE, daemon.get(ECHO)).await.unwrap();
+    let response = tokio::time::timeout(PATIENCE, daemon.get(ECHO)).await.unwrap();
 
-    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(response.status(), 200, "{response:?}");
     assert_eq!(cisco.refused_tokens(), 1, "it was sent once");
     assert_eq!(cisco.token_count(), 2);
     let requests = token_requests(&cisco);

@@ -157,9 +157,12 @@ async fn two_upstreams_keep_their_tokens_apart_under_concurrent_requests() {
     for number in 0..60 {
         requests.spawn(send(addresses[number % 2], get(PULL)));
     }
-    let answers = requests.join_all().await;
+    let responses = requests.join_all().await;
 
-    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+    assert!(
+        responses.iter().all(|response| response.status() == 200),
+        "{responses:?}"
+    );
     let bearers = ["first", "second"].map(|client| {
         let cisco = &ciscos[usize::from(client == "second")];
         let seen = api_requests(&cisco.seen());
@@ -173,7 +176,7 @@ async fn two_upstreams_keep_their_tokens_apart_under_concurrent_requests() {
 }
 
 #[tokio::test]
-async fn a_request_before_the_first_token_waits_and_is_answered_when_it_comes() {
+async fn a_request_before_the_first_token_waits_for_it_and_is_relayed() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Token, Kind::Slow { ms: 800 }));
     let daemon = Setup::at(&cisco)
@@ -187,7 +190,7 @@ async fn a_request_before_the_first_token_waits_and_is_answered_when_it_comes() 
 }
 
 #[tokio::test]
-async fn a_request_that_waited_in_vain_gets_503_with_retry_after() {
+async fn a_request_without_a_token_after_its_wait_gets_503_with_retry_after() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Token, Kind::Hang).forever());
     let daemon = Setup::at(&cisco)
@@ -196,9 +199,9 @@ async fn a_request_that_waited_in_vain_gets_503_with_retry_after() {
         .await;
     let began = Instant::now();
 
-    let answer = daemon.get(PULL).await;
+    let response = daemon.get(PULL).await;
 
-    assert_without_token(&answer);
+    assert_without_token(&response);
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(
         api_requests(&cisco.seen()).is_empty(),
@@ -231,10 +234,10 @@ async fn after_a_failed_first_fetch_requests_get_503_at_once() {
     daemon.logged("no valid token").await;
     let began = Instant::now();
 
-    let answer = daemon.get(PULL).await;
+    let response = daemon.get(PULL).await;
 
-    assert_without_token(&answer);
-    assert!(answer.body().contains("responded 500"), "{answer:?}");
+    assert_without_token(&response);
+    assert!(response.body().contains("responded 500"), "{response:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "it waited for a token");
 }
 
@@ -265,7 +268,7 @@ async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_secret_file_that_is_not_there_yet_is_waited_for() {
+async fn the_daemon_waits_for_a_secret_file_that_does_not_exist_yet() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco);
     let secret = setup.file("late-secret", "");
@@ -313,7 +316,7 @@ async fn a_malformed_token_reply_is_logged_and_the_next_one_is_used() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
+async fn a_wrong_secret_is_logged_once_and_the_state_is_misconfigured() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::new()
         .upstream("cisco", &cisco, "demo", "not-the-secret", "")
@@ -340,7 +343,7 @@ async fn a_wrong_secret_is_one_clear_message_and_the_state_misconfigured() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_that_is_replaced_by_rename_is_tried_at_once() {
+async fn a_secret_that_replaces_a_wrong_one_is_tried_at_once() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::new()
         .upstream("cisco", &cisco, "demo", "not-the-secret", "")
@@ -369,8 +372,8 @@ async fn tokens_are_replaced_in_the_background_while_every_request_succeeds() {
     let daemon = Setup::at(&cisco).start().await;
 
     while bearers(&api_requests(&cisco.seen())).len() < 4 {
-        let answer = daemon.get(PULL).await;
-        assert_eq!(answer.status(), 200, "{answer:?}");
+        let response = daemon.get(PULL).await;
+        assert_eq!(response.status(), 200, "{response:?}");
     }
 
     let seen = api_requests(&cisco.seen());
@@ -388,9 +391,12 @@ async fn a_revoked_token_is_replaced_once_for_many_concurrent_requests() {
     for _ in 0..50 {
         requests.spawn(send(daemon.address(), get(PULL)));
     }
-    let answers = requests.join_all().await;
+    let responses = requests.join_all().await;
 
-    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+    assert!(
+        responses.iter().all(|response| response.status() == 200),
+        "{responses:?}"
+    );
     let seen = cisco.seen();
     assert_eq!(token_requests(&seen), 2);
     let served = api_requests(&seen)
@@ -415,11 +421,11 @@ fn bearers(seen: &[Seen]) -> HashSet<String> {
         .collect()
 }
 
-fn assert_without_token(answer: &Answer) {
-    assert_eq!(answer.status(), 503, "{answer:?}");
-    let after: u64 = answer.field("retry-after").unwrap().parse().unwrap();
-    assert!((1..=61).contains(&after), "{answer:?}");
-    let status = answer.field("proxy-status").unwrap();
+fn assert_without_token(response: &Answer) {
+    assert_eq!(response.status(), 503, "{response:?}");
+    let after: u64 = response.field("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&after), "{response:?}");
+    let status = response.field("proxy-status").unwrap();
     assert!(status.starts_with("bondgate; error="), "{status}");
-    assert!(answer.body().contains("was not executed"), "{answer:?}");
+    assert!(response.body().contains("was not executed"), "{response:?}");
 }

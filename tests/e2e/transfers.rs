@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 /// How much is written or read in one piece.
 const PIECE: u64 = 251 * 1024;
 
-/// Sends a body of the pattern and reads the answer.
+/// Sends a body of the pattern and reads the response.
 async fn uploaded(daemon: &Daemon, count: u64, is_chunked: bool) -> String {
     let framing = if is_chunked {
         "Transfer-Encoding: chunked".to_owned()
@@ -43,9 +43,9 @@ async fn uploaded(daemon: &Daemon, count: u64, is_chunked: bool) -> String {
     if is_chunked {
         caller.say("0\r\n\r\n").await;
     }
-    let answer = caller.message().await;
-    assert_eq!(answer.status(), 200);
-    answer.text().to_owned()
+    let response = caller.message().await;
+    assert_eq!(response.status(), 200);
+    response.text().to_owned()
 }
 
 /// Fetches so many bytes and hashes them.
