@@ -167,7 +167,7 @@ async fn set_lifetime(State(simulation): Control, body: String) -> Reply {
 
 async fn advance(State(simulation): Control, body: String) -> Reply {
     let seconds = seconds(&body)?;
-    simulation.advance(seconds);
+    simulation.tokens.advance(seconds);
     pretty(json!({"advanced": seconds.as_secs()}))
 }
 

@@ -45,12 +45,11 @@ mod tests;
 
 pub use cisco::endpoint::Endpoint;
 pub use cisco::queues::QUEUE_KEPT;
-pub use cisco::tokens::{TOKEN_MARK, TOKENS_KEPT};
+pub use cisco::tokens::{TOKEN_MARK, TOKENS_KEPT, Tokens};
 pub use cisco::transfers::{pattern, pattern_sha256};
 pub use fault::{Fault, Kind, On, Then, Times};
 pub use options::{
-    BearerRejection, Behaviour, Client, EmptyQueue, ExpiresIn, OlderTokens, Options, TokenReuse,
-    UnknownClient,
+    BearerRejection, Client, EmptyQueue, ExpiresIn, OlderTokens, Options, TokenReuse, UnknownClient,
 };
 pub use record::{BODY_KEPT, BYTES_KEPT, ClientAuth, ENTRIES_KEPT, Seen};
 pub use server::Simulator;

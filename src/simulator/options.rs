@@ -7,7 +7,7 @@ use std::num::ParseIntError;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 
 /// The setup of a simulator.
 #[derive(Debug, Clone, Parser)]
@@ -40,9 +40,35 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 1100, value_parser = RangedU64ValueParser::<usize>::new().range(16..=60_000))]
     pub token_bytes: usize,
 
-    /// The responses where more than one has been observed.
-    #[command(flatten)]
-    pub behaviour: Behaviour,
+    /// The expires_in of token responses, as JSON: "\"3599\"", -1, null; or "lifetime" for the whole seconds left,
+    /// "missing", or "rounded-up", so that a token expires up to a second earlier than its response states
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "lifetime",
+        allow_hyphen_values = true
+    )]
+    pub expires_in: ExpiresIn,
+
+    /// The status for an unknown client id
+    #[arg(long, value_name = "STATUS", value_enum, default_value_t)]
+    pub unknown_client: UnknownClient,
+
+    /// Whether a client that asks again gets the same token until it expires, with expires_in counted down to 0
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub token_reuse: TokenReuse,
+
+    /// What happens to a client's older tokens when it gets a new one
+    #[arg(long, value_name = "FATE", value_enum, default_value_t)]
+    pub older_tokens: OlderTokens,
+
+    /// The response to a missing, expired or revoked token
+    #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
+    pub bearer_rejection: BearerRejection,
+
+    /// The response to a pull from an empty queue
+    #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
+    pub empty_queue: EmptyQueue,
 }
 
 /// The defaults of the command line, on free ports.
@@ -77,40 +103,6 @@ fn client(text: &str) -> Result<Client, &'static str> {
 
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
     Ok(Duration::from_secs(text.parse::<u32>()?.into()))
-}
-
-/// How the simulator responds where more than one response has been observed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-pub struct Behaviour {
-    /// The expires_in of token responses, as JSON: "\"3599\"", -1, null; or "lifetime" for the whole seconds left,
-    /// "missing", or "rounded-up", so that a token expires up to a second earlier than its response states
-    #[arg(
-        long,
-        value_name = "JSON",
-        default_value = "lifetime",
-        allow_hyphen_values = true
-    )]
-    pub expires_in: ExpiresIn,
-
-    /// The status for an unknown client id
-    #[arg(long, value_name = "STATUS", value_enum, default_value_t)]
-    pub unknown_client: UnknownClient,
-
-    /// Whether a client that asks again gets the same token until it expires, with expires_in counted down to 0
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
-    pub token_reuse: TokenReuse,
-
-    /// What happens to a client's older tokens when it gets a new one
-    #[arg(long, value_name = "FATE", value_enum, default_value_t)]
-    pub older_tokens: OlderTokens,
-
-    /// The response to a missing, expired or revoked token
-    #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
-    pub bearer_rejection: BearerRejection,
-
-    /// The response to a pull from an empty queue
-    #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
-    pub empty_queue: EmptyQueue,
 }
 
 /// The `expires_in` of a token response. In the field it is also missing, a string, or absurd.

@@ -1,9 +1,8 @@
 //! The state of a simulated Cisco, and the [`Handle`] that tests and commands in the same process control it by.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -26,7 +25,8 @@ pub struct Simulation {
     pub(super) control: SocketAddr,
     pub(super) ca_pem: String,
     pub(super) options: Mutex<Options>,
-    pub(super) tokens: Tokens,
+    /// The issued tokens.
+    pub tokens: Tokens,
     pub(super) queues: Queues,
     /// The faults to inject, in order.
     pub(super) faults: Mutex<Vec<Fault>>,
@@ -85,16 +85,6 @@ impl Simulation {
         self.options.lock().expect("no panic under this lock")
     }
 
-    /// Revokes every token.
-    pub fn revoke_all(&self) {
-        self.tokens.revoke(None);
-    }
-
-    /// Brings the expiry of every token forward, as if `by` had passed.
-    pub fn advance(&self, by: Duration) {
-        self.tokens.advance(by);
-    }
-
     /// Adds a fault to the end of the script.
     pub fn script(&self, fault: Fault) {
         self.faults().push(fault);
@@ -121,33 +111,5 @@ impl Simulation {
         let mut changes = self.record.subscribe();
         let record = changes.wait_for(|record| predicate(&record.list)).await;
         record.expect("the sender lives in self").list.clone()
-    }
-
-    /// The issued tokens, valid or not, oldest first; the last [`TOKENS_KEPT`](super::TOKENS_KEPT).
-    pub fn issued_tokens(&self) -> Vec<String> {
-        let issued = self.tokens.issued.borrow();
-        issued.tokens.iter().map(|token| token.text.clone()).collect()
-    }
-
-    /// How many tokens were issued.
-    pub fn token_count(&self) -> usize {
-        self.tokens.issued.borrow().count
-    }
-
-    /// Waits until `count` tokens were issued.
-    pub async fn wait_for_tokens(&self, count: usize) {
-        let mut changes = self.tokens.issued.subscribe();
-        let reached = changes.wait_for(|issued| issued.count >= count).await;
-        drop(reached.expect("the sender lives in self"));
-    }
-
-    /// How many requests carried an unknown, expired or revoked token.
-    pub fn refused_tokens(&self) -> usize {
-        self.tokens.refused.load(Ordering::SeqCst)
-    }
-
-    /// The largest number of token requests that were in progress at the same time.
-    pub fn max_concurrent_token_requests(&self) -> usize {
-        self.tokens.max_concurrent.load(Ordering::SeqCst)
     }
 }

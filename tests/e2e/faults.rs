@@ -248,7 +248,7 @@ async fn a_refused_token_is_replaced_once_and_the_request_goes_out_again_as_it_w
         // Each time another daemon: where new tokens are refused again and again, the next one is
         // waited for longer.
         let daemon = Setup::open(&cisco, "wait = \"10s\"").start().await;
-        cisco.revoke_all();
+        cisco.tokens.revoke(None);
         cisco.forget_seen();
 
         assert_eq!(asked(&daemon, &request).await.status(), 200, "{request}");
@@ -302,7 +302,7 @@ async fn a_body_too_long_to_be_kept_is_503_after_a_401_and_goes_through_the_next
         let daemon = Setup::open(&cisco, "replay = \"1KiB\"\nwait = \"10s\"")
             .start()
             .await;
-        cisco.revoke_all();
+        cisco.tokens.revoke(None);
         cisco.forget_seen();
         let answer = asked(&daemon, &request).await;
         answer.is_ours(503, &request[..80]);

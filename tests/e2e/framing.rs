@@ -1,7 +1,7 @@
 //! Where a message ends: HTTP/1.0 and 1.1, lengths and chunks, bodies that are none, and the word
 //! before a body.
 
-use bondgate::simulator::{Behaviour, EmptyQueue, Fault, Kind, On, Options, pattern};
+use bondgate::simulator::{EmptyQueue, Fault, Kind, On, Options, pattern};
 use bytes::Bytes;
 
 use crate::harness::{PULL, Setup, relayed, simulator};
@@ -114,12 +114,8 @@ async fn an_answer_of_ours_to_a_head_request_has_no_body_either() {
 
 #[tokio::test]
 async fn statuses_without_a_body_have_none_and_the_connection_goes_on() {
-    let behaviour = Behaviour {
-        empty_queue: EmptyQueue::NoContent,
-        ..Behaviour::default()
-    };
     let cisco = simulator(Options {
-        behaviour,
+        empty_queue: EmptyQueue::NoContent,
         ..Options::default()
     })
     .await;

@@ -187,7 +187,7 @@ async fn a_field_that_repeats_our_token_does_not_come_back_and_is_logged() {
 async fn what_is_sent_again_after_a_401_has_exactly_one_authorization_too() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::open(&cisco, "").start().await;
-    cisco.revoke_all();
+    cisco.tokens.revoke(None);
 
     let request = "POST /simulator/echo HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer forged\r\n\
                    Connection: authorization, content-type\r\nContent-Type: a/b\r\nContent-Length: 2\r\n\r\nhi";

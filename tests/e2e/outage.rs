@@ -144,19 +144,19 @@ async fn assert_unnoticed(what: &str, cisco: &Handle, daemon: &Inside, fails: im
     assert!(times[20] < Duration::from_secs(1), "{what}: {times:?}");
     assert_eq!(daemon.token().await["state"], "expired", "{what}");
     // At that moment one may have been on its way.
-    assert!(cisco.refused_tokens() <= 1, "{what}: no expired token was sent");
+    assert!(cisco.tokens.refused() <= 1, "{what}: no expired token was sent");
 
     // Well again with the first attempt.
-    let before = cisco.token_count();
+    let before = cisco.tokens.count();
     heals();
     // Ten seconds of token time, and what a machine with much to do may need beside.
     let soon = Duration::from_secs(10) / 30 + Duration::from_secs(2);
-    let attempt = tokio::time::timeout(soon, cisco.wait_for_tokens(before + 1)).await;
+    let attempt = tokio::time::timeout(soon, cisco.tokens.wait_for(before + 1)).await;
     assert!(attempt.is_ok(), "{what}: no attempt within {soon:?}");
     let attempt = Instant::now();
     while daemon.get(ECHO).await.status() != 200 {
         assert!(attempt.elapsed() < Duration::from_secs(2), "{what}");
     }
-    assert!(cisco.max_concurrent_token_requests() == 1, "{what}");
+    assert!(cisco.tokens.max_concurrent() == 1, "{what}");
     println!("{what}: {served} served, 503 in {:?}", times[10]);
 }

@@ -103,7 +103,7 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
         .find(|line| line.starts_with("bondgate_connections "));
     println!("with a thousand callers: {open:?}");
     let before = token_requests(&cisco);
-    cisco.revoke_all();
+    cisco.tokens.revoke(None);
     assert_eq!(asked(&mut other).await.status(), 200);
     assert_eq!(token_requests(&cisco), before + 1, "the token is refreshed");
 

@@ -77,7 +77,7 @@ fn token_requests(seen: &[Seen]) -> usize {
 
 /// Waits until so many tokens were issued.
 async fn issued(cisco: &Handle, count: usize) {
-    let reached = tokio::time::timeout(PATIENCE * 20, cisco.wait_for_tokens(count)).await;
+    let reached = tokio::time::timeout(PATIENCE * 20, cisco.tokens.wait_for(count)).await;
     reached.expect("the tokens are issued");
 }
 
@@ -94,8 +94,8 @@ async fn assert_rotations(rotations: usize) {
     let responses = load.stop().await;
 
     println!("{rotations} rotations under {responses} requests of 64 callers in {took:.0?}: all got 200");
-    assert_eq!(cisco.refused_tokens(), 0, "none was sent with an expired token");
-    assert_eq!(cisco.max_concurrent_token_requests(), 1);
+    assert_eq!(cisco.tokens.refused(), 0, "none was sent with an expired token");
+    assert_eq!(cisco.tokens.max_concurrent(), 1);
     assert!(responses > 10 * rotations);
 }
 
@@ -126,7 +126,7 @@ async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
     cisco.forget_seen();
 
     // What a machine finds that slept for two hours.
-    cisco.advance(2 * HOUR);
+    cisco.tokens.advance(2 * HOUR);
     daemon.clock.set_wall(2 * HOUR, false);
     assert_eq!(daemon.token().await["state"], "expired");
     let mut requests = JoinSet::new();
@@ -141,7 +141,7 @@ async fn a_hundred_requests_at_the_moment_of_expiry_are_one_token_request() {
 
     assert!(requests.join_all().await.iter().all(|status| *status == 200));
     assert_eq!(token_requests(&cisco.seen()), 1);
-    assert_eq!(cisco.refused_tokens(), 0, "the expired token was not sent");
+    assert_eq!(cisco.tokens.refused(), 0, "the expired token was not sent");
 }
 
 #[tokio::test]
@@ -157,14 +157,14 @@ async fn a_wall_clock_set_two_hours_either_way_fails_no_request_and_causes_no_st
             assert_eq!(daemon.get(ECHO).await.status(), 200);
         }
         load.stop().await;
-        assert_eq!(cisco.token_count(), token_requests_then);
+        assert_eq!(cisco.tokens.count(), token_requests_then);
     }
     // The last response came while our clock was two hours ahead.
     assert!(
         daemon.token().await["clock_skew_s"].as_i64().unwrap() <= -7198,
         "as of the last response"
     );
-    assert_eq!(cisco.refused_tokens(), 0);
+    assert_eq!(cisco.tokens.refused(), 0);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn fifty_rejections_at_once_cause_one_refresh_and_fifty_replays_and_a_late
         );
         line.say(DONE).await;
     }
-    assert_eq!(cisco.token_count(), 2, "one refresh for fifty refusals");
+    assert_eq!(cisco.tokens.count(), 2, "one refresh for fifty refusals");
     late.say(REFUSED).await;
     let mut line = upstream.accept().await;
     assert_ne!(line.head().await.field("authorization"), old.as_deref());
@@ -215,7 +215,7 @@ async fn fifty_rejections_at_once_cause_one_refresh_and_fifty_replays_and_a_late
         "{responses:?}"
     );
     assert_eq!(daemon.token().await["state"], "fresh", "nothing is fetched");
-    assert_eq!(cisco.token_count(), 2, "and none for the late one");
+    assert_eq!(cisco.tokens.count(), 2, "and none for the late one");
     assert_eq!(daemon.metric("bondgate_replays_total").await, 51);
 }
 
@@ -235,7 +235,7 @@ async fn tokens_that_are_always_rejected_cause_no_loop_and_the_caller_gets_the_u
         );
     }
 
-    let fetched = cisco.token_count();
+    let fetched = cisco.tokens.count();
     assert!(fetched <= 6, "{fetched} tokens for 500 refusals");
     let token = daemon.token().await;
     assert_eq!(token["state"], "degraded");
@@ -286,7 +286,7 @@ async fn only_masherys_403_for_a_rejected_token_causes_a_refresh() {
         refusal("ERR_403_NOT_AUTHORIZED"),
     ));
     assert_eq!(daemon.get(ECHO).await.status(), 200, "it is replayed");
-    assert_eq!(cisco.token_count(), 2);
+    assert_eq!(cisco.tokens.count(), 2);
 
     for code in ["ERR_403_DEVELOPER_OVER_RATE", "ERR_403_DEVELOPER_INACTIVE"] {
         cisco.script(Fault::on(On::Path(ECHO.into()), refusal(code)));
@@ -298,7 +298,7 @@ async fn only_masherys_403_for_a_rejected_token_causes_a_refresh() {
         Kind::status(StatusCode::FORBIDDEN),
     ));
     assert_eq!(daemon.get(ECHO).await.status(), 403);
-    assert_eq!(cisco.token_count(), 2, "no other 403 is about the token");
+    assert_eq!(cisco.tokens.count(), 2, "no other 403 is about the token");
 }
 
 /// A secret as Kubernetes mounts it: a link into a directory that is a link itself, which is replaced.
@@ -350,10 +350,10 @@ async fn a_secret_rotated_by_a_data_swap_under_load_fails_no_request() {
         cisco.options().clients = vec![client];
         volume.swap(&secret);
         // A token that was certainly requested with the new secret, and one more.
-        issued(&cisco, cisco.token_count() + 2).await;
+        issued(&cisco, cisco.tokens.count() + 2).await;
     }
 
     let responses = load.stop().await;
     println!("ten rotations of the secret under {responses} requests");
-    assert_eq!(cisco.refused_tokens(), 0);
+    assert_eq!(cisco.tokens.refused(), 0);
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bondgate::simulator::{Behaviour, Endpoint, ExpiresIn, Handle, Options, Seen, TokenReuse};
+use bondgate::simulator::{Endpoint, ExpiresIn, Handle, Options, Seen, TokenReuse};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -17,11 +17,8 @@ const ECHO: &str = "/simulator/echo";
 pub(crate) async fn repeating(lifetime: Duration, expires_in: ExpiresIn) -> Handle {
     simulator(Options {
         token_lifetime: lifetime,
-        behaviour: Behaviour {
-            token_reuse: TokenReuse::UntilExpiry,
-            expires_in,
-            ..Behaviour::default()
-        },
+        token_reuse: TokenReuse::UntilExpiry,
+        expires_in,
         ..Options::default()
     })
     .await
@@ -50,7 +47,7 @@ pub(crate) async fn call_until(cisco: &Handle, address: SocketAddr, tokens: usiz
                 failed: Vec::new(),
                 slowest: Duration::ZERO,
             };
-            while cisco.token_count() < tokens {
+            while cisco.tokens.count() < tokens {
                 pace.tick().await;
                 let request = if calls.made.is_multiple_of(2) {
                     format!("GET {ECHO} HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -98,7 +95,7 @@ async fn a_token_that_is_repeated_until_it_expires_is_replaced_without_a_failed_
             let cisco = repeating(Duration::from_secs(2), expires_in.clone()).await;
             let daemon = Setup::open(&cisco, "").start().await;
             let calls = call_until(&cisco, daemon.address(), 4, Duration::from_millis(20)).await;
-            let (requests, refused) = (token_requests(&cisco), cisco.refused_tokens());
+            let (requests, refused) = (token_requests(&cisco), cisco.tokens.refused());
             println!(
                 "{expires_in:?}: {calls:?}, {requests} token requests, {refused} calls with an expired token"
             );
@@ -145,13 +142,13 @@ async fn a_rejected_token_that_is_issued_again_is_not_sent_and_the_request_waits
         seen.iter().filter(|seen| is_token(seen)).count() == 2
     })
     .await;
-    cisco.revoke_all();
+    cisco.tokens.revoke(None);
 
     let response = tokio::time::timeout(PATIENCE, daemon.get(ECHO)).await.unwrap();
 
     assert_eq!(response.status(), 200, "{response:?}");
-    assert_eq!(cisco.refused_tokens(), 1, "it was sent once");
-    assert_eq!(cisco.token_count(), 2);
+    assert_eq!(cisco.tokens.refused(), 1, "it was sent once");
+    assert_eq!(cisco.tokens.count(), 2);
     let requests = token_requests(&cisco);
     assert!((4..=12).contains(&requests), "{requests} token requests");
 }

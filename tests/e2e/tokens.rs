@@ -264,7 +264,7 @@ async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
     daemon.logged("token acquired").await;
 
     assert_eq!(daemon.get(PULL).await.status(), 200);
-    assert_eq!(cisco.max_concurrent_token_requests(), 1);
+    assert_eq!(cisco.tokens.max_concurrent(), 1);
 }
 
 #[tokio::test]
@@ -378,14 +378,14 @@ async fn tokens_are_replaced_in_the_background_while_every_request_succeeds() {
 
     let seen = api_requests(&cisco.seen());
     assert!(seen.iter().all(|request| request.status == Some(200)));
-    assert_eq!(cisco.max_concurrent_token_requests(), 1);
+    assert_eq!(cisco.tokens.max_concurrent(), 1);
 }
 
 #[tokio::test]
 async fn a_revoked_token_is_replaced_once_for_many_concurrent_requests() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
-    cisco.revoke_all();
+    cisco.tokens.revoke(None);
 
     let mut requests = JoinSet::new();
     for _ in 0..50 {

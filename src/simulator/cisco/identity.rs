@@ -47,19 +47,19 @@ pub(super) async fn method_not_allowed() -> impl IntoResponse {
 }
 
 fn issue(tokens: &Tokens, options: &Options, client: &str) -> Response {
-    let reused = match options.behaviour.token_reuse {
+    let reused = match options.token_reuse {
         TokenReuse::Never => None,
         TokenReuse::UntilExpiry => tokens.newest_of(client),
     };
     let (token, left) = reused.unwrap_or_else(|| {
-        if options.behaviour.older_tokens == OlderTokens::Revoked {
+        if options.older_tokens == OlderTokens::Revoked {
             tokens.revoke(Some(client));
         }
         let lifetime = options.token_lifetime;
         (tokens.issue(client, lifetime, options.token_bytes), lifetime)
     });
     let seconds = left.as_secs();
-    let expires_in = match &options.behaviour.expires_in {
+    let expires_in = match &options.expires_in {
         ExpiresIn::RoundedUp if left.subsec_nanos() > 0 => format!(r#","expires_in":{}"#, seconds + 1),
         ExpiresIn::Lifetime | ExpiresIn::RoundedUp => format!(r#","expires_in":{seconds}"#),
         ExpiresIn::Raw(raw) => format!(r#","expires_in":{raw}"#),
@@ -111,7 +111,7 @@ impl Login {
     fn authenticate(&self, options: &Options) -> Result<(), JsonError> {
         let client = options.clients.iter().find(|client| client.id == self.id);
         let Some(client) = client else {
-            let status = match options.behaviour.unknown_client {
+            let status = match options.unknown_client {
                 UnknownClient::BadRequest => 400,
                 UnknownClient::Unauthorized => 401,
             };

@@ -1,6 +1,5 @@
 //! The simulated services: the routes, and the layers that every request passes.
 
-mod authorization;
 pub(super) mod endpoint;
 mod form;
 mod identity;
@@ -19,8 +18,8 @@ use tower::ServiceBuilder;
 
 use super::exchange::{read_body, record};
 use super::fault::inject::inject;
-use authorization::{authorize, transaction_id};
 use endpoint::{PULL_PATH, PUSH_PATH, TOKEN_PATH, TSP_CODES_PATH};
+use smart_bonding::{authorize, transaction_id};
 
 /// The identity service and the Smart Bonding API. A request passes the layers from top to bottom.
 pub(super) fn router() -> Router {

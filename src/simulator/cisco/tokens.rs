@@ -23,29 +23,29 @@ pub const TOKENS_KEPT: usize = 4096;
 
 /// The issued tokens.
 #[derive(Debug)]
-pub(crate) struct Tokens {
-    pub(crate) issued: watch::Sender<Issued>,
+pub struct Tokens {
+    issued: watch::Sender<Issued>,
     /// How many times faster than real time they expire.
     speed: u32,
     /// How many times a token was refused because it was unknown, expired or revoked.
-    pub(crate) refused: AtomicUsize,
+    refused: AtomicUsize,
     /// Cloned for each token request in progress.
     in_progress: Arc<()>,
     /// The largest number of token requests that were in progress at the same time.
-    pub(crate) max_concurrent: AtomicUsize,
+    max_concurrent: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Issued {
+struct Issued {
     /// The last tokens, oldest first.
-    pub(crate) tokens: VecDeque<Token>,
+    tokens: VecDeque<Token>,
     /// How many tokens were issued in total.
-    pub(crate) count: usize,
+    count: usize,
 }
 
 #[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) text: String,
+struct Token {
+    text: String,
     client: String,
     expires: Instant,
     revoked: bool,
@@ -104,7 +104,7 @@ impl Tokens {
     }
 
     /// Revokes the tokens of `client`, or of all clients, and returns how many that were.
-    pub(crate) fn revoke(&self, client: Option<&str>) -> usize {
+    pub fn revoke(&self, client: Option<&str>) -> usize {
         let mut revoked = 0;
         self.issued.send_modify(|issued| {
             for token in &mut issued.tokens {
@@ -118,7 +118,7 @@ impl Tokens {
     }
 
     /// Brings every expiry forward, as if `by` had passed.
-    pub(crate) fn advance(&self, by: Duration) {
+    pub fn advance(&self, by: Duration) {
         self.issued.send_modify(|issued| {
             for token in &mut issued.tokens {
                 token.expires = token
@@ -127,6 +127,34 @@ impl Tokens {
                     .unwrap_or_else(Instant::now);
             }
         });
+    }
+
+    /// The issued tokens, valid or not, oldest first; the last [`TOKENS_KEPT`].
+    pub fn issued(&self) -> Vec<String> {
+        let issued = self.issued.borrow();
+        issued.tokens.iter().map(|token| token.text.clone()).collect()
+    }
+
+    /// How many tokens were issued.
+    pub fn count(&self) -> usize {
+        self.issued.borrow().count
+    }
+
+    /// Waits until `count` tokens were issued.
+    pub async fn wait_for(&self, count: usize) {
+        let mut changes = self.issued.subscribe();
+        let reached = changes.wait_for(|issued| issued.count >= count).await;
+        drop(reached.expect("the sender lives in self"));
+    }
+
+    /// How many requests carried an unknown, expired or revoked token.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    /// The largest number of token requests that were in progress at the same time.
+    pub fn max_concurrent(&self) -> usize {
+        self.max_concurrent.load(Ordering::SeqCst)
     }
 
     /// Counts a token request as in progress until the guard is dropped.
@@ -212,7 +240,7 @@ mod tests {
         assert_eq!(tokens.client_of(&token).as_deref(), Some("demo"));
         tokens.advance(HOUR / 2);
         assert_eq!(tokens.client_of(&token), None);
-        assert_eq!(tokens.refused.load(Ordering::SeqCst), 1);
+        assert_eq!(tokens.refused(), 1);
     }
 
     #[test]
@@ -244,7 +272,7 @@ mod tests {
         drop(tokens.request_started());
         drop(first);
         drop(tokens.request_started());
-        assert_eq!(tokens.max_concurrent.load(Ordering::SeqCst), 2);
+        assert_eq!(tokens.max_concurrent(), 2);
     }
 
     #[test]

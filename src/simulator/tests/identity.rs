@@ -109,10 +109,7 @@ async fn a_wrong_secret_and_an_unknown_client_get_errors_of_two_shapes() {
     assert_eq!(reply["errorCode"], "invalid_client");
     assert_eq!(reply["errorSummary"], "Invalid value for 'client_id' parameter.");
     assert_eq!(reply["errorCauses"], serde_json::json!([]));
-    fixture.cisco.options().behaviour = Behaviour {
-        unknown_client: UnknownClient::Unauthorized,
-        ..Behaviour::default()
-    };
+    fixture.cisco.options().unknown_client = UnknownClient::Unauthorized;
     assert_eq!(fixture.login("", &unknown).await.status(), 401);
     assert!(
         fixture
@@ -210,20 +207,16 @@ async fn an_invalid_token_request_gets_the_matching_error() {
 #[tokio::test]
 async fn expires_in_can_be_anything_or_missing() {
     let fixture = Fixture::start().await;
-    let stating = |expires_in| Behaviour {
-        expires_in,
-        ..Behaviour::default()
-    };
     for (given, sent) in [
         (ExpiresIn::Raw("\"3599\"".to_owned()), Some(Value::from("3599"))),
         (ExpiresIn::Raw("-1".to_owned()), Some(Value::from(-1))),
         (ExpiresIn::Missing, None),
     ] {
-        fixture.cisco.options().behaviour = stating(given);
+        fixture.cisco.options().expires_in = given;
         let reply = json(fixture.login("", LOGIN).await).await;
         assert_eq!(reply.get("expires_in").cloned(), sent);
     }
-    fixture.cisco.options().behaviour = stating(ExpiresIn::Raw("1e999".to_owned()));
+    fixture.cisco.options().expires_in = ExpiresIn::Raw("1e999".to_owned());
     let text = fixture.login("", LOGIN).await.text().await.unwrap();
     assert!(text.ends_with(r#","expires_in":1e999}"#), "{text}");
 }
@@ -233,9 +226,9 @@ async fn advancing_the_clock_expires_a_token() {
     let fixture = Fixture::start().await;
     fixture.cisco.options().token_lifetime = Duration::from_secs(60);
     let token = fixture.token().await;
-    fixture.cisco.advance(Duration::from_secs(30));
+    fixture.cisco.tokens.advance(Duration::from_secs(30));
     assert_eq!(fixture.pull(&token).await.status(), 200);
-    fixture.cisco.advance(Duration::from_secs(31));
+    fixture.cisco.tokens.advance(Duration::from_secs(31));
     assert_eq!(fixture.pull(&token).await.status(), 401);
 }
 
@@ -246,10 +239,7 @@ async fn a_new_token_leaves_the_old_one_valid_by_default() {
     let second = fixture.token().await;
     assert_ne!(first, second);
     assert_eq!(fixture.pull(&first).await.status(), 200);
-    fixture.cisco.options().behaviour = Behaviour {
-        older_tokens: OlderTokens::Revoked,
-        ..Behaviour::default()
-    };
+    fixture.cisco.options().older_tokens = OlderTokens::Revoked;
     let third = fixture.token().await;
     assert_eq!(fixture.pull(&second).await.status(), 401);
     assert_eq!(fixture.pull(&third).await.status(), 200);
@@ -263,45 +253,40 @@ async fn concurrent_token_requests_are_counted() {
         tokio::spawn(fixture.login_request("", LOGIN).send());
     }
     fixture.cisco.wait_for(|seen| seen.len() == 2).await;
-    assert_eq!(fixture.cisco.max_concurrent_token_requests(), 2);
+    assert_eq!(fixture.cisco.tokens.max_concurrent(), 2);
 }
 
 #[tokio::test]
 async fn a_reused_token_is_counted_down_to_0_and_refused_once_it_expires() {
     let fixture = Fixture::start().await;
     fixture.cisco.options().token_lifetime = Duration::from_secs(60);
-    let reuse = |expires_in| Behaviour {
-        token_reuse: TokenReuse::UntilExpiry,
-        expires_in,
-        ..Behaviour::default()
-    };
-    fixture.cisco.options().behaviour = reuse(ExpiresIn::Lifetime);
+    fixture.cisco.options().token_reuse = TokenReuse::UntilExpiry;
     let first = fixture.token().await;
     for (advance, least, most) in [(20, 38, 39), (20, 18, 19), (19, 0, 0)] {
-        fixture.cisco.advance(Duration::from_secs(advance));
+        fixture.cisco.tokens.advance(Duration::from_secs(advance));
         let reply = json(fixture.login("", LOGIN).await).await;
         assert_eq!(reply["access_token"], first.as_str());
         let left = reply["expires_in"].as_u64().unwrap();
         assert!((least..=most).contains(&left), "{left}");
         assert_eq!(fixture.pull(&first).await.status(), 200);
     }
-    fixture.cisco.options().behaviour = reuse(ExpiresIn::RoundedUp);
+    fixture.cisco.options().expires_in = ExpiresIn::RoundedUp;
     let reply = json(fixture.login("", LOGIN).await).await;
     assert_eq!(
         (&reply["access_token"], &reply["expires_in"]),
         (&first.as_str().into(), &1.into())
     );
 
-    fixture.cisco.advance(Duration::from_secs(1));
+    fixture.cisco.tokens.advance(Duration::from_secs(1));
     assert_eq!(fixture.pull(&first).await.status(), 401);
     let second = json(fixture.login("", LOGIN).await).await;
     assert_ne!(second["access_token"], first.as_str());
     assert_eq!(
-        (&second["expires_in"], fixture.cisco.token_count()),
+        (&second["expires_in"], fixture.cisco.tokens.count()),
         (&60.into(), 2)
     );
 
     // Reuse ignores revocation.
-    fixture.cisco.revoke_all();
+    fixture.cisco.tokens.revoke(None);
     assert_eq!(fixture.token().await, second["access_token"]);
 }

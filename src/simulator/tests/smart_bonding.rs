@@ -23,10 +23,7 @@ async fn pulls_take_messages_in_order_until_the_queue_is_empty() {
     let empty = fixture.pull(&token).await;
     assert_eq!(empty.status(), 200);
     assert_eq!(json(empty).await, json!({"message": EMPTY, "status": "200"}));
-    fixture.cisco.options().behaviour = Behaviour {
-        empty_queue: EmptyQueue::NoContent,
-        ..Behaviour::default()
-    };
+    fixture.cisco.options().empty_queue = EmptyQueue::NoContent;
     assert_eq!(fixture.pull(&token).await.status(), 204);
 }
 
@@ -123,7 +120,7 @@ async fn exactly_one_valid_bearer_is_accepted() {
 async fn a_revoked_token_is_refused_and_the_next_one_is_not() {
     let fixture = Fixture::start().await;
     let token = fixture.token().await;
-    fixture.cisco.revoke_all();
+    fixture.cisco.tokens.revoke(None);
     assert_eq!(fixture.pull(&token).await.status(), 401);
     let token = fixture.token().await;
     assert_eq!(fixture.pull(&token).await.status(), 200);
@@ -132,10 +129,7 @@ async fn a_revoked_token_is_refused_and_the_next_one_is_not() {
 #[tokio::test]
 async fn a_mashery_rejection_is_a_403_with_its_code() {
     let fixture = Fixture::start().await;
-    fixture.cisco.options().behaviour = Behaviour {
-        bearer_rejection: BearerRejection::Mashery,
-        ..Behaviour::default()
-    };
+    fixture.cisco.options().bearer_rejection = BearerRejection::Mashery;
     let refused = fixture.pull("unknown").await;
     assert_eq!(refused.status(), 403);
     let code = refused.headers()["x-mashery-error-code"].to_str().unwrap();

@@ -39,7 +39,7 @@ async fn a_replaced_ca_file_is_trusted_and_the_old_token_serves_meanwhile() {
     replace(&daemon, "cisco-ca.pem", &both);
     daemon.logged("upstream.cisco.ca_file (its file)").await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
-    cisco.wait_for_tokens(2).await;
+    cisco.tokens.wait_for(2).await;
 }
 
 #[tokio::test]

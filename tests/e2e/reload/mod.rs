@@ -84,7 +84,7 @@ async fn a_hundred_reloads_under_load_fail_no_request_and_fetch_no_token() {
     let answered = load.stop().await;
 
     println!("100 reloads under {answered} requests of 8 callers on kept connections");
-    assert_eq!(cisco.token_count(), 1, "one token for all of them");
+    assert_eq!(cisco.tokens.count(), 1, "one token for all of them");
     let metrics = daemon.ask("/metrics").await;
     assert!(
         metrics
@@ -113,16 +113,16 @@ async fn a_token_task_that_is_replaced_under_load_fails_no_request_and_leaves_no
         };
         rewrite(&daemon, |text| text.replace(from, to));
         reload(&mut daemon, APPLIED).await;
-        cisco.wait_for_tokens(round + 2).await;
+        cisco.tokens.wait_for(round + 2).await;
     }
-    let count = cisco.token_count();
+    let count = cisco.tokens.count();
     let began = Instant::now();
-    cisco.wait_for_tokens(count + 3).await;
+    cisco.tokens.wait_for(count + 3).await;
 
     // One token task fetches at about half of 4 s; eleven would fetch eleven times as often.
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
     load.stop().await;
-    assert_eq!(cisco.refused_tokens(), 0);
+    assert_eq!(cisco.tokens.refused(), 0);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
         assert_eq!(status(&daemon, PULL, "localhost", "").await, 200, "{broken}");
     }
 
-    assert_eq!(cisco.token_count(), 1);
+    assert_eq!(cisco.tokens.count(), 1);
     assert_eq!(lines(&daemon, APPLIED), 0);
     let metrics = daemon.ask("/metrics").await;
     assert!(
@@ -261,7 +261,7 @@ async fn rules_callers_and_hosts_change_for_the_next_request_of_a_kept_connectio
         caller.say(&request).await;
         assert_eq!(caller.message().await.status(), status, "{request}");
     }
-    assert_eq!(cisco.token_count(), 1);
+    assert_eq!(cisco.tokens.count(), 1);
 
     // The file of caller keys is read again without a signal.
     replace(&daemon, "callers", "itsm:second-key\n");
@@ -351,7 +351,7 @@ async fn upstreams_are_added_and_removed_each_with_its_own_token_and_no_request_
         .filter_map(|seen| seen.token_client)
         .collect();
     assert_eq!(relayed, ["demo", "other", "other"]);
-    cisco.wait_for_tokens(3).await;
+    cisco.tokens.wait_for(3).await;
     assert_eq!(logins(&cisco), ["demo", "other", "other"]);
 }
 
@@ -367,13 +367,13 @@ async fn a_token_is_never_sent_to_another_api_than_it_was_issued_for() {
     });
     reload(&mut daemon, APPLIED).await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
-    assert_eq!(cisco.token_count(), 2);
+    assert_eq!(cisco.tokens.count(), 2);
     let relayed = relayed(&cisco);
     let bearers: Vec<_> = relayed
         .iter()
         .flat_map(|seen| seen.header("authorization"))
         .collect();
-    assert_eq!(bearers, [format!("Bearer {}", cisco.issued_tokens()[1])]);
+    assert_eq!(bearers, [format!("Bearer {}", cisco.tokens.issued()[1])]);
 }
 
 #[tokio::test]
@@ -456,7 +456,7 @@ async fn a_listener_that_is_removed_or_turns_tls_on_serves_as_before_until_the_r
     daemon.signal("HUP");
     daemon.logged("is removed: it still listens").await;
     assert_eq!(status(&daemon, PULL, "localhost", "").await, 200);
-    assert_eq!(cisco.token_count(), 1);
+    assert_eq!(cisco.tokens.count(), 1);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ async fn ten_rollovers_of_a_repeated_token_of_12_seconds_fail_none_of_a_thousand
         calls.made,
         calls.slowest,
         token_requests(&cisco),
-        cisco.refused_tokens(),
+        cisco.tokens.refused(),
     );
     assert!(calls.failed.is_empty(), "{calls:?}");
     assert!(calls.made >= 1000, "{calls:?}");
