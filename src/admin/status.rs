@@ -10,7 +10,7 @@ use crate::server::Phase;
 use crate::spool::Holding;
 use crate::token::TokenReader;
 
-/// What does not change while a configuration is active.
+/// The part of the document that is fixed while a configuration is active.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// When the daemon started.

@@ -91,7 +91,7 @@ impl Reloader {
         let (this, config_file) = (self.clone(), found.config_file);
         let built = spawn_blocking(move || this.build(from_file, config_file)).await;
         let built = built.context("bondgate has a bug; please report it").flatten();
-        self.context.metrics.reloaded(built.is_ok());
+        self.context.metrics.count_reload(built.is_ok());
         match built {
             Ok(now) => {
                 found = now.digests.clone();

@@ -103,10 +103,10 @@ impl Entry {
         self.status = response.status().as_u16();
         self.transaction = response.headers().get(&TRANSACTION).cloned();
         self.problem = response.extensions_mut().remove();
-        metrics.answered(self.status);
+        metrics.count_response(self.status);
         metrics.duration.observe(self.began.elapsed().as_secs_f64());
         if let Some(problem) = &self.problem {
-            metrics.own_answer(&problem.error.to_string());
+            metrics.count_own_response(&problem.error.to_string());
         }
         // A response to HEAD has no body that could be cut short.
         self.is_complete = response.body().is_end_stream() || self.method == Method::HEAD;

@@ -122,7 +122,7 @@ impl Metrics {
     }
 
     /// Counts an attempt to reload the configuration.
-    pub fn reloaded(&self, is_applied: bool) {
+    pub fn count_reload(&self, is_applied: bool) {
         let result = if is_applied { "applied" } else { "refused" };
         let labels = [("result", result.into())];
         self.config_reloads.get_or_create(&labels).inc();
@@ -162,7 +162,7 @@ impl UpstreamMetrics {
     }
 
     /// Counts a response.
-    pub fn answered(&self, status: u16) {
+    pub fn count_response(&self, status: u16) {
         if status == 200 {
             self.ok.inc();
         } else {
@@ -171,17 +171,17 @@ impl UpstreamMetrics {
     }
 
     /// Counts a response of bondgate itself, by its Proxy-Status error type.
-    pub fn own_answer(&self, error: &str) {
+    pub fn count_own_response(&self, error: &str) {
         self.count(&self.all.own_answers, "error", error.to_owned().into());
     }
 
     /// Counts a token request by its outcome: `ok`, or the kind of failure.
-    pub fn token_request(&self, outcome: &'static str) {
+    pub fn count_token_request(&self, outcome: &'static str) {
         self.count(&self.all.token_requests, "outcome", outcome.into());
     }
 
     /// Records the token's state, out of all `states`.
-    pub fn token_state(&self, current: &'static str, states: &[&'static str]) {
+    pub fn set_token_state(&self, current: &'static str, states: &[&'static str]) {
         for &state in states {
             let labels = self.labels("state", state.into());
             let is_current = i64::from(state == current);
@@ -190,12 +190,12 @@ impl UpstreamMetrics {
     }
 
     /// Records when the token in use expires, in seconds since 1970.
-    pub fn token_expiry(&self, seconds: f64) {
+    pub fn set_token_expiry(&self, seconds: f64) {
         self.all.token_expiry.get_or_create(&self.upstream).set(seconds);
     }
 
     /// Records how many seconds the identity service's clock is ahead of ours.
-    pub fn clock_skew(&self, seconds: i64) {
+    pub fn set_clock_skew(&self, seconds: i64) {
         self.all.clock_skew.get_or_create(&self.upstream).set(seconds);
     }
 
@@ -223,9 +223,9 @@ mod tests {
     fn what_is_counted_is_in_the_text_for_prometheus() {
         let metrics = Metrics::new();
         let upstream = metrics.upstream("cisco");
-        upstream.answered(200);
-        upstream.own_answer("dns_error");
-        upstream.token_state("fresh", &["starting", "fresh"]);
+        upstream.count_response(200);
+        upstream.count_own_response("dns_error");
+        upstream.set_token_state("fresh", &["starting", "fresh"]);
         let text = metrics.encode();
         for line in [
             "bondgate_requests_total{upstream=\"cisco\",status=\"200\"} 1",

@@ -22,7 +22,7 @@ use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait at most, what 4,000 requests log; a line beyond is dropped.
+/// The longest queue, in lines: those of 4,000 requests. Further lines are dropped.
 const QUEUE: usize = 4096;
 /// A batch beyond this size is written before the queue is empty.
 const BATCH: usize = 64 * 1024;
@@ -182,7 +182,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// What the log's thread writes its lines to.
+/// Gathers the lines of the log's thread into batches.
 struct Batches {
     writer: LogWriter,
     pause: Duration,

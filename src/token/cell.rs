@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::failure::FetchErrorKind;
 use super::status::{TokenStatus, Unavailable};
 
-/// What the refresher and the requests share.
+/// The state that the refresher shares with the requests.
 pub(super) struct TokenCell {
     /// The clock that tokens live by.
     pub(super) clock: Clock,

@@ -14,7 +14,7 @@ use super::tokens;
 /// The limit for the size of a decoded attachment.
 const ATTACHMENT_LIMIT: usize = 10_000_000;
 
-/// What an engineer remarks.
+/// Remarks of an engineer.
 const REMARKS: [&str; 4] = [
     "The engineer has taken the case and asks for the output of show tech-support.",
     "Replacement part shipped, expected on site the next business day.",

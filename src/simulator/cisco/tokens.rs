@@ -14,7 +14,7 @@ use tokio::sync::watch;
 const SIGNATURE_BYTES: usize = 256;
 /// A smaller token cannot be a JWT: it is an opaque string, like Cisco's former tokens of 28 characters.
 const SMALLEST_JWT: usize = 800;
-/// What is longer never expires.
+/// A longer lifetime counts as this one.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// A part of every token, to find tokens where they must not be.
 pub const TOKEN_MARK: &str = "SimulatedToken";

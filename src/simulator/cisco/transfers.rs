@@ -21,7 +21,7 @@ use crate::simulator::record::redaction;
 /// The pattern's period. It is prime, so that a piece lost or repeated shows unless its size is a multiple of it.
 const PERIOD: u8 = 251;
 
-/// What goes out in one frame: 256 periods.
+/// The bytes of one frame: 256 periods.
 static PIECE: LazyLock<Bytes> = LazyLock::new(|| pattern(256 * u64::from(PERIOD)).collect());
 
 /// The first `count` bytes that `GET /simulator/bytes/{count}` sends: the byte at `i` is `i % 251`.

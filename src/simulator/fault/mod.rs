@@ -231,7 +231,7 @@ impl Kind {
     }
 }
 
-/// What follows half a body.
+/// The end of a connection after half a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {

@@ -30,9 +30,9 @@ impl<S> Refresher<S> {
         };
         change(&mut status);
         let status = status.updated(self.cell.clock.now(), self.cell.newest().as_deref());
-        self.metrics.token_state(status.state.name(), &TokenState::NAMES);
+        self.metrics.set_token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
-            self.metrics.token_expiry(since_1970.as_secs_f64());
+            self.metrics.set_token_expiry(since_1970.as_secs_f64());
         }
         let is_lost = before.has_valid_token && !status.has_valid_token;
         if status.state != before.state || status.message() != before.message() || is_lost {
@@ -47,7 +47,7 @@ impl<S> Refresher<S> {
             Ok(grant) => ("ok", grant.server_time),
             Err(error) => (error.kind.name(), error.server_time),
         };
-        self.metrics.token_request(outcome);
+        self.metrics.count_token_request(outcome);
         if let Some(server_time) = server_time {
             self.compare_clocks(server_time);
         }
@@ -60,7 +60,7 @@ impl<S> Refresher<S> {
             Ok(ahead) => ahead.as_secs().cast_signed(),
             Err(behind) => -behind.duration().as_secs().cast_signed(),
         };
-        self.metrics.clock_skew(clock_skew_s);
+        self.metrics.set_clock_skew(clock_skew_s);
         let before = self.skew_s.replace(clock_skew_s).unwrap_or_default();
         if clock_skew_s.abs() >= SKEW_WARNING_S && before.abs() < SKEW_WARNING_S {
             let upstream = self.upstream.as_str();
