@@ -23,7 +23,6 @@ use tokio_util::io::{InspectReader, InspectWriter};
 use tower::ServiceExt as _;
 
 use super::fault::Then;
-use super::simulation::Handle;
 
 /// Time for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -37,7 +36,6 @@ const HEAD_LIMIT: usize = 512 * 1024;
 pub(super) struct Connection {
     /// Numbers the accepted connections from 1.
     pub(super) number: u64,
-    pub(super) simulation: Handle,
     /// The bytes since the last response; none while a request is handled.
     received: Mutex<Option<Vec<u8>>>,
     takeover: mpsc::UnboundedSender<(Bytes, Then)>,
@@ -70,13 +68,7 @@ impl Connection {
 }
 
 /// Serves a connection until it ends or a fault takes it over.
-pub(super) async fn serve(
-    stream: TcpStream,
-    number: u64,
-    tls: TlsAcceptor,
-    router: Router,
-    simulation: Handle,
-) {
+pub(super) async fn serve(stream: TcpStream, number: u64, tls: TlsAcceptor, router: Router) {
     // The head and the body of a response may be two writes, and neither must wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else {
@@ -85,7 +77,6 @@ pub(super) async fn serve(
     let (takeover, mut takeovers) = mpsc::unbounded_channel();
     let connection = Arc::new(Connection {
         number,
-        simulation,
         received: Mutex::new(Some(Vec::new())),
         takeover,
     });

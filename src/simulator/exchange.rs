@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::cisco::endpoint::Endpoint;
 use super::cisco::responses;
 use super::connection::Connection;
 use super::record::Seen;
-use super::simulation::Simulation;
+use super::simulation::Handle;
 
 /// The largest body that is accepted, except by the transfers, which keep nothing.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -33,18 +33,15 @@ pub(super) type InProgress = Extension<Arc<Exchange>>;
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) connection: Arc<Connection>,
+    pub(super) simulation: Handle,
     /// The request as recorded when its head had been read.
     pub(super) request: Seen,
 }
 
 impl Exchange {
-    pub(super) fn simulation(&self) -> &Simulation {
-        &self.connection.simulation
-    }
-
     /// Changes the recorded request, unless it has been dropped from the record.
     pub(super) fn update(&self, change: impl FnOnce(&mut Seen)) {
-        let record = &self.simulation().record;
+        let record = &self.simulation.record;
         record.send_modify(|record| record.update(self.request.sequence, change));
     }
 
@@ -68,16 +65,20 @@ pub(super) struct BodyDigest {
 
 /// Records a request when its head has been read, and the status of its response.
 pub(super) async fn record(
+    State(simulation): State<Handle>,
     Extension(connection): Extension<Arc<Connection>>,
     request: Request,
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut request = seen(&connection, &parts, body.is_end_stream());
-    let simulation = Arc::clone(&connection.simulation);
     let _in_progress = (request.endpoint == Endpoint::Token).then(|| simulation.tokens.request_started());
     simulation.record.send_modify(|record| record.add(&mut request));
-    let exchange = Arc::new(Exchange { connection, request });
+    let exchange = Arc::new(Exchange {
+        connection,
+        simulation,
+        request,
+    });
     parts.extensions.insert(Arc::clone(&exchange));
     let response = next.run(Request::from_parts(parts, body)).await;
     exchange.responded(&response);

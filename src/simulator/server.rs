@@ -67,7 +67,7 @@ impl Simulator {
     /// and time, and spawns the connections' tasks on it.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let tls = TlsAcceptor::from(Arc::new(self.tls));
-        let cisco = cisco::router();
+        let cisco = cisco::router(Arc::clone(&self.simulation));
         let control = control::router(Arc::clone(&self.simulation));
         let mut control = pin!(axum::serve(self.control, control).into_future());
         // Dropped with this future, the set ends its tasks too.
@@ -81,8 +81,7 @@ impl Simulator {
                 ended = &mut control => return ended,
                 (stream, _) = Listener::accept(&mut self.listener) => {
                     number += 1;
-                    let simulation = Arc::clone(&self.simulation);
-                    connections.spawn(connection::serve(stream, number, tls.clone(), cisco.clone(), simulation));
+                    connections.spawn(connection::serve(stream, number, tls.clone(), cisco.clone()));
                 }
                 Some(_) = connections.join_next() => {}
             }

@@ -32,7 +32,7 @@ pub(super) async fn token(
 ) -> Result<Response, JsonError> {
     let login = Login::parse(uri.query().unwrap_or_default(), &headers, &body)?;
     exchange.update(|seen| seen.client_auth = Some(login.shape));
-    let simulation = exchange.simulation();
+    let simulation = &exchange.simulation;
     let options = simulation.options();
     login.authenticate(&options)?;
     exchange.update(|seen| seen.token_client = Some(login.id.clone()));

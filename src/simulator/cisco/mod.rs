@@ -12,19 +12,20 @@ pub(super) mod transfers;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, any, get, on, post};
 use tower::ServiceBuilder;
 
 use super::exchange::{read_body, record};
 use super::fault::inject::inject;
+use super::simulation::Handle;
 use endpoint::{PULL_PATH, PUSH_PATH, TOKEN_PATH, TSP_CODES_PATH};
 use smart_bonding::{authorize, transaction_id};
 
 /// The identity service and the Smart Bonding API. A request passes the layers from top to bottom.
-pub(super) fn router() -> Router {
+pub(super) fn router(simulation: Handle) -> Router {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(record))
+        .layer(from_fn_with_state(simulation, record))
         .layer(from_fn(inject))
         .layer(from_fn(read_body))
         .layer(DefaultBodyLimit::disable());

@@ -26,7 +26,7 @@ pub(super) struct Bearer(String);
 
 /// Accepts requests with exactly one valid bearer.
 pub(super) async fn authorize(Extension(exchange): InProgress, mut request: Request, next: Next) -> Response {
-    let simulation = exchange.simulation();
+    let simulation = &exchange.simulation;
     match client(&simulation.tokens, request.headers()) {
         Ok(client) => {
             exchange.update(|seen| seen.token_client = Some(client.clone()));
@@ -74,10 +74,7 @@ pub(super) async fn push(
     match serde_json::from_slice::<Map<String, Value>>(&body) {
         Ok(ticket) => {
             let reply = messages::reply(&client, &ticket.into(), SystemTime::now());
-            exchange
-                .simulation()
-                .queues
-                .put(&client, reply.to_string().into());
+            exchange.simulation.queues.put(&client, reply.to_string().into());
             responses::message(200, "Message received and queued for processing")
         }
         Err(error) => {
@@ -92,10 +89,10 @@ pub(super) async fn pull(
     Extension(exchange): InProgress,
     Extension(Bearer(client)): Extension<Bearer>,
 ) -> Response {
-    if let Some(message) = exchange.simulation().queues.take(&client) {
+    if let Some(message) = exchange.simulation.queues.take(&client) {
         return responses::json(200, message);
     }
-    match exchange.simulation().options().empty_queue {
+    match exchange.simulation.options().empty_queue {
         EmptyQueue::Message => responses::message(200, "No messages available to Send"),
         EmptyQueue::NoContent => StatusCode::NO_CONTENT.into_response(),
     }

@@ -1,5 +1,5 @@
-//! Endpoints below `/simulator/` that Cisco does not have: a download, an upload and an echo, for tests of what lies
-//! between. No body is held whole.
+//! Endpoints below `/simulator/` that Cisco does not have: a download, an upload and an echo, for tests of the programs
+//! between a client and Cisco. No body is held whole.
 
 use std::convert::Infallible;
 use std::sync::LazyLock;

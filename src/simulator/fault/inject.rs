@@ -24,7 +24,7 @@ use crate::simulator::exchange::{Exchange, InProgress, receive};
 
 /// Injects the script's fault for this request, if there is one.
 pub(crate) async fn inject(Extension(exchange): InProgress, request: Request, next: Next) -> Response {
-    let script = || exchange.simulation().faults();
+    let script = || exchange.simulation.faults();
     let Some(fault) = take(&mut script(), exchange.request.endpoint, request.uri().path()) else {
         return next.run(request).await;
     };

@@ -30,7 +30,8 @@ impl<S> Refresher<S> {
         };
         change(&mut status);
         let status = status.updated(self.cell.clock.now(), self.cell.newest().as_deref());
-        self.metrics.set_token_state(status.state.name(), &TokenState::NAMES);
+        self.metrics
+            .set_token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.set_token_expiry(since_1970.as_secs_f64());
         }
