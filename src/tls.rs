@@ -2,57 +2,17 @@
 
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::ServerTls;
-
-/// Certificates or keys that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file cannot be read, or is no PEM of the required kind.
-    #[error("cannot read {what} from {}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        what: &'static str,
-        /// The parser's error.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// The file holds no certificate.
-    #[error("{} holds no certificate; it needs PEM, \"-----BEGIN CERTIFICATE-----\"", .0.display())]
-    Empty(PathBuf),
-    /// There is no certificate to trust.
-    #[error("no trusted certificates; install ca-certificates, or set ca_file or SSL_CERT_FILE")]
-    NoRoots,
-    /// The two files of a listener do not belong together.
-    #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
-    NoPair {
-        /// The key's file.
-        key: PathBuf,
-        /// The certificate's file.
-        certificate: PathBuf,
-    },
-    /// The certificate is of X.509 version 1.
-    #[error("the certificate in {} is {VERSION_1}; {REISSUE}", .0.display())]
-    VersionOne(PathBuf),
-    /// rustls rejects the certificate or key.
-    #[error("{} cannot be used", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: rustls::Error,
-    },
-}
+use crate::config::{InputError, ServerTls};
 
 /// Describes a certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
 pub const VERSION_1: &str = "X.509 version 1, which is not accepted";
@@ -87,7 +47,7 @@ pub type Digest = [u8; 32];
 
 impl Trusted {
     /// Reads them as they are now.
-    pub fn load(ca_file: Option<&Path>) -> Result<Self, TlsError> {
+    pub fn load(ca_file: Option<&Path>) -> Result<Self, InputError> {
         let mut roots = RootCertStore::empty();
         let mut native = rustls_native_certs::load_native_certs().certs;
         // A directory lists them in any order.
@@ -100,7 +60,8 @@ impl Trusted {
             add(&mut roots, own, path)?;
         }
         if roots.is_empty() {
-            return Err(TlsError::NoRoots);
+            let what = "no trusted certificates; install ca-certificates, or set ca_file or SSL_CERT_FILE";
+            return Err(InputError(what.to_owned()));
         }
         let own = roots.len() - system;
         let ssl_cert_file = std::env::var("SSL_CERT_FILE").ok();
@@ -127,15 +88,15 @@ impl Trusted {
 }
 
 /// The configuration of outgoing connections that trust the system's roots and those of `ca_file`.
-pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, InputError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
 /// The configuration of a TLS listener. It offers HTTP/1 only.
-pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
+pub fn server(tls: &ServerTls) -> Result<ServerConfig, InputError> {
     let chain = certificates(&tls.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_file);
-    let key = key.map_err(|source| pem_error(&tls.key_file, "a private key", source))?;
+    let key = key.map_err(|source| pem_error(&tls.key_file, "a private key", &source))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
@@ -145,27 +106,31 @@ pub fn server(tls: &ServerTls) -> Result<ServerConfig, TlsError> {
             let mut roots = RootCertStore::empty();
             add(&mut roots, certificates(path)?, path)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
-            builder.with_client_cert_verifier(verifier.map_err(|_| TlsError::Empty(path.clone()))?)
+            builder.with_client_cert_verifier(verifier.map_err(|_| without_certificate(path))?)
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|source| {
-        let (certificate, key) = (tls.certificate_file.clone(), tls.key_file.clone());
-        match source {
-            rustls::Error::InconsistentKeys(_) => TlsError::NoPair { key, certificate },
-            source if is_version_1(&source) => TlsError::VersionOne(certificate),
-            source => refused(&certificate, source),
-        }
+        let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
+        InputError(match source {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("the key in {key} does not belong to the certificate in {certificate}")
+            }
+            source if is_version_1(&source) => {
+                format!("the certificate in {certificate} is {VERSION_1}; {REISSUE}")
+            }
+            source => format!("{certificate} cannot be used: {source}"),
+        })
     })?;
     // In order of preference. Some callers offer 1.0 only, as curl -0 does.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(config)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, InputError> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = found.map_err(|source| pem_error(path, "a certificate", source))?;
+    let found = found.map_err(|source| pem_error(path, "a certificate", &source))?;
     if found.is_empty() {
-        return Err(TlsError::Empty(path.to_owned()));
+        return Err(without_certificate(path));
     }
     Ok(found)
 }
@@ -174,21 +139,22 @@ fn add(
     roots: &mut RootCertStore,
     certificates: Vec<CertificateDer<'_>>,
     path: &Path,
-) -> Result<(), TlsError> {
+) -> Result<(), InputError> {
     let mut certificates = certificates.into_iter();
     certificates
         .try_for_each(|certificate| roots.add(certificate))
-        .map_err(|source| refused(path, source))
+        .map_err(|source| InputError(format!("{} cannot be used: {source}", path.display())))
 }
 
-fn pem_error(path: &Path, what: &'static str, source: rustls::pki_types::pem::Error) -> TlsError {
-    let path = path.to_owned();
-    TlsError::Pem { path, what, source }
+fn pem_error(path: &Path, what: &str, source: &pem::Error) -> InputError {
+    InputError(format!("cannot read {what} from {}: {source}", path.display()))
 }
 
-fn refused(path: &Path, source: rustls::Error) -> TlsError {
-    let path = path.to_owned();
-    TlsError::Refused { path, source }
+fn without_certificate(path: &Path) -> InputError {
+    let path = path.display();
+    InputError(format!(
+        "{path} holds no certificate; it needs PEM, \"-----BEGIN CERTIFICATE-----\""
+    ))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use reqwest::redirect::Policy;
 
-use super::{ConfigArgs, Exit, load, print_faults, runtime};
+use super::{ConfigArgs, Exit, load, runtime};
 use crate::config::{Config, Endpoint, Upstream};
 use crate::daemon;
 use crate::tls;
-use crate::token::{Clock, TokenEndpoint, TokenSource as _};
+use crate::token::{self, Clock, TokenEndpoint, TokenSource as _};
 use crate::upstream::{ResolveError, Resolver};
 
 /// Check the configuration and print every error with its line; exit code 0 means that there is none
@@ -35,10 +34,7 @@ const SLOW_LOOKUP: Duration = Duration::from_secs(2);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let config = match load(args.config.file().as_deref()) {
-        Ok(config) => config,
-        Err(exit) => return Ok(exit),
-    };
+    let config = load(args.config.file().as_deref())?;
     if args.print {
         print_settings(&config);
     }
@@ -46,12 +42,7 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
         eprintln!("warning: {warning}");
     }
     // A daemon waits for its credentials; a check does not.
-    let mut faults = daemon::faults(&config);
-    faults.extend(daemon::missing_credentials(&config));
-    if !faults.is_empty() {
-        print_faults("what the configuration names", &faults);
-        return Ok(Exit::Configuration);
-    }
+    daemon::validate(&config, true)?;
     println!("the configuration is valid");
     if args.live {
         return runtime()?.block_on(check_live(&config));
@@ -91,25 +82,21 @@ async fn check_upstream(upstream: &Upstream, resolver: &Resolver) -> anyhow::Res
         resolve(upstream, endpoint, resolver).await?;
     }
     let skew = connect(upstream, &upstream.token_url, tls.clone(), resolver).await?;
-    match skew.map(|skew| skew.as_secs()) {
-        None => passed("clock", "the identity service sends no Date to compare with"),
+    let clock = match skew.map(|skew| skew.as_secs()) {
+        None => "the identity service sends no Date to compare with".to_owned(),
         Some(seconds) if seconds > MAX_CLOCK_SKEW.as_secs() => anyhow::bail!(
             "this machine's clock is {seconds} s off the identity service's, so the lifetime of tokens is computed \
              wrongly; run NTP"
         ),
-        Some(seconds) => passed(
-            "clock",
-            &format!("within {} s of the identity service's", seconds.max(1)),
-        ),
-    }
+        Some(seconds) => format!("within {} s of the identity service's", seconds.max(1)),
+    };
+    passed("clock", &clock);
     let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), resolver.clone(), Clock::default());
-    match endpoint.fetch().await?.lifetime.as_secs() {
-        0 => passed(
-            "token",
-            "granted in its last second, as the identity service reuses tokens",
-        ),
-        seconds => passed("token", &format!("granted, lifetime {seconds} s")),
-    }
+    let token = match endpoint.fetch().await?.lifetime.as_secs() {
+        0 => "granted in its last second, as the identity service reuses tokens".to_owned(),
+        seconds => format!("granted, lifetime {seconds} s"),
+    };
+    passed("token", &token);
     connect(upstream, &upstream.url, tls, resolver).await?;
     passed("API", &format!("{} responds", upstream.url.authority()));
     Ok(())
@@ -127,13 +114,11 @@ async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) 
         ResolveError::Failed { ref source, .. } => anyhow::anyhow!("{error} ({source}): {DNS_ADVICE}"),
     })?;
     let address = addresses[0].ip();
-    match proxy {
-        Some(proxy) => passed(
-            "name",
-            &format!("{host} through the outbound proxy {proxy} ({address})"),
-        ),
-        None => passed("name", &format!("{host} is {address}")),
-    }
+    let name = match proxy {
+        Some(proxy) => format!("{host} through the outbound proxy {proxy} ({address})"),
+        None => format!("{host} is {address}"),
+    };
+    passed("name", &name);
     if took > SLOW_LOOKUP {
         let seconds = took.as_secs_f32();
         println!(
@@ -150,44 +135,30 @@ async fn connect(
     tls: rustls::ClientConfig,
     resolver: &Resolver,
 ) -> anyhow::Result<Option<Duration>> {
-    let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(Policy::none())
-        .http1_only()
-        .no_proxy()
-        .dns_resolver(resolver.clone())
-        .connect_timeout(upstream.timeout.connect)
-        .timeout(CALL_TIMEOUT);
     // An error of reqwest shows the URL, which may hold a secret.
     let without_url = reqwest::Error::without_url;
-    if let Some(route) = upstream.proxy.route(endpoint)? {
-        let mut proxy = reqwest::Proxy::all(route.uri.to_string()).map_err(without_url)?;
-        if let Some((user, password)) = route.credentials() {
-            proxy = proxy.basic_auth(&user, &password);
-        }
-        builder = builder.proxy(proxy);
-    }
+    let route = upstream.proxy.route(endpoint)?;
+    let client = token::http_client(upstream, tls, resolver.clone(), route).map_err(without_url)?;
     let scheme = if endpoint.is_https() { "https" } else { "http" };
     let authority = endpoint.authority();
-    let client = builder.build().map_err(without_url)?;
-    let response = client.head(format!("{scheme}://{authority}/")).send().await;
+    let request = client
+        .head(format!("{scheme}://{authority}/"))
+        .timeout(CALL_TIMEOUT);
+    let response = request.send().await;
     let response = response.map_err(without_url).map_err(|error| {
         if tls::is_version_1(&error) {
             let version = tls::VERSION_1;
-            anyhow::anyhow!(
+            return anyhow::anyhow!(
                 "{authority}: its certificate is {version}; its operator must replace it by one of version 3"
-            )
-        } else {
-            let error = anyhow::Error::new(error);
-            anyhow::anyhow!(
-                "cannot reach {authority}: {error:#}; if the network intercepts TLS, set ca_file to its CA"
-            )
+            );
         }
+        let error = anyhow::Error::new(error);
+        anyhow::anyhow!(
+            "cannot reach {authority}: {error:#}; if the network intercepts TLS, set ca_file to its CA"
+        )
     })?;
-    passed(
-        "TLS",
-        &format!("{authority} is reached and its certificate is trusted"),
-    );
+    let trusted = format!("{authority} is reached and its certificate is trusted");
+    passed("TLS", &trusted);
     let date = response.headers().get("date");
     let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     Ok(date.map(|date| {

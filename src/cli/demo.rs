@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::run::{DaemonSignals, exit, start_failed};
+use super::run::{run_to_end, start_failed};
 use super::simulate::write_temporary_ca;
 use super::{Exit, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{Daemon, Readiness};
-use crate::platform::signals::EarlySignals;
+use crate::platform::signals::Signals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
@@ -55,37 +55,21 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
 fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path) -> anyhow::Result<Exit> {
     let cisco = simulator.handle();
-    let config = match config(args, &cisco, ca_file) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("bondgate: {error}");
-            return Ok(Exit::Configuration);
-        }
-    };
+    let config = config(args, &cisco, ca_file)?;
     let log = telemetry::init(&config.log)?;
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
             let fix = "use --listen, for example: bondgate demo --listen localhost:8081";
-            return Ok(start_failed(&error, fix));
+            return start_failed(error, fix);
         }
     };
     let _log_thread = log.start(&daemon.metrics().log_lines_dropped);
     cisco.put_samples(3);
-    let outcome = runtime.block_on(async {
-        let signals = DaemonSignals {
-            signals: EarlySignals::install()?.and_stop()?,
-            log,
-        };
-        let simulating = tokio::spawn(simulator.run(std::future::pending()));
-        let greeting = tokio::spawn(greet(daemon.readiness(), banner(&daemon, &cisco)));
-        let outcome = daemon.run(signals).await;
-        greeting.abort();
-        simulating.abort();
-        outcome
-    })?;
-    runtime.shutdown_background();
-    Ok(exit(outcome))
+    runtime.spawn(simulator.run(std::future::pending()));
+    runtime.spawn(greet(daemon.readiness(), banner(&daemon, &cisco)));
+    let signals = runtime.block_on(async { Signals::install() })?;
+    run_to_end(runtime, daemon, signals, &log)
 }
 
 /// Binds; if only the admin port is taken, another free one is used.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, Fault, find_file};
+use crate::config::{Config, ConfigError, find_file};
 use crate::platform::hardening;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: accepts plain HTTP, keeps a \
@@ -84,11 +84,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(args),
         Command::Spool(args) => spool::run(&args),
     };
-    let exit = result.unwrap_or_else(|error| {
-        eprintln!("bondgate: {error:#}");
-        Exit::Failed
-    });
-    ExitCode::from(exit as u8)
+    ExitCode::from(result.unwrap_or_else(|error| print_error(&error)) as u8)
 }
 
 impl ConfigArgs {
@@ -98,25 +94,21 @@ impl ConfigArgs {
     }
 }
 
-/// Reads the configuration, or prints all its errors.
-fn load(file: Option<&Path>) -> Result<Config, Exit> {
-    read(file).map_err(|error| {
-        print_faults("the configuration", &error.faults);
-        Exit::Configuration
-    })
+/// Prints why a command failed; every fault of a configuration.
+fn print_error(error: &anyhow::Error) -> Exit {
+    let Some(ConfigError { faults }) = error.downcast_ref() else {
+        eprintln!("bondgate: {error:#}");
+        return Exit::Failed;
+    };
+    match &faults[..] {
+        [fault] => eprintln!("bondgate: {fault}"),
+        faults => eprintln!("bondgate: {} faults in the configuration:\n{error}", faults.len()),
+    }
+    Exit::Configuration
 }
 
-fn print_faults(place: &str, faults: &[Fault]) {
-    if let [fault] = faults {
-        return eprintln!("bondgate: {fault}");
-    }
-    eprintln!("bondgate: {} faults in {place}:", faults.len());
-    for fault in faults {
-        eprintln!("{fault}");
-    }
-}
-
-fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
+/// Reads the configuration.
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         // None of our names is anything but UTF-8; a value may be.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::{ConfigArgs, Exit, load};
@@ -41,13 +41,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {
     let address = match args.address {
         Some(address) => address,
-        None => match load(args.config.file().as_deref()) {
-            Ok(config) if config.admin.tls.is_some() => {
-                bail!("the admin listener uses TLS, which probe does not support")
-            }
-            Ok(config) => config.admin.address,
-            Err(exit) => return Ok(exit),
-        },
+        None => {
+            let admin = load(args.config.file().as_deref())?.admin;
+            ensure!(
+                admin.tls.is_none(),
+                "the admin listener uses TLS, which probe does not support"
+            );
+            admin.address
+        }
     };
     let path = match args.probe {
         Probe::Live => "/livez",

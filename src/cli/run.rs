@@ -1,22 +1,23 @@
 //! `bondgate run`: the daemon.
 
-use super::{ConfigArgs, Exit, load, read, runtime};
-use crate::daemon::{self, BindError, Daemon, Outcome, Source, enter_sandbox};
+use anyhow::bail;
+use tokio::runtime::Runtime;
+
+use super::{ConfigArgs, Exit, load, runtime};
+use crate::config::ConfigError;
+use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox};
 use crate::platform::hardening;
 use crate::platform::service_manager::ServiceManager;
-use crate::platform::signals::{EarlySignals, Request, Signals};
+use crate::platform::signals::{Signal, Signals};
 use crate::telemetry::{self, LogHandle};
 use crate::token::Clock;
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     // The runtime starts no thread before a task needs one.
     let control = runtime()?;
-    let signals = control.block_on(async { EarlySignals::install() })?;
+    let signals = control.block_on(async { Signals::install() })?;
     let file = args.file();
-    let mut config = match load(file.as_deref()) {
-        Ok(config) => config,
-        Err(exit) => return Ok(exit),
-    };
+    let mut config = load(file.as_deref())?;
     config.fit(hardening::raise_descriptor_limit());
     let log = match telemetry::init(&config.log) {
         Ok(log) => log,
@@ -28,10 +29,8 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {
-            return Ok(start_failed(
-                &error,
-                "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN",
-            ));
+            let fix = "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN";
+            return start_failed(error, fix);
         }
     };
     // Every socket is bound, and no other thread runs yet.
@@ -40,63 +39,52 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let _log_thread = log.start(&daemon.metrics().log_lines_dropped);
     let load_file = file.clone();
     daemon.reload_from(Source {
-        load: Box::new(move || read(load_file.as_deref())),
+        load: Box::new(move || load(load_file.as_deref())),
         file,
         sandbox,
         log: log.clone(),
     });
-    // Moved here, the runtime is dropped before the log's thread.
-    let (control, log) = (control, log);
+    // Moved there, the runtime is dropped before the log's thread.
+    run_to_end(control, daemon, signals, &log)
+}
+
+/// Runs a daemon until it has stopped.
+pub(super) fn run_to_end(
+    control: Runtime,
+    daemon: Daemon,
+    mut signals: Signals,
+    log: &LogHandle,
+) -> anyhow::Result<Exit> {
     let outcome = control.block_on(async {
-        let signals = DaemonSignals {
-            signals: signals.and_stop()?,
-            log,
-        };
-        daemon.run(signals).await
+        signals.handle_stop()?;
+        daemon.run(async || next_signal(&mut signals, log).await).await
     })?;
     // Does not wait for a worker that was cut short.
     control.shutdown_background();
-    Ok(exit(outcome))
-}
-
-/// The process's signals for the daemon; the log file is reopened here.
-pub(super) struct DaemonSignals {
-    pub(super) signals: Signals,
-    pub(super) log: LogHandle,
-}
-
-impl daemon::Signals for DaemonSignals {
-    async fn next(&mut self) -> daemon::Signal {
-        loop {
-            let request = self.signals.next().await;
-            if request == Request::Stop {
-                return daemon::Signal::Stop;
-            }
-            self.log.reopen();
-            if request == Request::Reload {
-                return daemon::Signal::Reload;
-            }
-        }
-    }
-}
-
-/// Prints why a daemon does not start. `fix` says how to choose another address.
-pub(super) fn start_failed(error: &anyhow::Error, fix: &str) -> Exit {
-    let bind_error = error.downcast_ref::<BindError>();
-    if matches!(bind_error, Some(BindError::InUse { .. })) {
-        eprintln!("bondgate: {error:#}; to listen elsewhere, {fix}");
-    } else {
-        eprintln!("bondgate: {error:#}");
-    }
-    match bind_error {
-        Some(BindError::InUse { .. } | BindError::Refused { .. }) => Exit::Failed,
-        _ => Exit::Configuration,
-    }
-}
-
-pub(super) fn exit(outcome: Outcome) -> Exit {
-    match outcome {
+    Ok(match outcome {
         Outcome::Drained => Exit::Done,
         Outcome::Forced | Outcome::Lost | Outcome::Failed => Exit::Failed,
+    })
+}
+
+/// Waits for the next signal. The log file is reopened here.
+async fn next_signal(signals: &mut Signals, log: &LogHandle) -> Signal {
+    let signal = signals.next().await;
+    if signal != Signal::Stop {
+        log.reopen();
+    }
+    signal
+}
+
+/// Why a daemon does not start. `fix` says how to choose another address.
+pub(super) fn start_failed(error: anyhow::Error, fix: &str) -> anyhow::Result<Exit> {
+    match error.downcast_ref() {
+        Some(BindError::InUse { .. }) => bail!("{error:#}; to listen elsewhere, {fix}"),
+        Some(BindError::Refused { .. }) => Err(error),
+        _ if error.is::<ConfigError>() => Err(error),
+        _ => {
+            eprintln!("bondgate: {error:#}");
+            Ok(Exit::Configuration)
+        }
     }
 }

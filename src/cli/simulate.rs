@@ -11,16 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::simulator::{Client, Handle, Options, Simulator};
 
 const EXAMPLE: &str = r#"Example session:
-  bondgate simulate --ca-file ca.pem
-
-  # a token, then a ticket, then the result
-  curl --cacert ca.pem https://localhost:8443/oauth2/default/v1/token \
-    -d grant_type=client_credentials -d client_id=demo -d client_secret=demo-secret
-  curl --cacert ca.pem https://localhost:8443/sb-partner-oauth-proxy-api/rest/v1/push/call \
-    -H "Authorization: Bearer $TOKEN" \
-    -d '{"Calls":{"CustCallID":"INC1","ShortDescription":"down"},"CallStates":{"ShortName":"New"}}'
-  curl --cacert ca.pem https://localhost:8443/sb-partner-oauth-proxy-api/rest/v1/pull/call \
-    -H "Authorization: Bearer $TOKEN"
+  bondgate simulate --ca-file ca.pem      # prints its URLs, its credentials and what to try
 
   # the next pull loses its message and its response
   curl http://127.0.0.1:8444/faults -d '{"on":"pull","kind":"reset","after_effect":true}'

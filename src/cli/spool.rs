@@ -78,10 +78,7 @@ fn since(text: &str) -> Result<SystemTime, String> {
 pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     let directory = match &args.directory {
         Some(directory) => Some(directory.clone()),
-        None => match load(find_file(args.config.clone()).as_deref()) {
-            Ok(config) => config.spool.directory,
-            Err(exit) => return Ok(exit),
-        },
+        None => load(find_file(args.config.clone()).as_deref())?.spool.directory,
     };
     let Some(directory) = directory else {
         eprintln!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secret::{SecretError, SecretSource};
+use super::secret::{InputError, SecretSource};
 
 /// The caller keys of one listener; at least one.
 pub struct CallerKeys(Vec<CallerKey>);
@@ -16,43 +16,27 @@ pub struct CallerKey {
     pair: SecretString,
 }
 
-/// Why caller keys are unusable. Quotes no key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The source cannot be read.
-    #[error("the caller keys cannot be read")]
-    Secret(#[from] SecretError),
-    /// A line is not `name:key`.
-    #[error("line {0} of the caller keys is not \"name:key\"")]
-    Line(usize),
-    /// Two callers have the same key, so that the key does not identify the caller.
-    #[error("line {0} of the caller keys has the key of another caller; give each caller its own")]
-    Shared(usize),
-    /// There is no key.
-    #[error("the caller keys hold no line \"name:key\", and no caller would be allowed; add one")]
-    None,
-}
-
 impl CallerKeys {
     /// Reads the keys as they are now.
-    pub fn load(source: &SecretSource) -> Result<Self, KeysError> {
+    pub fn load(source: &SecretSource) -> Result<Self, InputError> {
         Self::parse(&source.load()?)
     }
 
     /// Parses lines `name:key`. Skips empty lines and those that begin with `#`.
-    pub fn parse(text: &SecretString) -> Result<Self, KeysError> {
+    pub fn parse(text: &SecretString) -> Result<Self, InputError> {
         let mut keys: Vec<CallerKey> = Vec::new();
         for (at, line) in text.expose_secret().lines().map(str::trim).enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
+            let wrong = |what| Err(InputError(format!("line {} of the caller keys {what}", at + 1)));
             let (name, key) = line.split_once(':').unwrap_or_default();
             if name.is_empty() || key.is_empty() {
-                return Err(KeysError::Line(at + 1));
+                return wrong("is not \"name:key\"");
             }
             let is_same = |other: &CallerKey| *other.name != *name && other.key() == key.as_bytes();
             if keys.iter().any(is_same) {
-                return Err(KeysError::Shared(at + 1));
+                return wrong("has the key of another caller; give each caller its own");
             }
             keys.push(CallerKey {
                 name: name.into(),
@@ -60,7 +44,8 @@ impl CallerKeys {
             });
         }
         if keys.is_empty() {
-            return Err(KeysError::None);
+            let what = "the caller keys hold no line \"name:key\", and no caller would be allowed; add one";
+            return Err(InputError(what.to_owned()));
         }
         Ok(Self(keys))
     }
@@ -92,7 +77,7 @@ impl CallerKey {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<CallerKeys, KeysError> {
+    fn parse(text: &str) -> Result<CallerKeys, InputError> {
         CallerKeys::parse(&SecretString::from(text.to_owned()))
     }
 
@@ -106,10 +91,11 @@ mod tests {
     #[test]
     fn a_caller_may_have_two_keys_but_a_key_only_one_caller() {
         assert!(parse("snow:old\nsnow:new\n").is_ok());
-        assert!(matches!(
-            parse("snow:k1\nmid:k2\nnew:k1\n"),
-            Err(KeysError::Shared(3))
-        ));
+        let error = parse("snow:k1\nmid:k2\nnew:k1\n").err().unwrap().to_string();
+        assert!(
+            error.contains("line 3") && error.contains("another caller"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -14,10 +14,18 @@ pub struct NamedFile {
     pub key: KeyPath,
     /// Its path.
     pub path: PathBuf,
+}
+
+impl NamedFile {
     /// Whether it is read for each token, and not once.
-    pub is_credential: bool,
+    pub(crate) fn is_credential(&self) -> bool {
+        ["client_id", "client_secret"].contains(&self.key.name())
+    }
+
     /// Whether it holds a secret.
-    pub is_secret: bool,
+    pub(crate) fn is_secret(&self) -> bool {
+        self.is_credential() || ["proxy", "keys", "key_file"].contains(&self.key.name())
+    }
 }
 
 impl Config {
@@ -25,14 +33,7 @@ impl Config {
     pub(crate) fn files(&self) -> Vec<NamedFile> {
         let mut files = Vec::new();
         let mut add = |key: KeyPath, path: Option<PathBuf>| {
-            let is_credential = ["client_id", "client_secret"].contains(&key.name());
-            let is_secret = is_credential || ["proxy", "keys", "key_file"].contains(&key.name());
-            files.extend(path.map(|path| NamedFile {
-                key,
-                path,
-                is_credential,
-                is_secret,
-            }));
+            files.extend(path.map(|path| NamedFile { key, path }));
         };
         for upstream in &self.upstreams {
             let table = KeyPath::upstream(&upstream.name);

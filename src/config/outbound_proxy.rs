@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
-use super::secret::{SecretError, SecretSource};
+use super::secret::{InputError, SecretSource};
 
 /// The HTTP proxy for outbound calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,17 +31,6 @@ pub struct ProxyRoute {
     pub authorization: Option<HeaderValue>,
 }
 
-/// Why the outbound proxy is unusable. Quotes no credential.
-#[derive(Debug, thiserror::Error)]
-pub enum OutboundError {
-    /// The source of the URL cannot be read.
-    #[error("the URL of the outbound proxy cannot be read")]
-    Secret(#[from] SecretError),
-    /// The URL does not name an HTTP proxy.
-    #[error("the outbound proxy is not \"http://host:port\" or \"http://user:password@host:port\"")]
-    Form,
-}
-
 impl OutboundProxy {
     /// The file that holds the URL, if a file does.
     pub(crate) fn path(&self) -> Option<PathBuf> {
@@ -54,7 +41,11 @@ impl OutboundProxy {
     }
 
     /// The route to an endpoint; `None` if it is reached directly.
-    pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, OutboundError> {
+    pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, InputError> {
+        let wrong = || {
+            let form = "\"http://host:port\" or \"http://user:password@host:port\"";
+            InputError(format!("the outbound proxy is not {form}"))
+        };
         let found = match self {
             Self::Direct => return Ok(None),
             Self::Environment => match Matcher::from_env().intercept(to.uri()) {
@@ -65,27 +56,16 @@ impl OutboundProxy {
                 let url = Some(source.load()?).filter(is_http);
                 let matcher = url.map(|url| Matcher::builder().all(url.expose_secret()).build());
                 let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
-                found.ok_or(OutboundError::Form)?
+                found.ok_or_else(wrong)?
             }
         };
         if found.uri().scheme_str() != Some("http") {
-            return Err(OutboundError::Form);
+            return Err(wrong());
         }
         Ok(Some(ProxyRoute {
             uri: found.uri().clone(),
             authorization: found.basic_auth().cloned(),
         }))
-    }
-}
-
-impl ProxyRoute {
-    /// User and password of the `Proxy-Authorization` value.
-    pub(crate) fn credentials(&self) -> Option<(String, String)> {
-        let value = self.authorization.as_ref()?.to_str().ok()?;
-        let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
-        let decoded = String::from_utf8(decoded).ok()?;
-        let (user, password) = decoded.split_once(':')?;
-        Some((user.to_owned(), password.to_owned()))
     }
 }
 
@@ -111,7 +91,7 @@ fn is_http(url: &SecretString) -> bool {
 mod tests {
     use super::*;
 
-    fn route(url: &str) -> Result<Option<ProxyRoute>, OutboundError> {
+    fn route(url: &str) -> Result<Option<ProxyRoute>, InputError> {
         let to: Endpoint = "https://sb.xylem.cisco.com".parse().unwrap();
         OutboundProxy::Url(SecretSource::Inline(SecretString::from(url.to_owned()))).route(&to)
     }
@@ -123,8 +103,9 @@ mod tests {
             route.uri.authority().map(http::uri::Authority::as_str),
             Some("proxy.corp:3128")
         );
-        assert_eq!(route.credentials(), Some(("user".into(), "p@ss".into())));
-        assert!(route.authorization.unwrap().is_sensitive());
+        let authorization = route.authorization.unwrap();
+        assert_eq!(authorization, "Basic dXNlcjpwQHNz", "user:p@ss in base64");
+        assert!(authorization.is_sensitive());
     }
 
     #[test]

@@ -26,43 +26,29 @@ pub enum SecretSource {
     Credential(String),
 }
 
-/// Why a secret could not be read. Names the place, never the value.
+/// Why a secret, caller keys, an outbound proxy or a certificate cannot be used. The text says what to do, and quotes no
+/// secret.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// The file does not exist or cannot be read.
-    #[error("cannot read {}", path.display())]
-    File {
-        /// The path of the file.
-        path: PathBuf,
-        /// The error of the system.
-        source: std::io::Error,
-    },
-    /// The environment variable is not set.
-    #[error("the environment variable {0} is not set")]
-    Environment(String),
-    /// systemd passed no credentials.
-    #[error("$CREDENTIALS_DIRECTORY is not set: add LoadCredential={0}:… to the systemd unit")]
-    Credential(String),
-    /// The secret is empty.
-    #[error("{0} is empty")]
-    Empty(String),
-}
+#[error("{0}")]
+pub struct InputError(pub(crate) String);
 
 impl SecretSource {
     /// Reads the secret as it is now.
-    pub fn load(&self) -> Result<SecretString, SecretError> {
-        let secret = match self {
-            Self::Inline(secret) => secret.clone(),
-            Self::File(path) => load_file(path.clone())?,
-            Self::Environment(name) => {
-                SecretString::from(std::env::var(name).map_err(|_| SecretError::Environment(name.clone()))?)
+    pub fn load(&self) -> Result<SecretString, InputError> {
+        let secret = match (self, self.path()) {
+            (Self::Inline(secret), _) => secret.clone(),
+            (_, Some(path)) => load_file(&path)?,
+            (Self::Environment(name), _) => {
+                let unset = |_| InputError(format!("the environment variable {name} is not set"));
+                SecretString::from(std::env::var(name).map_err(unset)?)
             }
-            Self::Credential(name) => {
-                load_file(self.path().ok_or_else(|| SecretError::Credential(name.clone()))?)?
+            _ => {
+                let advice = "$CREDENTIALS_DIRECTORY is not set; add LoadCredential= to the systemd unit";
+                return Err(InputError(format!("cannot read {self}: {advice}")));
             }
         };
         if secret.expose_secret().is_empty() {
-            return Err(SecretError::Empty(self.to_string()));
+            return Err(InputError(format!("{self} is empty")));
         }
         Ok(secret)
     }
@@ -86,12 +72,16 @@ const MAX_SIZE: u64 = 1 << 20;
 const DENIED: &str = "permission denied; let bondgate's user read it, and restart bondgate if the path leads to \
 another directory than at the start, since the sandbox allows only that one";
 
-fn load_file(path: PathBuf) -> Result<SecretString, SecretError> {
-    let text = read(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => io::Error::new(source.kind(), DENIED),
-        _ => source,
-    });
-    let text = text.map_err(|source| SecretError::File { path, source })?;
+fn load_file(path: &Path) -> Result<SecretString, InputError> {
+    let text = read(path).map_err(|error| {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let reason = if is_denied {
+            DENIED.to_owned()
+        } else {
+            error.to_string()
+        };
+        InputError(format!("cannot read {}: {reason}", path.display()))
+    })?;
     let text = match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
         None => &text,
@@ -103,12 +93,14 @@ fn load_file(path: PathBuf) -> Result<SecretString, SecretError> {
 /// Reads a regular file. A pipe would block, or be empty at the next use.
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let metadata = std::fs::metadata(path)?;
-    let unusable = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if !metadata.is_file() {
-        return unusable("it is not a regular file; name a file, which can be read again for each use");
+        let what = "it is not a regular file; name a file, which can be read again for each use";
+        return Err(io::Error::other(what));
     }
     if metadata.len() > MAX_SIZE {
-        return unusable("it is over 1 MiB, which is too large for a secret");
+        return Err(io::Error::other(
+            "it is over 1 MiB, which is too large for a secret",
+        ));
     }
     // A string that grows leaves copies behind. So does, on the stack, the reader's probe for the end if
     // little room is left.
@@ -202,8 +194,7 @@ mod tests {
     #[test]
     fn a_pipe_is_rejected_without_waiting() {
         let error = SecretSource::File("/dev/null".into()).load().unwrap_err();
-        let why = std::error::Error::source(&error).unwrap().to_string();
-        assert!(why.contains("regular file"), "{why}");
+        assert!(error.to_string().contains("regular file"), "{error}");
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::address::Endpoint;
+use super::address::{Endpoint, ListenAddress};
 use super::outbound_proxy::OutboundProxy;
 use super::presets::{self, TokenRejection};
 use super::rule::Rules;
 use super::secret::SecretSource;
+use super::source::KeyPath;
 use super::units;
 
 /// An API and the credentials for it.
@@ -116,6 +117,18 @@ impl Upstream {
             && self.client_auth == other.client_auth
             && self.proxy == other.proxy
             && self.timeout.connect == other.timeout.connect
+    }
+
+    /// The faults of endpoints that lead back to bondgate itself, where it listens on `address`.
+    pub(crate) fn loops(&self, address: &ListenAddress) -> impl Iterator<Item = (KeyPath, String)> {
+        let endpoints = self.endpoints().into_iter();
+        let own = endpoints.filter(|(_, endpoint)| address.is_reached_by(endpoint));
+        own.map(move |(key, _)| {
+            let what = format!(
+                "leads back to bondgate itself, which listens on {address}; write the API's own address"
+            );
+            (KeyPath::upstream(&self.name).key(key), what)
+        })
     }
 
     /// The endpoints, with their keys.

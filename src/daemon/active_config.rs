@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 use axum::Router;
 use rustls::ServerConfig;
 
-use super::config_diff::{changed_keys, is_fixed, match_listeners};
 use super::context::{BoundSocket, Context};
 use super::file_digests::FileDigests;
+use super::reloadable_keys::{changed_keys, is_fixed, match_listeners};
 use super::upstream::Upstream;
 use crate::admin::Facts;
 use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
@@ -46,35 +46,27 @@ pub(super) struct ActiveListener {
 /// Builds the active configuration of a valid configuration; `previous` is `None` at the start. Parts of `previous`
 /// that are still right are kept, above all tokens and connections.
 pub(super) fn build(
-    mut config: Config,
+    config: Config,
     digests: FileDigests,
     previous: Option<&ActiveConfig>,
     context: &Context,
 ) -> anyhow::Result<ActiveConfig> {
-    let mut builder = Builder {
-        config: &config,
-        previous,
-        context,
+    check_loops(&config, context)?;
+    let mut restarts = changed_keys(&context.settings, &config.settings);
+    restarts.retain(|key| is_fixed(key));
+    let mut next = ActiveConfig {
+        admin: config.admin.clone(),
+        admin_tls: None,
         upstreams: Vec::new(),
-        restarts: changed_keys(&context.settings, &config.settings),
-        warnings: Vec::new(),
-    };
-    builder.restarts.retain(|key| is_fixed(key));
-    builder.check_loops()?;
-    builder.build_upstreams()?;
-    let listeners = builder.build_listeners()?;
-    let (admin, admin_tls) = builder.build_admin()?;
-    let (upstreams, restarts, warnings) = (builder.upstreams, builder.restarts, builder.warnings);
-    config.warnings.extend(warnings);
-    Ok(ActiveConfig {
+        listeners: Vec::new(),
         config,
         digests,
-        upstreams,
-        listeners,
-        admin,
-        admin_tls,
         restarts,
-    })
+    };
+    next.build_upstreams(previous, context)?;
+    next.build_listeners(previous, context)?;
+    next.build_admin(previous, context)?;
+    Ok(next)
 }
 
 impl ActiveConfig {
@@ -97,79 +89,45 @@ impl ActiveConfig {
             upstreams: self.upstreams.iter().map(url).collect(),
         }
     }
-}
 
-/// The upstream with this name.
-fn find<'a>(upstreams: &'a [Upstream], name: &str) -> Option<&'a Upstream> {
-    upstreams.iter().find(|upstream| upstream.config.name == name)
-}
-
-struct Builder<'a> {
-    config: &'a Config,
-    previous: Option<&'a ActiveConfig>,
-    context: &'a Context,
-    upstreams: Vec<Upstream>,
-    restarts: Vec<String>,
-    warnings: Vec<String>,
-}
-
-impl Builder<'_> {
-    /// Inherited sockets, and ports that the system chose, are known only once they are bound.
-    fn check_loops(&self) -> anyhow::Result<()> {
-        let sockets = self.context.listeners.iter().chain([&self.context.admin]);
-        for address in sockets.flat_map(|socket| &socket.addresses) {
-            let address = ListenAddress::Socket(*address);
-            for upstream in &self.config.upstreams {
-                for (key, endpoint) in [("url", &upstream.url), ("token_url", &upstream.token_url)] {
-                    ensure!(
-                        !address.is_reached_by(endpoint),
-                        "upstream.{}.{key}: leads back to bondgate itself, which listens on {address}; write the API's own \
-                         address",
-                        upstream.name
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn build_upstreams(&mut self) -> anyhow::Result<()> {
+    fn build_upstreams(&mut self, previous: Option<&ActiveConfig>, context: &Context) -> anyhow::Result<()> {
         for config in &self.config.upstreams {
-            let previous = find(self.previous_upstreams(), &config.name);
-            let upstream = Upstream::build(config, previous, self.context);
-            let upstream = upstream.with_context(|| format!("upstream.{}", config.name))?;
-            self.upstreams.push(upstream);
+            let previous = previous.and_then(|active| find(&active.upstreams, &config.name));
+            let upstream = Upstream::build(config, previous, context);
+            self.upstreams
+                .push(upstream.with_context(|| format!("upstream.{}", config.name))?);
         }
         Ok(())
     }
 
-    fn previous_upstreams(&self) -> &[Upstream] {
-        self.previous.map_or(&[], |active| &active.upstreams)
-    }
-
-    fn build_listeners(&mut self) -> anyhow::Result<Vec<ActiveListener>> {
-        let (configs, sockets) = (&self.config.listeners, &self.context.listeners);
-        let previous = self.previous.map_or(&[][..], |active| &active.listeners);
-        let bound: Vec<_> = sockets.iter().map(|socket| &socket.configured).collect();
-        let (matched, new) = match_listeners(&bound, configs);
+    fn build_listeners(&mut self, previous: Option<&ActiveConfig>, context: &Context) -> anyhow::Result<()> {
+        let configs = self.config.listeners.clone();
+        let bound: Vec<_> = context
+            .listeners
+            .iter()
+            .map(|socket| &socket.configured)
+            .collect();
+        let (matched, new) = match_listeners(&bound, &configs);
         let is_new = |at: usize| format!("listener[{at}] is new: {} is not bound", configs[at].address);
         self.restarts.extend(new.into_iter().map(is_new));
-        let mut listeners = Vec::new();
-        for (number, (socket, at)) in sockets.iter().zip(matched).enumerate() {
+        for (number, (socket, at)) in context.listeners.iter().zip(matched).enumerate() {
             let applicable = at.filter(|at| configs[*at].tls.is_some() == socket.tls.is_some());
-            listeners.push(match (applicable, previous.get(number)) {
-                (Some(at), _) => self.build_listener(&format!("listener[{at}]"), &configs[at], socket)?,
+            let listener = match (applicable, previous) {
+                (Some(at), _) => {
+                    self.build_listener(&format!("listener[{at}]"), &configs[at], socket, context)?
+                }
                 (None, Some(previous)) => {
                     self.restarts.push(match at {
                         Some(at) => format!("listener[{at}].tls is turned on or off"),
                         None => format!("the listener at {} is removed: it still listens", socket.name),
                     });
-                    self.keep_listener(previous)
+                    self.keep_listener(&previous.listeners[number], previous, context)
                 }
                 (None, None) => bail!("{} is not configured", socket.configured),
-            });
+            };
+            self.listeners.push(listener);
         }
-        Ok(listeners)
+        Ok(())
     }
 
     fn build_listener(
@@ -177,8 +135,8 @@ impl Builder<'_> {
         key: &str,
         config: &config::Listener,
         socket: &BoundSocket,
+        context: &Context,
     ) -> anyhow::Result<ActiveListener> {
-        let context = self.context;
         if config.mode != socket.unix.mode || config.group != socket.unix.group {
             self.restarts.push(format!("{key}.mode and group"));
         }
@@ -192,7 +150,8 @@ impl Builder<'_> {
         let upstream = find(&self.upstreams, &config.upstream).context("the upstream is missing")?;
         let is_inherited = matches!(config.address, ListenAddress::Systemd(_));
         if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
-            self.warnings.push(format!("{key}.allow: {PAGES_MAY_PULL}"));
+            let warning = format!("{key}.allow: {PAGES_MAY_PULL}");
+            self.config.warnings.push(warning);
         }
         let authorization = Authorization::new(config, &upstream.config, &context.admin.url);
         let authorization = Arc::new(authorization.with_context(|| format!("{key}.keys"))?);
@@ -205,11 +164,16 @@ impl Builder<'_> {
     }
 
     /// An unchanged listener. Its upstream may have changed; where that was removed, the previous one stays, too.
-    fn keep_listener(&mut self, listener: &ActiveListener) -> ActiveListener {
-        let (config, in_flight) = (&listener.config, &self.context.in_flight);
+    fn keep_listener(
+        &mut self,
+        listener: &ActiveListener,
+        previous: &ActiveConfig,
+        context: &Context,
+    ) -> ActiveListener {
+        let (config, in_flight) = (&listener.config, &context.in_flight);
         let Some(upstream) = find(&self.upstreams, &config.upstream) else {
-            let previous = find(self.previous_upstreams(), &config.upstream).cloned();
-            self.upstreams.extend(previous);
+            let upstream = find(&previous.upstreams, &config.upstream).cloned();
+            self.upstreams.extend(upstream);
             return listener.clone();
         };
         ActiveListener {
@@ -218,18 +182,41 @@ impl Builder<'_> {
         }
     }
 
-    fn build_admin(&mut self) -> anyhow::Result<(config::Admin, Option<Arc<ServerConfig>>)> {
-        let (config, socket) = (&self.config.admin, &self.context.admin);
+    fn build_admin(&mut self, previous: Option<&ActiveConfig>, context: &Context) -> anyhow::Result<()> {
+        let (config, socket) = (&self.config.admin, &context.admin);
         let is_applicable =
             config.address == socket.configured && config.tls.is_some() == socket.tls.is_some();
-        if let (false, Some(previous)) = (is_applicable, self.previous) {
+        if let (false, Some(previous)) = (is_applicable, previous) {
             self.restarts
                 .push("admin.address or admin.tls: [admin] is unchanged".to_owned());
-            return Ok((previous.admin.clone(), previous.admin_tls.clone()));
+            (self.admin, self.admin_tls) = (previous.admin.clone(), previous.admin_tls.clone());
+            return Ok(());
         }
         check_exposure("admin", socket, config.is_gated())?;
-        Ok((config.clone(), build_tls(config.tls.as_ref())?))
+        self.admin_tls = build_tls(config.tls.as_ref())?;
+        Ok(())
     }
+}
+
+/// The upstream with this name.
+fn find<'a>(upstreams: &'a [Upstream], name: &str) -> Option<&'a Upstream> {
+    upstreams.iter().find(|upstream| upstream.config.name == name)
+}
+
+/// Inherited sockets, and ports that the system chose, are known only once they are bound.
+fn check_loops(config: &Config, context: &Context) -> anyhow::Result<()> {
+    let sockets = context.listeners.iter().chain([&context.admin]);
+    for address in sockets.flat_map(|socket| &socket.addresses) {
+        let address = ListenAddress::Socket(*address);
+        let mut loops = config
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.loops(&address));
+        if let Some((key, what)) = loops.next() {
+            bail!("{key}: {what}");
+        }
+    }
+    Ok(())
 }
 
 fn build_tls(tls: Option<&ServerTls>) -> anyhow::Result<Option<Arc<ServerConfig>>> {

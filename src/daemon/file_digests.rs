@@ -21,7 +21,7 @@ impl FileDigests {
     /// Reads the files; `config_file` only if it is watched. Credentials are left out: they are read again for each token
     /// request.
     pub(super) fn read(config: &Config, config_file: Option<&Path>) -> Self {
-        let named = config.files().into_iter().filter(|file| !file.is_credential);
+        let named = config.files().into_iter().filter(|file| !file.is_credential());
         Self {
             config_file: config_file.filter(|_| config.server.watch).and_then(digest),
             named: named

@@ -1,14 +1,13 @@
 //! The application: binds the sockets, runs the parts as named tasks, reloads the configuration and stops in order.
 
 mod active_config;
-mod config_diff;
 mod context;
 mod file_digests;
 mod heartbeat;
 mod reload;
-mod sandbox;
+mod reloadable_keys;
+mod sandbox_needs;
 mod shutdown;
-mod signals;
 mod tasks;
 mod upstream;
 mod validation;
@@ -31,11 +30,11 @@ use crate::telemetry::metrics::Metrics;
 use crate::token::Clock;
 
 pub use self::reload::Source;
-pub use self::sandbox::enter_sandbox;
+pub use self::sandbox_needs::enter_sandbox;
 pub use self::shutdown::Outcome;
-pub use self::signals::{Signal, Signals};
-pub use self::validation::{faults, missing_credentials};
+pub use self::validation::validate;
 pub use crate::admin::Readiness;
+pub use crate::platform::signals::Signal;
 pub use crate::server::BindError;
 
 /// A daemon with its sockets bound and nothing running.
@@ -51,7 +50,7 @@ impl Daemon {
     /// Validates the configuration and binds every listener. Tokens expire by `clock`. The error is a [`BindError`] where
     /// an address cannot be listened on.
     pub fn bind(config: Config, clock: &Clock) -> anyhow::Result<Self> {
-        validation::ensure_none(&faults(&config))?;
+        validate(&config, false)?;
         let digests = FileDigests::read(&config, None);
         let (stop, stopping) = server::stopping();
         let (context, listeners, admin) = Context::new(&config, clock.clone(), stopping.clone())?;
@@ -112,21 +111,22 @@ impl Daemon {
     }
 
     /// Runs until a stop is requested and has drained. The calling thread is the control thread: its runtime refreshes
-    /// tokens and serves the admin listener, whatever load the workers have.
-    pub async fn run(mut self, mut signals: impl Signals) -> io::Result<Outcome> {
+    /// tokens and serves the admin listener, whatever load the workers have. `next_signal` resolves at the operator's next
+    /// signal, and is cancel safe.
+    pub async fn run(mut self, mut next_signal: impl AsyncFnMut() -> Signal) -> io::Result<Outcome> {
         let reloader = Arc::new(self.reloader);
         let (context, tasks, service_manager) =
             (&reloader.context, &reloader.tasks, &reloader.service_manager);
         let active = reloader.active.load_full();
         let config = &active.config;
         for warning in &config.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(%warning, "configuration warning");
         }
         context.spool.start(Handle::current());
         let spool = context.spool.clone();
         tasks.spawn("spool watch", async move { spool.watch().await });
         for upstream in &active.upstreams {
-            upstream.start(tasks);
+            upstream.start(tasks, &context.resolver);
         }
         reloader.apply(&active);
 
@@ -159,9 +159,10 @@ impl Daemon {
 
         let ended = loop {
             tokio::select! {
-                signal = signals.next() => match signal {
+                signal = next_signal() => match signal {
                     Signal::Stop => break None,
                     Signal::Reload => reloader.requested.notify_one(),
+                    Signal::ReopenLog => {}
                 },
                 Some(task) = self.ended_tasks.recv() => break Some(task),
                 Some(_) = workers.join_next() => break Some("worker".to_owned()),
@@ -173,7 +174,7 @@ impl Daemon {
         }
         service_manager.stopping();
         let config = reloader.active.load().config.server.clone();
-        let outcome = shutdown::drain(&config, &self.stop, &mut workers, &context.spool, &mut signals).await;
+        let outcome = shutdown::drain(&config, &self.stop, &mut workers, &context.spool, next_signal).await;
         let _ = admin_stop.send(Phase::Deadline);
         Ok(outcome)
     }

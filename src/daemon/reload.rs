@@ -7,20 +7,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::active_config::{ActiveConfig, build};
-use super::config_diff;
 use super::context::Context;
 use super::file_digests::FileDigests;
-use super::sandbox::sandbox_needs;
+use super::reloadable_keys::{changed_keys, is_fixed, list};
+use super::sandbox_needs::sandbox_needs;
 use super::tasks::Tasks;
 use super::upstream::Upstream;
-use super::validation::{ensure_none, reload_faults};
+use super::validation::validate_reload;
 use crate::admin::{self, Readiness};
 use crate::config::{Config, ConfigError};
 use crate::platform::sandbox::Sandbox;
@@ -90,7 +90,7 @@ impl Reloader {
     async fn reload(self: &Arc<Self>, from_file: bool, mut found: FileDigests) -> FileDigests {
         let (this, config_file) = (self.clone(), found.config_file);
         let built = spawn_blocking(move || this.build(from_file, config_file)).await;
-        let built = built.context("bondgate has a bug; please report it").flatten();
+        let built = built.context("bug in bondgate, please report it").flatten();
         self.context.metrics.count_reload(built.is_ok());
         match built {
             Ok(now) => {
@@ -117,8 +117,9 @@ impl Reloader {
         };
         // What the sandbox denies is reported alone: other checks would only report its effects.
         let denied = source.map(|source| source.sandbox.denied(&sandbox_needs(&config)));
-        ensure_none(&denied.unwrap_or_default())?;
-        ensure_none(&reload_faults(&config, &active.config))?;
+        let denied = denied.unwrap_or_default();
+        ensure!(denied.is_empty(), denied.join("\n"));
+        validate_reload(&config, &active.config)?;
         let mut digests = FileDigests::read(&config, None);
         digests.config_file = config_file.filter(|_| config.server.watch);
         build(config, digests, Some(&active), &self.context)
@@ -126,8 +127,11 @@ impl Reloader {
 
     async fn replace(&self, now: ActiveConfig) {
         let (before, now) = (self.active.load_full(), Arc::new(now));
+        let (tasks, resolver) = (&self.tasks, &self.context.resolver);
         let upstreams = now.upstreams.iter();
-        let started: Vec<_> = upstreams.filter(|upstream| upstream.start(&self.tasks)).collect();
+        let started: Vec<_> = upstreams
+            .filter(|upstream| upstream.start(tasks, resolver))
+            .collect();
         let first_tokens = async {
             for upstream in &started {
                 let _ = upstream.tokens.wait(FIRST_TOKEN).await;
@@ -170,8 +174,8 @@ impl Reloader {
 
 /// Logs one line for what changed, and one for each thing that could not.
 fn report(before: &ActiveConfig, now: &ActiveConfig, started: &[&Upstream]) {
-    let mut changed = config_diff::changed_keys(&before.config.settings, &now.config.settings);
-    changed.retain(|key| !config_diff::is_fixed(key));
+    let mut changed = changed_keys(&before.config.settings, &now.config.settings);
+    changed.retain(|key| !is_fixed(key));
     changed.extend(now.digests.changed_keys(&now.config, &before.digests));
     // Inline secrets and the system's certificates change without a key.
     for upstream in started {
@@ -183,14 +187,14 @@ fn report(before: &ActiveConfig, now: &ActiveConfig, started: &[&Upstream]) {
     if changed.is_empty() {
         tracing::info!("reload found no changes");
     } else {
-        tracing::info!(changed = config_diff::list(&changed), "reload applied");
+        tracing::info!(changed = list(&changed), "reload applied");
     }
     for change in &now.restarts {
         tracing::warn!(change, "change needs a restart");
     }
     for warning in &now.config.warnings {
         if !before.config.warnings.contains(warning) {
-            tracing::warn!("{warning}");
+            tracing::warn!(%warning, "configuration warning");
         }
     }
 }

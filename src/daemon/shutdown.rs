@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::signals::{Signal, Signals};
 use super::tasks::Workers;
 use crate::config::Server;
+use crate::platform::signals::Signal;
 use crate::server::Phase;
 use crate::spool::Spool;
 
@@ -35,7 +35,7 @@ pub(super) async fn drain(
     stop: &watch::Sender<Phase>,
     workers: &mut Workers,
     spool: &Spool,
-    signals: &mut impl Signals,
+    next_signal: impl AsyncFnMut() -> Signal,
 ) -> Outcome {
     let drain_s = config.drain.as_secs();
     tracing::info!(drain_s, "stopping; a second signal stops at once");
@@ -48,7 +48,7 @@ pub(super) async fn drain(
     };
     let is_drained = tokio::select! {
         finished = timeout(config.drain, finished) => finished.is_ok(),
-        () = second_stop(signals) => false,
+        () = second_stop(next_signal) => false,
     };
     let outcome = if is_drained {
         tracing::info!("drained, nothing was cut short");
@@ -73,7 +73,7 @@ pub(super) async fn drain(
     Outcome::Lost
 }
 
-async fn second_stop(signals: &mut impl Signals) {
+async fn second_stop(mut next_signal: impl AsyncFnMut() -> Signal) {
     let begun = Instant::now();
-    while signals.next().await != Signal::Stop || begun.elapsed() < SAME_SIGNAL {}
+    while next_signal().await != Signal::Stop || begun.elapsed() < SAME_SIGNAL {}
 }

@@ -57,7 +57,7 @@ pub(super) fn start_workers(
         workers.spawn_blocking(move || match thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "worker failed"),
-            Err(_) => tracing::error!("worker panicked; please report this bug"),
+            Err(_) => tracing::error!("bug in bondgate, please report it: worker panicked"),
         });
     }
     tasks.spawn(

@@ -10,6 +10,7 @@ use crate::config::{self, ProxyRoute};
 use crate::proxy::{self, Dependencies};
 use crate::tls::{Digest, Trusted};
 use crate::token::{Refresher, TokenEndpoint, TokenReader};
+use crate::upstream::Resolver;
 
 /// An upstream. Configurations in which it is the same share its parts.
 #[derive(Clone)]
@@ -74,12 +75,16 @@ impl Upstream {
     }
 
     /// Starts the token task unless it runs already; returns whether it was started.
-    pub(super) fn start(&self, tasks: &Tasks) -> bool {
+    pub(super) fn start(&self, tasks: &Tasks, resolver: &Resolver) -> bool {
         let task = &self.token_task;
         let Some(refresher) = task.pending.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return false;
         };
-        self.proxied.prefetch();
+        // So that the first request does not wait for the name.
+        let proxy = self.route.as_ref().and_then(|route| route.uri.host());
+        let host = proxy.unwrap_or(self.config.url.host()).to_owned();
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.addresses(&host).await });
         let name = format!("token refresher of {}", self.config.name);
         let running = AbortOnDropHandle::new(tasks.spawn(name, refresher.run()));
         task.running.set(running).is_ok()

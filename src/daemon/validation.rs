@@ -3,62 +3,42 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::context::unix_access;
-use crate::config::{CallerKeys, Config, Fault, Origin, Setting, Upstream};
+use crate::config::{CallerKeys, Config, ConfigError, Fault, Origin, Setting, Upstream};
 use crate::proxy;
 use crate::{telemetry, tls};
 
-/// Everything that would keep a daemon with this configuration from starting, except what only binding shows.
-#[must_use]
-pub fn faults(config: &Config) -> Vec<Fault> {
-    collect(config, |faults| {
-        faults.check("log.level", telemetry::check_level(&config.log.level));
-        faults.check("log.file", telemetry::check_file(&config.log));
-        let writable = config.spool.directory.as_deref().map(check_writable).transpose();
-        faults.check("spool.directory", writable);
-        faults.check_reloadable();
-    })
+/// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
+/// starting daemon waits for credentials that it cannot read: they are checked only on request.
+pub fn validate(config: &Config, with_credentials: bool) -> Result<(), ConfigError> {
+    let mut faults = Faults::new(config);
+    faults.check("log.level", telemetry::check_level(&config.log.level));
+    faults.check("log.file", telemetry::check_file(&config.log));
+    let writable = config.spool.directory.as_deref().map(check_writable).transpose();
+    faults.check("spool.directory", writable);
+    faults.check_reloadable();
+    for upstream in config.upstreams.iter().filter(|_| with_credentials) {
+        faults.check_credentials(upstream);
+    }
+    faults.into_result()
 }
 
-/// The same for a running daemon, for what a reload can change. New credentials must exist: only a starting daemon
-/// waits for them.
-pub(super) fn reload_faults(config: &Config, active: &Config) -> Vec<Fault> {
-    collect(config, |faults| {
-        faults.check("log.level", telemetry::check_level(&config.log.level));
-        for upstream in &config.upstreams {
-            let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
-            if !active.upstreams.iter().any(is_same) {
-                faults.check_credentials(upstream);
-            }
-        }
-        faults.check_reloadable();
-    })
-}
-
-/// Credentials that cannot be read. A starting daemon waits for them.
-#[must_use]
-pub fn missing_credentials(config: &Config) -> Vec<Fault> {
-    collect(config, |faults| {
-        for upstream in &config.upstreams {
+/// The same for a running daemon, for what a reload can change. New credentials must exist.
+pub(super) fn validate_reload(config: &Config, active: &Config) -> Result<(), ConfigError> {
+    let mut faults = Faults::new(config);
+    faults.check("log.level", telemetry::check_level(&config.log.level));
+    for upstream in &config.upstreams {
+        let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
+        if !active.upstreams.iter().any(is_same) {
             faults.check_credentials(upstream);
         }
-    })
-}
-
-/// The faults that the checks find, in the order of the file.
-fn collect(config: &Config, check: impl FnOnce(&mut Faults<'_>)) -> Vec<Fault> {
-    let found = Vec::new();
-    let mut faults = Faults { config, found };
-    check(&mut faults);
-    faults.found.sort_by_key(|fault| match &fault.origin {
-        Origin::File { line, .. } => *line,
-        _ => usize::MAX,
-    });
-    faults.found
+    }
+    faults.check_reloadable();
+    faults.into_result()
 }
 
 /// Collects faults, each with the place where its key was set.
@@ -67,7 +47,19 @@ struct Faults<'a> {
     found: Vec<Fault>,
 }
 
-impl Faults<'_> {
+impl<'a> Faults<'a> {
+    fn new(config: &'a Config) -> Self {
+        let found = Vec::new();
+        Self { config, found }
+    }
+
+    fn into_result(self) -> Result<(), ConfigError> {
+        match self.found {
+            found if found.is_empty() => Ok(()),
+            found => Err(ConfigError::new(found)),
+        }
+    }
+
     fn add(&mut self, key: &str, error: impl Into<anyhow::Error>) {
         let is_of_key = |setting: &&Setting| {
             let setting = setting.key.to_string();
@@ -116,13 +108,6 @@ impl Faults<'_> {
     }
 }
 
-/// Fails with all of the faults, a line each.
-pub(super) fn ensure_none(faults: &[impl ToString]) -> anyhow::Result<()> {
-    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    ensure!(lines.is_empty(), lines.join("\n"));
-    Ok(())
-}
-
 /// Whether bondgate can write in a directory, or create it.
 fn check_writable(directory: &Path) -> anyhow::Result<()> {
     let mut existing = directory.ancestors().filter(|path| path.exists());
@@ -145,8 +130,8 @@ mod tests {
     fn a_wrong_log_level_does_not_hide_a_wrong_log_file() {
         let text = "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
                     client_id = \"id\"\nclient_secret = \"s\"\n[log]\nlevel = \"loud\"\nfile = \"/nowhere/a.log\"\n";
-        let faults = faults(&Config::parse(text, "f", []).unwrap());
-        let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let error = validate(&Config::parse(text, "f", []).unwrap(), false).unwrap_err();
+        let texts: Vec<_> = error.faults.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
         assert!(texts[0].starts_with("f:9: log.level: \"loud\" is not a level"));
         assert!(texts[1].starts_with("f:10: log.file: cannot open /nowhere/a.log: "));
@@ -161,21 +146,17 @@ mod tests {
                 "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
                  client_id = \"id\"\nclient_secret = \"s\"\n[spool]\ndirectory = {spool:?}\n"
             );
-            faults(&Config::parse(&text, "f", []).unwrap())
+            validate(&Config::parse(&text, "f", []).unwrap(), false)
         };
         for spool in [file.path().to_owned(), file.path().join("below")] {
-            let faults = found(&spool);
-            let [fault] = &faults[..] else {
-                panic!("{faults:?}")
-            };
-            let text = fault.to_string();
+            let text = found(&spool).unwrap_err().to_string();
             assert!(
                 text.starts_with("f:9: spool.directory: cannot write to ") && text.ends_with("(os error 20)"),
                 "{text}"
             );
         }
         for spool in [directory.path().to_owned(), directory.path().join("a/b")] {
-            assert_eq!(found(&spool), []);
+            assert!(found(&spool).is_ok(), "{spool:?}");
         }
     }
 }

@@ -3,7 +3,6 @@
 pub mod allocator;
 pub mod files;
 pub mod hardening;
-pub mod permissions;
 pub mod sandbox;
 pub mod service_manager;
 pub mod signals;

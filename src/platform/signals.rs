@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// An orderly stop.
+pub enum Signal {
+    /// An orderly stop; the second time at once.
     Stop,
     /// To reload the configuration and reopen the log file.
     Reload,
@@ -17,18 +17,8 @@ pub enum Request {
     ReopenLog,
 }
 
-/// The signals that must not end a daemon that is starting: those that reload, reopen or do nothing. Installed first
-/// of all. One that stops does end it, by its default action: there is nothing to finish yet.
-pub struct EarlySignals {
-    reload: Signal,
-    reopen: Signal,
-}
-
-/// All signals that a running daemon handles.
-pub struct Signals {
-    stop: Vec<Signal>,
-    early: EarlySignals,
-}
+/// The signals that the daemon handles, each with what it requests.
+pub struct Signals(Vec<(Signal, unix::Signal)>);
 
 /// Sent by people and service managers, or when a time limit or the power is running out.
 const STOP: &[i32] = &[
@@ -53,8 +43,10 @@ const IGNORED: &[i32] = &[
     libc::SIGSTKFLT,
 ];
 
-impl EarlySignals {
-    /// Installs the handlers; within a runtime.
+impl Signals {
+    /// Handles the signals that must not end a daemon that is starting: those that reload, reopen or do nothing. One
+    /// that stops does end it, by its default action: there is nothing to finish yet. Called first of all, within a
+    /// runtime.
     pub fn install() -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
@@ -63,38 +55,34 @@ impl EarlySignals {
         for number in IGNORED.iter().copied().chain(real_time) {
             // The handler stays without a listener. A signal that cannot be handled, the last one under valgrind, is
             // left alone.
-            drop(signal(SignalKind::from_raw(number)));
+            drop(unix::signal(SignalKind::from_raw(number)));
         }
-        Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-        })
+        let mut signals = Self(Vec::new());
+        signals.handle(Signal::Reload, &[libc::SIGHUP])?;
+        signals.handle(Signal::ReopenLog, &[libc::SIGUSR1])?;
+        Ok(signals)
     }
 
     /// Handles the signals that stop, too; within the same runtime.
-    pub fn and_stop(self) -> io::Result<Signals> {
-        let stop = STOP.iter().map(|number| signal(SignalKind::from_raw(*number)));
-        Ok(Signals {
-            stop: stop.collect::<io::Result<_>>()?,
-            early: self,
-        })
+    pub fn handle_stop(&mut self) -> io::Result<()> {
+        self.handle(Signal::Stop, STOP)
     }
-}
 
-impl Signals {
+    fn handle(&mut self, request: Signal, numbers: &[i32]) -> io::Result<()> {
+        for number in numbers {
+            self.0
+                .push((request, unix::signal(SignalKind::from_raw(*number))?));
+        }
+        Ok(())
+    }
+
     /// Waits for the next signal. Cancel safe.
-    pub async fn next(&mut self) -> Request {
+    pub async fn next(&mut self) -> Signal {
         poll_fn(|context| {
-            let mut has = |signal: &mut Signal| signal.poll_recv(context).is_ready();
-            if self.stop.iter_mut().any(&mut has) {
-                Poll::Ready(Request::Stop)
-            } else if has(&mut self.early.reload) {
-                Poll::Ready(Request::Reload)
-            } else if has(&mut self.early.reopen) {
-                Poll::Ready(Request::ReopenLog)
-            } else {
-                Poll::Pending
-            }
+            let mut signals = self.0.iter_mut();
+            let received = signals
+                .find_map(|(request, signal)| signal.poll_recv(context).is_ready().then_some(*request));
+            received.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

@@ -28,7 +28,7 @@ use self::early_response::early_response;
 use self::forward::Forwarder;
 use self::pull::Puller;
 use self::relay::Relay;
-use crate::config::{self, OutboundError};
+use crate::config::{self, InputError};
 use crate::server::{ProblemResponse, ProxyErrorType, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
@@ -71,7 +71,7 @@ impl Upstream {
         config: &config::Upstream,
         dependencies: &Dependencies,
         workers: usize,
-    ) -> Result<Self, OutboundError> {
+    ) -> Result<Self, InputError> {
         let metrics = Arc::new(dependencies.metrics.upstream(&config.name));
         let name: Arc<str> = config.name.as_str().into();
         let worker = |_| {
@@ -95,16 +95,9 @@ impl Upstream {
             })
         };
         Ok(Self {
-            workers: (0..workers).map(worker).collect::<Result<_, OutboundError>>()?,
+            workers: (0..workers).map(worker).collect::<Result<_, InputError>>()?,
             metrics,
         })
-    }
-
-    /// Starts to resolve the upstream's name, so that the first request does not wait for it. Needs a runtime.
-    pub fn prefetch(&self) {
-        if let Some(worker) = self.workers.first() {
-            worker.forwarder.prefetch();
-        }
     }
 }
 

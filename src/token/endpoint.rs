@@ -118,8 +118,9 @@ impl TokenEndpoint {
         let Credentials { id, secret, route } = credentials;
         let (endpoint, auth) = (&upstream.token_url, upstream.client_auth);
         let token_request = TokenRequest::new(endpoint, auth, &upstream.scope, &id, &secret);
-        let mut request = self
-            .client(route)?
+        let client = http_client(upstream, self.tls.clone(), self.resolver.clone(), route);
+        let mut request = client
+            .map_err(|error| self.http_error(error))?
             .post(token_request.url.as_str())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, "application/json");
@@ -149,30 +150,6 @@ impl TokenEndpoint {
         }
         let secret = SecretMatcher::new(&id, &secret);
         response::parse(response.status(), response.headers(), &body, &secret)
-    }
-
-    fn client(&self, route: Option<ProxyRoute>) -> Result<Client, FetchError> {
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .http1_max_headers(MAX_FIELDS)
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .no_proxy()
-            .dns_resolver(self.resolver.clone())
-            .connect_timeout(self.upstream.timeout.connect)
-            .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
-        if let Some(route) = route {
-            let mut proxy = Proxy::all(route.uri.to_string()).map_err(|error| self.http_error(error))?;
-            if let Some((user, password)) = route.credentials() {
-                proxy = proxy.basic_auth(&user, &password);
-            }
-            builder = builder.proxy(proxy);
-        }
-        builder.build().map_err(|error| self.http_error(error))
     }
 
     fn failed(&self, kind: FetchErrorKind, reason: impl Display) -> FetchError {
@@ -213,6 +190,37 @@ impl TokenEndpoint {
         };
         self.failed(kind, reason)
     }
+}
+
+/// The client for token requests, and for `bondgate check --live`: through the outbound proxy of `route`, without
+/// redirects and retries.
+pub fn http_client(
+    upstream: &Upstream,
+    tls: ClientConfig,
+    resolver: Resolver,
+    route: Option<ProxyRoute>,
+) -> reqwest::Result<Client> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .http1_only()
+        .http1_max_headers(MAX_FIELDS)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .no_proxy()
+        .dns_resolver(resolver)
+        .connect_timeout(upstream.timeout.connect)
+        .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
+    if let Some(route) = route {
+        let mut proxy = Proxy::all(route.uri.to_string())?;
+        if let Some(authorization) = route.authorization {
+            proxy = proxy.custom_http_auth(authorization);
+        }
+        builder = builder.proxy(proxy);
+    }
+    builder.build()
 }
 
 impl TokenSource for TokenEndpoint {

@@ -20,7 +20,7 @@ mod status;
 pub use self::access_token::AccessToken;
 pub use self::cell::TokenReader;
 pub use self::clock::{Clock, Moment};
-pub use self::endpoint::TokenEndpoint;
+pub use self::endpoint::{TokenEndpoint, http_client};
 pub use self::failure::{FetchError, FetchErrorKind};
 pub use self::refresher::{Refresher, TokenSource};
 pub use self::response::Grant;

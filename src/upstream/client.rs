@@ -15,7 +15,7 @@ use super::error::{ConnectError, SendError};
 use super::pool::Pool;
 use super::resolver::Resolver;
 use super::response_body::ResponseBody;
-use crate::config::{self, OutboundError};
+use crate::config::{self, InputError};
 
 /// One worker's client for one upstream.
 pub struct UpstreamClient {
@@ -36,7 +36,7 @@ impl UpstreamClient {
         upstream: &config::Upstream,
         tls: ClientConfig,
         resolver: Resolver,
-    ) -> Result<Self, OutboundError> {
+    ) -> Result<Self, InputError> {
         let url = &upstream.url;
         let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
         Ok(Self {
@@ -45,11 +45,6 @@ impl UpstreamClient {
             host,
             idle_limit: upstream.timeout.idle,
         })
-    }
-
-    /// Starts to resolve the upstream's name, so that the first request does not wait for it.
-    pub fn prefetch(&self) {
-        self.pool.connector().prefetch();
     }
 
     /// Why no request can be sent at present, if that is because the upstream's name is not resolved.

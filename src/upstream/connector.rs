@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use super::error::ConnectError;
 use super::resolver::{ResolveError, Resolver};
 use super::tunnel;
-use crate::config::{self, Endpoint, OutboundError, ProxyRoute};
+use crate::config::{self, Endpoint, InputError, ProxyRoute};
 
 /// A byte stream to the upstream. Plain TCP is for tests on loopback addresses.
 pub(super) type UpstreamStream = Either<TcpStream, TlsStream<TcpStream>>;
@@ -51,7 +51,7 @@ impl Connector {
         upstream: &config::Upstream,
         tls: ClientConfig,
         resolver: Resolver,
-    ) -> Result<Self, OutboundError> {
+    ) -> Result<Self, InputError> {
         let timeout = upstream.timeout.connect;
         let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
@@ -70,12 +70,6 @@ impl Connector {
             upstream: upstream.url.clone(),
             timeout,
         })
-    }
-
-    /// Starts to resolve the name, so that the first connection does not wait for it.
-    pub(super) fn prefetch(&self) {
-        let (resolver, host) = (self.resolver.clone(), self.host().to_owned());
-        tokio::spawn(async move { resolver.addresses(&host).await });
     }
 
     /// The error for a request that cannot be sent because the name has no known address yet.

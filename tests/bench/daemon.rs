@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bondgate::config::Config;
-use bondgate::daemon::{self, Outcome, Signal, Signals};
+use bondgate::daemon::{self, Outcome, Signal};
 use bondgate::telemetry;
 use bondgate::token::Clock;
 use tempfile::TempDir;
@@ -142,8 +142,9 @@ impl Inside {
         telemetry::init(&config.log).expect("the log can be written");
         let (stop, stopped) = oneshot::channel();
         let run = move || {
+            let mut stopped = Some(stopped);
             let daemon = daemon::Daemon::bind(config, &Clock::default()).expect("there are free ports");
-            let outcome = super::runtime().block_on(daemon.run(Once(Some(stopped))));
+            let outcome = super::runtime().block_on(daemon.run(async || next_signal(&mut stopped).await));
             outcome.expect("it runs to its end")
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
@@ -165,15 +166,11 @@ impl Drop for Inside {
     }
 }
 
-/// A stop that is asked for once.
-struct Once(Option<oneshot::Receiver<()>>);
-
-impl Signals for Once {
-    async fn next(&mut self) -> Signal {
-        match self.0.take() {
-            Some(stopped) => drop(stopped.await),
-            None => std::future::pending().await,
-        }
-        Signal::Stop
+/// A signal to stop, once.
+async fn next_signal(stopped: &mut Option<oneshot::Receiver<()>>) -> Signal {
+    match stopped.take() {
+        Some(stopped) => drop(stopped.await),
+        None => std::future::pending().await,
     }
+    Signal::Stop
 }

@@ -227,7 +227,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
         assert_eq!(ended.code, Some(3), "{ended:?}");
         for told in [
             "upstream.cisco.rules: the rule for \"/a/../b\" matches no request: the path has a dot segment",
-            "upstream.cisco.proxy: the URL of the outbound proxy cannot be read: cannot read /nowhere/proxy: No such file",
+            "upstream.cisco.proxy: cannot read /nowhere/proxy: No such file",
             "listener[0].keys: line 2 of the caller keys is not \"name:key\"",
             "listener[0].group: there is no group \"no-such-group\"",
             "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bondgate::config::Config;
-use bondgate::daemon::{Daemon, Outcome, Signal, Signals};
+use bondgate::daemon::{Daemon, Outcome, Signal};
 use bondgate::simulator::{Handle, Options};
 use bondgate::token::Clock;
 use serde_json::Value;
@@ -48,6 +48,7 @@ impl Inside {
         let (stop, stopped) = oneshot::channel();
         let own = clock.clone();
         let thread = std::thread::spawn(move || {
+            let mut stopped = Some(stopped);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -56,7 +57,9 @@ impl Inside {
             let address = daemon.addresses()[0].parse().unwrap();
             let admin = daemon.admin_address().parse().unwrap();
             told.send((address, admin)).unwrap();
-            runtime.block_on(daemon.run(Once(Some(stopped)))).unwrap()
+            runtime
+                .block_on(daemon.run(async || next_signal(&mut stopped).await))
+                .unwrap()
         });
         let (address, admin) = places.recv_timeout(PATIENCE).unwrap();
         Self {
@@ -104,17 +107,13 @@ pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-/// A stop that is asked for once.
-struct Once(Option<oneshot::Receiver<()>>);
-
-impl Signals for Once {
-    async fn next(&mut self) -> Signal {
-        match self.0.take() {
-            Some(stopped) => drop(stopped.await),
-            None => std::future::pending().await,
-        }
-        Signal::Stop
+/// A signal to stop, once.
+async fn next_signal(stopped: &mut Option<oneshot::Receiver<()>>) -> Signal {
+    match stopped.take() {
+        Some(stopped) => drop(stopped.await),
+        None => std::future::pending().await,
     }
+    Signal::Stop
 }
 
 impl Drop for Inside {

@@ -98,13 +98,11 @@ impl Document {
     /// Removes a key from its table.
     pub(super) fn remove(&mut self, path: &KeyPath) -> Option<Value> {
         let parent = path.parent().unwrap_or_default();
-        let mut place = Some(&mut self.root);
-        for segment in parent.segments() {
-            place = place.and_then(|value| match segment {
-                Segment::Name(name) => value.get_mut(name),
-                Segment::Index(index) => value.get_mut(index),
-            });
-        }
+        let mut segments = parent.segments().iter();
+        let place = segments.try_fold(&mut self.root, |value, segment| match segment {
+            Segment::Name(name) => value.get_mut(name),
+            Segment::Index(index) => value.get_mut(index),
+        });
         place?.as_table_mut()?.remove(path.name())
     }
 

@@ -71,6 +71,17 @@ pub struct ConfigError {
     pub faults: Vec<Fault>,
 }
 
+impl ConfigError {
+    /// The error for these faults, which it sorts.
+    pub(crate) fn new(mut faults: Vec<Fault>) -> Self {
+        faults.sort_by_key(|fault| match &fault.origin {
+            Origin::File { line, .. } => *line,
+            _ => usize::MAX,
+        });
+        Self { faults }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<_> = self.faults.iter().map(ToString::to_string).collect();

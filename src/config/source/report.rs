@@ -56,12 +56,8 @@ impl Report {
     }
 
     /// The faults, in the order of the file.
-    pub(in crate::config) fn into_error(mut self) -> ConfigError {
-        self.faults.sort_by_key(|fault| match &fault.origin {
-            Origin::File { line, .. } => *line,
-            _ => usize::MAX,
-        });
-        ConfigError { faults: self.faults }
+    pub(in crate::config) fn into_error(self) -> ConfigError {
+        ConfigError::new(self.faults)
     }
 
     /// Every value of the document, secrets redacted.

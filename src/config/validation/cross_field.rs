@@ -30,13 +30,8 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         }
     }
     for upstream in &config.upstreams {
-        for (key, endpoint) in upstream.endpoints() {
-            if let Some(address) = addresses.iter().find(|address| address.is_reached_by(endpoint)) {
-                let what = format!(
-                    "leads back to bondgate itself, which listens on {address}; write the API's own address"
-                );
-                report.fault(&KeyPath::upstream(&upstream.name).key(key), what);
-            }
+        for (key, what) in addresses.iter().flat_map(|address| upstream.loops(address)) {
+            report.fault(&key, what);
         }
     }
     let consuming = config.upstreams.iter().find(|upstream| upstream.rules.consume());

@@ -1,13 +1,18 @@
 //! Rules that a configuration keeps beyond the types of its keys.
 
 pub(super) mod cross_field;
-mod limits;
 mod listener;
 mod secrets;
 mod upstream;
 
+use super::limits::MAX_FIELDS;
 use super::root::Config;
 use super::source::Report;
+
+/// The largest `limits.target` that the HTTP library reads.
+const MAX_TARGET: usize = 65_534;
+/// The largest `limits.head`: each connection may hold that much.
+const MAX_HEAD: usize = 16 << 20;
 
 /// Reports every rule that the configuration breaks. `unused_proxy` is an environment variable with a proxy.
 pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut Report) {
@@ -18,7 +23,26 @@ pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut
         listener::validate(at, listener, &config.upstreams, report);
     }
     listener::validate_admin(&config.admin, report);
-    limits::validate(config, report);
+    validate_limits(config, report);
     secrets::validate(config, report);
     cross_field::validate(config, report);
+}
+
+fn validate_limits(config: &Config, report: &mut Report) {
+    let (server, limits) = (&config.server, &config.limits);
+    if server.lame_duck > server.drain {
+        report.fault(
+            &"server.lame_duck".into(),
+            "is longer than drain, of which it is a part",
+        );
+    }
+    for (key, value, most) in [
+        ("limits.fields", limits.fields, MAX_FIELDS),
+        ("limits.target", limits.target, MAX_TARGET),
+        ("limits.head", limits.head, MAX_HEAD),
+    ] {
+        if value > most {
+            report.fault(&key.into(), format!("is over {most}, the largest possible value"));
+        }
+    }
 }

@@ -2,25 +2,21 @@
 
 use secrecy::ExposeSecret as _;
 
+use crate::config::files::NamedFile;
 use crate::config::outbound_proxy::OutboundProxy;
 use crate::config::root::Config;
 use crate::config::secret::SecretSource;
 use crate::config::source::{KeyPath, Origin, Report};
-use crate::platform::permissions::{Exposure, exposure};
+use crate::platform::files::{Exposure, exposure};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
-    for file in config.files().into_iter().filter(|file| file.is_secret) {
+    for file in config.files().into_iter().filter(NamedFile::is_secret) {
         let path = file.path.display();
-        let advice = format!("run: chmod o-rwx {path}");
+        let what =
+            |may| format!("names a file that every user of this machine may {may}; run: chmod o-rwx {path}");
         match exposure(&file.path) {
-            Some(Exposure::Writable) => {
-                let what = format!("names a file that every user of this machine may change; {advice}");
-                report.fault(&file.key, what);
-            }
-            Some(Exposure::Readable) => {
-                let what = format!("names a file that every user of this machine may read; {advice}");
-                report.warn(&file.key, what);
-            }
+            Some(Exposure::Writable) => report.fault(&file.key, what("change")),
+            Some(Exposure::Readable) => report.warn(&file.key, what("read")),
             None => {}
         }
     }

@@ -6,7 +6,6 @@
 
 #[cfg(target_os = "linux")]
 mod landlock;
-mod needs;
 mod rules;
 #[cfg(target_os = "linux")]
 mod seccomp;
@@ -16,7 +15,7 @@ mod tests;
 
 use self::rules::Rules;
 
-pub use self::needs::Needs;
+pub use self::rules::Needs;
 
 /// What the process may still do; by default everything.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +32,7 @@ impl Sandbox {
     pub fn enter(needs: &Needs) -> Self {
         let mut rules = Rules::new(needs);
         for warning in std::mem::take(&mut rules.warnings) {
-            tracing::warn!("{warning}");
+            tracing::warn!(%warning, "sandbox does not fit the configured files");
         }
         let files = landlock::restrict(&rules);
         let is_landlocked = files.is_ok();
@@ -70,17 +69,15 @@ impl Sandbox {
         let Some(rules) = &self.rules else {
             return Vec::new();
         };
+        let denied = |key: &String, what: String| {
+            format!("{key}: {what} is outside the sandbox, which is fixed at the start; needs a restart")
+        };
         let files = needs.files.iter().filter(|(_, file)| !rules.allow_file(file));
-        let files = files.map(|(key, file)| (key, file.display().to_string()));
+        let files = files.map(|(key, file)| denied(key, file.display().to_string()));
         let ports = needs.ports.iter().filter_map(|(key, port)| Some((key, (*port)?)));
         let ports = ports.filter(|(_, port)| !rules.allow_port(*port));
-        let ports = ports.map(|(key, port)| (key, format!("port {port}")));
-        let mut denied: Vec<_> = files
-            .chain(ports)
-            .map(|(key, what)| {
-                format!("{key}: {what} is outside the sandbox, which is fixed at the start; needs a restart")
-            })
-            .collect();
+        let ports = ports.map(|(key, port)| denied(key, format!("port {port}")));
+        let mut denied: Vec<_> = files.chain(ports).collect();
         denied.dedup();
         denied
     }

@@ -5,7 +5,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::needs::Needs;
+/// The files and ports that a daemon uses, beside those that every program of the system uses.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Files to read, each with the configuration key that names it.
+    pub files: Vec<(String, PathBuf)>,
+    /// A directory to write in.
+    pub writable: Option<PathBuf>,
+    /// The log file.
+    pub log: Option<PathBuf>,
+    /// TCP ports to connect to, each with the configuration key that names it. With a port that is not known, any
+    /// port is allowed.
+    pub ports: Vec<(String, Option<u16>)>,
+}
 
 /// What is allowed. A directory includes all beneath it; paths have no symbolic links.
 #[derive(Clone, Debug, Default)]
@@ -110,23 +122,16 @@ impl Rules {
         for directory in links.iter().filter(|directory| directory.parent().is_some()) {
             self.allow(directory);
         }
-        let holder = file.parent().unwrap_or(&file);
-        if holder.is_dir() && holder.parent().is_some() {
-            return self.allow(holder);
+        let place = self.replaceable(key, &file);
+        if place.exists() {
+            return self.allow(place);
         }
-        let path = file.display();
-        if file.exists() {
-            self.warnings.push(format!(
-                "{key}: {path} is in the root directory, a file that replaces it is seen after a restart only; move it \
-                 to a directory of its own"
-            ));
-            return self.allow(&file);
-        }
-        let ancestor = holder.ancestors().find(|place| place.is_dir());
+        let ancestor = place.ancestors().find(|place| place.is_dir());
         let ancestor = ancestor.unwrap_or(Path::new("/"));
         self.warnings.push(format!(
-            "{key}: {path} does not exist yet, until the next start everything in {} may be read; create its directory \
+            "{key}: {} does not exist yet, until the next start everything in {} may be read; create its directory \
              before bondgate starts",
+            file.display(),
             ancestor.display()
         ));
         self.allow(ancestor);
@@ -135,18 +140,24 @@ impl Rules {
     /// Allows the directory of a log file, since log rotation moves the file. A pipe or a device stays open.
     fn allow_log(&mut self, file: &Path) {
         let (_, file) = follow(file);
-        if !file.is_file() {
-            return;
+        if file.is_file() {
+            self.log = self.replaceable("log.file", &file).canonicalize().ok();
         }
-        let holder = file.parent().filter(|holder| holder.parent().is_some());
-        if holder.is_none() {
-            self.warnings.push(format!(
-                "log.file: {} is in the root directory, after log rotation a restart is needed; move it to a directory \
-                 of its own",
-                file.display()
-            ));
+    }
+
+    /// What to allow, so that a file can be replaced: its directory.
+    fn replaceable<'a>(&mut self, key: &str, file: &'a Path) -> &'a Path {
+        match file.parent() {
+            Some(directory) if directory.parent().is_some() => directory,
+            _ => {
+                self.warnings.push(format!(
+                    "{key}: {} is in the root directory, a file that replaces it is used after a restart only; move it to \
+                     a directory of its own",
+                    file.display()
+                ));
+                file
+            }
         }
-        self.log = holder.unwrap_or(&file).canonicalize().ok();
     }
 }
 

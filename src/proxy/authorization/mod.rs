@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use self::path::PathError;
 use super::caller::{Caller, is_in};
 use super::request_record::{RequestRecord, RouteOptions};
-use crate::config::{self, CallerKeys, KeysError, Rules};
+use crate::config::{self, CallerKeys, InputError, Rules};
 use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType, WebPage, web_page};
 
 pub(super) use self::path::PlainPath;
@@ -38,7 +38,7 @@ impl Authorization {
         listener: &config::Listener,
         upstream: &config::Upstream,
         admin: &str,
-    ) -> Result<Self, KeysError> {
+    ) -> Result<Self, InputError> {
         Ok(Self {
             listener: listener.clone(),
             hosts: HostNames::new(listener.hosts.clone(), Some(upstream.url.host())),

@@ -21,7 +21,7 @@ use tower::Service as _;
 use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
-use crate::config::{self, OutboundError, Timeouts};
+use crate::config::{self, InputError, Timeouts};
 use crate::server::{Phase, ProblemResponse, ProxyErrorType, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::TokenReader;
@@ -52,7 +52,7 @@ impl Forwarder {
         budget: ReplayBudget,
         metrics: Arc<UpstreamMetrics>,
         stop: Stopping,
-    ) -> Result<Self, OutboundError> {
+    ) -> Result<Self, InputError> {
         let client = Arc::new(UpstreamClient::new(upstream, tls, resolver)?);
         Ok(Self {
             inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
@@ -107,11 +107,6 @@ impl Forwarder {
         }
         let request = self.prepare(parts, upload, Some(KeptBody::Complete(kept)), true)?;
         self.inject_bearer.clone().call(request).await
-    }
-
-    /// Starts to resolve the upstream's name.
-    pub(super) fn prefetch(&self) {
-        self.upstream.prefetch();
     }
 
     /// Why a caller has waited too long.

@@ -1,4 +1,4 @@
-//! Compares two configurations, in the terms of the configuration file.
+//! Which keys a reload applies, which need a restart, and which of them differ between two configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
