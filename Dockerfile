@@ -3,8 +3,8 @@
 #   docker build -t bondgate .
 #   docker run --rm --network host bondgate demo        # a first look, without credentials
 #
-# Inside a container, localhost is the container's own: callers outside need another address to call, and
-# any other address needs a gate, or bondgate does not start. The smallest is the network they come from:
+# Inside a container, localhost is the container's own. Callers outside need another address, and on any other address
+# bondgate requires access control to start. The simplest is the callers' network:
 #
 #   docker run -d --name bondgate --network itsm \
 #     -e BONDGATE_PRESET=smart-bonding-stage -e BONDGATE_CLIENT_ID=0oaYOURCLIENTID \
@@ -14,15 +14,14 @@
 #     -v bondgate-spool:/var/lib/bondgate -e BONDGATE_SPOOL_DIRECTORY=/var/lib/bondgate \
 #     --stop-timeout 30 --read-only bondgate
 #
-# BONDGATE_ALLOW takes the callers' networks, BONDGATE_HOSTS the names by which they call. A configuration
-# file goes to /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. Pulled
-# messages are kept in the volume: a new one takes its owner from the image, a directory of the host that is
-# mounted there needs `chown 65532`. Without one they are in memory alone, and bondgate warns. The stop takes
-# up to 25 s: --stop-timeout lets it. A container that shares its caller's network (a pod, or
-# `--network container:NAME`) needs none of this: there localhost is the caller's own, too.
+# BONDGATE_ALLOW lists the callers' networks, BONDGATE_HOSTS the host names that they use. A configuration file belongs
+# in /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. Pulled messages are kept in the
+# volume: a new volume takes its owner from the image; a mounted directory of the host needs `chown 65532`. Without a
+# volume, messages are held in memory only, with a warning. A stop takes up to 25 s, hence --stop-timeout. A container
+# that shares its caller's network (a pod, or `--network container:NAME`) needs none of this: they share localhost.
 
 FROM rust:1-bookworm AS build
-# The C parts of aws-lc (TLS) are compiled too: for the target, by musl-gcc.
+# musl-gcc compiles the C parts of aws-lc (TLS) for the target.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates musl-tools \
  && rm -rf /var/lib/apt/lists/*
@@ -30,7 +29,7 @@ RUN rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
 COPY . .
 RUN TARGET_CC=musl-gcc cargo build --locked --release --target "$(uname -m)-unknown-linux-musl"
-# /tmp is for `demo` and `simulate`, which write their certificate authority there.
+# `demo` and `simulate` write their certificate authority to /tmp.
 RUN mkdir -m 700 /spool \
  && mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
  && chmod 1777 /image/tmp \

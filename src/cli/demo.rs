@@ -18,7 +18,7 @@ use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
 use crate::token::Clock;
 
-/// Runs the simulator and the daemon in one process: no credentials, no network; prints curl lines to try
+/// Run the simulator and the daemon in one process, without credentials and network; prints curl lines to try
 #[derive(Args)]
 #[command(after_help = "Nothing here reaches Cisco. Ctrl-C ends it.")]
 pub(super) struct DemoArgs {

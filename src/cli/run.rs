@@ -63,7 +63,7 @@ pub(super) fn run_to_end(
     control.shutdown_background();
     Ok(match outcome {
         Outcome::Drained => Exit::Done,
-        Outcome::Forced | Outcome::Lost | Outcome::Failed => Exit::Failed,
+        Outcome::Failed => Exit::Failed,
     })
 }
 

@@ -21,7 +21,7 @@ const EXAMPLE: &str = r#"Example session:
 
 Each start generates a new certificate authority: clients must read --ca-file again."#;
 
-/// Simulates Cisco on this machine: the identity service and the Smart Bonding API, over TLS
+/// Simulate Cisco on this machine: the identity service and the Smart Bonding API, over TLS
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct SimulateArgs {

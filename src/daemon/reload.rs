@@ -1,7 +1,7 @@
 //! Applies a changed configuration while the daemon runs: everything that can change without a restart, or nothing.
 //!
-//! Files are read and everything new is built off the control thread. Then each part is replaced at once; requests
-//! under way finish with the parts that they began with.
+//! Files are read and everything new is built off the control thread. Then each part is replaced at once; running requests
+//! finish with the parts that they began with.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,11 +16,7 @@ use crate::spool::Spool;
 pub enum Outcome {
     /// Every request was finished.
     Drained,
-    /// The deadline or a second signal cut something short.
-    Forced,
-    /// Pulled messages that only memory held are lost.
-    Lost,
-    /// A part of the daemon ended that should run until the stop.
+    /// A request was cut short, pulled messages that only memory held are lost, or a part of the daemon failed.
     Failed,
 }
 
@@ -60,7 +56,7 @@ pub(super) async fn drain(
         })
         .await;
         tracing::warn!("stopped before every request was finished");
-        Outcome::Forced
+        Outcome::Failed
     };
     let lost = spool.undelivered();
     if lost == 0 {
@@ -70,7 +66,7 @@ pub(super) async fn drain(
         lost,
         "pulled messages that only memory held are lost; set spool.directory"
     );
-    Outcome::Lost
+    Outcome::Failed
 }
 
 async fn second_stop(mut next_signal: impl AsyncFnMut() -> Signal) {

@@ -29,16 +29,13 @@ impl ServiceManager {
     }
 
     fn at(address: &OsStr, watchdog: Option<Duration>) -> Self {
-        match connect(address) {
-            Ok(socket) => Self {
-                socket: Some(socket),
-                watchdog: watchdog.filter(|limit| !limit.is_zero()),
-            },
-            Err(error) => {
-                tracing::warn!(%error, "NOTIFY_SOCKET cannot be reached, systemd will not know bondgate's state");
-                Self::default()
-            }
+        let socket = connect(address);
+        if let Err(error) = &socket {
+            tracing::warn!(%error, "NOTIFY_SOCKET cannot be reached, systemd will not know bondgate's state");
         }
+        let watchdog = watchdog.filter(|limit| socket.is_ok() && !limit.is_zero());
+        let socket = socket.ok();
+        Self { socket, watchdog }
     }
 
     /// Callers are served, after a start or a reload.
@@ -56,7 +53,7 @@ impl ServiceManager {
 
     /// A stop has begun.
     pub fn stopping(&self) {
-        let status = NotifyState::Status("finishing the requests under way");
+        let status = NotifyState::Status("finishing running requests");
         self.notify(&[NotifyState::Stopping, status]);
     }
 

@@ -1,5 +1,5 @@
-//! Gives up, for good, the files, ports and system calls that a running daemon does not need. An attacker who takes
-//! over the daemon through a bug finds little to go on with.
+//! Restricts the process permanently to the files, ports and system calls that a running daemon needs, so that an attacker
+//! who exploits a bug gains little.
 //!
 //! Landlock and seccomp bind the calling thread and the threads that it starts later: enter the sandbox when every
 //! socket is bound and before another thread runs.
