@@ -39,16 +39,15 @@ enum Probe {
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {
-    let address = match args.address {
-        Some(address) => address,
-        None => {
-            let admin = load(args.config.file().as_deref())?.admin;
-            ensure!(
-                admin.tls.is_none(),
-                "the admin listener uses TLS, which probe does not support"
-            );
-            admin.address
-        }
+    let address = if let Some(address) = args.address {
+        address
+    } else {
+        let admin = load(args.config.file().as_deref())?.admin;
+        ensure!(
+            admin.tls.is_none(),
+            "the admin listener uses TLS, which probe does not support"
+        );
+        admin.address
     };
     let path = match args.probe {
         Probe::Live => "/livez",

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::listener::ServerTls;
 use super::root::Config;
 use super::secret::SecretSource;
 use super::source::KeyPath;
@@ -51,23 +50,14 @@ impl Config {
             );
             tls.push((KeyPath::listener(at).key("tls"), &listener.tls));
         }
-        for (table, tls) in tls {
-            for (name, path) in tls.iter().flat_map(ServerTls::files) {
-                add(table.key(name), Some(path.clone()));
-            }
+        for (table, tls) in tls
+            .into_iter()
+            .filter_map(|(table, tls)| Some((table, tls.as_ref()?)))
+        {
+            add(table.key("certificate_file"), Some(tls.certificate_file.clone()));
+            add(table.key("key_file"), Some(tls.key_file.clone()));
+            add(table.key("client_ca_file"), tls.client_ca_file.clone());
         }
         files
-    }
-}
-
-impl ServerTls {
-    /// The files, with their keys.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-        let files = [
-            ("certificate_file", Some(&self.certificate_file)),
-            ("key_file", Some(&self.key_file)),
-            ("client_ca_file", self.client_ca_file.as_ref()),
-        ];
-        files.into_iter().filter_map(|(key, path)| Some((key, path?)))
     }
 }
