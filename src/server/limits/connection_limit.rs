@@ -2,9 +2,10 @@
 //! connections get 503, and are closed without a response once many are being refused. None waits in silence, and none
 //! takes a descriptor that calls upstream need.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fair_semaphore::{CallerId, FairSemaphore, LimitReason, Permit};
@@ -141,10 +142,9 @@ const EPISODE: Duration = Duration::from_secs(10);
 impl LogThrottle {
     /// Records the event; whether it is the first of an episode.
     fn is_due(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        last.replace(now)
-            .is_none_or(|last| now.duration_since(last) > EPISODE)
+        let last = self.0.lock().replace(now);
+        last.is_none_or(|last| now.duration_since(last) > EPISODE)
     }
 }
 

@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 /// A bounded number of permits, over all workers. Clones share them.
 #[derive(Clone)]
@@ -19,16 +21,15 @@ struct Shared {
     per_caller: usize,
     /// The number of held permits, written under the lock of `held`.
     count: AtomicUsize,
-    held: Mutex<Held>,
+    /// The number of each caller that has some.
+    held: Mutex<HashMap<CallerId, usize>>,
 }
-
-#[derive(Default)]
-struct Held(HashMap<CallerId, usize>);
 
 /// One permit, released when dropped.
 pub struct Permit {
-    caller: Option<CallerId>,
-    semaphore: FairSemaphore,
+    /// The caller that it counts for.
+    pub(super) caller: Option<CallerId>,
+    pub(super) semaphore: FairSemaphore,
 }
 
 /// The caller that a permit counts for.
@@ -79,19 +80,23 @@ impl FairSemaphore {
     /// Acquires a permit. For an unknown caller only the total counts.
     pub fn acquire(&self, caller: Option<CallerId>) -> Result<Permit, LimitReason> {
         let shared = &*self.0;
-        let mut held = shared.held();
+        let mut held = shared.held.lock();
         let free = self.free();
-        let own = held.own(caller.as_ref());
         if free == 0 {
             return Err(LimitReason::Total);
         }
-        if shared.per_caller > 0 && own >= shared.per_caller {
-            return Err(LimitReason::Caller);
+        if let Some(caller) = &caller {
+            match held.get_mut(caller) {
+                Some(own) if shared.per_caller > 0 && *own >= shared.per_caller => {
+                    return Err(LimitReason::Caller);
+                }
+                Some(own) if free <= shared.total / 4 && *own >= free => return Err(LimitReason::Share),
+                Some(own) => *own += 1,
+                None => {
+                    held.insert(caller.clone(), 1);
+                }
+            }
         }
-        if free <= shared.total / 4 && own >= free {
-            return Err(LimitReason::Share);
-        }
-        held.add(caller.as_ref());
         shared.count.fetch_add(1, Ordering::Relaxed);
         drop(held);
         Ok(Permit {
@@ -111,7 +116,8 @@ impl FairSemaphore {
 
     /// Whether a caller holds as many permits as one caller can get.
     pub(super) fn has_full_share(&self, caller: &CallerId) -> bool {
-        self.0.held().own(Some(caller)) >= self.0.total - self.0.total / 4
+        let own = self.0.held.lock().get(caller).copied();
+        own.unwrap_or(0) >= self.0.total - self.0.total / 4
     }
 
     /// The number of permits.
@@ -120,61 +126,34 @@ impl FairSemaphore {
     }
 }
 
-impl Shared {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Held {
-    fn own(&self, caller: Option<&CallerId>) -> usize {
-        let own = caller.and_then(|caller| self.0.get(caller));
-        own.copied().unwrap_or(0)
-    }
-
-    fn add(&mut self, caller: Option<&CallerId>) {
-        if let Some(caller) = caller {
-            *self.0.entry(caller.clone()).or_insert(0) += 1;
-        }
-    }
-
-    fn remove(&mut self, caller: Option<CallerId>) {
-        if let Some(caller) = caller
-            && let Entry::Occupied(mut own) = self.0.entry(caller)
-        {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
-    }
-}
-
 impl Permit {
-    /// The caller that the permit counts for.
-    pub(super) fn caller(&self) -> Option<&CallerId> {
-        self.caller.as_ref()
-    }
-
-    /// Whether few permits of its semaphore are left.
-    pub(super) fn is_scarce(&self) -> bool {
-        self.semaphore.is_scarce()
-    }
-
     /// Hands the permit over to another caller.
     pub(super) fn transfer(&mut self, caller: Option<CallerId>) {
-        let mut held = self.semaphore.0.held();
-        held.add(caller.as_ref());
-        held.remove(std::mem::replace(&mut self.caller, caller));
+        let mut held = self.semaphore.0.held.lock();
+        if let Some(caller) = &caller {
+            *held.entry(caller.clone()).or_insert(0) += 1;
+        }
+        release(&mut held, std::mem::replace(&mut self.caller, caller));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let shared = &*self.semaphore.0;
-        let mut held = shared.held();
+        let mut held = shared.held.lock();
         shared.count.fetch_sub(1, Ordering::Relaxed);
-        held.remove(self.caller.take());
+        release(&mut held, self.caller.take());
+    }
+}
+
+fn release(held: &mut HashMap<CallerId, usize>, caller: Option<CallerId>) {
+    if let Some(caller) = caller
+        && let Entry::Occupied(mut own) = held.entry(caller)
+    {
+        *own.get_mut() -= 1;
+        if *own.get() == 0 {
+            own.remove();
+        }
     }
 }
 
@@ -203,7 +182,7 @@ mod tests {
         );
         drop(permit);
         assert!(semaphore.acquire(Some(caller(2))).is_ok());
-        assert!(semaphore.0.held().0.is_empty());
+        assert!(semaphore.0.held.lock().is_empty());
     }
 
     #[test]
@@ -233,9 +212,9 @@ mod tests {
         assert!(semaphore.has_full_share(&caller(1)) && !semaphore.has_full_share(&caller(2)));
         held[0].transfer(Some(caller(2)));
         assert!(!semaphore.has_full_share(&caller(1)));
-        assert_eq!(semaphore.0.held().0[&caller(2)], 1);
+        assert_eq!(semaphore.0.held.lock()[&caller(2)], 1);
         drop(held);
-        assert!(semaphore.0.held().0.is_empty() && semaphore.free() == 8);
+        assert!(semaphore.0.held.lock().is_empty() && semaphore.free() == 8);
     }
 
     #[test]

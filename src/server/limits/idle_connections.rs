@@ -6,27 +6,19 @@
 //! request costs nothing here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::fair_semaphore::{CallerId, Permit};
 
-/// The idle connections of all workers. Clones share them.
+/// The idle connections of all workers, by the start of their idle time. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct IdleConnections(Arc<Mutex<Registry>>);
-
-#[derive(Default)]
-struct Registry {
-    /// Longest idle first.
-    connections: BTreeMap<Key, Idle>,
-    next: u64,
-}
-
-/// The start of the idle time, and a number that makes the key unique.
-type Key = (Instant, u64);
+pub(super) struct IdleConnections(Arc<Mutex<BTreeMap<Instant, Idle>>>);
 
 struct Idle {
     caller: Option<CallerId>,
@@ -39,21 +31,17 @@ impl IdleConnections {
     /// Asks the longest idle connection to close, of one caller or of all. Returns its permit, or an error if it declines.
     /// `None` if no connection idles.
     pub(super) fn ask(&self, caller: Option<&CallerId>) -> Option<oneshot::Receiver<Permit>> {
-        let mut registry = self.registry();
+        let mut connections = self.0.lock();
         let may_be_asked = |idle: &&mut Idle| {
             idle.successor.is_none() && (caller.is_none() || idle.caller.as_ref() == caller)
         };
-        let idle = registry.connections.values_mut().find(may_be_asked)?;
+        let idle = connections.values_mut().find(may_be_asked)?;
         let (successor, permit) = oneshot::channel();
         idle.successor = Some(successor);
         let waker = idle.waker.clone();
-        drop(registry);
+        drop(connections);
         waker.wake();
         Some(permit)
-    }
-
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,7 +50,8 @@ impl IdleConnections {
 pub(in super::super) struct ConnectionPermit {
     permit: Option<Permit>,
     idle: IdleConnections,
-    key: Option<Key>,
+    /// Its key there.
+    idle_since: Option<Instant>,
 }
 
 impl ConnectionPermit {
@@ -70,39 +59,42 @@ impl ConnectionPermit {
         Self {
             permit: Some(permit),
             idle,
-            key: None,
+            idle_since: None,
         }
     }
 
     /// Whether few permits are left, so that a connection should register before it is parked.
     pub(in super::super) fn is_scarce(&self) -> bool {
-        self.permit.as_ref().is_some_and(Permit::is_scarce)
+        self.permit
+            .as_ref()
+            .is_some_and(|permit| permit.semaphore.is_scarce())
     }
 
     /// Whether the connection is registered as idle.
     pub(in super::super) fn is_registered(&self) -> bool {
-        self.key.is_some()
+        self.idle_since.is_some()
     }
 
     /// Registers the connection as idle; `waker` wakes it when it is asked to close.
-    pub(in super::super) fn register(&mut self, since: Instant, waker: &Waker) {
-        let mut registry = self.idle.registry();
-        let key = (since, registry.next);
-        registry.next += 1;
+    pub(in super::super) fn register(&mut self, mut since: Instant, waker: &Waker) {
+        let mut connections = self.idle.0.lock();
+        while connections.contains_key(&since) {
+            since += Duration::from_nanos(1);
+        }
         let idle = Idle {
-            caller: self.permit.as_ref().and_then(Permit::caller).cloned(),
+            caller: self.permit.as_ref().and_then(|permit| permit.caller.clone()),
             waker: waker.clone(),
             successor: None,
         };
-        registry.connections.insert(key, idle);
-        self.key = Some(key);
+        connections.insert(since, idle);
+        self.idle_since = Some(since);
     }
 
     /// Whether the connection was asked to close.
     pub(in super::super) fn is_asked_to_close(&self) -> bool {
-        let Some(key) = &self.key else { return false };
-        let registry = self.idle.registry();
-        registry.connections[key].successor.is_some()
+        let connections = self.idle.0.lock();
+        self.idle_since
+            .is_some_and(|since| connections[&since].successor.is_some())
     }
 
     /// Ends the idle time. If the connection was asked to close, it declines.
@@ -111,8 +103,8 @@ impl ConnectionPermit {
     }
 
     fn remove(&mut self) -> Option<Idle> {
-        let key = self.key.take()?;
-        self.idle.registry().connections.remove(&key)
+        let since = self.idle_since.take()?;
+        self.idle.0.lock().remove(&since)
     }
 }
 
@@ -129,8 +121,6 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::super::fair_semaphore::FairSemaphore;
@@ -187,7 +177,7 @@ mod tests {
         declines.deregister();
         assert_eq!(permit.try_recv().err(), Some(TryRecvError::Closed));
         drop(idle(&connections, 1, 1));
-        assert!(connections.registry().connections.is_empty());
+        assert!(connections.0.lock().is_empty());
     }
 
     #[test]
@@ -196,6 +186,6 @@ mod tests {
         let closes = idle(&connections, 1, 1);
         let mut permit = connections.ask(None).unwrap();
         drop(closes);
-        assert_eq!(permit.try_recv().unwrap().caller(), Some(&caller(1)));
+        assert_eq!(permit.try_recv().unwrap().caller, Some(caller(1)));
     }
 }
