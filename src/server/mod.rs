@@ -6,6 +6,7 @@ mod browser;
 mod connection;
 mod context;
 mod delivery;
+mod host_names;
 mod limits;
 mod listener;
 mod peer;
@@ -13,11 +14,12 @@ mod problem;
 mod stopping;
 
 pub use self::active_router::ActiveRouter;
-pub use self::browser::{HostNames, WebPage, web_page};
+pub use self::browser::{WebPage, web_page};
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzed;
 pub use self::context::ServerContext;
 pub use self::delivery::{DeliveryObserver, DeliveryOutcome, ObserveDelivery, Recording};
+pub use self::host_names::HostNames;
 pub use self::limits::{CallerId, ConnectionLimit, FairSemaphore, IdleTimeout, LimitReason, Permit};
 pub use self::listener::{BindError, Listener, SharedTls, UnixAccess, serve, start};
 pub use self::peer::Peer;

@@ -21,6 +21,8 @@ mod framing;
 mod head;
 #[path = "../../src/proxy/forward/headers.rs"]
 mod headers;
+#[path = "../../src/server/connection/host.rs"]
+mod host;
 #[path = "../../src/proxy/authorization/path.rs"]
 mod path;
 #[path = "../../src/server/connection/refusal.rs"]

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use http::StatusCode;
 
 use super::framing::{Framing, is_token};
+use super::host::is_host;
 use super::refusal::{body_too_long, error, malformed, target_too_long, too_large};
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
@@ -162,26 +163,6 @@ fn content_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-/// `uri-host [":" port]` (RFC 9110 §7.2) with the characters of host names only; empty if the target has no authority.
-fn is_host(value: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(value) else {
-        return false;
-    };
-    let port_at = match text.rfind(']') {
-        Some(at) => at + 1,
-        None => text.find(':').unwrap_or(text.len()),
-    };
-    let (name, port) = text.split_at(port_at);
-    let is_port = port.is_empty() || port.starts_with(':') && port[1..].bytes().all(|b| b.is_ascii_digit());
-    let is_name = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)),
-    };
-    is_port && is_name && (!name.is_empty() || port.is_empty())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod framing;
 pub mod fuzzed;
 mod head;
 mod head_filter;
+mod host;
 mod refusal;
 mod serve;
 mod service;
@@ -16,5 +17,6 @@ mod target;
 mod tests;
 mod transport;
 
+pub(super) use self::host::split_port;
 pub(super) use self::serve::{refuse, serve};
 pub(super) use self::transport::Transport;
