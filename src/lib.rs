@@ -64,7 +64,7 @@
 //! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores the whole
 //!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored. A
 //!    message that cannot be stored is passed on by `proxy/pull/body`, and reported as lost unless all of it is.
-//! 3. The response with a message is the last on its connection. `server/connection/close` follows how that connection ends,
+//! 3. The response with a message is the last on its connection. `server/connection/delivery` follows how that connection ends,
 //!    and decides: the message is delivered when the caller has acknowledged every byte and has closed in order, or stays
 //!    silent for `spool.settle`; behind a trusted proxy, when every byte is acknowledged.
 //! 4. `spool/delivery` records the outcome. A delivered message is kept for a day (`spool/retention`). Another one is

@@ -5,10 +5,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
@@ -92,22 +94,42 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, InputError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
-/// The configuration of a TLS listener. It offers HTTP/1 only.
-pub fn server(tls: &ServerTls) -> Result<ServerConfig, InputError> {
+/// The settings of a TLS listener.
+pub struct TlsServer {
+    /// For handshakes. It offers HTTP/1 only.
+    pub config: Arc<ServerConfig>,
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// The settings for a listener's next handshakes; a reload may replace them at any time.
+pub type SharedTls = Arc<ArcSwap<TlsServer>>;
+
+impl TlsServer {
+    /// Whether these settings accept a caller that presented a chain of certificates in an earlier handshake.
+    #[must_use]
+    pub fn accepts(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
+        match (&self.client_verifier, chain) {
+            (None, _) => true,
+            (Some(verifier), Some([certificate, intermediates @ ..])) => verifier
+                .verify_client_cert(certificate, intermediates, UnixTime::now())
+                .is_ok(),
+            (Some(_), _) => false,
+        }
+    }
+}
+
+/// Reads the settings of a TLS listener.
+pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     let chain = certificates(&tls.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_file);
     let key = key.map_err(|source| pem_error(&tls.key_file, "a private key", &source))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
-    let builder = match &tls.client_ca_file {
+    let client_verifier = tls.client_ca_file.as_deref().map(client_verifier).transpose()?;
+    let builder = match client_verifier.clone() {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            add(&mut roots, certificates(path)?, path)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
-            builder.with_client_cert_verifier(verifier.map_err(|_| without_certificate(path))?)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|source| {
         let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
@@ -123,7 +145,18 @@ pub fn server(tls: &ServerTls) -> Result<ServerConfig, InputError> {
     })?;
     // In order of preference. Some callers offer 1.0 only, as curl -0 does.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
-    Ok(config)
+    let config = Arc::new(config);
+    Ok(TlsServer {
+        config,
+        client_verifier,
+    })
+}
+
+fn client_verifier(ca_file: &Path) -> Result<Arc<dyn ClientCertVerifier>, InputError> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, certificates(ca_file)?, ca_file)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
+    verifier.map_err(|_| without_certificate(ca_file))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, InputError> {
@@ -184,7 +217,7 @@ mod tests {
             key_file: key.path().to_owned(),
             client_ca_file: None,
         });
-        let message = result.unwrap_err().to_string();
+        let message = result.err().unwrap().to_string();
         for path in [certificate.path(), key.path()] {
             assert!(message.contains(path.to_str().unwrap()), "{message}");
         }

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 use axum::Router;
-use rustls::ServerConfig;
 
 use super::context::{BoundSocket, Context};
 use super::file_digests::FileDigests;
@@ -17,7 +16,7 @@ use super::upstream::Upstream;
 use crate::admin::Facts;
 use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
 use crate::proxy::{self, Authorization};
-use crate::tls;
+use crate::tls::{self, TlsServer};
 use crate::token::TokenReader;
 
 /// A configuration, and what was built from it.
@@ -28,7 +27,7 @@ pub(super) struct ActiveConfig {
     /// One for each bound socket, in the same order.
     pub(super) listeners: Vec<ActiveListener>,
     pub(super) admin: config::Admin,
-    pub(super) admin_tls: Option<Arc<ServerConfig>>,
+    pub(super) admin_tls: Option<Arc<TlsServer>>,
     /// Changes that need a restart, and are not applied before.
     pub(super) restarts: Vec<String>,
 }
@@ -39,7 +38,7 @@ pub(super) struct ActiveListener {
     pub(super) config: config::Listener,
     /// One for each worker.
     pub(super) routers: Vec<Router>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<TlsServer>>,
     authorization: Arc<Authorization>,
 }
 
@@ -137,7 +136,7 @@ impl ActiveConfig {
         socket: &BoundSocket,
         context: &Context,
     ) -> anyhow::Result<ActiveListener> {
-        if config.mode != socket.unix.mode || config.group != socket.unix.group {
+        if (config.mode, &config.group) != (socket.file.0, &socket.file.1) {
             self.restarts.push(format!("{key}.mode and group"));
         }
         check_exposure(key, socket, config.is_gated())?;
@@ -219,7 +218,7 @@ fn check_loops(config: &Config, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build_tls(tls: Option<&ServerTls>) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+fn build_tls(tls: Option<&ServerTls>) -> anyhow::Result<Option<Arc<TlsServer>>> {
     Ok(tls.map(tls::server).transpose()?.map(Arc::new))
 }
 

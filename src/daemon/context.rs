@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use rustls::ServerConfig;
 
 use crate::config::{Config, ListenAddress, ServerTls, Setting};
 use crate::proxy::{InFlightLimit, ReplayBudget};
-use crate::server::{ActiveRouter, Listener, SharedTls, Stopping, UnixAccess};
+use crate::server::{ActiveRouter, Listener, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
+use crate::tls::{self, SharedTls, TlsServer};
 use crate::token::Clock;
 use crate::upstream::Resolver;
 
@@ -37,7 +36,8 @@ pub(super) struct Context {
 pub(super) struct BoundSocket {
     /// The address as it was configured.
     pub(super) configured: ListenAddress,
-    pub(super) unix: UnixAccess,
+    /// The mode and the group of a unix socket's file.
+    pub(super) file: (u32, Option<String>),
     pub(super) name: String,
     pub(super) url: String,
     /// None for a unix socket.
@@ -60,12 +60,12 @@ impl Context {
             count => count,
         };
         let (address, tls) = (&config.admin.address, config.admin.tls.as_ref());
-        let (admin_listener, admin) = bind(address, unix_access(0o660, None), tls, 1)?;
+        let (admin_listener, admin) = bind(address, (0o660, None), tls, 1)?;
         let (mut bound, mut listeners) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
-            let unix = unix_access(listener.mode, listener.group.as_ref());
+            let file = (listener.mode, listener.group.clone());
             let tls = listener.tls.as_ref();
-            let (listener, socket) = bind(&listener.address, unix, tls, workers)?;
+            let (listener, socket) = bind(&listener.address, file, tls, workers)?;
             bound.push(listener);
             listeners.push(socket);
         }
@@ -90,33 +90,28 @@ impl Context {
 
 fn bind(
     address: &ListenAddress,
-    unix: UnixAccess,
+    file: (u32, Option<String>),
     tls: Option<&ServerTls>,
     threads: usize,
 ) -> anyhow::Result<(Listener, BoundSocket)> {
-    let listener = Listener::bind(address, &unix, tls.map(tls::server).transpose()?)?;
+    let tls = tls.map(tls::server).transpose()?;
+    let listener = Listener::bind(address, file.0, file.1.as_deref(), tls)?;
     let socket = BoundSocket {
         configured: address.clone(),
-        unix,
+        file,
         name: listener.name(),
         url: listener.url(),
         addresses: listener.addresses(),
         is_local: listener.is_local(),
-        tls: listener.tls().cloned(),
+        tls: listener.tls.clone(),
         routers: (0..threads).map(|_| ActiveRouter::new(Router::new())).collect(),
     };
     Ok((listener, socket))
 }
 
-/// Who may connect to a unix socket.
-pub(super) fn unix_access(mode: u32, group: Option<&String>) -> UnixAccess {
-    let group = group.cloned();
-    UnixAccess { mode, group }
-}
-
 impl BoundSocket {
     /// Serves later requests with other routers, and later handshakes with other TLS settings.
-    pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<ServerConfig>>) {
+    pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<TlsServer>>) {
         for (active, router) in self.routers.iter().zip(routers) {
             active.replace(router.clone());
         }

@@ -52,8 +52,8 @@ pub(super) fn start_workers(
         let heartbeat = heartbeats.add().run(every / 2);
         let sockets = context.listeners.iter();
         let routers = sockets.map(|socket| socket.routers[number].clone());
-        let listeners: Vec<_> = listeners.iter().zip(routers).collect();
-        let thread = server::start(number, &listeners, heartbeat, shared.clone())?;
+        let listeners = listeners.iter().cloned().zip(routers).collect();
+        let thread = server::start(number, listeners, heartbeat, shared.clone())?;
         workers.spawn_blocking(move || match thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "worker failed"),

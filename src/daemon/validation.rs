@@ -7,10 +7,8 @@ use anyhow::Context as _;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::context::unix_access;
 use crate::config::{CallerKeys, Config, ConfigError, Fault, Origin, Setting, Upstream};
-use crate::proxy;
-use crate::{telemetry, tls};
+use crate::{proxy, server, telemetry, tls};
 
 /// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
 /// starting daemon waits for credentials that it cannot read: they are checked only on request.
@@ -100,8 +98,7 @@ impl<'a> Faults<'a> {
             let keys = listener.keys.as_ref().map(CallerKeys::load);
             self.check(&key("keys"), keys.transpose());
             self.check(&key("tls"), listener.tls.as_ref().map(tls::server).transpose());
-            let unix = unix_access(listener.mode, listener.group.as_ref());
-            self.check(&key("group"), unix.group_id());
+            self.check(&key("group"), server::group_id(listener.group.as_deref()));
         }
         let admin_tls = config.admin.tls.as_ref().map(tls::server);
         self.check("admin.tls", admin_tls.transpose());

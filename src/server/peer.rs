@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::limits::CallerId;
+use crate::platform::socket::Accepted;
 
 /// The other end of a caller's connection; an extension of each of its requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,11 +12,18 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// Its user id, for a unix socket.
     pub user: Option<u32>,
-    /// Whether it presented a certificate that the listener requires.
-    pub has_certificate: bool,
 }
 
 impl Peer {
+    /// The other end of an accepted connection.
+    pub(super) fn of(accepted: &Accepted) -> Self {
+        let (address, user) = match accepted {
+            Accepted::Tcp(_, from) => (Some(*from), None),
+            Accepted::Unix(_, user) => (None, *user),
+        };
+        Self { address, user }
+    }
+
     /// The caller that its connections count for.
     pub(super) fn id(&self) -> Option<CallerId> {
         let address = self.address.map(|address| CallerId::at(address.ip()));

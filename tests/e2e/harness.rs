@@ -11,7 +11,7 @@ use std::time::Duration;
 use bondgate::simulator::{Client, Endpoint, Handle, Options, Seen, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -460,7 +460,7 @@ pub(crate) async fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
 }
 
 /// Reads exactly one answer with a Content-Length from a connection that stays open.
-pub(crate) async fn read_one(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read_one(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut answer = Vec::new();
     let whole = async {
         while !is_whole(&answer) {

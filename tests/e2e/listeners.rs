@@ -214,7 +214,8 @@ impl Certificates {
         self.shaken(stream, &[], false).await.unwrap()
     }
 
-    async fn shaken(
+    /// The same, with the client's certificate if it is wanted.
+    pub(crate) async fn shaken(
         &self,
         stream: TcpStream,
         protocols: &[&str],

@@ -22,8 +22,7 @@ pub(super) use self::error::PullError;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
 use crate::server::{
-    DeliveryObserver, DeliveryOutcome, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording,
-    Stopping,
+    DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording, Stopping,
 };
 use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError};
 use crate::upstream::ResponseBody;
@@ -303,8 +302,8 @@ impl DeliveryObserver for Observer {
         self.is_relayed
     }
 
-    fn record(self: Box<Self>, outcome: DeliveryOutcome) -> Recording {
-        Box::pin(self.delivery.record(outcome == DeliveryOutcome::Delivered))
+    fn record(self: Box<Self>, is_delivered: bool) -> Recording {
+        Box::pin(self.delivery.record(is_delivered))
     }
 }
 

@@ -1,66 +1,40 @@
-//! Ends a connection: sends a response of bondgate's own, or follows the delivery of a message, and reads what the caller
-//! still sends, so that the caller can read everything.
-//!
-//! After the last byte of a message and the FIN:
-//!
-//! | event | the message is |
-//! |---|---|
-//! | the caller closes the connection in order, every byte acknowledged | delivered |
-//! | every byte acknowledged, and silence for `spool.settle` | delivered |
-//! | every byte acknowledged by a trusted proxy, or sent before that proxy reset the connection | delivered |
-//! | the connection is reset | not delivered |
-//!
-//! An acknowledgement comes from the caller's system and not from the caller, so it proves nothing by itself.
+//! Ends a connection: sends a response of bondgate's own, or the end of a message, and reads what the caller still sends,
+//! so that the caller can read everything.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::Instant;
 
-use super::head_filter::HeadFilter;
+use super::head_filter::{HeadFilter, Stalled};
 use super::state::{Closing, Reading};
-use super::transport::Transport;
 use crate::platform::socket;
-use crate::server::delivery::{DeliveryObserver, DeliveryOutcome};
 
 /// Bounds on reading what the caller still sends: a close over unread input would reset the connection.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: u64 = 1 << 20;
 
-/// How often to look for acknowledgements, which the system does not announce.
-const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(100);
-/// The same, before the tail of a message is sent.
-const TAIL_POLL: Duration = Duration::from_millis(1);
-/// How long the tail waits for acknowledgements: more than the 40 ms for which a system may delay one.
-const TAIL_WAIT: Duration = Duration::from_millis(60);
-/// How long the caller has to read what its system has acknowledged, before the tail is sent.
-const READING: Duration = Duration::from_millis(5);
-
 impl HeadFilter {
-    /// Ends the connection. `hurry` ends the wait for the delivery of a message. Returns whether the caller stopped reading
-    /// its message for `limits.stall`.
-    pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) -> bool {
-        let is_body_open = self.connection.lock().reading() == Reading::Body;
+    /// Ends the connection. `hurry` ends the wait for the delivery of a message.
+    pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) -> Result<(), Stalled> {
+        let is_unread = !self.input.is_empty() || self.connection.lock().reading() == Reading::Body;
         let closing = self.connection.lock().end();
-        let mut outcome = Some(DeliveryOutcome::Failed);
+        if matches!(closing, Closing::Orderly) && self.observer.is_some() {
+            return self.deliver(hurry).await;
+        }
+        // The delivery failed. Recorded before a wait for the caller, so that the message can be delivered again.
+        if let Some(observer) = self.observer.take() {
+            observer.record(false).await;
+        }
         match closing {
-            Closing::Orderly if self.observer.is_some() => outcome = self.deliver(hurry).await,
-            Closing::Orderly => self.shut_down(&[], is_body_open || !self.input.is_empty()).await,
-            Closing::Refuse(response) | Closing::Replace(response) => {
+            Closing::Orderly => self.shut_down(&[], is_unread).await,
+            Closing::Respond(response) => {
                 let bytes = response.problem.to_bytes(!response.is_bodiless);
                 self.shut_down(&bytes, true).await;
             }
             Closing::Abort => {}
             Closing::Reset => socket::reset_on_close(&self.stream.socket()),
         }
-        if let Some(observer) = self.observer.take() {
-            observer.record(outcome.unwrap_or(DeliveryOutcome::Failed)).await;
-        }
-        outcome.is_none()
+        Ok(())
     }
 
     /// Sends a response and shuts the connection down. Then reads what the caller still sends, if anything is unread.
@@ -75,132 +49,5 @@ impl HeadFilter {
             let mut sink = tokio::io::sink();
             let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut sink)).await;
         }
-    }
-
-    /// Sends the tail of a message with the FIN, and follows the delivery to its end. `None` if it stalls.
-    async fn deliver(&mut self, hurry: impl Future<Output = ()>) -> Option<DeliveryOutcome> {
-        if self.send_tail().await.is_err() {
-            return Some(DeliveryOutcome::Failed);
-        }
-        // A caller that closed its side before it had the message cannot close it again. Only while our side is open does
-        // its system report that it left with a part of the message unread.
-        let was_half_closed = self.is_eof;
-        if !was_half_closed {
-            socket::finish(&self.stream.socket());
-        }
-        let outcome = self.follow(std::pin::pin!(hurry)).await;
-        if outcome.is_none() {
-            socket::reset_on_close(&self.stream.socket());
-        } else if was_half_closed {
-            socket::finish(&self.stream.socket());
-        }
-        outcome
-    }
-
-    /// Sends the tail of a message, when the caller has had the time to read everything before it.
-    async fn send_tail(&mut self) -> io::Result<()> {
-        if self.tail.is_begun() {
-            let mut left = TAIL_WAIT;
-            while socket::unacknowledged(&self.stream.socket()) > 0 && !left.is_zero() {
-                self.wait(TAIL_POLL).await?;
-                left = left.saturating_sub(TAIL_POLL);
-            }
-            self.wait(READING).await?;
-        }
-        if !self.is_eof {
-            socket::cork(&self.stream.socket());
-        }
-        let mut tail = self.tail.take();
-        let stall = self.limits.stall;
-        let sent = self.wait_for(|mut stream, cx| {
-            while !tail.is_empty() {
-                let written = ready!(stream.as_mut().poll_write(cx, &tail))?;
-                tail.advance(written);
-            }
-            stream.as_mut().poll_flush(cx)
-        });
-        tokio::time::timeout(stall, sent).await?
-    }
-
-    async fn wait(&mut self, time: Duration) -> io::Result<()> {
-        let mut timer = std::pin::pin!(tokio::time::sleep(time));
-        self.wait_for(|_, cx| timer.as_mut().poll(cx).map(Ok)).await
-    }
-
-    /// Waits, and answers the spool meanwhile.
-    async fn wait_for(
-        &mut self,
-        mut poll: impl FnMut(Pin<&mut dyn Transport>, &mut Context<'_>) -> Poll<io::Result<()>>,
-    ) -> io::Result<()> {
-        std::future::poll_fn(|cx| {
-            self.answer_spool(cx)?;
-            poll(Pin::new(&mut *self.stream), cx)
-        })
-        .await
-    }
-
-    /// Follows the delivery to its end; `None` if it stalls. When `hurry` resolves, a message that is acknowledged counts as delivered. What the
-    /// caller sends meanwhile is discarded: the response was the last one of its connection.
-    async fn follow(&mut self, mut hurry: Pin<&mut impl Future<Output = ()>>) -> Option<DeliveryOutcome> {
-        let (stream, is_eof) = (&mut *self.stream, &mut self.is_eof);
-        let Some(observer) = self.observer.as_deref_mut() else {
-            return Some(DeliveryOutcome::Failed);
-        };
-        let mut scratch = [0; 512];
-        let (mut unacknowledged, mut since) = (usize::MAX, Instant::now());
-        let (mut is_closed, mut is_hurried) = (false, false);
-        loop {
-            if socket::is_reset(&stream.socket()) {
-                return Some(after_reset(stream, observer));
-            }
-            let now = Instant::now();
-            let left = socket::unacknowledged(&stream.socket());
-            if left < unacknowledged {
-                (unacknowledged, since) = (left, now);
-            }
-            let due = match left {
-                0 if is_closed || is_hurried || observer.is_relayed() => {
-                    return Some(DeliveryOutcome::Delivered);
-                }
-                0 if now - since >= observer.settle() => return Some(DeliveryOutcome::Delivered),
-                0 => since + observer.settle(),
-                _ if is_hurried => return Some(DeliveryOutcome::Failed),
-                _ if now - since >= self.limits.stall => return None,
-                _ => now + ACKNOWLEDGEMENT_POLL,
-            };
-            tokio::select! {
-                biased;
-                () = &mut hurry => is_hurried = true,
-                read = stream.read(&mut scratch), if !*is_eof => match read {
-                    Ok(0) => (is_closed, *is_eof) = (true, true),
-                    Ok(_) => {}
-                    // A TLS connection that ends without close_notify is closed all the same. Its last acknowledgement may
-                    // have come with the end.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        (is_closed, *is_eof) = (true, true);
-                    }
-                    Err(_) => return Some(after_reset(stream, observer)),
-                },
-                () = std::future::poll_fn(|cx| observer.poll_asked(cx)) => {
-                    // Checked after the question was received, so that the answer covers every reset before it.
-                    if socket::is_reset(&stream.socket()) {
-                        return Some(after_reset(stream, observer));
-                    }
-                    observer.is_connected();
-                }
-                () = tokio::time::sleep_until(due) => {}
-            }
-        }
-    }
-}
-
-/// A proxy may reset a connection that it has read to its end before its system has acknowledged the last segments, and
-/// the system ignores the acknowledgement that a reset carries. So, behind a trusted proxy, what was sent by then counts
-/// as acknowledged.
-fn after_reset(stream: &dyn Transport, observer: &dyn DeliveryObserver) -> DeliveryOutcome {
-    if observer.is_relayed() && socket::unsent(&stream.socket()) == 0 {
-        DeliveryOutcome::Delivered
-    } else {
-        DeliveryOutcome::Failed
     }
 }

@@ -1,5 +1,8 @@
 //! Finds the end of a request body (RFC 9112 §6), so that no byte after it is taken for a part of it, or the reverse.
 
+use super::refusal::{body_too_long, malformed};
+use crate::server::problem::ProblemResponse;
+
 /// How the body of a request is delimited, and the part of it that has not arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -9,19 +12,14 @@ pub(super) enum Framing {
     Chunked(Chunked),
 }
 
-/// Why a body is refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
-    /// Its chunked coding violates RFC 9112 §7.1.
-    Malformed,
-    /// It exceeds the limit.
-    TooLong,
-}
-
 /// The state of chunked coding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
     at: At,
+    /// Digits of the chunk's size so far.
+    digits: u8,
+    /// The chunk's size so far, and then the part of its data that has not arrived.
+    left: u64,
     /// Data bytes so far.
     seen: u64,
     /// The most data bytes, 0 for no limit.
@@ -34,10 +32,10 @@ pub(super) struct Chunked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    Size { digits: u8, value: u64 },
-    Extension { value: u64 },
-    SizeLf { value: u64 },
-    Data { left: u64 },
+    Size,
+    Extension,
+    SizeLf,
+    Data,
     DataCr,
     DataLf,
     TrailerStart,
@@ -56,7 +54,9 @@ const TRAILERS: usize = 64;
 impl Framing {
     pub(super) fn chunked(limit: u64) -> Self {
         Self::Chunked(Chunked {
-            at: At::Size { digits: 0, value: 0 },
+            at: At::Size,
+            digits: 0,
+            left: 0,
             seen: 0,
             limit,
             extras: 0,
@@ -72,8 +72,9 @@ impl Framing {
         }
     }
 
-    /// Returns how many of the next bytes belong to the body.
-    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+    /// Returns how many of the next bytes belong to the body, or the refusal of a body that is too long, or whose chunked
+    /// coding violates RFC 9112 §7.1.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, ProblemResponse> {
         match self {
             Self::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -86,16 +87,17 @@ impl Framing {
 }
 
 impl Chunked {
-    fn follow(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+    fn follow(&mut self, bytes: &[u8]) -> Result<usize, ProblemResponse> {
         let mut taken = 0;
         while taken < bytes.len() && self.at != At::Done {
-            if let At::Data { left } = self.at {
-                let data = usize::try_from(left)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len() - taken);
+            if self.at == At::Data {
+                let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+                let data = left.min(bytes.len() - taken);
                 taken += data;
-                let left = left - data as u64;
-                self.at = if left == 0 { At::DataCr } else { At::Data { left } };
+                self.left -= data as u64;
+                if self.left == 0 {
+                    self.at = At::DataCr;
+                }
             } else {
                 self.at = self.step(bytes[taken])?;
                 taken += 1;
@@ -104,34 +106,29 @@ impl Chunked {
         Ok(taken)
     }
 
-    fn step(&mut self, byte: u8) -> Result<At, BodyError> {
+    fn step(&mut self, byte: u8) -> Result<At, ProblemResponse> {
         Ok(match (self.at, byte) {
-            (At::Size { digits, value }, _) if byte.is_ascii_hexdigit() && digits < 15 => {
-                let digit = (byte as char).to_digit(16).map_or(0, u64::from);
-                At::Size {
-                    digits: digits + 1,
-                    value: value << 4 | digit,
-                }
+            (At::Size, _) if byte.is_ascii_hexdigit() && self.digits < 15 => {
+                self.digits += 1;
+                self.left = self.left << 4 | (byte as char).to_digit(16).map_or(0, u64::from);
+                At::Size
             }
-            (At::Size { digits: 1.., value }, b';') => At::Extension { value },
-            (At::Size { digits: 1.., value } | At::Extension { value }, b'\r') => At::SizeLf { value },
-            (At::Extension { value }, _) if is_text(byte) => {
-                self.extra()?;
-                At::Extension { value }
-            }
-            (At::SizeLf { value: 0 } | At::TrailerLf, b'\n') => At::TrailerStart,
-            (At::SizeLf { value }, b'\n') => {
-                self.seen = self.seen.saturating_add(value);
+            (At::Size, b';') if self.digits > 0 => At::Extension,
+            (At::Size, b'\r') if self.digits > 0 => At::SizeLf,
+            (At::Extension, b'\r') => At::SizeLf,
+            (At::SizeLf, b'\n') if self.left == 0 => At::TrailerStart,
+            (At::SizeLf, b'\n') => {
+                self.digits = 0;
+                self.seen = self.seen.saturating_add(self.left);
                 if self.limit != 0 && self.seen > self.limit {
-                    return Err(BodyError::TooLong);
+                    return Err(body_too_long());
                 }
-                At::Data { left: value }
+                At::Data
             }
             (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size { digits: 0, value: 0 },
+            (At::DataLf, b'\n') => At::Size,
             (At::TrailerStart, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::Done,
-            (At::Trailer, b'\r') => At::TrailerLf,
             // Validated here: hyper would do so after the body counts as read, too late for a response.
             (At::TrailerStart | At::TrailerName, _) if is_token(byte) => {
                 self.trailers += usize::from(self.at == At::TrailerStart);
@@ -139,22 +136,28 @@ impl Chunked {
                 At::TrailerName
             }
             (At::TrailerName, b':') => At::Trailer,
-            (At::Trailer, _) if is_text(byte) => {
+            (At::Trailer, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::TrailerStart,
+            (At::Extension | At::Trailer, _) if is_text(byte) => {
                 self.extra()?;
-                At::Trailer
+                self.at
             }
-            _ => return Err(BodyError::Malformed),
+            _ => return Err(invalid_chunks()),
         })
     }
 
-    fn extra(&mut self) -> Result<(), BodyError> {
+    fn extra(&mut self) -> Result<(), ProblemResponse> {
         self.extras += 1;
         if self.extras > EXTRAS || self.trailers > TRAILERS {
-            Err(BodyError::Malformed)
+            Err(invalid_chunks())
         } else {
             Ok(())
         }
     }
+}
+
+fn invalid_chunks() -> ProblemResponse {
+    malformed("the request's body is not valid chunked coding")
 }
 
 pub(super) fn is_token(byte: u8) -> bool {
@@ -171,9 +174,11 @@ mod tests {
 
     use super::*;
 
-    fn chunked(body: &[u8]) -> Result<(usize, bool), BodyError> {
+    /// How many bytes belong to the body and whether it is complete, or the status of the refusal.
+    fn chunked(body: &[u8]) -> Result<(usize, bool), u16> {
         let mut framing = Framing::chunked(0);
-        framing.follow(body).map(|taken| (taken, framing.is_done()))
+        let taken = framing.follow(body).map_err(|refusal| refusal.status.as_u16())?;
+        Ok((taken, framing.is_done()))
     }
 
     #[test]
@@ -206,34 +211,23 @@ mod tests {
             b"0\r\n folded: y\r\n",
             b"5;\0\r\n",
         ] {
-            assert_eq!(
-                chunked(body),
-                Err(BodyError::Malformed),
-                "{:?}",
-                String::from_utf8_lossy(body)
-            );
+            assert_eq!(chunked(body), Err(400), "{:?}", String::from_utf8_lossy(body));
         }
     }
 
     #[test]
     fn a_body_over_the_limit_is_refused_at_the_chunk_that_exceeds_it() {
         let mut framing = Framing::chunked(8);
-        assert_eq!(framing.follow(b"5\r\nhello\r\n"), Ok(10));
-        assert_eq!(framing.follow(b"4\r\n"), Err(BodyError::TooLong));
+        assert_eq!(framing.follow(b"5\r\nhello\r\n").unwrap(), 10);
+        assert_eq!(framing.follow(b"4\r\n").unwrap_err().status, 413);
     }
 
     #[test]
     fn endless_extensions_and_trailers_are_refused() {
         let trailers = |count| format!("0\r\n{}\r\n", "a:\r\n".repeat(count));
         assert!(chunked(trailers(TRAILERS).as_bytes()).is_ok());
-        assert_eq!(
-            chunked(trailers(TRAILERS + 1).as_bytes()),
-            Err(BodyError::Malformed)
-        );
-        assert_eq!(
-            chunked(&[&b"1;"[..], &vec![b'x'; EXTRAS + 1]].concat()),
-            Err(BodyError::Malformed)
-        );
+        assert_eq!(chunked(trailers(TRAILERS + 1).as_bytes()), Err(400));
+        assert_eq!(chunked(&[&b"1;"[..], &vec![b'x'; EXTRAS + 1]].concat()), Err(400));
     }
 
     proptest! {

@@ -9,55 +9,68 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::head;
-use super::refusal::malformed;
-use super::state::{Connection, PARK_AFTER, Reading};
+use super::state::{Connection, Machine, Reading};
 use super::tail::Tail;
-use super::transport::{Stalled, Transport};
+use super::transport::{CallerTls, Transport};
 use crate::config::Limits;
 use crate::platform::socket;
 use crate::server::context::ServerContext;
-use crate::server::delivery::DeliveryObserver;
+use crate::server::delivery_observer::DeliveryObserver;
 use crate::server::limits::{ConnectionPermit, IdleTimeout};
-use crate::server::problem::{ProblemResponse, ProxyErrorType};
-use crate::server::stopping::{Phase, Stopping};
+use crate::server::problem::ProblemResponse;
+use crate::server::stopping::Stopping;
 
 /// A caller's connection as hyper sees it.
 pub(super) struct HeadFilter {
     // Dropped before the permit, which goes to another connection then.
     pub(super) stream: Box<dyn Transport>,
+    /// For TLS.
+    pub(super) tls: Option<CallerTls>,
     pub(super) connection: Connection,
     pub(super) limits: Arc<Limits>,
-    stop: Stopping,
+    pub(super) stop: Stopping,
     /// Input that was not passed on.
     pub(super) input: BytesMut,
     /// The bytes at the start of `input` that are a valid head.
-    passable: usize,
+    pub(super) passable: usize,
     /// The bytes of `input` that were parsed as an incomplete head.
-    scanned: usize,
+    pub(super) scanned: usize,
     pub(super) is_eof: bool,
     /// hyper waits for input, and has to be woken once it may read the next head.
     is_reader_waiting: bool,
     /// Fires at the deadline of the state, or before it.
-    timer: Pin<Box<Sleep>>,
+    pub(super) timer: Pin<Box<Sleep>>,
     write_timeout: IdleTimeout,
     /// The unacknowledged bytes when a flush of TLS was looked at last.
     unacknowledged: usize,
     /// Measures the rest of a request body after the response.
     body_timeout: IdleTimeout,
+    /// The reason, when a write or flush has timed out.
+    pub(super) stalled: Option<Stalled>,
     /// The observer of the message that is being delivered, and the end of that message.
     pub(super) observer: Option<Box<dyn DeliveryObserver>>,
     pub(super) tail: Tail,
     /// `None` for a connection beyond the limit.
-    permit: Option<Box<ConnectionPermit>>,
+    pub(super) permit: Option<Box<ConnectionPermit>>,
 }
 
+/// What made no progress for `limits.stall`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stalled {
+    /// The caller reads nothing of its response.
+    Response,
+    /// The rest of a request body does not arrive, or is not read, after the response.
+    RequestBody,
+}
+
+/// An input buffer of this size is released when it is emptied.
+const LARGE_INPUT: usize = 4 << 10;
 /// The interim response that hyper sends.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -75,7 +88,8 @@ impl HeadFilter {
         let limits = context.limits.clone();
         Self {
             stream,
-            connection: Connection::new(limits.clone()),
+            tls: None,
+            connection: Machine::shared(limits.clone()),
             stop: context.stop.clone(),
             input: BytesMut::new(),
             passable: 0,
@@ -86,6 +100,7 @@ impl HeadFilter {
             write_timeout: IdleTimeout::new(limits.stall),
             unacknowledged: 0,
             body_timeout: IdleTimeout::new(limits.stall),
+            stalled: None,
             observer: None,
             tail: Tail::default(),
             permit: permit.map(Box::new),
@@ -109,126 +124,6 @@ impl HeadFilter {
         self.connection.lock().is_unanswered() && !self.tail.is_begun()
     }
 
-    /// Resolves when the connection serves a request, is parked, or ends.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            while self.input.starts_with(b"\r\n") {
-                // RFC 9112 §2.2: an empty line before a request is ignored.
-                self.input.advance(2);
-            }
-            if !self.input.is_empty() && self.input != b"\r"[..] && self.parse_head() {
-                return Poll::Ready(());
-            }
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(1..)) => self.deregister(),
-                Poll::Ready(Ok(0)) if !self.input.is_empty() => {
-                    self.refuse(malformed("the request's head is incomplete"));
-                    return Poll::Ready(());
-                }
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    self.is_eof = true;
-                    self.connection.lock().close();
-                    return Poll::Ready(());
-                }
-                Poll::Pending => {
-                    self.check_stop();
-                    self.check_eviction(cx);
-                    if self.connection.lock().is_waiting() {
-                        ready!(self.poll_deadline(cx));
-                        self.connection.lock().time_out();
-                    }
-                    return Poll::Ready(());
-                }
-            }
-        }
-    }
-
-    /// Parses the head at the start of `input`; whether it is complete or refused.
-    fn parse_head(&mut self) -> bool {
-        let head = match head::parse(&self.input, self.scanned, &self.limits) {
-            Ok(Some(head)) => head,
-            Ok(None) => {
-                self.scanned = self.input.len();
-                self.connection.lock().head_begun();
-                return false;
-            }
-            Err(problem) => {
-                self.refuse(problem);
-                return true;
-            }
-        };
-        self.scanned = 0;
-        self.passable = head.length;
-        if let Some(encoded) = &head.encoded {
-            let rest = self.input.split_off(head.length);
-            self.input = BytesMut::from(&encoded[..]);
-            self.input.extend_from_slice(&rest);
-            self.passable = encoded.len();
-        }
-        self.connection.lock().head_complete(head);
-        true
-    }
-
-    /// Ends the wait for a head if a stop requires it.
-    fn check_stop(&mut self) {
-        match self.stop.phase() {
-            Phase::Serving | Phase::LameDuck => {}
-            // The runtime may not know yet that something has arrived.
-            Phase::Draining if socket::unread(&self.stream.socket()) > 0 => {}
-            Phase::Draining => self.connection.lock().drain(),
-            Phase::Deadline if self.input.is_empty() => self.connection.lock().close(),
-            Phase::Deadline => self.refuse(stopping()),
-        }
-    }
-
-    /// Registers a connection that idles, and closes it if it was asked to close and nothing has arrived.
-    fn check_eviction(&mut self, cx: &Context<'_>) {
-        let Some(permit) = &mut self.permit else { return };
-        let mut connection = self.connection.lock();
-        let idle_for = if connection.is_parked() {
-            PARK_AFTER
-        } else if connection.is_idle() && (permit.is_registered() || permit.is_scarce()) {
-            Duration::ZERO
-        } else {
-            return;
-        };
-        if !self.input.is_empty() {
-            permit.deregister();
-        } else if !permit.is_registered() {
-            let now = Instant::now();
-            permit.register(now.checked_sub(idle_for).unwrap_or(now), cx.waker());
-        } else if permit.is_asked_to_close() {
-            // The runtime may not know yet that something has arrived.
-            if socket::unread(&self.stream.socket()) > 0 {
-                permit.deregister();
-            } else {
-                connection.close();
-            }
-        }
-    }
-
-    fn deregister(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            permit.deregister();
-        }
-    }
-
-    /// Resolves at the deadline of the state. The timer is moved when it fires too early, which costs less than to move
-    /// it with every request.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.connection.lock().deadline();
-        if self.timer.deadline() > deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(deadline);
-        }
-    }
-
     /// Reads more into `input`; 0 at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.is_eof {
@@ -243,15 +138,28 @@ impl HeadFilter {
         })
     }
 
-    /// Passes bytes of the request body on; none at its end, or once it is malformed.
+    /// Passes bytes of the request body on; none at its end, or once it is malformed. What arrives from now on is read
+    /// without a copy here.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.input.is_empty() && ready!(self.poll_fill(cx))? == 0 {
-            return Poll::Ready(Ok(()));
+        if self.input.is_empty() {
+            let start = out.filled().len();
+            if !self.is_eof {
+                ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+            }
+            let read = &out.filled()[start..];
+            self.is_eof = read.is_empty();
+            let passed = self.connection.lock().body_received(read);
+            self.input.extend_from_slice(&read[passed..]);
+            out.set_filled(start + passed);
+        } else {
+            let at_hand = self.input.len().min(out.remaining());
+            let passed = self.connection.lock().body_received(&self.input[..at_hand]);
+            out.put_slice(&self.input[..passed]);
+            self.input.advance(passed);
+            if self.input.is_empty() && self.input.try_reclaim(LARGE_INPUT) {
+                self.input = BytesMut::new();
+            }
         }
-        let at_hand = self.input.len().min(out.remaining());
-        let passed = self.connection.lock().body_received(&self.input[..at_hand]);
-        out.put_slice(&self.input[..passed]);
-        self.input.advance(passed);
         self.body_timeout.reset();
         Poll::Ready(Ok(()))
     }
@@ -295,6 +203,11 @@ impl HeadFilter {
         }
     }
 
+    fn stall(&mut self, stalled: Stalled) -> io::Error {
+        self.stalled = Some(stalled);
+        io::ErrorKind::TimedOut.into()
+    }
+
     /// A write or flush that makes no progress for `limits.stall` fails. The spool is answered meanwhile.
     fn after_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -302,16 +215,11 @@ impl HeadFilter {
             return written;
         }
         if self.write_timeout.poll(cx).is_ready() {
-            return Poll::Ready(Err(Stalled::Response.into_error()));
+            return Poll::Ready(Err(self.stall(Stalled::Response)));
         }
         self.answer_spool(cx)?;
         Poll::Pending
     }
-}
-
-fn stopping() -> ProblemResponse {
-    let reason = "bondgate is stopping, and the request's head was incomplete";
-    ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
 }
 
 impl AsyncRead for HeadFilter {
@@ -383,26 +291,24 @@ impl AsyncWrite for HeadFilter {
             }
         }
         ready!(filter.after_write(cx, flushed))?;
-        let mut connection = filter.connection.lock();
-        // After a message no other request is served.
-        if filter.observer.is_none() && connection.flushed() {
-            if std::mem::take(&mut filter.is_reader_waiting) {
-                cx.waker().wake_by_ref();
+        let outstanding = filter.connection.lock().flushed(filter.observer.is_some());
+        match outstanding {
+            Some(Reading::Head) if std::mem::take(&mut filter.is_reader_waiting) => cx.waker().wake_by_ref(),
+            Some(Reading::Body) if filter.body_timeout.poll(cx).is_ready() => {
+                return Poll::Ready(Err(filter.stall(Stalled::RequestBody)));
             }
-        } else if connection.is_body_outstanding() {
-            if filter.body_timeout.poll(cx).is_ready() {
-                return Poll::Ready(Err(Stalled::RequestBody.into_error()));
+            Some(Reading::Nothing) => {
+                if let Poll::Ready(gone) = filter.poll_gone(cx) {
+                    return Poll::Ready(gone);
+                }
             }
-        } else if connection.reading() == Reading::Nothing {
-            drop(connection);
-            if let Poll::Ready(gone) = filter.poll_gone(cx) {
-                return Poll::Ready(gone);
-            }
+            _ => {}
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// hyper calls this when everything is flushed; [`close`](Self::close) ends the connection.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,11 +1,13 @@
 //! Serves one connection: the head filter below hyper, the router above it, request after request.
 
 mod close;
+mod delivery;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod head;
 mod head_filter;
+mod head_wait;
 mod host;
 mod refusal;
 mod serve;
@@ -19,4 +21,4 @@ mod transport;
 
 pub(super) use self::host::split_port;
 pub(super) use self::serve::{refuse, serve};
-pub(super) use self::transport::Transport;
+pub(super) use self::transport::{CallerTls, Transport};

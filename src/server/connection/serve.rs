@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::head_filter::HeadFilter;
+use super::head_filter::{HeadFilter, Stalled};
 use super::service::RouterService;
-use super::transport::{Stalled, Transport};
+use super::transport::{CallerTls, Transport};
 use crate::server::active_router::ActiveRouter;
 use crate::server::context::ServerContext;
 use crate::server::limits::ConnectionPermit;
@@ -27,14 +28,16 @@ const LAST_DELIVERY: Duration = Duration::from_secs(1);
 /// Serves a connection to its end, or to the end of a drain.
 pub(in super::super) async fn serve(
     stream: Box<dyn Transport>,
+    tls: Option<CallerTls>,
     router: ActiveRouter,
     peer: Peer,
     permit: ConnectionPermit,
     context: &ServerContext,
 ) {
     let mut filter = HeadFilter::new(stream, context, Some(permit));
+    filter.tls = tls;
     let connection = filter.connection.clone();
-    let mut service = RouterService {
+    let service = RouterService {
         router,
         peer,
         connection: connection.clone(),
@@ -51,7 +54,7 @@ pub(in super::super) async fn serve(
             break;
         }
         // In boxes, so that an idle connection does not hold what requests and closing need.
-        (filter, service) = Box::pin(serve_requests(filter, service, context, woken.as_mut())).await;
+        filter = Box::pin(serve_requests(filter, &service, context, woken.as_mut())).await;
         if !connection.lock().is_parked() {
             break;
         }
@@ -60,9 +63,10 @@ pub(in super::super) async fn serve(
     Box::pin(close(filter, &service.peer, context)).await;
 }
 
-/// Responds to the first request of a connection with a refusal, and closes it.
+/// Responds to the first request of a connection with a refusal, and closes it. The refusal is logged for `peer`, if given.
 pub(in super::super) async fn refuse(
     stream: Box<dyn Transport>,
+    peer: Option<&Peer>,
     context: &ServerContext,
     problem: ProblemResponse,
 ) {
@@ -73,16 +77,19 @@ pub(in super::super) async fn refuse(
     if is_serving {
         filter.refuse(problem);
     }
-    filter.close(std::future::pending()).await;
+    if let Some(peer) = peer {
+        log_refusal(&filter, peer, context);
+    }
+    let _ = filter.close(std::future::pending()).await;
 }
 
 /// Lets hyper serve requests, until the connection is parked or ends.
 async fn serve_requests(
     filter: HeadFilter,
-    service: RouterService,
+    service: &RouterService,
     context: &ServerContext,
     mut woken: Pin<&mut impl Future<Output = Infallible>>,
-) -> (HeadFilter, RouterService) {
+) -> HeadFilter {
     let limits = &context.limits;
     let mut builder = http1::Builder::new();
     // The filter enforces the timeouts and limits, and detects callers that are gone; hyper must not be stricter.
@@ -95,7 +102,8 @@ async fn serve_requests(
     if limits.fields > 100 {
         builder.max_headers(limits.fields);
     }
-    let mut connection = builder.serve_connection(TokioIo::new(filter), service);
+    let respond = service_fn(|request| service.respond(request));
+    let mut connection = builder.serve_connection(TokioIo::new(filter), respond);
     let mut known = None;
     let result = poll_fn(|cx| {
         // Polled once in each phase, to be woken by the next.
@@ -103,37 +111,28 @@ async fn serve_requests(
         if known.replace(phase) != Some(phase) {
             let _ = woken.as_mut().poll(cx);
         }
-        connection.poll_without_shutdown(cx)
+        // With hyper's shutdown, which flushes and does nothing else with the filter.
+        Pin::new(&mut connection).poll(cx)
     })
     .await;
-    let parts = connection.into_parts();
-    let (filter, service) = (parts.io.into_inner(), parts.service);
+    let filter = connection.into_parts().io.into_inner();
     if let Err(error) = result {
         end_by_error(&filter, &error, &service.peer, context);
     }
-    (filter, service)
+    filter
 }
 
 fn end_by_error(filter: &HeadFilter, error: &hyper::Error, peer: &Peer, context: &ServerContext) {
     let address = peer.address.map(tracing::field::display);
     let is_unanswered = filter.is_unanswered();
     let mut connection = filter.connection.lock();
-    match Stalled::cause(error) {
-        Some(Stalled::Response) => {
-            context.metrics.stalled_connections.inc();
-            tracing::info!(
-                address,
-                "caller read nothing of its response for limits.stall, connection reset"
-            );
-            connection.reset();
-        }
-        Some(Stalled::RequestBody) => {
-            context.metrics.stalled_connections.inc();
-            tracing::info!(
-                address,
-                "request body made no progress for limits.stall after its response, connection closed"
-            );
-            connection.close();
+    match filter.stalled {
+        Some(stalled) => {
+            log_stall(stalled, peer, context);
+            match stalled {
+                Stalled::Response => connection.reset(),
+                Stalled::RequestBody => connection.close(),
+            }
         }
         None if is_unanswered && !is_of_caller(error) => {
             let error = error as &(dyn std::error::Error + 'static);
@@ -166,29 +165,43 @@ fn unwritable() -> ProblemResponse {
     )
 }
 
-/// Closes the connection, and logs a refusal or a failed delivery.
+/// Closes the connection, and logs a refusal or a stalled delivery.
 async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
-    let address = peer.address.map(tracing::field::display);
-    if let Some(problem) = filter.connection.lock().refusal() {
-        context.metrics.refused_heads.inc();
-        tracing::info!(
-            address,
-            status = problem.status.as_u16(),
-            detail = problem.detail,
-            "request head refused"
-        );
-    }
+    log_refusal(&filter, peer, context);
     let mut stop = context.stop.clone();
     let hurry = async {
         stop.reached(Phase::Draining).await;
         tokio::time::sleep(LAST_DELIVERY).await;
     };
-    if filter.close(hurry).await {
-        context.metrics.stalled_connections.inc();
+    if let Err(stalled) = filter.close(hurry).await {
+        log_stall(stalled, peer, context);
+    }
+}
+
+fn log_refusal(filter: &HeadFilter, peer: &Peer, context: &ServerContext) {
+    if let Some(problem) = filter.connection.lock().refusal() {
+        context.metrics.refused_heads.inc();
         tracing::info!(
-            address,
-            "caller read nothing of its message for limits.stall, connection reset"
+            address = peer.address.map(tracing::field::display),
+            status = problem.status.as_u16(),
+            detail = problem.detail,
+            "request head refused"
         );
+    }
+}
+
+fn log_stall(stalled: Stalled, peer: &Peer, context: &ServerContext) {
+    context.metrics.stalled_connections.inc();
+    let address = peer.address.map(tracing::field::display);
+    match stalled {
+        Stalled::Response => tracing::info!(
+            address,
+            "caller read nothing of its response for limits.stall, connection reset"
+        ),
+        Stalled::RequestBody => tracing::info!(
+            address,
+            "request body made no progress for limits.stall after its response, connection closed"
+        ),
     }
 }
 
@@ -215,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::{self, ConnectionLimit, Listener, UnixAccess, stopping};
+    use crate::server::{self, ConnectionLimit, Listener, stopping};
     use crate::telemetry::metrics::Metrics;
 
     /// Responds with something that hyper's server cannot write.
@@ -255,14 +268,15 @@ mod tests {
     }
 
     async fn responses(app: fn(Body) -> Response<Body>, request: &str) -> String {
+        exchange(unwritable(app), request).await
+    }
+
+    /// Everything that a caller of the router receives.
+    async fn exchange(router: ActiveRouter, request: &str) -> String {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, "test.toml", []).unwrap();
-        let unix = UnixAccess {
-            mode: 0o660,
-            group: None,
-        };
-        let listener = Listener::bind(&config.listeners[0].address, &unix, None).unwrap();
+        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, None).unwrap();
         let address = listener.addresses()[0];
         let (_stop, stop) = stopping();
         let context = ServerContext {
@@ -271,7 +285,6 @@ mod tests {
             metrics: Metrics::new(),
             stop,
         };
-        let router = unwritable(app);
         let called = async {
             let mut caller = TcpStream::connect(address).await.unwrap();
             caller.write_all(request.as_bytes()).await.unwrap();
@@ -304,6 +317,18 @@ mod tests {
                 assert!(body.contains("may have executed it"), "{response}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_response_sent_before_its_request_has_arrived_is_complete_for_a_slow_reader() {
+        const LENGTH: usize = 8 << 20;
+        let early = Router::new().fallback(async || vec![b'x'; LENGTH]);
+        // The rest of the request never arrives.
+        let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhi";
+        let response = exchange(ActiveRouter::new(early), request).await;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("Connection: close"), "{head}");
+        assert_eq!(body.len(), LENGTH);
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! The service that hyper calls: it passes requests to the router, and decides what becomes of the connection.
+//! Passes requests from hyper to the router, and decides what becomes of the connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -11,11 +11,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tower::Service as _;
 
 use super::state::{Connection, Reading};
 use crate::server::active_router::ActiveRouter;
-use crate::server::delivery::ObserveDelivery;
+use crate::server::delivery_observer::ObserveDelivery;
 use crate::server::peer::Peer;
 use crate::server::stopping::Stopping;
 use crate::spelling::Recorded;
@@ -28,12 +29,12 @@ pub(super) struct RouterService {
     pub(super) stop: Stopping,
 }
 
-impl hyper::service::Service<Request<Incoming>> for RouterService {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+impl RouterService {
+    /// Passes a request to the active router, and marks a response that is the last one of the connection.
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut head, body) = request.into_parts();
         let recorded = Recorded(std::mem::take(&mut head.extensions));
         head.extensions.insert(recorded);
@@ -41,27 +42,24 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
         let unread = (!body.is_end_stream()).then(|| RequestBody(Arc::new(Mutex::new(Some(body)))));
         let body = unread.clone().map_or_else(Body::empty, Body::new);
         let response = self.router.current().call(Request::from_parts(head, body));
-        let (connection, stop) = (self.connection.clone(), self.stop.clone());
-        Box::pin(async move {
-            let Ok(mut response) = response.await;
-            let has_arrived = connection.lock().reading() != Reading::Body;
-            let is_body_read = match unread {
-                Some(unread) => unread.drain(has_arrived).await,
-                None => true,
-            };
-            let mut state = connection.lock();
-            if let Some(refusal) = state.body_refusal() {
-                response = refusal.into_response();
-            }
-            let observer = response.extensions_mut().remove::<ObserveDelivery>();
-            let observer = observer.and_then(|observer| observer.take());
-            if state.response_ready(observer, is_body_read, stop.phase()) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            drop(state);
-            Ok(ResponseBody::wrap(response, connection))
-        })
+        let Ok(mut response) = response.await;
+        let has_arrived = self.connection.lock().reading() != Reading::Body;
+        let is_body_read = match unread {
+            Some(unread) => unread.drain(has_arrived).await,
+            None => true,
+        };
+        let mut connection = self.connection.lock();
+        if let Some(refusal) = connection.body_refusal() {
+            response = refusal.into_response();
+        }
+        let observer = response.extensions_mut().remove::<ObserveDelivery>();
+        let observer = observer.and_then(|observer| observer.take());
+        if connection.response_ready(observer, is_body_read, self.stop.phase()) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        drop(connection);
+        Ok(ResponseBody::wrap(response, self.connection.clone()))
     }
 }
 
@@ -75,7 +73,7 @@ impl RequestBody {
     /// not read is discarded.
     async fn drain(mut self, has_arrived: bool) -> bool {
         let is_read_still = Arc::get_mut(&mut self.0).is_none();
-        while self.incoming().is_some() {
+        while self.0.lock().is_some() {
             if is_read_still || !has_arrived {
                 return false;
             }
@@ -85,10 +83,6 @@ impl RequestBody {
             }
         }
         true
-    }
-
-    fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,7 +94,7 @@ impl http_body::Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut body = self.incoming();
+        let mut body = self.0.lock();
         let Some(incoming) = &mut *body else {
             return Poll::Ready(None);
         };
@@ -112,13 +106,12 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming().as_ref().is_none_or(Incoming::is_end_stream)
+        self.0.lock().as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming()
-            .as_ref()
-            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        let body = self.0.lock();
+        body.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 

@@ -1,41 +1,39 @@
 //! The state machine of one connection. The head filter below hyper and the service above it share it.
 //!
 //! ```text
-//! New ──> LastCall (drain)         ┌──> Idle ──> Parked
-//!  └──> Head ──> Serving ──────────┘     └────────┴──> Head, Serving …
+//! New ──> Head ──> Serving ──> Idle ──> Parked
+//!                               └─────────┴──> Head, Serving …
 //! every state ──> Closing
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::framing::{BodyError, Framing};
+use super::framing::Framing;
 use super::head::Head;
 use super::refusal;
 use crate::config::Limits;
-use crate::server::delivery::DeliveryObserver;
+use crate::server::delivery_observer::DeliveryObserver;
 use crate::server::problem::ProblemResponse;
 use crate::server::stopping::Phase;
 
 /// One connection's state. Clones share it; one task uses all of them.
-#[derive(Clone)]
-pub(super) struct Connection(Arc<Mutex<Machine>>);
+pub(super) type Connection = Arc<Mutex<Machine>>;
 
 pub(super) struct Machine {
     limits: Arc<Limits>,
     state: State,
     /// When the state times out.
-    deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 enum State {
     /// The connection is new, and nothing has arrived.
     New,
-    /// The same, during a drain.
-    LastCall,
     /// A part of a request head has arrived.
     Head,
     /// A request is being served.
@@ -54,7 +52,8 @@ struct Exchange {
     is_bodiless: bool,
     /// The part of the request body that has not arrived.
     body: Framing,
-    body_error: Option<BodyError>,
+    /// The refusal of a body that is malformed or too long.
+    refusal: Option<ProblemResponse>,
     response: Response,
     /// The observer of a message, until its first byte is sent.
     observer: Option<Box<dyn DeliveryObserver>>,
@@ -64,10 +63,8 @@ struct Exchange {
 
 #[derive(PartialEq, PartialOrd)]
 enum Response {
-    /// The router has not responded.
+    /// hyper does not have all of it.
     Awaited,
-    /// The router has responded.
-    Ready,
     /// hyper is done with the response body.
     Taken,
     /// Everything is written.
@@ -78,10 +75,8 @@ enum Response {
 pub(super) enum Closing {
     /// Shuts down and reads what the caller still sends, so that the caller can read the response.
     Orderly,
-    /// Sends a refusal of a request before that.
-    Refuse(FinalResponse),
-    /// Sends 502 before that, in place of a response that could not be written.
-    Replace(FinalResponse),
+    /// Sends a response of bondgate's own before that.
+    Respond(Box<FinalResponse>),
     /// Closes the socket in the middle of a response.
     Abort,
     /// Resets the connection.
@@ -90,9 +85,11 @@ pub(super) enum Closing {
 
 /// A response of bondgate's own, the last one of its connection.
 pub(super) struct FinalResponse {
-    pub(super) problem: Box<ProblemResponse>,
+    pub(super) problem: ProblemResponse,
     /// For HEAD.
     pub(super) is_bodiless: bool,
+    /// It refuses a request that the router has not got, and is not in place of a response that could not be written.
+    is_refusal: bool,
 }
 
 /// What hyper may read.
@@ -113,26 +110,20 @@ pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
 /// How long a drain waits for the first byte on a new connection.
 const LAST_CALL: Duration = Duration::from_secs(2);
 
-impl Connection {
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Self(Arc::new(Mutex::new(Machine {
+// Transitions.
+impl Machine {
+    /// The state of a new connection.
+    pub(super) fn shared(limits: Arc<Limits>) -> Connection {
+        Arc::new(Mutex::new(Self {
             deadline: Instant::now() + limits.first_byte,
             state: State::New,
             limits,
-        })))
+        }))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Machine> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// Transitions.
-impl Machine {
     fn enter(&mut self, state: State) {
         let limit = match state {
             State::New | State::Head => Some(self.limits.first_byte),
-            State::LastCall => Some(LAST_CALL),
             State::Idle => Some(PARK_AFTER),
             State::Parked => Some(self.limits.keep_alive.saturating_sub(PARK_AFTER)),
             State::Serving(_) | State::Closing(_) => None,
@@ -156,7 +147,7 @@ impl Machine {
             is_http_10: head.is_http_10,
             is_bodiless: head.is_bodiless,
             body: head.framing,
-            body_error: None,
+            refusal: None,
             response: Response::Awaited,
             observer: None,
             is_begun: false,
@@ -169,8 +160,8 @@ impl Machine {
         let State::Serving(exchange) = &mut self.state else {
             return 0;
         };
-        exchange.body.follow(bytes).unwrap_or_else(|error| {
-            exchange.body_error = Some(error);
+        exchange.body.follow(bytes).unwrap_or_else(|refusal| {
+            exchange.refusal = Some(refusal);
             0
         })
     }
@@ -186,7 +177,6 @@ impl Machine {
         let is_unread = !is_body_read || self.reading() == Reading::Body;
         let is_last = observer.is_some() || is_unread || phase >= Phase::LameDuck;
         if let State::Serving(exchange) = &mut self.state {
-            exchange.response = Response::Ready;
             exchange.observer = observer;
         }
         is_last
@@ -209,14 +199,22 @@ impl Machine {
         }
     }
 
-    /// Everything that hyper had is written. Returns whether hyper may read the next head from now on.
-    pub(super) fn flushed(&mut self) -> bool {
-        match &mut self.state {
-            State::Serving(exchange) if exchange.response >= Response::Taken => {
-                exchange.response = Response::Flushed;
-                exchange.body.is_done()
-            }
-            _ => false,
+    /// Everything that hyper had is written. Returns what is outstanding: the next head, the rest of a request body whose
+    /// response is complete, or, as `Nothing`, the rest of the response to a complete request.
+    pub(super) fn flushed(&mut self, is_message: bool) -> Option<Reading> {
+        let State::Serving(exchange) = &mut self.state else {
+            return None;
+        };
+        let is_response_complete = exchange.response >= Response::Taken;
+        if is_response_complete && !is_message {
+            exchange.response = Response::Flushed;
+        }
+        match (is_response_complete, exchange.body.is_done()) {
+            (true, false) => Some(Reading::Body),
+            // After a message no other request is served.
+            (true, true) if !is_message => Some(Reading::Head),
+            (_, true) => Some(Reading::Nothing),
+            (false, false) => None,
         }
     }
 
@@ -236,9 +234,9 @@ impl Machine {
     /// has had its response within the last second can expect to be served.
     pub(super) fn drain(&mut self) {
         match self.state {
-            State::New => self.enter(State::LastCall),
+            State::New => self.deadline = self.deadline.min(Instant::now() + LAST_CALL),
             State::Parked => self.close(),
-            State::LastCall | State::Head | State::Serving(_) | State::Idle | State::Closing(_) => {}
+            State::Head | State::Serving(_) | State::Idle | State::Closing(_) => {}
         }
     }
 
@@ -253,28 +251,28 @@ impl Machine {
                 self.refuse(refusal::error(StatusCode::REQUEST_TIMEOUT, detail), false);
             }
             State::Idle => self.enter(State::Parked),
-            State::New | State::LastCall | State::Parked => self.close(),
+            State::New | State::Parked => self.close(),
             State::Serving(_) | State::Closing(_) => {}
         }
     }
 
     /// The request is refused, and the connection ends.
     pub(super) fn refuse(&mut self, problem: ProblemResponse, is_bodiless: bool) {
-        let problem = Box::new(problem);
-        self.enter(State::Closing(Closing::Refuse(FinalResponse {
-            problem,
-            is_bodiless,
-        })));
+        self.respond(problem, is_bodiless, true);
     }
 
     /// The response could not be written; `problem` is sent in its place.
     pub(super) fn replace_response(&mut self, problem: ProblemResponse) {
-        let problem = Box::new(problem);
         let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
-        self.enter(State::Closing(Closing::Replace(FinalResponse {
+        self.respond(problem, is_bodiless, false);
+    }
+
+    fn respond(&mut self, problem: ProblemResponse, is_bodiless: bool, is_refusal: bool) {
+        self.enter(State::Closing(Closing::Respond(Box::new(FinalResponse {
             problem,
             is_bodiless,
-        })));
+            is_refusal,
+        }))));
     }
 
     /// The connection ends.
@@ -312,15 +310,11 @@ impl Machine {
 impl Machine {
     pub(super) fn reading(&self) -> Reading {
         match &self.state {
-            State::New | State::LastCall | State::Head | State::Idle => Reading::Head,
+            State::New | State::Head | State::Idle => Reading::Head,
             State::Serving(exchange) if exchange.body.is_done() => Reading::Nothing,
             State::Serving(_) => Reading::Body,
             State::Parked | State::Closing(_) => Reading::End,
         }
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
     }
 
     /// Whether the connection waits for a head.
@@ -345,27 +339,18 @@ impl Machine {
         matches!(&self.state, State::Serving(exchange) if !exchange.is_begun)
     }
 
-    /// Whether only the rest of the request body is outstanding.
-    pub(super) fn is_body_outstanding(&self) -> bool {
-        self.reading() == Reading::Body
-            && matches!(&self.state, State::Serving(exchange) if exchange.response >= Response::Taken)
-    }
-
     /// The response to a request whose body is malformed or too long.
-    pub(super) fn body_refusal(&self) -> Option<ProblemResponse> {
-        let State::Serving(exchange) = &self.state else {
-            return None;
-        };
-        exchange.body_error.as_ref().map(|error| match error {
-            BodyError::Malformed => refusal::malformed("the request's body is not valid chunked coding"),
-            BodyError::TooLong => refusal::body_too_long(),
-        })
+    pub(super) fn body_refusal(&mut self) -> Option<ProblemResponse> {
+        match &mut self.state {
+            State::Serving(exchange) => exchange.refusal.take(),
+            _ => None,
+        }
     }
 
     /// The refusal that will be sent.
     pub(super) fn refusal(&self) -> Option<&ProblemResponse> {
         match &self.state {
-            State::Closing(Closing::Refuse(response)) => Some(&response.problem),
+            State::Closing(Closing::Respond(response)) if response.is_refusal => Some(&response.problem),
             _ => None,
         }
     }
@@ -386,7 +371,7 @@ mod tests {
 
     /// A connection that serves a request whose body has so many bytes.
     fn serving(body: u64) -> Connection {
-        let connection = Connection::new(Arc::new(limits()));
+        let connection = Machine::shared(Arc::new(limits()));
         connection.lock().head_complete(Head {
             length: 1,
             encoded: None,
@@ -417,11 +402,11 @@ mod tests {
         machine.response_ready(None, true, Phase::Serving);
         assert!(machine.is_unanswered());
         machine.response_begun();
-        assert!(!machine.flushed() && !machine.is_unanswered());
+        assert!(machine.flushed(false).is_none() && !machine.is_unanswered());
         machine.response_taken();
-        assert!(!machine.flushed() && machine.is_body_outstanding());
+        assert_eq!(machine.flushed(false), Some(Reading::Body));
         assert_eq!(machine.body_received(b"xy"), 1);
-        assert!(machine.flushed());
+        assert_eq!(machine.flushed(false), Some(Reading::Head));
         assert_eq!(machine.next_input(), Reading::Head);
         machine.time_out();
         assert!(machine.is_parked());

@@ -3,18 +3,20 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::head_filter::HeadFilter;
+use super::head_filter::{HeadFilter, Stalled};
 use super::state::Connection;
-use super::transport::Stalled;
 use crate::config::{Config, Limits};
+use crate::server::delivery_observer::{DeliveryObserver, Recording};
 use crate::server::limits::{ConnectionLimit, ConnectionPermit};
+use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::server::{Phase, ServerContext, stopping};
 use crate::telemetry::metrics::Metrics;
 
@@ -167,7 +169,7 @@ async fn a_head_that_has_begun_is_awaited_in_a_drain_and_refused_at_the_deadline
         Err(_) => second.wait().await.1,
     };
     assert_eq!((next, second.refusal()), (Next::End, Some(503)));
-    second.filter.close(std::future::pending()).await;
+    second.filter.close(std::future::pending()).await.unwrap();
     let mut response = String::new();
     second.caller.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
@@ -284,9 +286,9 @@ async fn writing() -> (Stand, Vec<u8>) {
 async fn a_write_fails_when_the_caller_reads_nothing_for_the_limit() {
     let (mut stand, response) = writing().await;
     let began = Instant::now();
-    let error = stand.filter.write_all(&response).await.unwrap_err();
+    stand.filter.write_all(&response).await.unwrap_err();
     assert!(began.elapsed() >= limits().stall);
-    assert_eq!(Stalled::cause(&error), Some(Stalled::Response));
+    assert_eq!(stand.filter.stalled, Some(Stalled::Response));
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,4 +306,69 @@ async fn a_caller_that_reads_slowly_is_served_to_the_end() {
     };
     let (written, ()) = tokio::join!(stand.filter.write_all(&response), slow);
     written.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_input_buffer_is_released_when_a_request_body_has_passed() {
+    let mut stand = stand(None);
+    let (at_once, later) = (vec![b'x'; 20_000], vec![b'y'; 20_000]);
+    let length = at_once.len() + later.len();
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    stand
+        .caller
+        .write_all(&[head.as_bytes(), &at_once].concat())
+        .unwrap();
+    assert_eq!(stand.wait().await.1, Next::Request);
+    let mut passed = vec![0; head.len() + at_once.len()];
+    stand.filter.read_exact(&mut passed).await.unwrap();
+    assert!(passed.ends_with(&at_once));
+    assert!(!stand.filter.input.try_reclaim(10_000));
+    stand.caller.write_all(&[&later, REQUEST].concat()).unwrap();
+    let mut passed = vec![0; later.len()];
+    stand.filter.read_exact(&mut passed).await.unwrap();
+    assert_eq!(passed, later);
+    assert!(!stand.filter.input.try_reclaim(10_000));
+    assert_eq!(stand.filter.input, REQUEST, "the next request stays here");
+}
+
+/// Keeps when an outcome was recorded, and which.
+struct Recorder(watch::Sender<Option<(Instant, bool)>>);
+
+impl DeliveryObserver for Recorder {
+    fn poll_asked(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn is_connected(&mut self) {}
+
+    fn settle(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn is_relayed(&self) -> bool {
+        false
+    }
+
+    fn record(self: Box<Self>, is_delivered: bool) -> Recording {
+        self.0.send_replace(Some((Instant::now(), is_delivered)));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_delivery_is_recorded_before_the_caller_takes_the_response_in_place_of_it() {
+    let mut stand = stand(None);
+    let (sender, recorded) = watch::channel(None);
+    stand.filter.observer = Some(Box::new(Recorder(sender)));
+    let problem = ProblemResponse::may_have_been_executed(
+        http::StatusCode::BAD_GATEWAY,
+        ProxyErrorType::ProxyInternalError,
+        "it cannot be written",
+    );
+    stand.connection.lock().replace_response(problem);
+    let began = Instant::now();
+    // The caller keeps its connection open.
+    stand.filter.close(std::future::pending()).await.unwrap();
+    assert!(began.elapsed() > Duration::from_secs(1));
+    assert_eq!(*recorded.borrow(), Some((began, false)));
 }

@@ -1,16 +1,25 @@
 //! A caller's connection, plain or TLS.
 
-use std::io;
+use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::tls::{SharedTls, TlsServer};
 
 /// A caller's connection.
 pub(in super::super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
     /// The socket that carries it.
     fn socket(&self) -> SockRef<'_>;
+
+    /// The certificates that the caller presented, its own first.
+    fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        None
+    }
 }
 
 impl Transport for TcpStream {
@@ -29,31 +38,41 @@ impl Transport for TlsStream<TcpStream> {
     fn socket(&self) -> SockRef<'_> {
         self.get_ref().0.into()
     }
+
+    fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.get_ref().1.peer_certificates()
+    }
 }
 
-/// What made no progress for `limits.stall`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Stalled {
-    /// The caller reads nothing of its response.
-    #[error("the caller reads nothing of its response")]
-    Response,
-    /// The rest of a request body does not arrive, or is not read, after the response.
-    #[error("the rest of the request body makes no progress")]
-    RequestBody,
+/// The TLS settings that accepted a caller, and those of its listener, which a reload may have replaced since.
+pub(in super::super) struct CallerTls {
+    accepted_by: Arc<TlsServer>,
+    listener: SharedTls,
 }
 
-impl Stalled {
-    /// As an error of the connection.
-    pub(super) fn into_error(self) -> io::Error {
-        io::Error::new(io::ErrorKind::TimedOut, self)
+impl CallerTls {
+    /// Uses the current settings.
+    pub(in super::super) fn new(listener: SharedTls) -> Self {
+        Self {
+            accepted_by: listener.load_full(),
+            listener,
+        }
     }
 
-    /// What stalled, if that caused an error.
-    pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        let stalled = |cause: &(dyn std::error::Error + 'static)| {
-            let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref)?;
-            inner.downcast_ref().copied()
-        };
-        std::iter::successors(Some(error), |cause| cause.source()).find_map(stalled)
+    pub(in super::super) fn acceptor(&self) -> TlsAcceptor {
+        self.accepted_by.config.clone().into()
+    }
+
+    /// Whether the listener's current settings accept the caller.
+    pub(super) fn accepts(&mut self, caller: &dyn Transport) -> bool {
+        let current = self.listener.load();
+        if Arc::ptr_eq(&current, &self.accepted_by) {
+            return true;
+        }
+        let is_accepted = current.accepts(caller.certificates());
+        if is_accepted {
+            self.accepted_by = current.clone();
+        }
+        is_accepted
     }
 }

@@ -4,18 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::bind::SharedTls;
 use super::handshake::{self, HandshakeError};
 use crate::platform::socket::{Accepted, Acceptor, BACKLOG};
 use crate::server::active_router::ActiveRouter;
-use crate::server::connection::{self, Transport};
+use crate::server::connection::{self, CallerTls};
 use crate::server::context::ServerContext;
 use crate::server::limits::{Admission, ConnectionPermit};
 use crate::server::peer::Peer;
 use crate::server::stopping::Phase;
+use crate::tls::SharedTls;
 
 /// How long to wait after the system had no descriptor for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -63,24 +62,19 @@ pub(super) async fn accept(acceptor: Acceptor, is_inherited: bool, connections: 
 impl Connections {
     /// Starts the task of a connection. At the limit this waits until an idle connection has closed.
     async fn start(&self, accepted: Accepted) {
-        let peer = peer(&accepted);
-        let this = self.clone();
-        match self
-            .context
-            .connections
-            .admit(peer.id(), &self.context.metrics)
-            .await
-        {
+        let (this, peer) = (self.clone(), Peer::of(&accepted));
+        let admission = self.context.connections.admit(peer.id(), &self.context.metrics);
+        match admission.await {
             Admission::Serve(permit) => {
-                self.tasks
-                    .spawn(async move { this.serve(accepted, peer, permit).await });
+                self.tasks.spawn(this.serve(accepted, peer, permit));
             }
             Admission::Refuse(problem, permit) => {
                 self.tasks.spawn(async move {
                     let _permit = permit;
-                    let opened = this.open(accepted, peer).await;
-                    if let Ok((transport, _)) | Err(HandshakeError::PlainHttp(transport, _)) = opened {
-                        connection::refuse(transport, &this.context, *problem).await;
+                    let tls = this.tls.map(CallerTls::new);
+                    let opened = handshake::open(accepted, tls.as_ref()).await;
+                    if let Ok(transport) | Err(HandshakeError::PlainHttp(transport)) = opened {
+                        connection::refuse(transport, None, &this.context, *problem).await;
                     }
                 });
             }
@@ -91,16 +85,15 @@ impl Connections {
     async fn serve(self, accepted: Accepted, peer: Peer, permit: ConnectionPermit) {
         let metrics = &self.context.metrics;
         metrics.connections.inc();
-        match self.open(accepted, peer).await {
-            Ok((transport, peer)) => {
-                connection::serve(transport, self.router, peer, permit, &self.context).await;
+        let tls = self.tls.map(CallerTls::new);
+        // In boxes, since they are larger than what an idle connection holds.
+        match Box::pin(handshake::open(accepted, tls.as_ref())).await {
+            Ok(transport) => {
+                connection::serve(transport, tls, self.router, peer, permit, &self.context).await;
             }
-            Err(HandshakeError::PlainHttp(transport, address)) => {
-                metrics.refused_heads.inc();
+            Err(HandshakeError::PlainHttp(transport)) => {
                 let problem = handshake::plain_http();
-                tracing::info!(%address, status = 400, detail = problem.detail, "request head refused");
-                // In a box, since it is larger than what an idle connection holds.
-                Box::pin(connection::refuse(transport, &self.context, problem)).await;
+                Box::pin(connection::refuse(transport, Some(&peer), &self.context, problem)).await;
             }
             Err(HandshakeError::Failed) => {
                 metrics.tls_handshake_failures.inc();
@@ -108,28 +101,6 @@ impl Connections {
             Err(HandshakeError::Disconnected) => {}
         }
         metrics.connections.dec();
-    }
-
-    async fn open(
-        &self,
-        accepted: Accepted,
-        peer: Peer,
-    ) -> Result<(Box<dyn Transport>, Peer), HandshakeError> {
-        let tls = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.load_full()));
-        // In a box, since the connection outlives the handshake.
-        Box::pin(handshake::open(accepted, peer, tls)).await
-    }
-}
-
-fn peer(accepted: &Accepted) -> Peer {
-    let (address, user) = match accepted {
-        Accepted::Tcp(_, from) => (Some(*from), None),
-        Accepted::Unix(_, user) => (None, *user),
-    };
-    Peer {
-        address,
-        user,
-        has_certificate: false,
     }
 }
 

@@ -5,21 +5,20 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use socket2::Socket;
 
 use crate::config::ListenAddress;
 use crate::platform::{socket, unix};
+use crate::tls::{SharedTls, TlsServer};
 
-/// The bound sockets of one listener of the configuration.
+/// The bound sockets of one listener of the configuration. Clones share them.
+#[derive(Clone)]
 pub struct Listener {
     address: ListenAddress,
-    sockets: Vec<Socket>,
-    tls: Option<SharedTls>,
+    pub(super) sockets: Vec<Arc<Socket>>,
+    /// The settings of a TLS listener.
+    pub tls: Option<SharedTls>,
 }
-
-/// The TLS settings for a listener's next handshakes; a reload may replace them at any time.
-pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
 
 /// Why a listener cannot listen; the text names the fix.
 #[derive(Debug, thiserror::Error)]
@@ -48,36 +47,27 @@ pub enum BindError {
     NoGroup(String),
 }
 
-/// The permissions of a unix socket's file.
-#[derive(Clone, Debug)]
-pub struct UnixAccess {
-    /// The file mode.
-    pub mode: u32,
-    /// The group, if it is not the one of the process.
-    pub group: Option<String>,
-}
-
-impl UnixAccess {
-    /// The id of the group.
-    pub fn group_id(&self) -> Result<Option<u32>, BindError> {
-        let find = |group: &String| unix::group_id(group).ok_or_else(|| BindError::NoGroup(group.clone()));
-        self.group.as_ref().map(find).transpose()
-    }
+/// The id of a group; without a name, files keep the group of the process.
+pub fn group_id(group: Option<&str>) -> Result<Option<u32>, BindError> {
+    let find = |group| unix::group_id(group).ok_or_else(|| BindError::NoGroup(group.to_owned()));
+    group.map(find).transpose()
 }
 
 impl Listener {
-    /// Binds; `localhost` is 127.0.0.1, and ::1 if the machine has it.
+    /// Binds; `localhost` is 127.0.0.1, and ::1 if the machine has it. `mode` and `group` are those of a unix socket's
+    /// file.
     pub fn bind(
         address: &ListenAddress,
-        unix: &UnixAccess,
-        tls: Option<ServerConfig>,
+        mode: u32,
+        group: Option<&str>,
+        tls: Option<TlsServer>,
     ) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Socket(address) => socket::listen(*address).map(|socket| vec![socket]),
             ListenAddress::Localhost(port) => localhost(*port),
             ListenAddress::Unix(path) => {
-                let group = unix.group_id()?;
-                unix::listen(path, unix.mode, group).map(|socket| vec![socket])
+                let group = group_id(group)?;
+                unix::listen(path, mode, group).map(|socket| vec![socket])
             }
             ListenAddress::Systemd(name) => unix::inherited(name),
         };
@@ -89,7 +79,7 @@ impl Listener {
         }
         Ok(Self {
             address: address.clone(),
-            sockets,
+            sockets: sockets.into_iter().map(Arc::new).collect(),
             tls: tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls))),
         })
     }
@@ -97,7 +87,10 @@ impl Listener {
     /// The bound IP addresses, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(ip_address).collect()
+        self.sockets
+            .iter()
+            .filter_map(|socket| ip_address(socket))
+            .collect()
     }
 
     /// The address for people: as configured, with the bound port.
@@ -127,38 +120,9 @@ impl Listener {
         self.addresses().iter().all(is_loopback)
     }
 
-    /// Whether callers connect to a unix socket, so that they have a user id and no address.
-    #[must_use]
-    pub fn is_unix(&self) -> bool {
-        self.sockets.iter().any(|socket| ip_address(socket).is_none())
-    }
-
     /// Whether the sockets outlive the process, so that the next process serves the connections that wait.
     pub(super) fn is_inherited(&self) -> bool {
         matches!(self.address, ListenAddress::Systemd(_))
-    }
-
-    /// The TLS settings of a TLS listener.
-    #[must_use]
-    pub fn tls(&self) -> Option<&SharedTls> {
-        self.tls.as_ref()
-    }
-
-    /// The same sockets, for another thread to accept from.
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            address: self.address.clone(),
-            sockets: self
-                .sockets
-                .iter()
-                .map(Socket::try_clone)
-                .collect::<io::Result<_>>()?,
-            tls: self.tls.clone(),
-        })
-    }
-
-    pub(super) fn into_sockets(self) -> Vec<Socket> {
-        self.sockets
     }
 }
 

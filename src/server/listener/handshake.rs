@@ -9,8 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::platform::socket::Accepted;
-use crate::server::connection::Transport;
-use crate::server::peer::Peer;
+use crate::server::connection::{CallerTls, Transport};
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::tls;
 
@@ -20,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Why a TLS connection cannot be served.
 pub(super) enum HandshakeError {
     /// The caller speaks plain HTTP, so it can get a response.
-    PlainHttp(Box<dyn Transport>, SocketAddr),
+    PlainHttp(Box<dyn Transport>),
     /// The two ends do not agree.
     Failed,
     /// The caller sent nothing, like a load balancer that checks whether the port is open.
@@ -36,18 +35,17 @@ pub(super) fn plain_http() -> ProblemResponse {
 /// Returns the connection that carries HTTP: the accepted one, or the TLS connection over it.
 pub(super) async fn open(
     accepted: Accepted,
-    peer: Peer,
-    tls: Option<TlsAcceptor>,
-) -> Result<(Box<dyn Transport>, Peer), HandshakeError> {
+    tls: Option<&CallerTls>,
+) -> Result<Box<dyn Transport>, HandshakeError> {
     let (stream, address) = match accepted {
-        Accepted::Unix(stream, _) => return Ok((Box::new(stream), peer)),
+        Accepted::Unix(stream, _) => return Ok(Box::new(stream)),
         Accepted::Tcp(stream, address) => (stream, address),
     };
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return Ok((Box::new(stream), peer));
+        return Ok(Box::new(stream));
     };
-    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, address, peer, &tls));
+    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, address, tls.acceptor()));
     handshake.await.unwrap_or_else(|_| {
         tracing::debug!(%address, "TLS handshake timed out");
         Err(HandshakeError::Disconnected)
@@ -57,23 +55,15 @@ pub(super) async fn open(
 async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
-    peer: Peer,
-    tls: &TlsAcceptor,
-) -> Result<(Box<dyn Transport>, Peer), HandshakeError> {
+    tls: TlsAcceptor,
+) -> Result<Box<dyn Transport>, HandshakeError> {
     let mut first = [0];
     let is_plain = stream.peek(&mut first).await.is_ok() && first[0].is_ascii_alphabetic();
     if is_plain {
-        return Err(HandshakeError::PlainHttp(Box::new(stream), address));
+        return Err(HandshakeError::PlainHttp(Box::new(stream)));
     }
     match tls.accept(stream).await {
-        Ok(stream) => {
-            let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-            let peer = Peer {
-                has_certificate,
-                ..peer
-            };
-            Ok((Box::new(stream), peer))
-        }
+        Ok(stream) => Ok(Box::new(stream)),
         Err(error) if is_disconnect(&error) => Err(HandshakeError::Disconnected),
         Err(error) => {
             tracing::info!(%address, reason = reason(&error), "TLS handshake failed");

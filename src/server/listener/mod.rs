@@ -5,5 +5,5 @@ mod bind;
 mod handshake;
 mod worker;
 
-pub use self::bind::{BindError, Listener, SharedTls, UnixAccess};
+pub use self::bind::{BindError, Listener, group_id};
 pub use self::worker::{serve, start};

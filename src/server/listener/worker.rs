@@ -19,14 +19,10 @@ use crate::server::stopping::{Phase, Stopping};
 /// runs beside them on the worker's runtime.
 pub fn start(
     number: usize,
-    listeners: &[(&Listener, ActiveRouter)],
+    listeners: Vec<(Listener, ActiveRouter)>,
     background: impl Future<Output = ()> + Send + 'static,
     context: ServerContext,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
-    let listeners = listeners
-        .iter()
-        .map(|(listener, router)| Ok((listener.try_clone()?, router.clone())))
-        .collect::<io::Result<Vec<_>>>()?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
@@ -42,7 +38,7 @@ pub fn start(
 
 /// Serves one listener within the current runtime, until it has drained.
 pub async fn serve(listener: &Listener, router: ActiveRouter, context: ServerContext) -> io::Result<()> {
-    accept_all(vec![(listener.try_clone()?, router)], context).await
+    accept_all(vec![(listener.clone(), router)], context).await
 }
 
 async fn accept_all(listeners: Vec<(Listener, ActiveRouter)>, context: ServerContext) -> io::Result<()> {
@@ -50,13 +46,14 @@ async fn accept_all(listeners: Vec<(Listener, ActiveRouter)>, context: ServerCon
     for (listener, router) in listeners {
         let is_inherited = listener.is_inherited();
         let connections = Connections {
-            tls: listener.tls().cloned(),
+            tls: listener.tls.clone(),
             router,
             context: context.clone(),
             tasks: tasks.clone(),
         };
-        for socket in listener.into_sockets() {
-            accepting.spawn(accept(Acceptor::new(socket)?, is_inherited, connections.clone()));
+        for socket in &listener.sockets {
+            let acceptor = Acceptor::new(socket.try_clone()?)?;
+            accepting.spawn(accept(acceptor, is_inherited, connections.clone()));
         }
     }
     accepting.close();
@@ -82,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::{ConnectionLimit, UnixAccess, stopping};
+    use crate::server::{ConnectionLimit, stopping};
     use crate::telemetry::metrics::Metrics;
 
     #[tokio::test]
@@ -90,11 +87,7 @@ mod tests {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, "test.toml", []).unwrap();
-        let unix = UnixAccess {
-            mode: 0o660,
-            group: None,
-        };
-        let listener = Listener::bind(&config.listeners[0].address, &unix, None).unwrap();
+        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, None).unwrap();
         let mut caller = tokio::net::TcpStream::connect(listener.addresses()[0])
             .await
             .unwrap();

@@ -3,8 +3,11 @@
 
 use bondgate::simulator::Options;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
 use super::{APPLIED, REJECTED, reload, replace, rewrite, status};
-use crate::harness::{PULL, Setup, simulator};
+use crate::harness::{PULL, Setup, read_one, simulator};
 use crate::listeners::Certificates;
 
 #[tokio::test]
@@ -29,6 +32,29 @@ async fn replaced_certificates_are_used_and_trusted_without_a_signal() {
         ..second
     };
     assert!(stranger.pulled(&daemon, &[], true).await.is_err());
+}
+
+#[tokio::test]
+async fn an_open_connection_is_served_as_long_as_the_client_ca_file_accepts_its_certificate() {
+    let cisco = simulator(Options::default()).await;
+    let (first, second) = (Certificates::new(), Certificates::new());
+    let mut daemon = first.daemon(&cisco, true).await;
+    let stream = TcpStream::connect(daemon.address()).await.unwrap();
+    let mut stream = first.shaken(stream, &[], true).await.unwrap();
+    let both = format!("{}{}", first.ca, second.ca);
+    for (reloads, ca, is_accepted) in [(0, &first.ca, true), (1, &both, true), (2, &second.ca, false)] {
+        if reloads > 0 {
+            replace(&daemon, "client-ca.pem", ca);
+            daemon.logged_times(APPLIED, reloads).await;
+        }
+        // No rule allows this path, so the connection stays open.
+        let request = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let response = read_one(&mut stream).await;
+        assert_eq!(response.status(), 403, "{reloads}: {response:?}");
+        let is_refused = response.body().contains("client_ca_file");
+        assert_eq!(is_refused, !is_accepted, "{reloads}: {response:?}");
+    }
 }
 
 #[tokio::test]

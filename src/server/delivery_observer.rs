@@ -1,16 +1,17 @@
 //! Observes the delivery of a response that carries a message.
 
-use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// A future that records the outcome of a delivery.
 pub type Recording = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Follows the delivery of a response. Dropped before [`record`](Self::record) was called, nothing of the response was
-/// sent, or the process ends.
+/// Observes the delivery of a response; the rule is in `connection/delivery.rs`. Dropped before
+/// [`record`](Self::record) was called, nothing of the response was sent, or the process ends.
 pub trait DeliveryObserver: Send {
     /// Ready when the spool asks whether the caller is still connected.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -25,18 +26,8 @@ pub trait DeliveryObserver: Send {
     /// A trusted proxy relays for the caller: a response that it has acknowledged is delivered, even if a reset follows.
     fn is_relayed(&self) -> bool;
 
-    /// Records the outcome; the connection's task awaits it.
-    fn record(self: Box<Self>, outcome: DeliveryOutcome) -> Recording;
-}
-
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryOutcome {
-    /// The caller's system acknowledged every byte, and then the caller closed the connection or was silent for
-    /// [`settle`](DeliveryObserver::settle).
-    Delivered,
-    /// The connection broke, or the caller stopped reading.
-    Failed,
+    /// Records whether the response was delivered; the connection's task awaits it.
+    fn record(self: Box<Self>, is_delivered: bool) -> Recording;
 }
 
 /// An extension of a response: the observer of its delivery. Such a response is the last on its connection, so that
@@ -52,6 +43,6 @@ impl ObserveDelivery {
     }
 
     pub(super) fn take(&self) -> Option<Box<dyn DeliveryObserver>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
