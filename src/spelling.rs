@@ -53,7 +53,7 @@ pub fn extensions<'a>(names: impl IntoIterator<Item = &'a str>) -> Extensions {
     let mut head = b"HTTP/1.1 204 No Content\r\n".to_vec();
     let mut is_title_case = true;
     for name in names {
-        is_title_case &= title_case(name) == name;
+        is_title_case &= self::is_title_case(name);
         head.extend_from_slice(name.as_bytes());
         head.extend_from_slice(b":\r\n");
     }
@@ -65,7 +65,22 @@ pub fn extensions<'a>(names: impl IntoIterator<Item = &'a str>) -> Extensions {
     response.map_or_else(Extensions::new, |response| response.into_parts().0.extensions)
 }
 
-/// A name as hyper writes it without a recorded spelling: `Content-Length`.
+/// Whether hyper spells a name like this without a recorded spelling: `Content-Length`.
+#[must_use]
+pub fn is_title_case(name: &str) -> bool {
+    let mut is_first = true;
+    name.bytes().all(|byte| {
+        let is_as_spelled = if is_first {
+            !byte.is_ascii_lowercase()
+        } else {
+            !byte.is_ascii_uppercase()
+        };
+        is_first = byte == b'-';
+        is_as_spelled
+    })
+}
+
+/// A name as hyper writes it without a recorded spelling.
 #[must_use]
 pub fn title_case(name: &str) -> String {
     let spell = |(at, c): (usize, char)| match name[..at].chars().next_back() {

@@ -129,9 +129,7 @@ impl Drop for Entry {
             },
             upstream = self.metrics.name(),
             caller = caller.and_then(|caller| caller.name.as_deref()),
-            address = caller
-                .and_then(|caller| caller.address)
-                .map(tracing::field::display),
+            address = caller.and_then(|caller| caller.address_text.as_deref()),
             method = self.method.as_str(),
             path = start(self.uri.path(), LONGEST_PATH),
             status = self.status,

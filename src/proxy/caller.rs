@@ -18,6 +18,8 @@ pub(super) struct Caller {
     pub(super) name: Option<Arc<str>>,
     /// Its address; behind trusted proxies, the one that they report.
     pub(super) address: Option<IpAddr>,
+    /// The same as text.
+    pub(super) address_text: Option<Arc<str>>,
     /// Its user id, at a unix socket.
     pub(super) user: Option<u32>,
     /// Whether a trusted proxy relays for it and reports its address.
@@ -36,6 +38,7 @@ impl Caller {
         };
         if !is_in(trusted_proxies, direct) {
             caller.address = Some(direct);
+            caller.address_text.clone_from(&peer.address_text);
             return caller;
         }
         let lines: Vec<_> = headers
@@ -60,16 +63,17 @@ impl Caller {
             }
         }
         caller.address = last;
+        caller.address_text = last.map(|address| address.to_string().into());
         caller
     }
 
     /// The caller's name for logs and status: the name of its key, else its address or user id.
-    pub(super) fn label(&self) -> String {
-        match (&self.name, self.address, self.user) {
-            (Some(name), _, _) => name.to_string(),
-            (None, Some(address), _) => address.to_string(),
-            (None, None, Some(user)) => format!("user {user}"),
-            (None, None, None) => "without an address".to_owned(),
+    pub(super) fn label(&self) -> Arc<str> {
+        let known = self.name.as_ref().or(self.address_text.as_ref());
+        match (known, self.user) {
+            (Some(known), _) => known.clone(),
+            (None, Some(user)) => format!("user {user}").into(),
+            (None, None) => "without an address".into(),
         }
     }
 

@@ -46,7 +46,7 @@ impl Service<Request<Body>> for Relay {
         if options.is_consuming {
             let caller = record.caller.get();
             let asker = Asker {
-                name: caller.map(Caller::label).unwrap_or_default().into(),
+                name: caller.map(Caller::label).unwrap_or_default(),
                 is_relayed: caller.is_some_and(|caller| caller.is_relayed),
             };
             let pulled = self.puller.clone().take(request, asker);

@@ -1,6 +1,7 @@
 //! The other end of a caller's connection, as the socket reports it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::limits::CallerId;
 use crate::platform::socket::Accepted;
@@ -10,6 +11,8 @@ use crate::platform::socket::Accepted;
 pub struct Peer {
     /// Its address; `None` for a unix socket.
     pub address: Option<SocketAddr>,
+    /// The same without the port, for the log line of each request.
+    pub address_text: Option<Arc<str>>,
     /// Its user id, for a unix socket.
     pub user: Option<u32>,
 }
@@ -21,7 +24,12 @@ impl Peer {
             Accepted::Tcp(_, from) => (Some(*from), None),
             Accepted::Unix(_, user) => (None, *user),
         };
-        Self { address, user }
+        let text = |address: SocketAddr| address.ip().to_canonical().to_string().into();
+        Self {
+            address,
+            address_text: address.map(text),
+            user,
+        }
     }
 
     /// The caller that its connections count for.

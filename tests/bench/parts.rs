@@ -35,6 +35,10 @@ mod config {
     pub(crate) use bondgate::config::*;
 }
 
+mod spelling {
+    pub(crate) use bondgate::spelling::*;
+}
+
 mod server {
     pub(crate) mod problem {
         pub(crate) use bondgate::server::{ProblemResponse, ProxyErrorType};

@@ -78,8 +78,9 @@ impl BodyCopy {
     /// Appends a copy of a piece: the piece itself may be a few bytes of a large read buffer. Returns whether the body is
     /// still within the bounds and still wanted.
     pub(super) fn append(&mut self, piece: &[u8]) -> bool {
+        let limit = self.limit.min(TOTAL as u64);
         let BudgetedBytes { bytes, permit } = &mut self.body;
-        if (bytes.len() + piece.len()) as u64 > self.limit || self.complete.is_closed() {
+        if (bytes.len() + piece.len()) as u64 > limit || self.complete.is_closed() {
             return false;
         }
         let Ok(count) = u32::try_from(piece.len()) else {
@@ -89,6 +90,11 @@ impl BodyCopy {
             return false;
         };
         permit.merge(more);
+        if bytes.capacity() - bytes.len() < piece.len() {
+            // For the whole body, since pages that are not written take no memory. A buffer that doubles would be copied
+            // each time, and take half as much again meanwhile.
+            bytes.reserve(usize::try_from(limit).unwrap_or(TOTAL) - bytes.len());
+        }
         bytes.extend_from_slice(piece);
         true
     }

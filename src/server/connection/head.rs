@@ -13,6 +13,7 @@ use super::refusal::{body_too_long, error, malformed, target_too_long, too_large
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
 use crate::server::problem::ProblemResponse;
+use crate::spelling::is_title_case;
 
 /// A valid head.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) struct Head {
     pub(super) is_http_10: bool,
     /// HEAD: the response has no body.
     pub(super) is_bodiless: bool,
+    /// The field names are spelled as hyper writes them anyway.
+    pub(super) is_title_case: bool,
 }
 
 /// Parses what has arrived of a head, of which `scanned` bytes were incomplete before. `None` if it is incomplete still.
@@ -62,6 +65,7 @@ pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Opt
         framing: validate_fields(request.headers, is_http_10, limits)?,
         is_http_10,
         is_bodiless: is_head(raw),
+        is_title_case: request.headers.iter().all(|field| is_title_case(field.name)),
         encoded,
     }))
 }
@@ -300,6 +304,7 @@ pub(super) mod tests {
                 framing: Framing::Length(3),
                 is_http_10: false,
                 is_bodiless: false,
+                is_title_case: true,
             });
         }
 

@@ -13,7 +13,6 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::framing::Framing;
 use super::head::Head;
 use super::refusal;
 use crate::config::Limits;
@@ -48,10 +47,8 @@ enum State {
 
 /// A request and its response.
 struct Exchange {
-    is_http_10: bool,
-    is_bodiless: bool,
-    /// The part of the request body that has not arrived.
-    body: Framing,
+    /// Its framing is the part of the request body that has not arrived.
+    head: Head,
     /// The refusal of a body that is malformed or too long.
     refusal: Option<ProblemResponse>,
     response: Response,
@@ -144,9 +141,7 @@ impl Machine {
     /// A valid head is complete.
     pub(super) fn head_complete(&mut self, head: Head) {
         self.enter(State::Serving(Exchange {
-            is_http_10: head.is_http_10,
-            is_bodiless: head.is_bodiless,
-            body: head.framing,
+            head,
             refusal: None,
             response: Response::Awaited,
             observer: None,
@@ -160,7 +155,7 @@ impl Machine {
         let State::Serving(exchange) = &mut self.state else {
             return 0;
         };
-        exchange.body.follow(bytes).unwrap_or_else(|refusal| {
+        exchange.head.framing.follow(bytes).unwrap_or_else(|refusal| {
             exchange.refusal = Some(refusal);
             0
         })
@@ -209,7 +204,7 @@ impl Machine {
         if is_response_complete && !is_message {
             exchange.response = Response::Flushed;
         }
-        match (is_response_complete, exchange.body.is_done()) {
+        match (is_response_complete, exchange.head.framing.is_done()) {
             (true, false) => Some(Reading::Body),
             // After a message no other request is served.
             (true, true) if !is_message => Some(Reading::Head),
@@ -222,7 +217,7 @@ impl Machine {
     pub(super) fn next_input(&mut self) -> Reading {
         let is_over = matches!(
             &self.state,
-            State::Serving(exchange) if exchange.response == Response::Flushed && exchange.body.is_done()
+            State::Serving(exchange) if exchange.response == Response::Flushed && exchange.head.framing.is_done()
         );
         if is_over {
             self.enter(State::Idle);
@@ -263,7 +258,7 @@ impl Machine {
 
     /// The response could not be written; `problem` is sent in its place.
     pub(super) fn replace_response(&mut self, problem: ProblemResponse) {
-        let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.is_bodiless);
+        let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.head.is_bodiless);
         self.respond(problem, is_bodiless, false);
     }
 
@@ -286,7 +281,7 @@ impl Machine {
     /// seem complete.
     pub(super) fn abort(&mut self) {
         match &self.state {
-            State::Serving(exchange) if exchange.is_http_10 => self.reset(),
+            State::Serving(exchange) if exchange.head.is_http_10 => self.reset(),
             State::Serving(_) => self.enter(State::Closing(Closing::Abort)),
             _ => self.close(),
         }
@@ -311,7 +306,7 @@ impl Machine {
     pub(super) fn reading(&self) -> Reading {
         match &self.state {
             State::New | State::Head | State::Idle => Reading::Head,
-            State::Serving(exchange) if exchange.body.is_done() => Reading::Nothing,
+            State::Serving(exchange) if exchange.head.framing.is_done() => Reading::Nothing,
             State::Serving(_) => Reading::Body,
             State::Parked | State::Closing(_) => Reading::End,
         }
@@ -337,6 +332,11 @@ impl Machine {
     /// Whether a request is in progress and nothing of its response was sent.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(&self.state, State::Serving(exchange) if !exchange.is_begun)
+    }
+
+    /// Whether the spelling of the request's field names is the one that hyper writes anyway.
+    pub(super) fn is_title_case(&self) -> bool {
+        matches!(&self.state, State::Serving(exchange) if exchange.head.is_title_case)
     }
 
     /// The response to a request whose body is malformed or too long.
@@ -366,6 +366,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::framing::Framing;
     use super::super::head::tests::limits;
     use super::*;
 
@@ -378,6 +379,7 @@ mod tests {
             framing: Framing::Length(body),
             is_http_10: false,
             is_bodiless: false,
+            is_title_case: true,
         });
         connection
     }

@@ -3,8 +3,8 @@
 //! While more than a quarter of the permits is free, every caller gets one. In the last quarter, a caller that holds as
 //! many permits as are free is refused: heavy callers stop there, and a caller with few permits still gets one.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ struct Shared {
     /// The number of held permits, written under the lock of `held`.
     count: AtomicUsize,
     /// The number of each caller that has some.
-    held: Mutex<HashMap<CallerId, usize>>,
+    held: Mutex<BTreeMap<CallerId, usize>>,
 }
 
 /// One permit, released when dropped.
@@ -33,7 +33,7 @@ pub struct Permit {
 }
 
 /// The caller that a permit counts for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallerId {
     /// The name that belongs to its key.
     Name(Arc<str>),
@@ -146,7 +146,7 @@ impl Drop for Permit {
     }
 }
 
-fn release(held: &mut HashMap<CallerId, usize>, caller: Option<CallerId>) {
+fn release(held: &mut BTreeMap<CallerId, usize>, caller: Option<CallerId>) {
     if let Some(caller) = caller
         && let Entry::Occupied(mut own) = held.entry(caller)
     {
