@@ -17,7 +17,7 @@
 //! | [`server`] | listeners, limits, connections with their head filter, and how the delivery of a message ended; knows nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has received them |
 //! | [`proxy`] | the request stack: tower layers from the access log to the bearer |
-//! | [`spelling`] | the spelling of field names in a stored head |
+//! | [`spelling`] | the spelling of field names, while a head passes the request stack and while it is stored |
 //! | [`admin`] | health, readiness, status page, metrics |
 //! | [`daemon`] | the active configuration, start and reload, tasks, stop |
 //! | [`simulator`] | simulates Cisco for demos and tests; shares no code with `token` |
@@ -40,40 +40,46 @@
 //!    connection for it, or refuses it (with 503, while that is cheap). The TLS handshake runs in the connection's own task.
 //! 2. `server/connection`: the head filter, beneath hyper, validates the raw head. It refuses malformed, slow and oversized
 //!    heads itself (400 to 431), percent-encodes what a query must not contain, and passes one request at a time to hyper
-//!    (`serve.rs`, `service.rs`). A connection that has been idle for a second is parked: hyper's state is dropped.
+//!    (`serve.rs`, `service.rs`). `host.rs` checks the syntax of Host; whether the name is ours is decided in step 3.
+//!    `state.rs` is the connection's state machine; `close.rs` sends refusals and ends connections. A connection that has
+//!    been idle for a second is parked: `serve.rs` drops hyper's state.
 //! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They catch panics,
 //!    respond on the health path, write the access log, authorize the caller and the request
-//!    (`proxy/authorization`), and hold an in-flight permit until the response's body has ended. The innermost service,
-//!    `proxy/relay`, forwards the request, or passes it to `proxy/pull` if its rule is `consuming`.
+//!    (`proxy/authorization`), and hold an in-flight permit until the response's body has ended. `proxy/early_response` is the
+//!    layer for those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which
+//!    the access log keeps until the body has ended, and the permit with it. The innermost service, `proxy/relay`, forwards
+//!    the request, or passes it to `proxy/pull` if its rule is `consuming`.
 //! 4. `proxy/forward`: hop-by-hop fields and the caller's identity are removed. The path goes upstream byte for byte, behind
 //!    the configured scheme, host, port and base path.
-//! 5. `proxy/forward/inject_bearer`: the layer `InjectBearer` reads the token from its cell and adds
+//! 5. `proxy/forward/inject_bearer`: the tower service `InjectBearer` reads the token from its cell and adds
 //!    `Authorization: Bearer`. Without a token the request waits briefly, or gets 503: it is never sent without one.
 //! 6. [`upstream`]: a pooled connection, or a new one, sends the request. The task that awaits the response drives the
 //!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401, `InjectBearer`
 //!    reports the token as rejected and sends the request once more with a newer one, if its body was kept
 //!    (`proxy/forward/kept_body`).
-//! 7. The body streams back. When hyper has taken its last byte, the access log gets its line; when that is written, the
-//!    connection becomes idle, or closes if the response was its last.
+//! 7. The body streams back. When hyper has taken its last byte, the access log gets its line. When that byte is written to
+//!    the socket, the connection becomes idle, or closes if the response was its last.
 //!
 //! # Life of a pulled message
 //!
 //! On a consuming route, `proxy/pull` comes before step 4:
 //!
-//! 1. `spool/take` decides on the control thread: it delivers the oldest ready message, waits for its turn, or asks for a pull.
+//! 1. `proxy/pull` reads the request and waits for its queue's turn on the worker. Then a task on the control thread, which
+//!    outlives the caller, runs `spool/take`: it finds the oldest message that the caller may have, or asks for a pull.
 //! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores the whole
-//!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored. A
-//!    message that cannot be stored is passed on by `proxy/pull/body`, and reported as lost unless all of it is.
-//! 3. The response with a message is the last on its connection. `server/connection/delivery` follows how that connection ends,
+//!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored. `proxy/pull/body`
+//!    makes the response from the stored file, or from a message that cannot be stored; that one is reported as lost unless
+//!    all of it is passed on.
+//! 3. `proxy/pull` attaches an observer to the response (`server/delivery_observer`). The response with a message is the last on its connection. `server/connection/delivery` follows how that connection ends,
 //!    and decides: the message is delivered when the caller has acknowledged every byte and has closed in order, or stays
-//!    silent for `spool.settle`; behind a trusted proxy, when every byte is acknowledged.
-//! 4. `spool/delivery` records the outcome. A delivered message is kept for a day (`spool/retention`). Another one is
+//!    silent for `spool.settle`; behind a trusted proxy and during a stop, when every byte is acknowledged.
+//! 4. The observer passes the outcome to `spool/delivery`. A delivered message is kept for a day (`spool/retention`). Another one is
 //!    delivered again, after a pause for that caller (`spool/pause`). A message becomes a dead letter when it has failed five
-//!    times and its caller then takes the next one.
+//!    times, twice for this caller, and the caller then takes the next one; `spool/pause` decides that.
 //!
 //! # Life of a token
 //!
-//! 1. The refresher, a task of the daemon, fetches: `token/endpoint` reads client id and secret anew each time and sends them in
+//! 1. The refresher, a task that `daemon/upstream` builds and starts, fetches: `token/endpoint` reads client id and secret anew each time and sends them in
 //!    the configured shape.
 //! 2. The response is a token, or a failure whose kind decides when to try again.
 //! 3. The token is stored in an arc-swap cell, and waiting requests are woken. Every request reads the cell without a lock.
@@ -83,12 +89,13 @@
 //!
 //! # Life of a configuration
 //!
-//! 1. File and environment are parsed into types, or every error is reported with its line.
-//! 2. The daemon builds the active configuration from it: upstreams, listeners, routers. A reload builds the next one by the
+//! 1. File and environment are parsed into types (`config/load`), or every error is reported with its line.
+//! 2. `daemon/active_config` builds the active configuration from it: upstreams, listeners, routers. A reload builds the next one by the
 //!    same code beside the active one, and keeps from it what has not changed: tokens, connections, TLS sessions.
-//! 3. Only when everything is built, each listener's router is replaced. A request uses the router that was active when it
+//! 3. Only when everything is built, `daemon/reload` replaces each listener's router. A request uses the router that was active when it
 //!    began. An error rejects the reload as a whole.
-//! 4. Settings that are read only at start are compared with the start, and reported where they differ.
+//! 4. `daemon/active_config` compares settings that are read only at start (`daemon/reloadable_keys` has the keys) with those
+//!    of the start, and `daemon/reload` reports the differences.
 
 pub mod admin;
 pub mod cli;

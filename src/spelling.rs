@@ -1,4 +1,4 @@
-//! The spelling of the field names in a head, for a head that is stored.
+//! The spelling of the field names in a head, while it passes the request stack and while it is stored.
 //!
 //! hyper records the spelling in an extension of the message, which only hyper can read and create. So hyper writes a head
 //! into memory, where the names are read, or reads a head from memory and creates the extension.

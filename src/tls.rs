@@ -22,7 +22,8 @@ pub const VERSION_1: &str = "X.509 version 1, which is not accepted";
 pub const REISSUE: &str = "issue it again with a version 3 extension: openssl x509 -req … -extfile FILE, with \
                            \"basicConstraints = CA:FALSE\" in FILE";
 
-/// Whether an error comes from a certificate of X.509 version 1. (A certificate authority's own may be one.)
+/// Whether an error comes from a certificate of X.509 version 1. (The certificate of a certificate authority may have
+/// it.)
 #[must_use]
 pub fn is_version_1(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);

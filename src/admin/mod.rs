@@ -85,13 +85,13 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 }
 
 async fn status_json(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let (holding, troubles) = (admin.spool.holding().await, admin.spool.troubles());
-    let document = status::document(&admin.facts, &admin.readiness, holding, &troubles);
+    let (totals, troubles) = (admin.spool.totals().await, admin.spool.troubles());
+    let document = status::document(&admin.facts, &admin.readiness, totals, &troubles);
     ([(CONTENT_TYPE, "application/json")], document)
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    if let Err(error) = admin.spool.holding().await {
+    if let Err(error) = admin.spool.totals().await {
         tracing::warn!(%error, "spool directory unreadable, its metrics are outdated");
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

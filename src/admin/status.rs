@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::readiness::Readiness;
 use crate::server::Phase;
-use crate::spool::Holding;
+use crate::spool::Totals;
 use crate::token::TokenReader;
 
 /// The part of the document that is fixed while a configuration is active.
@@ -27,7 +27,7 @@ pub struct Facts {
 pub(super) fn document(
     facts: &Facts,
     readiness: &Readiness,
-    holding: io::Result<Holding>,
+    totals: io::Result<Totals>,
     troubles: &[String],
 ) -> String {
     let url = |name: &str| {
@@ -42,9 +42,9 @@ pub(super) fn document(
     let upstreams = upstreams
         .iter()
         .map(|(name, tokens)| json!({ "name": name, "url": url(name), "token": token(tokens) }));
-    let spool = match holding {
-        Ok(holding) => {
-            let mut spool = json!(holding);
+    let spool = match totals {
+        Ok(totals) => {
+            let mut spool = json!(totals);
             spool["troubles"] = json!(troubles);
             spool
         }

@@ -29,7 +29,7 @@ pub(super) struct CheckArgs {
 const DNS_ADVICE: &str = "check DNS, or set proxy if the network has one";
 /// The limit for one call, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// No name server that responds takes that long.
+/// A lookup that takes longer indicates a name server that does not respond.
 const SLOW_LOOKUP: Duration = Duration::from_secs(2);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 

@@ -35,7 +35,7 @@ enum Probe {
     Ready,
 }
 
-/// Probes themselves are given up after a second or two.
+/// Orchestrators abandon a probe after a few seconds themselves.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {

@@ -143,7 +143,9 @@ fn state(message: &Listed) -> String {
     let failures = message.file.failures;
     let text = match message.file.state {
         State::Pulling if message.is_locked => "being pulled",
-        State::Pulling => "its pull was cut off; the next pull or start recovers or reports it",
+        State::Pulling => {
+            "its pull was interrupted; the next pull or start recovers it or reports it as lost"
+        }
         _ if message.is_later => "not delivered: a later bondgate wrote it; run that version or a newer one",
         State::Ready if message.is_locked => "being delivered",
         State::Ready if failures == 0 => "waits for the next pull",

@@ -6,7 +6,7 @@ use super::root::Config;
 const BASE: usize = 64;
 /// The most connections of the admin listener.
 const ADMIN: usize = 64;
-/// The most connections that are answered with 503 at the connection limit.
+/// The most connections that get 503 at the connection limit at the same time.
 const REFUSALS: usize = 256;
 
 impl Config {

@@ -1,4 +1,4 @@
-//! The requests that an upstream accepts. The proxy decides what path a request has.
+//! Rules: the requests that an upstream accepts. `proxy/authorization` matches requests with them.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub struct Rule {
     /// The methods.
     #[serde(deserialize_with = "methods")]
     pub methods: Vec<Method>,
-    /// The path, matched on its canonical form.
+    /// The path, compared with the request's path byte for byte.
     pub path: PathPattern,
     /// The response takes a message off a queue: sent once, on a connection of its own.
     #[serde(default)]
@@ -63,7 +63,7 @@ impl Rules {
 }
 
 impl PathPattern {
-    /// Whether a canonical path matches.
+    /// Whether a valid path, as the caller sent it, matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! The active configuration: a configuration, and everything that was built from it.
 //!
-//! [`build`] is the only way to it, at the start and at a reload. It changes nothing that is in use: what it returns is
-//! applied as a whole, or dropped.
+//! [`build`] alone makes one, at the start and at a reload. It changes nothing that is in use: its result is applied as
+//! a whole, or dropped.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,8 +42,8 @@ pub(super) struct ActiveListener {
     authorization: Arc<Authorization>,
 }
 
-/// Builds the active configuration of a valid configuration; `previous` is `None` at the start. Parts of `previous`
-/// that are still right are kept, above all tokens and connections.
+/// Builds an active configuration from a valid configuration; `previous` is `None` at the start. Unchanged parts of
+/// `previous` are kept, above all tokens and connections.
 pub(super) fn build(
     config: Config,
     digests: FileDigests,

@@ -20,7 +20,7 @@ impl Heartbeats {
         Heartbeat(has_beaten)
     }
 
-    /// Whether every worker's heart has beaten since the last check. Workers that have ended do not count.
+    /// Whether every worker has sent a heartbeat since the last check. Workers that have ended do not count.
     pub(super) fn check(&mut self) -> bool {
         self.0.retain(|has_beaten| Arc::strong_count(has_beaten) > 1);
         let beats = self

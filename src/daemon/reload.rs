@@ -85,8 +85,9 @@ impl Reloader {
         }
     }
 
-    /// Replaces the active configuration, or reports why not. It is built from the configuration file, or again from the
-    /// active configuration, where only a file changed that this names. Returns the digests to compare later ones with.
+    /// Replaces the active configuration, or reports why not. The new one is built from the configuration file, or, if
+    /// only a file that the configuration names has changed, from the same configuration. Returns the digests for later
+    /// comparisons.
     async fn reload(self: &Arc<Self>, from_file: bool, mut found: FileDigests) -> FileDigests {
         let (this, config_file) = (self.clone(), found.config_file);
         let built = spawn_blocking(move || this.build(from_file, config_file)).await;

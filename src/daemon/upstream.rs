@@ -1,7 +1,8 @@
 //! An upstream as the active configuration has it: its token, its token task and its connections.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
@@ -24,7 +25,7 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// Builds an upstream. What the previous one had and is still right is kept: token and token task, connections.
+    /// Builds an upstream. Unchanged parts of the previous one are kept: token and token task, connections.
     pub(super) fn build(
         config: &config::Upstream,
         previous: Option<&Self>,
@@ -77,7 +78,7 @@ impl Upstream {
     /// Starts the token task unless it runs already; returns whether it was started.
     pub(super) fn start(&self, tasks: &Tasks, resolver: &Resolver) -> bool {
         let task = &self.token_task;
-        let Some(refresher) = task.pending.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some(refresher) = task.pending.lock().take() else {
             return false;
         };
         // So that the first request does not wait for the name.

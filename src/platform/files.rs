@@ -32,7 +32,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file of no content that exists to be locked, and creates it where it is missing.
+/// Opens a lock file, and creates it if it is missing. It stays empty.
 pub fn open_lock_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);

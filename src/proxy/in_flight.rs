@@ -30,7 +30,7 @@ impl InFlightLimit {
             Err(LimitReason::Total) => "too many requests at once (limits.in_flight)",
             Err(LimitReason::Caller) => "too many requests at once from this caller (limits.per_caller)",
             Err(LimitReason::Share) => {
-                "nearly too many requests at once (limits.in_flight), and this caller has the most of them"
+                "nearly too many requests at once (limits.in_flight), and this caller already has its share"
             }
         };
         let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, reason);

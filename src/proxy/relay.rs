@@ -18,7 +18,7 @@ use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 use crate::spelling::Recorded;
 
-/// One worker's way to one upstream; cheap to clone.
+/// Relays the requests of one worker to one upstream; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Relay {
     pub(super) upstream: Arc<str>,
@@ -38,7 +38,7 @@ impl Service<Request<Body>> for Relay {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let mut extensions = std::mem::take(request.extensions_mut());
         let record: Arc<RequestRecord> = extensions.remove().unwrap_or_default();
-        // It goes upstream with the head. The other extensions end here.
+        // hyper's recorded spelling goes upstream with the head. The other extensions are dropped.
         let recorded: Recorded = extensions.remove().unwrap_or_default();
         *request.extensions_mut() = recorded.0;
         let options = record.options.get().copied().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Observes the delivery of a response that carries a message.
+//! The trait by which a connection reports the delivery of a message. The proxy implements it with the spool, which the
+//! server does not know.
 
 use std::pin::Pin;
 use std::sync::Arc;

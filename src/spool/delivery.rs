@@ -7,8 +7,8 @@ use http::response::Parts;
 
 use super::blocking::off_thread;
 use super::file::MessageBody;
-use super::holding::FAILING;
 use super::id::{MessageId, QueueId};
+use super::pause::FAILING;
 use super::queue::Leased;
 use super::shared::{AT_FAULT, Recipient};
 use super::store::Message;
@@ -55,8 +55,8 @@ impl Delivery {
         self.message.body()
     }
 
-    /// Records how the delivery ended. The queue goes on when this is done, and the message is where the next pull looks
-    /// for it.
+    /// Records how the delivery ended. The lease ends when this returns: by then the message is in the state in which
+    /// the next request of its queue finds it.
     pub async fn record(mut self, is_delivered: bool) {
         self.is_recorded = true;
         self.lease.set_on_connection(false);

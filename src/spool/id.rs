@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// A queue at an upstream. A message of one queue never answers a pull of another.
+/// A queue at an upstream. A message is delivered only to requests for its own queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QueueId {
     /// Host and port of the upstream.
@@ -17,8 +17,8 @@ pub struct QueueId {
     pub route: String,
 }
 
-/// A message of a queue: the time of its pull in microseconds since 1970, and one more where that is taken. Orders the
-/// messages of a queue.
+/// A message of a queue: the time of its pull in microseconds since 1970, increased where another message has that id.
+/// Ids order the messages of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::blocking::lock;
 use super::file::FileName;
 use super::format::Content;
 
@@ -38,7 +38,9 @@ impl Memory {
     }
 
     pub(super) fn folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<_> = lock(&self.messages)
+        let mut folders: Vec<_> = self
+            .messages
+            .lock()
             .keys()
             .map(|(folder, _)| folder.clone())
             .collect();
@@ -48,27 +50,27 @@ impl Memory {
 
     /// The messages in a folder, the oldest first.
     pub(super) fn list(&self, folder: &Path) -> Vec<FileName> {
-        let messages = lock(&self.messages);
+        let messages = self.messages.lock();
         let names = messages.keys().filter(|(queue, _)| queue == folder);
         names.map(|(_, name)| *name).collect()
     }
 
     pub(super) fn find(&self, folder: &Path, name: FileName) -> Option<Arc<Content>> {
-        lock(&self.messages).get(&(folder.to_owned(), name)).cloned()
+        self.messages.lock().get(&(folder.to_owned(), name)).cloned()
     }
 
     pub(super) fn insert(&self, folder: &Path, name: FileName, content: Arc<Content>) {
-        lock(&self.messages).insert((folder.to_owned(), name), content);
+        self.messages.lock().insert((folder.to_owned(), name), content);
     }
 
     pub(super) fn rename(&self, folder: &Path, from: FileName, to: FileName) {
-        let mut messages = lock(&self.messages);
+        let mut messages = self.messages.lock();
         if let Some(content) = messages.remove(&(folder.to_owned(), from)) {
             messages.insert((folder.to_owned(), to), content);
         }
     }
 
     pub(super) fn remove(&self, folder: &Path, name: FileName) {
-        lock(&self.messages).remove(&(folder.to_owned(), name));
+        self.messages.lock().remove(&(folder.to_owned(), name));
     }
 }

@@ -12,7 +12,6 @@ mod blocking;
 mod delivery;
 mod file;
 mod format;
-mod holding;
 mod id;
 mod inspect;
 mod memory;
@@ -26,14 +25,15 @@ mod sweep;
 mod take;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use self::delivery::Delivery;
 pub use self::file::{FileName, MessageBody, State};
 pub use self::format::Intent;
-pub use self::holding::Holding;
 pub use self::id::{MessageId, QueueId};
 pub use self::inspect::{InspectError, Listed};
 pub use self::pull_writer::{PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
 pub use self::shared::{OpenError, Spool, SpoolError};
 pub use self::take::Taken;
+pub use self::totals::Totals;

@@ -6,14 +6,16 @@
 //! offered the first message again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::blocking::lock;
-use super::holding::FAILING;
 use super::id::MessageId;
+
+/// Failed deliveries after which a message is failing, and its caller is offered the next one.
+pub(super) const FAILING: u32 = 5;
 
 /// The failed deliveries of one queue.
 pub(super) struct Pauses {
@@ -71,7 +73,7 @@ impl Pauses {
 
     /// What a caller is offered. Deliveries of the oldest message, `message`, failed `total` times.
     pub(super) fn offer(&self, caller: &Arc<str>, message: MessageId, total: u32) -> Offer {
-        let all = lock(&self.failing);
+        let all = self.failing.lock();
         let Some(failing) = all.get(&(caller.clone(), message)) else {
             return Offer::Message;
         };
@@ -89,7 +91,7 @@ impl Pauses {
 
     /// Records that a delivery of the oldest message failed. Returns the pause that follows.
     pub(super) fn failed(&self, caller: &Arc<str>, message: MessageId) -> Duration {
-        let mut all = lock(&self.failing);
+        let mut all = self.failing.lock();
         make_room(&mut all);
         let now = Instant::now();
         let failing = all.entry((caller.clone(), message)).or_insert(Failing {
@@ -120,7 +122,7 @@ impl Pauses {
     }
 
     fn next_tried(&self, caller: &Arc<str>, message: MessageId, has_failed: bool) {
-        if let Some(failing) = lock(&self.failing).get_mut(&(caller.clone(), message)) {
+        if let Some(failing) = self.failing.lock().get_mut(&(caller.clone(), message)) {
             failing.is_next_untried = false;
             failing.is_at_fault |= has_failed;
             failing.failures += u32::from(has_failed);
@@ -132,19 +134,19 @@ impl Pauses {
     /// Records a delivery: the caller is not at fault. Other messages stay paused.
     pub(super) fn delivered(&self, caller: &str, message: MessageId) {
         self.forget(message);
-        for ((failing_caller, _), failing) in lock(&self.failing).iter_mut() {
+        for ((failing_caller, _), failing) in self.failing.lock().iter_mut() {
             failing.is_at_fault &= **failing_caller != *caller;
         }
     }
 
     /// Forgets a message that has left the queue.
     pub(super) fn forget(&self, message: MessageId) {
-        lock(&self.failing).retain(|(_, failed), _| *failed != message);
+        self.failing.lock().retain(|(_, failed), _| *failed != message);
     }
 
     /// The callers at fault.
     pub(super) fn at_fault(&self) -> BTreeSet<Arc<str>> {
-        let all = lock(&self.failing);
+        let all = self.failing.lock();
         let at_fault = all
             .iter()
             .filter(|(_, failing)| failing.is_at_fault && failing.is_remembered());
@@ -153,7 +155,7 @@ impl Pauses {
 
     /// Whether no failure has to be remembered.
     pub(super) fn is_empty(&self) -> bool {
-        let mut all = lock(&self.failing);
+        let mut all = self.failing.lock();
         all.retain(|_, failing| failing.is_remembered());
         all.is_empty()
     }
@@ -287,7 +289,7 @@ mod tests {
         for caller in 0..MOST + 10 {
             pauses.failed(&caller.to_string().into(), message);
         }
-        assert_eq!(lock(&pauses.failing).len(), MOST);
+        assert_eq!(pauses.failing.lock().len(), MOST);
         tokio::time::sleep(REMEMBERED + Duration::from_secs(1)).await;
         assert!(pauses.is_empty());
     }

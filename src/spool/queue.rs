@@ -1,21 +1,21 @@
-//! One queue, as this process works on it, and the leases of its messages by connections.
+//! This process's state of one queue: a lock, the pauses, and the leases of messages by connections.
 //!
 //! No other request gets a message until its lease ends. A caller that disconnected may be back before its connection's
 //! end is noticed. So before a queue goes on to a newer message, each connection with an older one is asked whether its
 //! caller is still connected.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::blocking::lock;
 use super::id::MessageId;
 use super::pause::Pauses;
 
-/// What this process does in a queue.
+/// This process's state of one queue.
 pub(super) struct Queue {
     /// Held by the one request that looks for a message, or pulls one.
     pub(super) lock: Arc<tokio::sync::Mutex<()>>,
@@ -39,7 +39,7 @@ impl Queue {
     }
 
     fn leases(&self) -> MutexGuard<'_, Vec<Lease>> {
-        let mut leases = lock(&self.leases);
+        let mut leases = self.leases.lock();
         leases.retain(|lease| !lease.is_over());
         leases
     }
@@ -79,7 +79,7 @@ impl Queue {
             let confirmed = tokio::time::timeout_at(deadline, lease.confirmed()).await;
             if confirmed.is_err() {
                 tracing::info!(
-                    "connection does not confirm its caller in time, assuming that it is connected"
+                    "connection did not confirm within 1 s that its caller is connected, assuming that it is"
                 );
             }
         }
@@ -104,7 +104,7 @@ pub struct Leased {
     is_on_connection: watch::Sender<bool>,
 }
 
-/// Asks whether the caller is connected. The answer says that it is.
+/// Asks whether the caller is connected. A reply confirms it.
 type Question = oneshot::Sender<()>;
 
 impl Lease {

@@ -1,19 +1,20 @@
-//! The spool itself: what its parts share.
+//! [`Spool`], the state that its parts share, and its errors.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::blocking::{lock, off_thread};
-use super::holding::Holding;
+use super::blocking::off_thread;
 use super::id::{MessageId, QueueId};
 use super::queue::{Caller, Queue};
 use super::store::Store;
+use super::totals::Totals;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     pub(super) queues: Mutex<HashMap<QueueId, Arc<Queue>>>,
     newest: Mutex<Option<MessageId>>,
     /// The last count, and when it was made.
-    counted: Mutex<Option<(Instant, Holding)>>,
+    counted: Mutex<Option<(Instant, Totals)>>,
     /// Why the directory cannot be used.
     trouble: Mutex<Option<String>>,
     runtime: OnceLock<Handle>,
@@ -153,7 +154,9 @@ impl Spool {
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let shared = &self.shared;
-        let callers: BTreeSet<_> = lock(&shared.queues)
+        let callers: BTreeSet<_> = shared
+            .queues
+            .lock()
             .values()
             .flat_map(|queue| queue.pauses.at_fault())
             .collect();
@@ -163,29 +166,29 @@ impl Spool {
         if failing > 0 {
             troubles.push(format!("{failing} {FAILING_MESSAGES}"));
         }
-        troubles.extend(lock(&shared.trouble).clone());
+        troubles.extend(shared.trouble.lock().clone());
         troubles
     }
 
     /// Counts what the spool holds, and publishes it as metrics.
-    pub async fn holding(&self) -> io::Result<Holding> {
+    pub async fn totals(&self) -> io::Result<Totals> {
         let shared = self.shared.clone();
-        let holding = tokio::time::timeout(PATIENCE, off_thread(move || shared.count()));
-        let holding = holding.await.map_err(io::Error::from)??;
+        let totals = tokio::time::timeout(PATIENCE, off_thread(move || shared.count()));
+        let totals = totals.await.map_err(io::Error::from)??;
         let gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
         let metrics = &self.shared.metrics.spool;
-        metrics.messages.set(gauge(holding.messages as u64));
-        metrics.bytes.set(gauge(holding.bytes));
-        metrics.oldest.set(holding.oldest.map_or(0.0, MessageId::seconds));
-        metrics.failing.set(gauge(holding.failing as u64));
-        metrics.retained_bytes.set(gauge(holding.retained_bytes));
-        Ok(holding)
+        metrics.messages.set(gauge(totals.messages as u64));
+        metrics.bytes.set(gauge(totals.bytes));
+        metrics.oldest.set(totals.oldest.map_or(0.0, MessageId::seconds));
+        metrics.failing.set(gauge(totals.failing as u64));
+        metrics.retained_bytes.set(gauge(totals.retained_bytes));
+        Ok(totals)
     }
 }
 
 impl Shared {
     pub(super) fn queue(&self, id: &QueueId) -> Arc<Queue> {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         if let Some(queue) = queues.get(id) {
             return queue.clone();
         }
@@ -205,57 +208,57 @@ impl Shared {
 
     /// An id that no message of this process has, and greater than `last`.
     pub(super) fn new_id(&self, last: Option<MessageId>) -> MessageId {
-        let mut newest = lock(&self.newest);
+        let mut newest = self.newest.lock();
         let id = MessageId::now(last.max(*newest));
         *newest = Some(id);
         id
     }
 
     /// Counts all messages, which reads every queue's directory.
-    pub(super) fn count(&self) -> io::Result<Holding> {
-        let holding = self.store.count()?;
-        *lock(&self.counted) = Some((Instant::now(), holding));
-        Ok(holding)
+    pub(super) fn count(&self) -> io::Result<Totals> {
+        let totals = self.store.count()?;
+        *self.counted.lock() = Some((Instant::now(), totals));
+        Ok(totals)
     }
 
     /// Adds a new message to the last count.
     pub(super) fn add_to_count(&self, bytes: u64) {
-        if let Some((_, holding)) = &mut *lock(&self.counted) {
-            holding.messages += 1;
-            holding.bytes += bytes;
+        if let Some((_, totals)) = &mut *self.counted.lock() {
+            totals.messages += 1;
+            totals.bytes += bytes;
         }
     }
 
     /// Fails where no more may be pulled.
     pub(super) fn check_bounds(&self) -> Result<(), SpoolError> {
-        let recent = lock(&self.counted).filter(|(at, _)| at.elapsed() < RECENT);
-        if recent.is_some_and(|(_, holding)| !self.is_full(&holding)) {
+        let recent = self.counted.lock().filter(|(at, _)| at.elapsed() < RECENT);
+        if recent.is_some_and(|(_, totals)| !self.is_full(&totals)) {
             return Ok(());
         }
-        let holding = self.count()?;
-        let Holding { messages, bytes, .. } = holding;
-        if self.is_full(&holding) {
+        let totals = self.count()?;
+        let Totals { messages, bytes, .. } = totals;
+        if self.is_full(&totals) {
             return Err(SpoolError::Full { messages, bytes });
         }
         Ok(())
     }
 
-    fn is_full(&self, holding: &Holding) -> bool {
+    fn is_full(&self, totals: &Totals) -> bool {
         let is_out_of_bytes = match &self.store.memory {
             Some(memory) => memory.is_full(),
-            None => holding.bytes >= self.config.bytes,
+            None => totals.bytes >= self.config.bytes,
         };
-        is_out_of_bytes || holding.messages >= self.config.messages
+        is_out_of_bytes || totals.messages >= self.config.messages
     }
 
     /// Failing messages, as of the last count.
     pub(super) fn failing(&self) -> usize {
-        lock(&self.counted).map_or(0, |(_, holding)| holding.failing)
+        self.counted.lock().map_or(0, |(_, totals)| totals.failing)
     }
 
     /// Reports that the directory cannot be used, or can be used again, where that is new.
     pub(super) fn report_disk(&self, error: Option<&io::Error>) {
-        let mut trouble = lock(&self.trouble);
+        let mut trouble = self.trouble.lock();
         match error {
             Some(error) if trouble.is_none() => tracing::error!(%error, "{UNUSABLE}"),
             None if trouble.is_some() => tracing::info!("the spool's directory can be used again"),
@@ -265,15 +268,15 @@ impl Shared {
     }
 
     fn report_held(&self) {
-        let Ok(holding) = self.count() else { return };
-        if holding.messages > 0 {
+        let Ok(totals) = self.count() else { return };
+        if totals.messages > 0 {
             tracing::warn!(
-                held = holding.messages,
+                held = totals.messages,
                 "pulled messages wait in the spool for the next pull"
             );
         }
-        if holding.failing > 0 {
-            tracing::error!(failing = holding.failing, "{FAILING_MESSAGES}");
+        if totals.failing > 0 {
+            tracing::error!(failing = totals.failing, "{FAILING_MESSAGES}");
         }
     }
 }

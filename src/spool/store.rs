@@ -5,18 +5,18 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::blocking::lock;
 use super::file::{FileName, LockedFile, MessageBody, State, list};
 use super::format::{self, Content, FormatError, Intent};
-use super::holding::Holding;
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
 use super::retention::{self, Retention};
+use super::totals::Totals;
 use crate::config;
 use crate::platform::files;
 use crate::telemetry::metrics::Metrics;
@@ -148,7 +148,8 @@ impl Store {
 
     /// The oldest message of a locked queue, recovered if a killed process left its pull behind.
     ///
-    /// No command reaches a dead letter in memory: it is delivered where no other message is left, and no memory for one.
+    /// `bondgate spool requeue` cannot reach a dead letter in memory. So a dead letter is delivered if no other message
+    /// is left and the memory is full.
     pub(super) fn oldest(
         &self,
         queue: &QueueId,
@@ -229,7 +230,7 @@ impl Store {
     }
 
     fn report_unusable(&self, path: &Path, error: &FormatError) {
-        let mut reported = lock(&self.reported);
+        let mut reported = self.reported.lock();
         if reported.len() < MOST_REPORTED && reported.insert(path.to_owned()) {
             tracing::error!(
                 path = %path.display(),
@@ -325,10 +326,10 @@ impl Store {
     }
 
     /// Counts the messages of all queues.
-    pub(super) fn count(&self) -> io::Result<Holding> {
-        let mut holding = Holding {
+    pub(super) fn count(&self) -> io::Result<Totals> {
+        let mut totals = Totals {
             retained_bytes: self.retention.bytes(),
-            ..Holding::default()
+            ..Totals::default()
         };
         for (folder, name) in self.all()? {
             let bytes = match &self.memory {
@@ -339,10 +340,10 @@ impl Store {
             };
             // It may have gone meanwhile.
             if let Some(bytes) = bytes {
-                holding.add(name, bytes);
+                totals.add(name, bytes);
             }
         }
-        Ok(holding)
+        Ok(totals)
     }
 
     /// The messages that are ready to be delivered, by id and name.

@@ -84,13 +84,15 @@ impl Visit for TextFields<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if field.name() == "message" {
-            self.record_debug(field, &format_args!("{value}"));
-        } else if value.bytes().all(is_plain) {
-            self.append_name(field);
-            self.0.extend(["\"", value, "\""]);
-        } else {
-            self.record_debug(field, &value);
+        let is_message = field.name() == "message";
+        match value.bytes().all(is_plain) {
+            true if is_message => self.0.extend([" ", value]),
+            true => {
+                self.append_name(field);
+                self.0.extend(["\"", value, "\""]);
+            }
+            false if is_message => self.record_debug(field, &format_args!("{value}")),
+            false => self.record_debug(field, &value),
         }
     }
 

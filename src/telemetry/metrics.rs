@@ -28,7 +28,7 @@ pub struct Metrics {
     pub refused_connections: Counter,
     /// Idle connections closed for new ones, at a limit.
     pub evicted_connections: Counter,
-    /// Connections ended by a write timeout.
+    /// Connections ended because nothing moved for `limits.stall`.
     pub stalled_connections: Counter,
     /// Log lines dropped because the log's reader is too slow.
     pub log_lines_dropped: DroppedLines,
@@ -89,9 +89,9 @@ impl Metrics {
                 "tls_handshake_failures",
                 "TLS handshakes of callers that failed",
             ),
-            refused_connections: add(all, "refused_connections", "Connections over a limit"),
+            refused_connections: add(all, "refused_connections", "Connections refused at a limit"),
             evicted_connections: add(all, "evicted_connections", "Idle connections closed at a limit"),
-            stalled_connections: add(all, "stalled_connections", "Connections ended by a write timeout"),
+            stalled_connections: add(all, "stalled_connections", "Connections ended by limits.stall"),
             log_lines_dropped: add(all, "log_lines_dropped", "Log lines dropped for a slow reader"),
             config_reloads: add(all, "config_reloads", "Configuration reloads, by result"),
             config_last_success: add(

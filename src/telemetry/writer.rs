@@ -12,10 +12,11 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::{Atomic, Counter};
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{Level, Metadata};
@@ -110,12 +111,12 @@ impl LogWriter {
     }
 
     fn write(&self, lines: &[u8]) {
-        self.sink().write(lines);
+        self.0.sink.lock().write(lines);
         if !self.0.is_reopen_due.swap(false, Ordering::Relaxed) {
             return;
         }
         // The result is logged without the lock, which a line that is written at once takes.
-        let reopened = self.sink().reopen();
+        let reopened = self.0.sink.lock().reopen();
         match reopened {
             Ok(false) => {}
             Ok(true) => tracing::info!("log file reopened"),
@@ -125,10 +126,6 @@ impl LogWriter {
                  directory and send SIGUSR1 (a directory created since the start needs a restart)"
             ),
         }
-    }
-
-    fn sink(&self) -> MutexGuard<'_, Sink> {
-        self.0.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

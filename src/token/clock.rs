@@ -4,9 +4,10 @@
 //! A test clock runs faster than the machine's and can be set.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The same moment on both clocks.
@@ -64,7 +65,7 @@ impl Clock {
     /// If this is the machine's own clock.
     pub fn set_wall(&self, by: Duration, back: bool) {
         let test = self.0.as_ref().expect("only a test clock can be set");
-        let mut wall = test.start_wall.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wall = test.start_wall.lock();
         *wall = if back { *wall - by } else { *wall + by };
     }
 
@@ -79,7 +80,7 @@ impl Clock {
         };
         let start = Moment {
             monotonic: test.start,
-            wall: *test.start_wall.lock().unwrap_or_else(PoisonError::into_inner),
+            wall: *test.start_wall.lock(),
         };
         start.after(test.start.elapsed() * test.speed)
     }

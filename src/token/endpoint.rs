@@ -20,7 +20,7 @@ use super::clock::Clock;
 use super::failure::{FetchError, FetchErrorKind};
 use super::refresher::TokenSource;
 use super::response::{self, Grant};
-use super::secret::SecretMatcher;
+use super::secret_encoding::SecretMatcher;
 use super::shapes::TokenRequest;
 use crate::config::{OutboundProxy, ProxyRoute, Upstream};
 use crate::telemetry::with_causes;
@@ -79,8 +79,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// Reads the credentials on a blocking thread, since their file system may hang. A read that hangs is waited for
-    /// and not joined by another.
+    /// Reads the credentials on a blocking thread, since their file system may hang. While a read hangs, no second one
+    /// is started.
     async fn credentials(&self) -> Result<Credentials, FetchError> {
         let read = async {
             let reading = self.reading.clone().lock_owned().await;

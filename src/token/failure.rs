@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
-use super::secret::SecretMatcher;
+use super::secret_encoding::SecretMatcher;
 
 /// Why a fetch failed. The message says what to do and holds no secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub struct FetchError {
     pub server_time: Option<SystemTime>,
 }
 
-/// Kinds of failure: transient ones, misconfigurations, and tokens that are of no use.
+/// Kinds of failure: transient ones, misconfigurations, and tokens that are rejected or expire at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchErrorKind {
     /// The identity service cannot be reached, or the connection broke.
@@ -144,7 +144,7 @@ fn parse_refusal(body: &[u8], secret: &SecretMatcher) -> (FetchErrorKind, Cow<'s
     (FetchErrorKind::Refused, reason.into())
 }
 
-/// A foreign text for our log: one line, bounded, visible ASCII.
+/// A text from the identity service, made safe for the log: one line, bounded, visible ASCII.
 fn printable(text: &str) -> String {
     let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
     let visible = text.chars().map(|c| if is_visible(c) { c } else { '?' });

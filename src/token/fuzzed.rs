@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 
 use super::response;
-use super::secret::SecretMatcher;
+use super::secret_encoding::SecretMatcher;
 
 const SECRET: &str = "hunter2+%";
 

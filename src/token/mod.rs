@@ -13,7 +13,7 @@ pub mod fuzzed;
 mod refresher;
 mod response;
 pub mod schedule;
-mod secret;
+mod secret_encoding;
 mod shapes;
 mod status;
 

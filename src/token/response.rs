@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, FetchError, FetchErrorKind};
-use super::secret::{SecretMatcher, sensitive};
+use super::secret_encoding::{SecretMatcher, sensitive};
 
 /// A token and its lifetime, from a successful reply (RFC 6749 §5.1).
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secret::{basic, form, sensitive};
+use super::secret_encoding::{basic, form, sensitive};
 use crate::config::{ClientAuth, Endpoint};
 
 /// A token request before it is sent. Each part may hold the secret and is zeroized when dropped.

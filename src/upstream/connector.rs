@@ -144,8 +144,8 @@ where
     }
 }
 
-/// Whether another attempt would fail likewise: a person has to fix a certificate or a permission, or the name has
-/// been waited for long enough.
+/// Whether another attempt is useless: an operator must correct a certificate or a permission, or the resolver's
+/// timeout has passed.
 fn is_final(error: &ConnectError) -> bool {
     match error {
         ConnectError::Tls(_) | ConnectError::Resolve(ResolveError::TimedOut(_)) => true,

@@ -5,9 +5,10 @@
 //! its dial leaves the connection to others.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -42,7 +43,7 @@ struct Queues {
     waiters: VecDeque<oneshot::Sender<Connection>>,
 }
 
-/// How long a request waits for dials that other requests started: those may lead nowhere.
+/// How long a request waits for dials that other requests started, before it starts its own: those may all fail.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often idle connections are looked through. None is used after its time either way.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,7 +92,7 @@ impl Pool {
     /// An idle connection that was open a moment ago.
     fn take_idle(&self) -> Option<Connection> {
         loop {
-            let (mut connection, deadline) = self.0.queues().idle.pop()?;
+            let (mut connection, deadline) = self.0.queues.lock().idle.pop()?;
             if Instant::now() >= deadline {
                 connection.close();
             } else if connection.is_still_ready() {
@@ -101,7 +102,8 @@ impl Pool {
     }
 
     async fn wait(&self) -> Result<Connection, ConnectError> {
-        // First, since dials outlive their requests: on resolution, all of them would connect at once.
+        // Resolve before a dial is started. Dials outlive their requests: without this, all that had accumulated while
+        // the name was not resolved would connect at once.
         self.0.connector.resolve().await?;
         let (waiter, mut connection) = oneshot::channel();
         let mut dial = self.enqueue(waiter);
@@ -123,7 +125,7 @@ impl Pool {
 
     /// Adds a waiter. Starts a dial for it unless there is one in flight for each waiter.
     fn enqueue(&self, waiter: oneshot::Sender<Connection>) -> Option<JoinHandle<Result<(), ConnectError>>> {
-        let mut queues = self.0.queues();
+        let mut queues = self.0.queues.lock();
         queues.waiters.retain(|waiter| !waiter.is_closed());
         queues.waiters.push_back(waiter);
         (self.0.dials.len() < queues.waiters.len()).then(|| self.dial())
@@ -142,7 +144,7 @@ impl Pool {
         let Some(deadline) = connection.idle_deadline(Instant::now(), self.0.keep_alive) else {
             return connection.close();
         };
-        let mut queues = self.0.queues();
+        let mut queues = self.0.queues.lock();
         while let Some(waiter) = queues.waiters.pop_front() {
             match waiter.send(connection) {
                 Ok(()) => return,
@@ -161,13 +163,9 @@ impl Pool {
 }
 
 impl Inner {
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Closes the idle connections whose time is over. False if none remain.
     fn close_expired(&self) -> bool {
-        let mut queues = self.queues();
+        let mut queues = self.queues.lock();
         let now = Instant::now();
         let expired = queues.idle.extract_if(.., |(_, deadline)| *deadline <= now);
         expired.for_each(|(connection, _)| connection.close());

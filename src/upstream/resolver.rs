@@ -13,11 +13,12 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::dns::Name;
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Resolving};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -58,7 +59,7 @@ struct HostRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The lookup has not finished; it continues.
-    #[error("the name {0} is not resolved yet, since no name server answers")]
+    #[error("the name {0} is not resolved yet: no name server has responded")]
     TimedOut(String),
     /// The lookup failed.
     #[error("the name {name} cannot be resolved")]
@@ -70,7 +71,7 @@ pub enum ResolveError {
     },
 }
 
-/// How long to wait for a name without a known address: two dead name servers and one that answers.
+/// How long to wait for a name without a known address: enough for two dead name servers before one that responds.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a dial waits for newer addresses than the last known ones.
 const GRACE: Duration = Duration::from_millis(250);
@@ -123,13 +124,9 @@ impl Resolver {
         parse_ip(host).is_some() || self.host(host).record.borrow().addresses.is_some()
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
-        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn host(&self, name: &str) -> Arc<Host> {
         let name = name.to_ascii_lowercase();
-        let mut hosts = self.hosts();
+        let mut hosts = self.0.hosts.lock();
         if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&name) {
             let idle = hosts.values().filter(|host| !host.record.borrow().is_running);
             let oldest = idle.min_by_key(|host| host.record.borrow().started).cloned();
@@ -217,7 +214,7 @@ impl Host {
             None if took > SLOW && before.took <= SLOW => tracing::warn!(
                 name,
                 took_ms,
-                "name resolution is slow; check that each name server in /etc/resolv.conf answers"
+                "name resolution is slow; check that each name server in /etc/resolv.conf responds"
             ),
             None if had_failed && is_known => tracing::info!(name, took_ms, "name resolution works again"),
             None => tracing::debug!(name, took_ms, "name resolved"),
@@ -280,7 +277,7 @@ mod tests {
             let counter = started.clone();
             let resolver = Resolver::with_lookup(move |_| {
                 counter.fetch_add(1, Ordering::SeqCst);
-                let result: io::Result<[u8; 4]> = next.lock().unwrap().recv().expect("the test still runs");
+                let result: io::Result<[u8; 4]> = next.lock().recv().expect("the test still runs");
                 Ok(vec![(result?, 0).into()])
             });
             Self {
@@ -407,7 +404,7 @@ mod tests {
         for number in 0..MAX_HOSTS + 10 {
             resolver.addresses(&format!("{number}.example")).await.unwrap();
         }
-        assert_eq!(resolver.hosts().len(), MAX_HOSTS);
+        assert_eq!(resolver.0.hosts.lock().len(), MAX_HOSTS);
         assert!(!resolver.is_known("0.example"));
     }
 }

@@ -123,8 +123,8 @@ pub(crate) fn inbound(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// What hyper records about a head beside its fields and applies when it writes the head: the spelling of the field names
-/// and the reason phrase of a response. Never passes on a connection to take over.
+/// The extensions in which hyper records the spelling of the field names and the reason phrase, and which it applies
+/// when it writes the head. `OnUpgrade`, which would hand the connection over, is removed.
 pub(crate) fn spelling(mut extensions: Extensions) -> Extensions {
     extensions.remove::<OnUpgrade>();
     extensions

@@ -4,8 +4,8 @@ mod error;
 pub(super) mod headers;
 mod inject_bearer;
 mod kept_body;
-mod length;
 mod request_body;
+mod response_length;
 
 use std::sync::Arc;
 
@@ -181,10 +181,12 @@ impl Forwarder {
         parts.extensions = headers::spelling(parts.extensions);
         let length = match parts.status {
             StatusCode::NO_CONTENT => None,
-            status if is_head || status == StatusCode::NOT_MODIFIED => length::announced(&parts.headers),
+            status if is_head || status == StatusCode::NOT_MODIFIED => {
+                response_length::announced(&parts.headers)
+            }
             _ => body.content_length(),
         };
-        length::set(&mut parts.headers, length);
+        response_length::set(&mut parts.headers, length);
         Response::from_parts(parts, Body::new(body))
     }
 }

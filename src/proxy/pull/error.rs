@@ -6,7 +6,7 @@ use super::super::forward::ProxyError;
 use crate::server::{ProblemResponse, ProxyErrorType};
 use crate::spool::SpoolError;
 
-/// No message for a request on a consuming route.
+/// Why a request on a consuming route gets no message.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum PullError {
     /// The request was not relayed to its end.
@@ -15,17 +15,17 @@ pub(in super::super) enum PullError {
     /// The spool has no message, and nothing can be pulled.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// The client id that names the queue is not known.
+    /// The client id, which is a part of the queue's name, cannot be read.
     #[error("the client id cannot be read: {0}")]
     NoClientId(String),
-    /// The pull takes longer than `timeout.head`.
+    /// The pull was sent, and had no response within `timeout.head`. It continues.
     #[error("no message within timeout.head")]
     Continues,
-    /// Another request of the queue took longer than `timeout.head`.
+    /// Nothing was sent within `timeout.head`, as a rule because another request for the queue is in progress.
     #[error("another pull of this queue is under way")]
     Waiting,
     /// The response was not whole.
-    #[error("the message broke off")]
+    #[error("the response to the pull is incomplete")]
     Incomplete,
 }
 
@@ -67,12 +67,12 @@ impl PullError {
             Self::Continues => failed(
                 StatusCode::GATEWAY_TIMEOUT,
                 ProxyErrorType::HttpResponseTimeout,
-                "the pull goes on, and the next request gets what it brings",
+                "the pull continues, and the next request gets its message",
             ),
             Self::Incomplete => failed(
                 StatusCode::BAD_GATEWAY,
                 ProxyErrorType::HttpResponseIncomplete,
-                "it may be lost, and is reported in bondgate's log with its time",
+                "its message may be lost, and bondgate's log reports it with the time of the pull",
             ),
         }
     }

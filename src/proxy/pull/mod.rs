@@ -46,9 +46,9 @@ pub(super) struct Asker {
 
 type PullResult = Result<Response<Body>, PullError>;
 
-/// The longest body of a request. All requests that wait for their queue hold theirs in memory.
+/// The longest body of a pull request. Requests that wait for their queue keep their bodies in memory.
 const LONGEST_REQUEST: usize = 64 << 10;
-/// A longer response is not the notice of an empty queue.
+/// The longest response that can be the notice of an empty queue.
 const LONGEST_NOTICE: usize = 4 << 10;
 /// How long reading the client id may take.
 const LONGEST_READ: Duration = Duration::from_secs(5);

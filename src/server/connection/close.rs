@@ -14,7 +14,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: u64 = 1 << 20;
 
 impl HeadFilter {
-    /// Ends the connection. `hurry` ends the wait for the delivery of a message.
+    /// Ends the connection. When `hurry` resolves, the delivery of a message is no longer waited for.
     pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) -> Result<(), Stalled> {
         let is_unread = !self.input.is_empty() || self.connection.lock().reading() == Reading::Body;
         let closing = self.connection.lock().end();

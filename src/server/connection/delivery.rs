@@ -39,8 +39,8 @@ impl HeadFilter {
     /// Sends the tail of a message with the FIN, follows the delivery to its end, and records the outcome. When `hurry`
     /// resolves, a message that is acknowledged counts as delivered.
     pub(super) async fn deliver(&mut self, hurry: impl Future<Output = ()>) -> Result<(), Stalled> {
-        // A caller that closed its side before it had the message cannot close it again. Only while our side is open does
-        // its system report that it left with a part of the message unread.
+        // A caller that closed its side before it had the message cannot close it again, so our side stays open: only
+        // then does its system reset the connection if the caller exits with a part of the message unread.
         let was_half_closed = self.is_eof;
         let stall = self.limits.stall;
         let outcome = match tokio::time::timeout(stall, self.send_tail()).await {
@@ -93,7 +93,7 @@ impl HeadFilter {
         self.wait_for(|_, cx| timer.as_mut().poll(cx).map(Ok)).await
     }
 
-    /// Waits, and answers the spool meanwhile.
+    /// Polls until it is ready, and replies to the spool's questions in the meantime.
     async fn wait_for(
         &mut self,
         mut poll: impl FnMut(Pin<&mut dyn Transport>, &mut Context<'_>) -> Poll<io::Result<()>>,

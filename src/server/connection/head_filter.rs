@@ -47,7 +47,7 @@ pub(super) struct HeadFilter {
     /// Fires at the deadline of the state, or before it.
     pub(super) timer: Pin<Box<Sleep>>,
     write_timeout: IdleTimeout,
-    /// The unacknowledged bytes when a flush of TLS was looked at last.
+    /// The unacknowledged bytes at the last pending flush. Fewer of them count as progress.
     unacknowledged: usize,
     /// Measures the rest of a request body after the response.
     body_timeout: IdleTimeout,
@@ -138,8 +138,8 @@ impl HeadFilter {
         })
     }
 
-    /// Passes bytes of the request body on; none at its end, or once it is malformed. What arrives from now on is read
-    /// without a copy here.
+    /// Passes bytes of the request body on; none at its end, or once it is malformed. Once `input` is empty, reads go
+    /// straight into hyper's buffer.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.input.is_empty() {
             let start = out.filled().len();
@@ -185,7 +185,8 @@ impl HeadFilter {
         }
     }
 
-    /// Answers the spool's questions whether the caller of a message is connected; an error if it is not.
+    /// Confirms to the spool, when it asks, that the caller of a message is connected; an error if the connection was
+    /// reset.
     pub(super) fn answer_spool(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(observer) = &mut self.observer else {
             return Ok(());
@@ -208,7 +209,8 @@ impl HeadFilter {
         io::ErrorKind::TimedOut.into()
     }
 
-    /// A write or flush that makes no progress for `limits.stall` fails. The spool is answered meanwhile.
+    /// A write or flush that makes no progress for `limits.stall` fails. The spool's questions are answered in the
+    /// meantime.
     fn after_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_timeout.reset();

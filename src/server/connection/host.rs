@@ -21,9 +21,10 @@ pub(super) fn is_host(value: &[u8]) -> bool {
 
 /// The name in a host, and what follows it: the port with its colon.
 pub(crate) fn split_port(host: &str) -> (&str, &str) {
-    let port_at = match host.rfind(']') {
+    let find = |end| host.bytes().position(|byte| byte == end);
+    let name_end = match find(b']') {
         Some(at) => at + 1,
-        None => host.find(':').unwrap_or(host.len()),
+        None => find(b':').unwrap_or(host.len()),
     };
-    host.split_at(port_at)
+    host.split_at(name_end)
 }

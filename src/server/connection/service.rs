@@ -36,9 +36,11 @@ impl RouterService {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut head, body) = request.into_parts();
-        let recorded = std::mem::take(&mut head.extensions);
-        if !self.connection.lock().is_title_case() {
-            head.extensions.insert(Recorded(recorded));
+        if self.connection.lock().is_title_case() {
+            head.extensions.clear();
+        } else {
+            let recorded = Recorded(std::mem::take(&mut head.extensions));
+            head.extensions.insert(recorded);
         }
         head.extensions.insert(self.peer.clone());
         let unread = (!body.is_end_stream()).then(|| RequestBody(Arc::new(Mutex::new(Some(body)))));

@@ -51,7 +51,7 @@ struct Exchange {
     head: Head,
     /// The refusal of a body that is malformed or too long.
     refusal: Option<ProblemResponse>,
-    response: Response,
+    response: ResponseProgress,
     /// The observer of a message, until its first byte is sent.
     observer: Option<Box<dyn DeliveryObserver>>,
     /// A part of the response was sent.
@@ -59,7 +59,7 @@ struct Exchange {
 }
 
 #[derive(PartialEq, PartialOrd)]
-enum Response {
+enum ResponseProgress {
     /// hyper does not have all of it.
     Awaited,
     /// hyper is done with the response body.
@@ -85,7 +85,8 @@ pub(super) struct FinalResponse {
     pub(super) problem: ProblemResponse,
     /// For HEAD.
     pub(super) is_bodiless: bool,
-    /// It refuses a request that the router has not got, and is not in place of a response that could not be written.
+    /// It refuses a request that was not passed to the router. False if it replaces a response that could not be
+    /// written.
     is_refusal: bool,
 }
 
@@ -143,7 +144,7 @@ impl Machine {
         self.enter(State::Serving(Exchange {
             head,
             refusal: None,
-            response: Response::Awaited,
+            response: ResponseProgress::Awaited,
             observer: None,
             is_begun: false,
         }));
@@ -161,8 +162,8 @@ impl Machine {
         })
     }
 
-    /// The router has responded. Returns whether the response is the last one of the connection, which every response is
-    /// that carries a message, whose request was not read to its end (`is_body_read`), or that is sent during a stop.
+    /// The router has responded. Returns whether the response is the last one of the connection: if it carries a
+    /// message, if its request body was not read to its end (`is_body_read`), or during a stop.
     pub(super) fn response_ready(
         &mut self,
         observer: Option<Box<dyn DeliveryObserver>>,
@@ -190,19 +191,19 @@ impl Machine {
     /// hyper is done with the response body.
     pub(super) fn response_taken(&mut self) {
         if let State::Serving(exchange) = &mut self.state {
-            exchange.response = Response::Taken;
+            exchange.response = ResponseProgress::Taken;
         }
     }
 
-    /// Everything that hyper had is written. Returns what is outstanding: the next head, the rest of a request body whose
-    /// response is complete, or, as `Nothing`, the rest of the response to a complete request.
+    /// Everything that hyper had is written. Returns what the filter waits for: the next head, the rest of a request
+    /// body whose response is complete, or `Nothing` while the response to a complete request is not.
     pub(super) fn flushed(&mut self, is_message: bool) -> Option<Reading> {
         let State::Serving(exchange) = &mut self.state else {
             return None;
         };
-        let is_response_complete = exchange.response >= Response::Taken;
+        let is_response_complete = exchange.response >= ResponseProgress::Taken;
         if is_response_complete && !is_message {
-            exchange.response = Response::Flushed;
+            exchange.response = ResponseProgress::Flushed;
         }
         match (is_response_complete, exchange.head.framing.is_done()) {
             (true, false) => Some(Reading::Body),
@@ -217,7 +218,7 @@ impl Machine {
     pub(super) fn next_input(&mut self) -> Reading {
         let is_over = matches!(
             &self.state,
-            State::Serving(exchange) if exchange.response == Response::Flushed && exchange.head.framing.is_done()
+            State::Serving(exchange) if exchange.response == ResponseProgress::Flushed && exchange.head.framing.is_done()
         );
         if is_over {
             self.enter(State::Idle);

@@ -78,7 +78,7 @@ impl ConnectionLimit {
         let what = match reason {
             LimitReason::Total | LimitReason::Caller => "too many connections at once (limits.connections)",
             LimitReason::Share => {
-                "nearly too many connections at once (limits.connections), and this caller has the most"
+                "nearly too many connections at once (limits.connections), and this caller already has its share"
             }
         };
         let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, what);

@@ -2,8 +2,8 @@
 //! permit goes to the new connection.
 //!
 //! No connection is closed from outside: it is asked, and its own task closes it, or declines because a request has
-//! arrived. A connection registers when it is parked, or as soon as it idles while permits are scarce. So until then a
-//! request costs nothing here.
+//! arrived. A connection registers when it is parked, or as soon as it idles while permits are scarce. So a connection
+//! in steady use never registers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -403,10 +403,10 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
         for _ in 0..5 {
             assert_eq!(fail(&spool, "first").await, "first");
         }
-        let before = spool.holding().await.unwrap();
+        let before = spool.totals().await.unwrap();
         assert_eq!((before.messages, before.failing, before.set_aside), (1, 1, 0));
         assert_eq!(succeed(&spool, "second").await, "second");
-        let after = spool.holding().await.unwrap();
+        let after = spool.totals().await.unwrap();
         assert_eq!((after.messages, after.failing, after.set_aside), (0, 0, 1));
         assert_eq!(succeed(&spool, "third").await, "third");
         assert_eq!(spool.shared.metrics.spool.set_aside.get(), 1);
@@ -428,7 +428,7 @@ async fn a_caller_that_fails_with_the_next_message_too_is_reported_and_both_are_
             assert_eq!(fail(&spool, "third").await, "first");
             assert_eq!(fail(&spool, "third").await, "second", "no third one is pulled");
         }
-        assert_eq!(spool.holding().await.unwrap().set_aside, 0);
+        assert_eq!(spool.totals().await.unwrap().set_aside, 0);
         if let Some(place) = place {
             let again = open(&config(Some(place)));
             assert!(again.troubles()[0].contains("1 pulled messages failed delivery"));

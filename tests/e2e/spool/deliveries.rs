@@ -452,7 +452,7 @@ async fn a_pull_goes_on_after_timeout_head() {
     cisco.put_raw_message("demo", message(1));
     cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 1000 }));
     let late = pull(&daemon).await;
-    late.is_ours(504, "the pull goes on");
+    late.is_ours(504, "the pull continues");
     // Until then no second one is sent.
     let answers = async {
         loop {

@@ -1,13 +1,14 @@
-//! What the spool holds, in numbers.
+//! Counts of the messages in the spool.
 
 use serde::Serialize;
 
 use super::file::{FileName, State};
 use super::id::MessageId;
+use super::pause::FAILING;
 
-/// What the spool holds.
+/// How many messages the spool holds, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Holding {
+pub struct Totals {
     /// Messages that are not delivered.
     pub messages: usize,
     /// Their size in bytes.
@@ -26,10 +27,7 @@ pub struct Holding {
     pub damaged: usize,
 }
 
-/// Failed deliveries after which a message is failing, and the next message is tried.
-pub(super) const FAILING: u32 = 5;
-
-impl Holding {
+impl Totals {
     pub(super) fn add(&mut self, name: FileName, bytes: u64) {
         match name.state {
             State::Ready => {
