@@ -94,7 +94,7 @@ impl Bearer {
         self.tokens.reject(&token);
         let second = second.and_then(|(head, kept)| {
             let body = kept.take()?;
-            Some(Box::new(head.map(|()| Body::from(body))))
+            Some(Box::new(head.map(|()| body)))
         });
         if self.tokens.are_rejected() {
             // The upstream refuses every token: this is its response.
