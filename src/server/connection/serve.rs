@@ -71,10 +71,10 @@ pub(in super::super) async fn refuse(
     problem: ProblemResponse,
 ) {
     let mut filter = HeadFilter::new(stream, context, None);
-    // A silent connection is closed without a response.
     let _ = tokio::time::timeout(REFUSAL, poll_fn(|cx| filter.poll_head(cx))).await;
-    let is_serving = filter.connection.lock().is_serving();
-    if is_serving {
+    // A malformed head is refused already; a silent connection is closed without a response.
+    let is_refused = filter.connection.lock().refusal().is_some();
+    if !is_refused && !filter.input.is_empty() {
         filter.refuse(problem);
     }
     if let Some(peer) = peer {
