@@ -392,5 +392,8 @@ async fn the_pause_before_the_tail_of_a_message_does_not_count_as_a_stall() {
     let (closed, ()) = tokio::join!(stand.filter.close(std::future::pending()), read);
     closed.unwrap();
     assert_eq!(response.len(), 2 << 10);
-    assert_eq!(recorded.borrow().map(|(_, is_delivered)| is_delivered), Some(true));
+    assert_eq!(
+        recorded.borrow().map(|(_, is_delivered)| is_delivered),
+        Some(true)
+    );
 }
