@@ -92,8 +92,8 @@
 //! 1. File and environment are parsed into types (`config/load`), or every error is reported with its line.
 //! 2. `daemon/active_config` builds the active configuration from it: upstreams, listeners, routers. A reload builds the next one by the
 //!    same code beside the active one, and keeps from it what has not changed: tokens, connections, TLS sessions.
-//! 3. Only when everything is built, `daemon/reload` replaces each listener's router. A request uses the router that was active when it
-//!    began. An error rejects the reload as a whole.
+//! 3. Only when everything is built, `daemon/reload` replaces each listener's router and TLS settings, as one value. A request uses
+//!    those that were active when it began. An error rejects the reload as a whole.
 //! 4. `daemon/active_config` compares settings that are read only at start (`daemon/reloadable_keys` has the keys) with those
 //!    of the start, and `daemon/reload` reports the differences.
 

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -101,9 +100,6 @@ pub struct TlsServer {
     pub config: Arc<ServerConfig>,
     client_verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
-
-/// The settings for a listener's next handshakes; a reload may replace them at any time.
-pub type SharedTls = Arc<ArcSwap<TlsServer>>;
 
 impl TlsServer {
     /// Whether these settings accept a caller that presented a chain of certificates in an earlier handshake.

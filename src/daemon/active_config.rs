@@ -110,7 +110,7 @@ impl ActiveConfig {
         let is_new = |at: usize| format!("listener[{at}] is new: {} is not bound", configs[at].address);
         self.restarts.extend(new.into_iter().map(is_new));
         for (number, (socket, at)) in context.listeners.iter().zip(matched).enumerate() {
-            let applicable = at.filter(|at| configs[*at].tls.is_some() == socket.tls.is_some());
+            let applicable = at.filter(|at| configs[*at].tls.is_some() == socket.is_tls);
             let listener = match (applicable, previous) {
                 (Some(at), _) => {
                     self.build_listener(&format!("listener[{at}]"), &configs[at], socket, context)?
@@ -183,8 +183,7 @@ impl ActiveConfig {
 
     fn build_admin(&mut self, previous: Option<&ActiveConfig>, context: &Context) -> anyhow::Result<()> {
         let (config, socket) = (&self.config.admin, &context.admin);
-        let is_applicable =
-            config.address == socket.configured && config.tls.is_some() == socket.tls.is_some();
+        let is_applicable = config.address == socket.configured && config.tls.is_some() == socket.is_tls;
         if let (false, Some(previous)) = (is_applicable, previous) {
             self.restarts
                 .push("admin.address or admin.tls: [admin] is unchanged".to_owned());

@@ -8,10 +8,10 @@ use axum::Router;
 
 use crate::config::{Config, ListenAddress, ServerTls, Setting};
 use crate::proxy::{InFlightLimit, ReplayBudget};
-use crate::server::{ActiveRouter, Listener, Stopping};
+use crate::server::{ActiveSettings, Listener, ListenerSettings, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{self, SharedTls, TlsServer};
+use crate::tls::{self, TlsServer};
 use crate::token::Clock;
 use crate::upstream::Resolver;
 
@@ -43,9 +43,9 @@ pub(super) struct BoundSocket {
     /// None for a unix socket.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) is_local: bool,
-    pub(super) tls: Option<SharedTls>,
-    /// One for each thread that accepts. They are empty until the first configuration is applied.
-    pub(super) routers: Vec<ActiveRouter>,
+    pub(super) is_tls: bool,
+    /// One for each thread that accepts. Their routers are empty until the first configuration is applied.
+    pub(super) settings: Vec<ActiveSettings>,
 }
 
 impl Context {
@@ -94,8 +94,11 @@ fn bind(
     tls: Option<&ServerTls>,
     threads: usize,
 ) -> anyhow::Result<(Listener, BoundSocket)> {
-    let tls = tls.map(tls::server).transpose()?;
-    let listener = Listener::bind(address, file.0, file.1.as_deref(), tls)?;
+    let initial = ListenerSettings {
+        router: Router::new(),
+        tls: tls.map(tls::server).transpose()?.map(Arc::new),
+    };
+    let listener = Listener::bind(address, file.0, file.1.as_deref(), tls.is_some())?;
     let socket = BoundSocket {
         configured: address.clone(),
         file,
@@ -103,20 +106,22 @@ fn bind(
         url: listener.url(),
         addresses: listener.addresses(),
         is_local: listener.is_local(),
-        tls: listener.tls.clone(),
-        routers: (0..threads).map(|_| ActiveRouter::new(Router::new())).collect(),
+        is_tls: tls.is_some(),
+        settings: (0..threads)
+            .map(|_| ActiveSettings::new(initial.clone()))
+            .collect(),
     };
     Ok((listener, socket))
 }
 
 impl BoundSocket {
-    /// Serves later requests with other routers, and later handshakes with other TLS settings.
+    /// Serves later requests with other routers and other TLS settings, and later handshakes with the latter.
     pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<TlsServer>>) {
-        for (active, router) in self.routers.iter().zip(routers) {
-            active.replace(router.clone());
-        }
-        if let (Some(shared), Some(tls)) = (&self.tls, tls) {
-            shared.store(tls.clone());
+        for (active, router) in self.settings.iter().zip(routers) {
+            active.replace(ListenerSettings {
+                router: router.clone(),
+                tls: tls.cloned(),
+            });
         }
     }
 }

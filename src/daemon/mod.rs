@@ -139,10 +139,10 @@ impl Daemon {
         // Health checks are answered to the end: the admin listener is stopped last.
         let (admin_stop, admin_stopping) = server::stopping();
         let admin_shared = shared(admin_stopping, config.admin.connections);
-        let (admin, admin_router) = (self.admin, context.admin.routers[0].clone());
+        let (admin, admin_settings) = (self.admin, context.admin.settings[0].clone());
         tracing::info!("status, health and metrics are at {}", context.admin.url);
         tasks.spawn("admin listener", async move {
-            if let Err(error) = server::serve(&admin, admin_router, admin_shared).await {
+            if let Err(error) = server::serve(&admin, admin_settings, admin_shared).await {
                 tracing::error!(%error, "admin listener failed");
             }
         });

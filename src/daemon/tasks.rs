@@ -51,8 +51,8 @@ pub(super) fn start_workers(
     for number in 0..context.workers {
         let heartbeat = heartbeats.add().run(every / 2);
         let sockets = context.listeners.iter();
-        let routers = sockets.map(|socket| socket.routers[number].clone());
-        let listeners = listeners.iter().cloned().zip(routers).collect();
+        let settings = sockets.map(|socket| socket.settings[number].clone());
+        let listeners = listeners.iter().cloned().zip(settings).collect();
         let thread = server::start(number, listeners, heartbeat, shared.clone())?;
         workers.spawn_blocking(move || match thread.join() {
             Ok(Ok(())) => {}

@@ -1,7 +1,7 @@
 //! Serves HTTP to callers: listening sockets, limits, connections, and responses of bondgate's own. Knows nothing of
 //! tokens.
 
-mod active_router;
+mod active_settings;
 mod browser;
 mod connection;
 mod context;
@@ -13,7 +13,7 @@ mod peer;
 mod problem;
 mod stopping;
 
-pub use self::active_router::ActiveRouter;
+pub use self::active_settings::{ActiveSettings, ListenerSettings};
 pub use self::browser::{WebPage, web_page};
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzed;

@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::confidential;
 use crate::harness::{
-    Answer, DEMO_SECRET, Daemon, PATIENCE, PULL, Setup, bondgate, finished, send, simulator,
+    Answer, DEMO_SECRET, Daemon, PATIENCE, PULL, Setup, bondgate, finished, read_one, send, simulator,
 };
 
 pub(crate) fn pull() -> String {
@@ -297,6 +297,23 @@ async fn who_speaks_plain_http_to_a_tls_listener_is_told_so() {
     assert_eq!(answer.status(), 400, "{answer:?}");
     assert!(answer.body().contains("use an https:// URL"), "{answer:?}");
     assert!(crate::harness::relayed(&cisco).is_empty());
+}
+
+#[tokio::test]
+async fn plain_input_that_is_no_complete_head_is_refused_logged_and_counted_on_a_tls_listener() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let mut daemon = certificates.daemon(&cisco, true).await;
+    for (count, begun) in [(1, &b"HELO x\r\n"[..]), (2, b"GET / HTTP/1.1\r\nHost: loc")] {
+        let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let answer = read_one(&mut stream).await;
+        assert_eq!(answer.status(), 400, "{answer:?}");
+        assert!(answer.body().contains("use an https:// URL"), "{answer:?}");
+        daemon.logged_times("request head refused", count).await;
+        let metrics = daemon.ask("/metrics").await;
+        let counted = format!("\nbondgate_refused_heads_total {count}\n");
+        assert!(metrics.body().contains(&counted), "{metrics:?}");
+    }
 }
 
 #[tokio::test]

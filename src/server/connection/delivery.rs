@@ -43,7 +43,11 @@ impl HeadFilter {
         // then does its system reset the connection if the caller exits with a part of the message unread.
         let was_half_closed = self.is_eof;
         let stall = self.limits.stall;
-        let outcome = match tokio::time::timeout(stall, self.send_tail()).await {
+        let sent = match self.pause_before_tail().await {
+            Ok(()) => tokio::time::timeout(stall, self.send_tail()).await,
+            Err(error) => Ok(Err(error)),
+        };
+        let outcome = match sent {
             Err(_) => Err(Stalled::Response),
             Ok(Err(_)) => Ok(false),
             Ok(Ok(())) => {
@@ -64,16 +68,20 @@ impl HeadFilter {
         outcome.map(drop)
     }
 
-    /// Sends the tail of a message, when the caller has had the time to read everything before it.
-    async fn send_tail(&mut self) -> io::Result<()> {
-        if self.tail.is_begun() {
-            let mut left = TAIL_WAIT;
-            while socket::unacknowledged(&self.stream.socket()) > 0 && !left.is_zero() {
-                self.wait(TAIL_POLL).await?;
-                left = left.saturating_sub(TAIL_POLL);
-            }
-            self.wait(READING).await?;
+    /// Gives the caller the time to read everything before the tail of a message.
+    async fn pause_before_tail(&mut self) -> io::Result<()> {
+        if !self.tail.is_begun() {
+            return Ok(());
         }
+        let mut left = TAIL_WAIT;
+        while socket::unacknowledged(&self.stream.socket()) > 0 && !left.is_zero() {
+            self.wait(TAIL_POLL).await?;
+            left = left.saturating_sub(TAIL_POLL);
+        }
+        self.wait(READING).await
+    }
+
+    async fn send_tail(&mut self) -> io::Result<()> {
         if !self.is_eof {
             socket::cork(&self.stream.socket());
         }

@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::head;
 use super::state::{Connection, Machine, Reading};
 use super::tail::Tail;
-use super::transport::{CallerTls, Transport};
+use super::transport::Transport;
 use crate::config::Limits;
 use crate::platform::socket;
 use crate::server::context::ServerContext;
@@ -30,8 +30,6 @@ use crate::server::stopping::Stopping;
 pub(super) struct HeadFilter {
     // Dropped before the permit, which goes to another connection then.
     pub(super) stream: Box<dyn Transport>,
-    /// For TLS.
-    pub(super) tls: Option<CallerTls>,
     pub(super) connection: Connection,
     pub(super) limits: Arc<Limits>,
     pub(super) stop: Stopping,
@@ -88,7 +86,6 @@ impl HeadFilter {
         let limits = context.limits.clone();
         Self {
             stream,
-            tls: None,
             connection: Machine::shared(limits.clone()),
             stop: context.stop.clone(),
             input: BytesMut::new(),

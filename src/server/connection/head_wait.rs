@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use http::StatusCode;
 use tokio::time::Instant;
 
 use super::head;
@@ -65,12 +64,6 @@ impl HeadFilter {
                 return true;
             }
         };
-        if let Some(tls) = &mut self.tls
-            && !tls.accepts(&*self.stream)
-        {
-            self.refuse(certificate_not_accepted());
-            return true;
-        }
         self.scanned = 0;
         self.passable = head.length;
         if let Some(encoded) = &head.encoded {
@@ -142,11 +135,6 @@ impl HeadFilter {
             self.timer.as_mut().reset(deadline);
         }
     }
-}
-
-fn certificate_not_accepted() -> ProblemResponse {
-    let detail = "the caller's certificate is no longer from tls.client_ca_file; connect with one that is";
-    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
 }
 
 fn stopping() -> ProblemResponse {

@@ -21,4 +21,4 @@ mod transport;
 
 pub(super) use self::host::split_port;
 pub(super) use self::serve::{refuse, serve};
-pub(super) use self::transport::{CallerTls, Transport};
+pub(super) use self::transport::Transport;

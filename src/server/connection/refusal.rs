@@ -15,6 +15,12 @@ pub(super) fn malformed(detail: impl Into<String>) -> ProblemResponse {
     error(StatusCode::BAD_REQUEST, detail)
 }
 
+/// 403.
+pub(super) fn certificate_not_accepted() -> ProblemResponse {
+    let detail = "the caller's certificate is no longer from tls.client_ca_file; connect with one that is";
+    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
+}
+
 /// 413.
 pub(super) fn body_too_long() -> ProblemResponse {
     let detail = "the request's body is over limits.body; send less, or raise it";

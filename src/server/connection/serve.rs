@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,12 +14,13 @@ use hyper_util::rt::TokioIo;
 use super::head_filter::{HeadFilter, Stalled};
 use super::service::RouterService;
 use super::transport::{CallerTls, Transport};
-use crate::server::active_router::ActiveRouter;
+use crate::server::active_settings::ActiveSettings;
 use crate::server::context::ServerContext;
 use crate::server::limits::ConnectionPermit;
 use crate::server::peer::Peer;
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::server::stopping::{Phase, Stopping};
+use crate::tls::TlsServer;
 
 /// How long a caller beyond the limit may take to send its request head.
 const REFUSAL: Duration = Duration::from_secs(1);
@@ -28,17 +30,18 @@ const LAST_DELIVERY: Duration = Duration::from_secs(1);
 /// Serves a connection to its end, or to the end of a drain.
 pub(in super::super) async fn serve(
     stream: Box<dyn Transport>,
-    tls: Option<CallerTls>,
-    router: ActiveRouter,
+    tls: Option<Arc<TlsServer>>,
+    settings: ActiveSettings,
     peer: Peer,
     permit: ConnectionPermit,
     context: &ServerContext,
 ) {
+    let tls = tls.map(|tls| Box::new(CallerTls::new(&*stream, tls)));
     let mut filter = HeadFilter::new(stream, context, Some(permit));
-    filter.tls = tls;
     let connection = filter.connection.clone();
     let service = RouterService {
-        router,
+        settings,
+        tls,
         peer,
         connection: connection.clone(),
         stop: context.stop.clone(),
@@ -71,10 +74,10 @@ pub(in super::super) async fn refuse(
     problem: ProblemResponse,
 ) {
     let mut filter = HeadFilter::new(stream, context, None);
-    // A silent connection is closed without a response.
     let _ = tokio::time::timeout(REFUSAL, poll_fn(|cx| filter.poll_head(cx))).await;
-    let is_serving = filter.connection.lock().is_serving();
-    if is_serving {
+    // A malformed head is refused already; a silent connection is closed without a response.
+    let is_refused = filter.connection.lock().refusal().is_some();
+    if !is_refused && !filter.input.is_empty() {
         filter.refuse(problem);
     }
     if let Some(peer) = peer {
@@ -214,7 +217,6 @@ async fn wake_on_stop(mut stop: Stopping) -> Infallible {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::task::{Context, Poll};
 
     use axum::Router;
@@ -228,17 +230,17 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::{self, ConnectionLimit, Listener, stopping};
+    use crate::server::{self, ConnectionLimit, Listener, ListenerSettings, stopping};
     use crate::telemetry::metrics::Metrics;
 
     /// Responds with something that hyper's server cannot write.
-    fn unwritable(respond: fn(Body) -> Response<Body>) -> ActiveRouter {
+    fn unwritable(respond: fn(Body) -> Response<Body>) -> Router {
         use http_body_util::{BodyExt as _, Collected};
         let handler = async move |request: Request<Body>| {
             let body = request.into_body().collect().await;
             respond(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
         };
-        ActiveRouter::new(Router::new().fallback(handler))
+        Router::new().fallback(handler)
     }
 
     /// A body of unknown length, and a length that is no number.
@@ -272,11 +274,11 @@ mod tests {
     }
 
     /// Everything that a caller of the router receives.
-    async fn exchange(router: ActiveRouter, request: &str) -> String {
+    async fn exchange(router: Router, request: &str) -> String {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, "test.toml", []).unwrap();
-        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, None).unwrap();
+        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, false).unwrap();
         let address = listener.addresses()[0];
         let (_stop, stop) = stopping();
         let context = ServerContext {
@@ -285,6 +287,7 @@ mod tests {
             metrics: Metrics::new(),
             stop,
         };
+        let settings = ActiveSettings::new(ListenerSettings { router, tls: None });
         let called = async {
             let mut caller = TcpStream::connect(address).await.unwrap();
             caller.write_all(request.as_bytes()).await.unwrap();
@@ -293,7 +296,7 @@ mod tests {
             all
         };
         tokio::select! {
-            _ = server::serve(&listener, router, context) => unreachable!("it has no end"),
+            _ = server::serve(&listener, settings, context) => unreachable!("it has no end"),
             all = called => all,
         }
     }
@@ -325,7 +328,7 @@ mod tests {
         let early = Router::new().fallback(async || vec![b'x'; LENGTH]);
         // The rest of the request never arrives.
         let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhi";
-        let response = exchange(ActiveRouter::new(early), request).await;
+        let response = exchange(early, request).await;
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("Connection: close"), "{head}");
         assert_eq!(body.len(), LENGTH);

@@ -1,6 +1,5 @@
 //! Passes requests from hyper to the router, and decides what becomes of the connection.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,8 +13,10 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tower::Service as _;
 
+use super::refusal::certificate_not_accepted;
 use super::state::{Connection, Reading};
-use crate::server::active_router::ActiveRouter;
+use super::transport::CallerTls;
+use crate::server::active_settings::ActiveSettings;
 use crate::server::delivery_observer::ObserveDelivery;
 use crate::server::peer::Peer;
 use crate::server::stopping::Stopping;
@@ -23,18 +24,26 @@ use crate::spelling::Recorded;
 
 /// Serves the requests of one connection.
 pub(super) struct RouterService {
-    pub(super) router: ActiveRouter,
+    pub(super) settings: ActiveSettings,
+    /// For TLS.
+    pub(super) tls: Option<Box<CallerTls>>,
     pub(super) peer: Peer,
     pub(super) connection: Connection,
     pub(super) stop: Stopping,
 }
 
+/// The request is refused. The connection's state has the response.
+#[derive(Debug, thiserror::Error)]
+#[error("request refused")]
+pub(super) struct Refused;
+
 impl RouterService {
-    /// Passes a request to the active router, and marks a response that is the last one of the connection.
+    /// Passes a request to the active router, and marks a response that is the last one of the connection. After a reload,
+    /// the caller's certificate is checked again, by the settings that come with that router.
     pub(super) async fn respond(
         &self,
         request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
+    ) -> Result<Response<ResponseBody>, Refused> {
         let (mut head, body) = request.into_parts();
         if self.connection.lock().is_title_case() {
             head.extensions.clear();
@@ -45,7 +54,18 @@ impl RouterService {
         head.extensions.insert(self.peer.clone());
         let unread = (!body.is_end_stream()).then(|| RequestBody(Arc::new(Mutex::new(Some(body)))));
         let body = unread.clone().map_or_else(Body::empty, Body::new);
-        let response = self.router.current().call(Request::from_parts(head, body));
+        let settings = self.settings.load();
+        if let Some(caller) = &self.tls
+            && !settings
+                .tls
+                .as_ref()
+                .is_some_and(|tls| caller.is_accepted_by(tls))
+        {
+            self.connection.lock().refuse_request(certificate_not_accepted());
+            return Err(Refused);
+        }
+        let response = settings.router.clone().call(Request::from_parts(head, body));
+        drop(settings);
         let Ok(mut response) = response.await;
         let has_arrived = self.connection.lock().reading() != Reading::Body;
         let is_body_read = match unread {

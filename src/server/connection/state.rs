@@ -257,10 +257,14 @@ impl Machine {
         self.respond(problem, is_bodiless, true);
     }
 
+    /// The request is refused after hyper has read its head, and the connection ends.
+    pub(super) fn refuse_request(&mut self, problem: ProblemResponse) {
+        self.respond(problem, self.is_bodiless(), true);
+    }
+
     /// The response could not be written; `problem` is sent in its place.
     pub(super) fn replace_response(&mut self, problem: ProblemResponse) {
-        let is_bodiless = matches!(&self.state, State::Serving(exchange) if exchange.head.is_bodiless);
-        self.respond(problem, is_bodiless, false);
+        self.respond(problem, self.is_bodiless(), false);
     }
 
     fn respond(&mut self, problem: ProblemResponse, is_bodiless: bool, is_refusal: bool) {
@@ -333,6 +337,11 @@ impl Machine {
     /// Whether a request is in progress and nothing of its response was sent.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(&self.state, State::Serving(exchange) if !exchange.is_begun)
+    }
+
+    /// Whether the response to the request has no body.
+    fn is_bodiless(&self) -> bool {
+        matches!(&self.state, State::Serving(exchange) if exchange.head.is_bodiless)
     }
 
     /// Whether the spelling of the request's field names is the one that hyper writes anyway.

@@ -372,3 +372,28 @@ async fn a_failed_delivery_is_recorded_before_the_caller_takes_the_response_in_p
     assert!(began.elapsed() > Duration::from_secs(1));
     assert_eq!(*recorded.borrow(), Some((began, false)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_pause_before_the_tail_of_a_message_does_not_count_as_a_stall() {
+    let mut stand = stand(None);
+    let stall = Duration::from_millis(3);
+    let limits = &mut stand.filter.limits;
+    *limits = Arc::new(Limits { stall, ..**limits });
+    let (sender, recorded) = watch::channel(None);
+    stand.filter.observer = Some(Box::new(Recorder(sender)));
+    stand.filter.write_all(&[b'x'; 2 << 10]).await.unwrap();
+    stand.caller.set_nonblocking(true).unwrap();
+    let mut caller = tokio::net::UnixStream::from_std(stand.caller).unwrap();
+    let mut response = Vec::new();
+    let read = async {
+        caller.read_to_end(&mut response).await.unwrap();
+        caller.shutdown().await.unwrap();
+    };
+    let (closed, ()) = tokio::join!(stand.filter.close(std::future::pending()), read);
+    closed.unwrap();
+    assert_eq!(response.len(), 2 << 10);
+    assert_eq!(
+        recorded.borrow().map(|(_, is_delivered)| is_delivered),
+        Some(true)
+    );
+}

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::{SharedTls, TlsServer};
+use crate::tls::TlsServer;
 
 /// A caller's connection.
 pub(in super::super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
@@ -44,34 +44,30 @@ impl Transport for TlsStream<TcpStream> {
     }
 }
 
-/// The TLS settings that accepted a caller, and those of its listener, which a reload may have replaced since.
-pub(in super::super) struct CallerTls {
-    accepted_by: Arc<TlsServer>,
-    listener: SharedTls,
+/// The certificates of a TLS caller, and the settings that accepted them.
+pub(super) struct CallerTls {
+    certificates: Option<Vec<CertificateDer<'static>>>,
+    accepted_by: Mutex<Arc<TlsServer>>,
 }
 
 impl CallerTls {
-    /// Uses the current settings.
-    pub(in super::super) fn new(listener: SharedTls) -> Self {
+    /// The caller was accepted in its handshake.
+    pub(super) fn new(caller: &dyn Transport, accepted_by: Arc<TlsServer>) -> Self {
         Self {
-            accepted_by: listener.load_full(),
-            listener,
+            certificates: caller.certificates().map(<[_]>::to_vec),
+            accepted_by: Mutex::new(accepted_by),
         }
     }
 
-    pub(in super::super) fn acceptor(&self) -> TlsAcceptor {
-        self.accepted_by.config.clone().into()
-    }
-
-    /// Whether the listener's current settings accept the caller.
-    pub(super) fn accepts(&mut self, caller: &dyn Transport) -> bool {
-        let current = self.listener.load();
-        if Arc::ptr_eq(&current, &self.accepted_by) {
+    /// Whether these settings, which a reload may have replaced since, accept the caller.
+    pub(super) fn is_accepted_by(&self, settings: &Arc<TlsServer>) -> bool {
+        let mut accepted_by = self.accepted_by.lock();
+        if Arc::ptr_eq(settings, &accepted_by) {
             return true;
         }
-        let is_accepted = current.accepts(caller.certificates());
+        let is_accepted = settings.accepts(self.certificates.as_deref());
         if is_accepted {
-            self.accepted_by = current.clone();
+            *accepted_by = settings.clone();
         }
         is_accepted
     }

@@ -8,13 +8,12 @@ use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, HandshakeError};
 use crate::platform::socket::{Accepted, Acceptor, BACKLOG};
-use crate::server::active_router::ActiveRouter;
-use crate::server::connection::{self, CallerTls};
+use crate::server::active_settings::ActiveSettings;
+use crate::server::connection;
 use crate::server::context::ServerContext;
 use crate::server::limits::{Admission, ConnectionPermit};
 use crate::server::peer::Peer;
 use crate::server::stopping::Phase;
-use crate::tls::SharedTls;
 
 /// How long to wait after the system had no descriptor for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -24,8 +23,7 @@ const BACKLOG_WAIT: Duration = Duration::from_millis(1);
 /// Starts the tasks of accepted connections.
 #[derive(Clone)]
 pub(super) struct Connections {
-    pub(super) tls: Option<SharedTls>,
-    pub(super) router: ActiveRouter,
+    pub(super) settings: ActiveSettings,
     pub(super) context: Arc<ServerContext>,
     pub(super) tasks: TaskTracker,
 }
@@ -71,7 +69,7 @@ impl Connections {
             Admission::Refuse(problem, permit) => {
                 self.tasks.spawn(async move {
                     let _permit = permit;
-                    let tls = this.tls.map(CallerTls::new);
+                    let tls = this.settings.load().tls.clone();
                     let opened = handshake::open(accepted, tls.as_ref()).await;
                     if let Ok(transport) | Err(HandshakeError::PlainHttp(transport)) = opened {
                         connection::refuse(transport, None, &this.context, *problem).await;
@@ -85,11 +83,11 @@ impl Connections {
     async fn serve(self, accepted: Accepted, peer: Peer, permit: ConnectionPermit) {
         let metrics = &self.context.metrics;
         metrics.connections.inc();
-        let tls = self.tls.map(CallerTls::new);
+        let tls = self.settings.load().tls.clone();
         // In boxes, since they are larger than what an idle connection holds.
         match Box::pin(handshake::open(accepted, tls.as_ref())).await {
             Ok(transport) => {
-                connection::serve(transport, tls, self.router, peer, permit, &self.context).await;
+                connection::serve(transport, tls, self.settings, peer, permit, &self.context).await;
             }
             Err(HandshakeError::PlainHttp(transport)) => {
                 let problem = handshake::plain_http();

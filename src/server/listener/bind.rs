@@ -4,20 +4,17 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use socket2::Socket;
 
 use crate::config::ListenAddress;
 use crate::platform::{socket, unix};
-use crate::tls::{SharedTls, TlsServer};
 
 /// The bound sockets of one listener of the configuration. Clones share them.
 #[derive(Clone)]
 pub struct Listener {
     address: ListenAddress,
     pub(super) sockets: Vec<Arc<Socket>>,
-    /// The settings of a TLS listener.
-    pub tls: Option<SharedTls>,
+    is_tls: bool,
 }
 
 /// Why a listener cannot listen; the text names the fix.
@@ -60,7 +57,7 @@ impl Listener {
         address: &ListenAddress,
         mode: u32,
         group: Option<&str>,
-        tls: Option<TlsServer>,
+        is_tls: bool,
     ) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Socket(address) => socket::listen(*address).map(|socket| vec![socket]),
@@ -80,7 +77,7 @@ impl Listener {
         Ok(Self {
             address: address.clone(),
             sockets: sockets.into_iter().map(Arc::new).collect(),
-            tls: tls.map(|tls| Arc::new(ArcSwap::from_pointee(tls))),
+            is_tls,
         })
     }
 
@@ -108,7 +105,7 @@ impl Listener {
     pub fn url(&self) -> String {
         match &self.address {
             ListenAddress::Unix(_) => self.name(),
-            _ if self.tls.is_some() => format!("https://{}", self.name()),
+            _ if self.is_tls => format!("https://{}", self.name()),
             _ => format!("http://{}", self.name()),
         }
     }

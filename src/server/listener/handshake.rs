@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::platform::socket::Accepted;
-use crate::server::connection::{CallerTls, Transport};
+use crate::server::connection::Transport;
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
-use crate::tls;
+use crate::tls::{self, TlsServer};
 
 /// How long a handshake may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ pub(super) fn plain_http() -> ProblemResponse {
 /// Returns the connection that carries HTTP: the accepted one, or the TLS connection over it.
 pub(super) async fn open(
     accepted: Accepted,
-    tls: Option<&CallerTls>,
+    tls: Option<&Arc<TlsServer>>,
 ) -> Result<Box<dyn Transport>, HandshakeError> {
     let (stream, address) = match accepted {
         Accepted::Unix(stream, _) => return Ok(Box::new(stream)),
@@ -45,7 +46,7 @@ pub(super) async fn open(
     let Some(tls) = tls else {
         return Ok(Box::new(stream));
     };
-    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, address, tls.acceptor()));
+    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, address, tls.config.clone().into()));
     handshake.await.unwrap_or_else(|_| {
         tracing::debug!(%address, "TLS handshake timed out");
         Err(HandshakeError::Disconnected)

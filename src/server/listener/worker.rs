@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 use super::accept::{Connections, accept};
 use super::bind::Listener;
 use crate::platform::socket::Acceptor;
-use crate::server::active_router::ActiveRouter;
+use crate::server::active_settings::ActiveSettings;
 use crate::server::context::ServerContext;
 use crate::server::stopping::{Phase, Stopping};
 
-/// Starts a worker thread, which ends when it has drained. `listeners` come with this worker's routers; `background`
-/// runs beside them on the worker's runtime.
+/// Starts a worker thread, which ends when it has drained. `listeners` come with this worker's settings;
+/// `background` runs beside them on the worker's runtime.
 pub fn start(
     number: usize,
-    listeners: Vec<(Listener, ActiveRouter)>,
+    listeners: Vec<(Listener, ActiveSettings)>,
     background: impl Future<Output = ()> + Send + 'static,
     context: ServerContext,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
@@ -37,17 +37,16 @@ pub fn start(
 }
 
 /// Serves one listener within the current runtime, until it has drained.
-pub async fn serve(listener: &Listener, router: ActiveRouter, context: ServerContext) -> io::Result<()> {
-    accept_all(vec![(listener.clone(), router)], context).await
+pub async fn serve(listener: &Listener, settings: ActiveSettings, context: ServerContext) -> io::Result<()> {
+    accept_all(vec![(listener.clone(), settings)], context).await
 }
 
-async fn accept_all(listeners: Vec<(Listener, ActiveRouter)>, context: ServerContext) -> io::Result<()> {
+async fn accept_all(listeners: Vec<(Listener, ActiveSettings)>, context: ServerContext) -> io::Result<()> {
     let (context, tasks, accepting) = (Arc::new(context), TaskTracker::new(), TaskTracker::new());
-    for (listener, router) in listeners {
+    for (listener, settings) in listeners {
         let is_inherited = listener.is_inherited();
         let connections = Connections {
-            tls: listener.tls.clone(),
-            router,
+            settings,
             context: context.clone(),
             tasks: tasks.clone(),
         };
@@ -79,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::{ConnectionLimit, stopping};
+    use crate::server::{ConnectionLimit, ListenerSettings, stopping};
     use crate::telemetry::metrics::Metrics;
 
     #[tokio::test]
@@ -87,7 +86,7 @@ mod tests {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, "test.toml", []).unwrap();
-        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, None).unwrap();
+        let listener = Listener::bind(&config.listeners[0].address, 0o660, None, false).unwrap();
         let mut caller = tokio::net::TcpStream::connect(listener.addresses()[0])
             .await
             .unwrap();
@@ -103,11 +102,12 @@ mod tests {
             metrics: Metrics::new(),
             stop: stopping,
         };
-        let router = Router::new().fallback(async || "served");
+        let settings = ActiveSettings::new(ListenerSettings {
+            router: Router::new().fallback(async || "served"),
+            tls: None,
+        });
 
-        serve(&listener, ActiveRouter::new(router), context)
-            .await
-            .unwrap();
+        serve(&listener, settings, context).await.unwrap();
         drop(listener);
 
         let mut response = String::new();
