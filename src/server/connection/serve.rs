@@ -56,12 +56,14 @@ pub(in super::super) async fn serve(
         if !connection.lock().is_serving() {
             break;
         }
+        filter.records_spelling = !connection.lock().is_title_case();
         // In boxes, so that an idle connection does not hold what requests and closing need.
         filter = Box::pin(serve_requests(filter, &service, context, woken.as_mut())).await;
-        if !connection.lock().is_parked() {
+        if connection.lock().is_parked() {
+            filter.shrink();
+        } else if !filter.is_held_back() {
             break;
         }
-        filter.shrink();
     }
     Box::pin(close(filter, &service.peer, context)).await;
 }
@@ -99,7 +101,7 @@ async fn serve_requests(
     builder
         .header_read_timeout(None)
         .half_close(true)
-        .preserve_header_case(true)
+        .preserve_header_case(filter.records_spelling)
         .title_case_headers(true)
         .max_buf_size((limits.head + (16 << 10)).max(64 << 10));
     if limits.fields > 100 {
