@@ -543,6 +543,19 @@ async fn a_dead_letter_in_memory_is_offered_again_when_memory_is_full() {
     assert_eq!(body(&second), "first", "there is no room for a fourth");
 }
 
+#[tokio::test]
+async fn a_message_in_memory_that_became_a_dead_letter_while_it_was_delivered_is_gone() {
+    let spool = open(&config(None));
+    let delivery = delivery(take(&spool, "/pull", "one").await);
+    delivery.lease.set_on_connection(true);
+    let id = spool.shared.store.ready().unwrap()[0].0;
+    let store = &spool.shared.store;
+    assert!(store.make_dead_letter(&queue("/pull"), id).unwrap().is_some());
+    delivery.record(true).await;
+    let totals = spool.totals().await.unwrap();
+    assert_eq!((totals.messages, totals.set_aside), (0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_for_a_message_on_its_way_but_not_for_a_connection_that_does_not_confirm() {
     let spool = open(&config(None));
