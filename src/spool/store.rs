@@ -139,6 +139,14 @@ impl Store {
             return Ok(Some(None));
         }
         let folder = self.folder(queue);
+        // Messages behind it would not be found again.
+        for folder in [&folder, &retention::folder_in(&folder)] {
+            if folder.is_symlink() {
+                let path = folder.display();
+                let reason = format!("{path} is a symbolic link; replace it by a directory");
+                return Err(io::Error::other(reason));
+            }
+        }
         if !folder.is_dir() {
             files::create_private_directory(&folder)?;
             files::sync_directory(&self.root)?;

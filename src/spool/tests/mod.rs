@@ -556,6 +556,25 @@ async fn a_message_in_memory_that_became_a_dead_letter_while_it_was_delivered_is
     assert_eq!((totals.messages, totals.set_aside), (0, 0));
 }
 
+#[tokio::test]
+async fn a_folder_that_is_a_link_takes_no_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    symlink(elsewhere.path(), folder(directory.path(), "/link")).unwrap();
+    let queue = folder(directory.path(), "/pull");
+    std::fs::create_dir(&queue).unwrap();
+    symlink(elsewhere.path(), queue.join("retained")).unwrap();
+    for route in ["/link", "/pull"] {
+        match take(&spool, route, "one").await {
+            Err(SpoolError::Unusable(error)) => {
+                assert!(error.to_string().contains("symbolic link"), "{error}");
+            }
+            _ => panic!("it takes a message"),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_for_a_message_on_its_way_but_not_for_a_connection_that_does_not_confirm() {
     let spool = open(&config(None));
