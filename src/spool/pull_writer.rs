@@ -18,7 +18,7 @@ use super::store::{QueueLock, report_lost};
 pub struct PullWriter {
     recipient: Recipient,
     intent: Intent,
-    /// Its file; none in memory.
+    /// Its file; none in memory, and while another thread works on it.
     file: Option<LockedFile>,
     /// The digest and the number of the bytes in the file.
     digest: Sha256,
@@ -163,19 +163,25 @@ impl PullWriter {
     }
 
     /// Writes what is pending to the file, and once more if the disk was full and space could be freed. Does nothing in
-    /// memory. Whatever fails, what is pending remains.
+    /// memory. Whatever fails, what is pending remains. Dropped meanwhile, it leaves the file to the thread that writes.
     async fn with_file<T: Send + 'static>(
         &mut self,
         write: impl Fn(&LockedFile, &[u8]) -> io::Result<T> + Send + 'static,
     ) -> io::Result<Option<T>> {
-        let Some(file) = self.file.clone() else {
+        let Some(file) = self.file.take() else {
             return Ok(None);
         };
         let shared = self.recipient.shared.clone();
         let pending = self.pending.split().freeze();
         let bytes = pending.clone();
-        let written = off_thread(move || shared.store.with_space(|| write(&file, &bytes))).await;
+        let written = off_thread(move || {
+            let written = shared.store.with_space(|| write(&file, &bytes));
+            Ok((file, written))
+        });
+        let written = written.await;
         self.pending = pending.into();
+        let (file, written) = written?;
+        self.file = Some(file);
         written.map(Some)
     }
 

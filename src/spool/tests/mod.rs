@@ -255,6 +255,32 @@ async fn a_pull_that_ends_without_an_outcome_is_reported_with_a_directory_and_wi
     assert_eq!(extensions(&folder(directory.path(), "/pull")), ["lost"]);
 }
 
+#[test]
+fn a_pull_that_ends_while_its_message_is_completed_leaves_the_message_in_its_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let spool = open(&config(Some(directory.path())));
+        let pull = |mut writer: PullWriter| async {
+            writer.head(&head());
+            writer.write(&Bytes::from_static(b"one")).await.unwrap();
+            let (sender, receiver) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || receiver.recv());
+            let mut finished = Box::pin(writer.finish(head()));
+            assert!(futures_poll(&mut finished).await.is_pending());
+            drop(finished);
+            drop(writer);
+            drop(sender);
+            let _ = busy.await.unwrap();
+            Err("ended")
+        };
+        assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+        assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
+        assert_eq!(body(&delivery(take(&spool, "/pull", "two").await)), "one");
+    });
+}
+
 #[tokio::test]
 async fn the_file_of_a_lost_message_ends_with_what_was_written() {
     let directory = tempfile::tempdir().unwrap();
