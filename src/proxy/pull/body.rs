@@ -2,18 +2,20 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use crate::spool::{MessageBody, PullWriter};
+use crate::spool::MessageBody;
 use crate::upstream::ResponseBody;
 
 /// How much of a file is read at once.
@@ -28,16 +30,33 @@ pub(super) fn stored(body: MessageBody) -> Body {
 }
 
 /// The body of a message that could not be stored: what came of it before, and what is still to come from the upstream.
-/// Dropped before its end, its message is reported as lost.
-pub(super) fn passed_through(begun: MessageBody, rest: ResponseBody, writer: PullWriter) -> Body {
-    let rest = stream::unfold((rest, writer), |(mut rest, writer)| async {
-        let Some(frame) = rest.frame().await else {
-            writer.passed_through();
-            return None;
-        };
-        Some((frame.map_err(io::Error::other), (rest, writer)))
+/// If it breaks off, the reason is written to `broken_off`.
+pub(super) fn passed_through(
+    begun: MessageBody,
+    rest: ResponseBody,
+    deadline: Instant,
+    broken_off: Arc<OnceLock<String>>,
+) -> Body {
+    let rest = stream::unfold(rest, move |mut rest| async move {
+        let frame = next_frame(&mut rest, deadline).await?;
+        Some((frame.map_err(io::Error::other), rest))
     });
-    Body::new(StreamBody::new(BodyStream::new(StoredBody::new(begun)).chain(rest)))
+    let frames = BodyStream::new(StoredBody::new(begun)).chain(rest);
+    Body::new(StreamBody::new(frames.inspect_err(move |error| {
+        // Only the first reason counts.
+        let _ = broken_off.set(error.to_string());
+    })))
+}
+
+/// The next part of a response from the upstream, or why there is none.
+pub(super) async fn next_frame(
+    body: &mut ResponseBody,
+    deadline: Instant,
+) -> Option<Result<Frame<Bytes>, String>> {
+    match tokio::time::timeout_at(deadline, body.frame()).await {
+        Ok(frame) => Some(frame?.map_err(|error| error.to_string())),
+        Err(_) => Some(Err("the response was not whole within timeout.pull".to_owned())),
+    }
 }
 
 /// A body from the spool. It knows its length, so that its last byte is also known as its end.

@@ -330,7 +330,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             std::fs::rename(from, to).unwrap();
             let error = writer.finish(head()).await.err().unwrap();
-            let body = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), length as u64);
             let mut passed = Vec::new();
             if let Some((file, length)) = body.file {
@@ -338,7 +338,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             passed.extend_from_slice(&body.rest);
             assert!(passed == vec![b'x'; length]);
-            writer.passed_through();
+            passing.record(true).await;
             Err("passed through")
         };
         let taken = take_by(&spool, "caller", "/pull", pull).await;
@@ -359,29 +359,42 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
 async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and_reported() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
-    for (is_dropped, left) in [(false, vec![]), (true, vec!["lost"])] {
-        let folder = folder(directory.path(), "/pull");
+    let folder = folder(directory.path(), "/pull");
+    let lost = || spool.shared.metrics.spool.perhaps_lost.get();
+    for (outcome, left, losses) in [
+        (Some(true), vec![], 0),
+        (Some(false), vec!["lost"], 1),
+        (None, vec!["lost", "lost"], 2),
+    ] {
+        let (sender, passing) = tokio::sync::oneshot::channel();
         let pull = move |mut writer: PullWriter| async move {
             writer.head(&head());
             writer.write(&Bytes::from(vec![b'x'; 300_000])).await.unwrap();
             let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
-            let body = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), 300_000);
-            assert_eq!(extensions(&folder), ["pull"]);
-            if is_dropped {
-                drop(writer);
-            } else {
-                writer.passed_through();
-            }
+            let _ = sender.send(passing);
             Err("passed through")
         };
         assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
-        // The queue goes on when its file is where it belongs.
+        let passing = passing.await.unwrap();
+        passing.lease.set_on_connection(true);
+        assert!(extensions(&folder).contains(&"pull".to_owned()));
+        // The queue goes on while its caller reads.
+        let began = std::time::Instant::now();
         assert_eq!(succeed(&spool, "next").await, "next");
-        assert_eq!(extensions(&self::folder(directory.path(), "/pull")), left);
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "the file was not waited for"
+        );
+        match outcome {
+            Some(is_delivered) => passing.record(is_delivered).await,
+            None => drop(passing),
+        }
+        assert_eq!(succeed(&spool, "next").await, "next");
         assert_eq!(
-            spool.shared.metrics.spool.perhaps_lost.get(),
-            u64::from(is_dropped)
+            (extensions(&folder), lost()),
+            (left.iter().map(ToString::to_string).collect(), losses)
         );
     }
 }
