@@ -68,13 +68,13 @@
 //!    outlives the caller, runs `spool/take`: it finds the oldest message that the caller may have, or asks for a pull.
 //! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores the whole
 //!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored. `proxy/pull/body`
-//!    makes the response from the stored file, or from a message that cannot be stored; that one is reported as lost unless
-//!    all of it is passed on.
+//!    makes the response from the stored file, or from a message that cannot be stored (`PassThrough`): the next request of
+//!    the queue is then served at once, and the message is reported as lost unless it is delivered.
 //! 3. `proxy/pull` attaches an observer to the response (`server/delivery_observer`). The response with a message is the last on its connection. `server/connection/delivery` follows how that connection ends,
 //!    and decides: the message is delivered when the caller has acknowledged every byte and has closed in order, or stays
 //!    silent for `spool.settle`; behind a trusted proxy and during a stop, when every byte is acknowledged.
-//! 4. The observer passes the outcome to `spool/delivery`. A delivered message is kept for a day (`spool/retention`). Another one is
-//!    delivered again, after a pause for that caller (`spool/pause`). A message becomes a dead letter when it has failed five
+//! 4. The observer passes the outcome to `spool/delivery`, or to `PassThrough`. A delivered message is kept for a day
+//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/pause`). A message becomes a dead letter when it has failed five
 //!    times, twice for this caller, and the caller then takes the next one; `spool/pause` decides that.
 //!
 //! # Life of a token

@@ -186,11 +186,18 @@ impl LockedFile {
         fs::remove_file(self.path())
     }
 
-    /// Marks the message as lost and gives disk space back.
+    /// Marks the message as lost and gives disk space back. Fails only where the message is not marked.
     pub(super) fn lose(&self) -> io::Result<()> {
         let lost = self.set_state(State::Lost)?;
+        if let Err(error) = lost.shorten() {
+            tracing::warn!(%error, "file of a lost message cannot be shortened");
+        }
+        Ok(())
+    }
+
+    fn shorten(&self) -> io::Result<()> {
         let mut rest = Vec::new();
-        File::open(lost.path())?.take(LOST_REST).read_to_end(&mut rest)?;
+        File::open(self.path())?.take(LOST_REST).read_to_end(&mut rest)?;
         // The reserved space reads as zeros.
         let length = rest
             .iter()

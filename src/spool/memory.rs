@@ -9,14 +9,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::file::FileName;
 use super::format::Content;
+use super::id::MessageId;
 
 /// The messages of all queues.
 pub(super) struct Memory {
-    /// By the folder and the name that their files would have.
-    messages: Mutex<BTreeMap<(PathBuf, FileName), Arc<Content>>>,
+    /// With the folder and the name that their files would have. By id, since another request may rename a message
+    /// while it is delivered.
+    messages: Mutex<BTreeMap<(PathBuf, MessageId), Held>>,
     /// A permit for each byte of `spool.memory`.
     free: Arc<Semaphore>,
 }
+
+type Held = (FileName, Arc<Content>);
 
 impl Memory {
     pub(super) fn new(bytes: u64) -> Self {
@@ -51,26 +55,30 @@ impl Memory {
     /// The messages in a folder, the oldest first.
     pub(super) fn list(&self, folder: &Path) -> Vec<FileName> {
         let messages = self.messages.lock();
-        let names = messages.keys().filter(|(queue, _)| queue == folder);
-        names.map(|(_, name)| *name).collect()
+        let in_folder = messages.iter().filter(|((queue, _), _)| queue == folder);
+        in_folder.map(|(_, (name, _))| *name).collect()
     }
 
-    pub(super) fn find(&self, folder: &Path, name: FileName) -> Option<Arc<Content>> {
-        self.messages.lock().get(&(folder.to_owned(), name)).cloned()
+    pub(super) fn find(&self, folder: &Path, id: MessageId) -> Option<Arc<Content>> {
+        let messages = self.messages.lock();
+        messages
+            .get(&(folder.to_owned(), id))
+            .map(|(_, content)| content.clone())
     }
 
     pub(super) fn insert(&self, folder: &Path, name: FileName, content: Arc<Content>) {
-        self.messages.lock().insert((folder.to_owned(), name), content);
+        let key = (folder.to_owned(), name.id);
+        self.messages.lock().insert(key, (name, content));
     }
 
-    pub(super) fn rename(&self, folder: &Path, from: FileName, to: FileName) {
+    /// Gives a message another name. Returns whether it exists.
+    pub(super) fn rename(&self, folder: &Path, to: FileName) -> bool {
         let mut messages = self.messages.lock();
-        if let Some(content) = messages.remove(&(folder.to_owned(), from)) {
-            messages.insert((folder.to_owned(), to), content);
-        }
+        let message = messages.get_mut(&(folder.to_owned(), to.id));
+        message.map(|(name, _)| *name = to).is_some()
     }
 
-    pub(super) fn remove(&self, folder: &Path, name: FileName) {
-        self.messages.lock().remove(&(folder.to_owned(), name));
+    pub(super) fn remove(&self, folder: &Path, id: MessageId) {
+        self.messages.lock().remove(&(folder.to_owned(), id));
     }
 }

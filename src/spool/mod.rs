@@ -5,8 +5,8 @@
 //! delivered at least once; delivered ones are retained for a while, so that an operator can requeue them. A message that
 //! may have been lost before it was stored is reported.
 //!
-//! [`Spool::take`] (take.rs) decides what a request gets. A [`PullWriter`] stores the response to a pull, and a
-//! [`Delivery`] follows a message to its caller.
+//! [`Spool::take`] (take.rs) decides what a request gets. A [`PullWriter`] stores the response to a pull, a
+//! [`Delivery`] follows a message to its caller, and a [`PassThrough`] one that cannot be stored.
 
 mod blocking;
 mod delivery;
@@ -32,7 +32,7 @@ pub use self::file::{FileName, MessageBody, State};
 pub use self::format::Intent;
 pub use self::id::{MessageId, QueueId};
 pub use self::inspect::{InspectError, Listed};
-pub use self::pull_writer::{PullWriter, WriteError};
+pub use self::pull_writer::{PassThrough, PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
 pub use self::shared::{OpenError, Spool, SpoolError};
 pub use self::take::Taken;

@@ -1,6 +1,7 @@
 //! Stores the response to a pull, before its caller gets any of it.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::response::Parts;
@@ -11,14 +12,15 @@ use super::blocking::off_thread;
 use super::delivery::Delivery;
 use super::file::{LockedFile, MessageBody, State};
 use super::format::{self, Content, Intent, SMALL};
+use super::queue::Leased;
 use super::shared::Recipient;
 use super::store::{QueueLock, report_lost};
 
-/// A pull in progress, which holds its queue's locks. Dropped without an outcome, its message is reported as lost.
+/// A pull in progress, which holds its queue's locks until its response is passed through. Dropped without an outcome, its message is reported as lost.
 pub struct PullWriter {
     recipient: Recipient,
     intent: Intent,
-    /// Its file; none in memory.
+    /// Its file; none in memory, and while another thread works on it.
     file: Option<LockedFile>,
     /// The digest and the number of the bytes in the file.
     digest: Sha256,
@@ -31,7 +33,17 @@ pub struct PullWriter {
     share: Option<OwnedSemaphorePermit>,
     /// Why the message is lost if this is dropped; `None` after an outcome.
     if_dropped: Option<&'static str>,
-    _locks: Locks,
+    /// Why the body of a response that is passed through broke off.
+    broken_off: Arc<OnceLock<String>>,
+    locks: Option<Locks>,
+}
+
+/// A message that cannot be stored, on its way to its one caller. Its file remains the one of a pull, so that the next
+/// start reports it if bondgate is killed. Dropped before [`record`](Self::record), it is reported as lost.
+pub struct PassThrough {
+    writer: PullWriter,
+    /// Keeps other requests from the file. Dropped last, when that is unlocked.
+    pub lease: Leased,
 }
 
 /// The locks of a queue: within this process, and among processes.
@@ -70,7 +82,8 @@ impl PullWriter {
             pending: BytesMut::new(),
             share: None,
             if_dropped: Some("the pull ended before its response was stored"),
-            _locks: locks,
+            broken_off: Arc::default(),
+            locks: Some(locks),
         })
     }
 
@@ -163,19 +176,25 @@ impl PullWriter {
     }
 
     /// Writes what is pending to the file, and once more if the disk was full and space could be freed. Does nothing in
-    /// memory. Whatever fails, what is pending remains.
+    /// memory. Whatever fails, what is pending remains. Dropped meanwhile, it leaves the file to the thread that writes.
     async fn with_file<T: Send + 'static>(
         &mut self,
         write: impl Fn(&LockedFile, &[u8]) -> io::Result<T> + Send + 'static,
     ) -> io::Result<Option<T>> {
-        let Some(file) = self.file.clone() else {
+        let Some(file) = self.file.take() else {
             return Ok(None);
         };
         let shared = self.recipient.shared.clone();
         let pending = self.pending.split().freeze();
         let bytes = pending.clone();
-        let written = off_thread(move || shared.store.with_space(|| write(&file, &bytes))).await;
+        let written = off_thread(move || {
+            let written = shared.store.with_space(|| write(&file, &bytes));
+            Ok((file, written))
+        });
+        let written = written.await;
         self.pending = pending.into();
+        let (file, written) = written?;
+        self.file = Some(file);
         written.map(Some)
     }
 
@@ -199,22 +218,19 @@ impl PullWriter {
         self.end(LockedFile::lose).await;
     }
 
-    /// Gives up storing the response, which goes to its caller alone. Returns its body so far.
-    ///
-    /// The message is reported as lost unless [`passed_through`](Self::passed_through) follows.
-    pub fn pass_through(&mut self, error: &WriteError) -> io::Result<MessageBody> {
+    /// Gives up storing the response, which goes to its caller alone. Returns its body so far. The next request of the
+    /// queue is served from now on.
+    pub fn pass_through(mut self, error: &WriteError) -> io::Result<(MessageBody, PassThrough)> {
         let mut rest = self.pending.split().freeze();
-        let begun = match &self.file {
-            Some(file) if self.written > self.offset => {
-                file.body(self.offset, self.written - self.offset, rest)?
-            }
-            _ => {
-                let head = usize::try_from(self.offset - self.written).unwrap_or_default();
-                rest.advance(head);
+        let begun = match (&self.file, self.offset.checked_sub(self.written)) {
+            (_, Some(head)) => {
+                rest.advance(usize::try_from(head).unwrap_or_default());
                 MessageBody { file: None, rest }
             }
+            (Some(file), None) => file.body(self.offset, self.written - self.offset, rest)?,
+            (None, None) => return Err(io::ErrorKind::NotFound.into()),
         };
-        self.if_dropped = Some("it could not be stored, and its caller disconnected before its end");
+        self.if_dropped = Some("it could not be stored, and its caller disconnected before it had all of it");
         let shared = &self.recipient.shared;
         shared.metrics.spool.passed_through.inc();
         if let WriteError::Disk(error) = error {
@@ -227,13 +243,15 @@ impl PullWriter {
             %error,
             "pulled message cannot be stored and is passed through: it is lost if its caller disconnects"
         );
-        Ok(begun)
+        let lease = self.recipient.queue.lease(self.intent.id);
+        drop(self.locks.take());
+        Ok((begun, PassThrough { writer: self, lease }))
     }
 
-    /// Forgets the message: all of it was passed through.
-    pub fn passed_through(self) {
-        let shared = self.recipient.shared.clone();
-        shared.in_background(self.discard());
+    /// Why the message is lost if this is dropped.
+    fn reason(&self) -> Option<&str> {
+        let reason = self.if_dropped?;
+        Some(self.broken_off.get().map_or(reason, String::as_str))
     }
 
     fn report_lost(&self, reason: &str) {
@@ -249,9 +267,29 @@ impl PullWriter {
     }
 }
 
+impl PassThrough {
+    /// Where to write why the body broke off, if it does.
+    #[must_use]
+    pub fn broken_off(&self) -> Arc<OnceLock<String>> {
+        self.writer.broken_off.clone()
+    }
+
+    /// Forgets the message if its caller has all of it, or reports it as lost.
+    pub async fn record(self, is_delivered: bool) {
+        let Self { writer, lease } = self;
+        lease.set_on_connection(false);
+        if is_delivered {
+            writer.discard().await;
+        } else {
+            let reason = writer.reason().unwrap_or_default().to_owned();
+            writer.lose(&reason).await;
+        }
+    }
+}
+
 impl Drop for PullWriter {
     fn drop(&mut self) {
-        let Some(reason) = self.if_dropped else { return };
+        let Some(reason) = self.reason() else { return };
         self.report_lost(reason);
         if let Some(file) = &self.file {
             report_end(file.lose());

@@ -139,6 +139,14 @@ impl Store {
             return Ok(Some(None));
         }
         let folder = self.folder(queue);
+        // Messages behind it would not be found again.
+        for folder in [&folder, &retention::folder_in(&folder)] {
+            if folder.is_symlink() {
+                let path = folder.display();
+                let reason = format!("{path} is a symbolic link; replace it by a directory");
+                return Err(io::Error::other(reason));
+            }
+        }
         if !folder.is_dir() {
             files::create_private_directory(&folder)?;
             files::sync_directory(&self.root)?;
@@ -176,7 +184,7 @@ impl Store {
     /// file that holds no message, which is reported.
     fn open_message(&self, folder: &Path, name: FileName) -> io::Result<Oldest> {
         if let Some(memory) = &self.memory {
-            let content = memory.find(folder, name);
+            let content = memory.find(folder, name.id);
             return Ok(content.map_or(Oldest::None, |content| Oldest::message(name, content, None)));
         }
         let file = match LockedFile::open(folder, name) {
@@ -285,7 +293,7 @@ impl Store {
         if let Some(file) = &message.file {
             file.rename(name)?;
         } else if let Some(memory) = &self.memory {
-            memory.rename(&self.folder(&message.content.intent.queue), message.name, name);
+            memory.rename(&self.folder(&message.content.intent.queue), name);
         }
         Ok(failures)
     }
@@ -295,7 +303,7 @@ impl Store {
         if let Some(file) = &message.file {
             self.retention.take(file)?;
         } else if let Some(memory) = &self.memory {
-            memory.remove(&self.folder(&message.content.intent.queue), message.name);
+            memory.remove(&self.folder(&message.content.intent.queue), message.name.id);
         }
         if self.retention.is_over_limit()
             && let Err(error) = self.tidy(SystemTime::now())
@@ -314,7 +322,9 @@ impl Store {
         };
         if let Some(memory) = &self.memory {
             let state = State::DeadLetter;
-            memory.rename(&folder, name, FileName { state, ..name });
+            if !memory.rename(&folder, FileName { state, ..name }) {
+                return Ok(None);
+            }
         } else {
             let Some(file) = LockedFile::open(&folder, name)? else {
                 return Ok(None);
@@ -333,7 +343,7 @@ impl Store {
         };
         for (folder, name) in self.all()? {
             let bytes = match &self.memory {
-                Some(memory) => memory.find(&folder, name).map(|content| content.length),
+                Some(memory) => memory.find(&folder, name.id).map(|content| content.length),
                 None => fs::metadata(name.in_folder(&folder))
                     .ok()
                     .map(|metadata| metadata.len()),

@@ -17,14 +17,16 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
-use self::body::{passed_through, stored};
+use self::body::{next_frame, passed_through, stored};
 pub(super) use self::error::PullError;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
 use crate::server::{
     DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording, Stopping,
 };
-use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError};
+use crate::spool::{
+    self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError,
+};
 use crate::upstream::ResponseBody;
 
 /// Serves the consuming routes of one upstream.
@@ -187,7 +189,9 @@ impl Puller {
         head.extensions = headers::spelling(head.extensions);
         writer.head(&head);
         if let Err(error) = store(&mut writer, &mut body, deadline).await {
-            return not_stored(writer, error, head, body).await;
+            return self
+                .not_stored(writer, error, head, body, deadline, is_relayed)
+                .await;
         }
         if let Some(notice) = writer.small_body().filter(|body| is_empty_queue(body)) {
             let notice = Bytes::copy_from_slice(notice);
@@ -196,8 +200,32 @@ impl Puller {
         }
         match writer.finish(head.clone()).await {
             Ok(delivery) => self.deliver(delivery, is_relayed),
-            Err(error) => not_stored(writer, error, head, body).await,
+            Err(error) => {
+                self.not_stored(writer, error, head, body, deadline, is_relayed)
+                    .await
+            }
         }
+    }
+
+    /// Passes a response through that cannot be stored, or reports it as lost.
+    async fn not_stored(
+        &self,
+        writer: PullWriter,
+        error: WriteError,
+        head: response::Parts,
+        rest: ResponseBody,
+        deadline: Instant,
+        is_relayed: bool,
+    ) -> PullResult {
+        if matches!(error, WriteError::Incomplete(_) | WriteError::Endless) {
+            writer.lose(&error.to_string()).await;
+            return Err(PullError::Incomplete);
+        }
+        let passed = writer.pass_through(&error);
+        let (begun, passing) = passed.map_err(|_| PullError::Incomplete)?;
+        let body = passed_through(begun, rest, deadline, passing.broken_off());
+        let response = Response::from_parts(head, body);
+        Ok(self.observed(response, Message::PassedThrough(Box::new(passing)), is_relayed))
     }
 
     /// The response that delivers a message.
@@ -211,13 +239,23 @@ impl Puller {
             let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
             response.headers_mut().insert(headers::REDELIVERED, pulled);
         }
-        delivery.lease.set_on_connection(true);
+        Ok(self.observed(response, Message::Stored(delivery), is_relayed))
+    }
+
+    /// Attaches the observer of its delivery to a response.
+    fn observed(
+        &self,
+        mut response: Response<Body>,
+        mut message: Message,
+        is_relayed: bool,
+    ) -> Response<Body> {
+        message.lease().set_on_connection(true);
         response.extensions_mut().insert(ObserveDelivery::new(Observer {
-            delivery,
+            message,
             settle: self.spool.settle(),
             is_relayed,
         }));
-        Ok(response)
+        response
     }
 }
 
@@ -228,34 +266,13 @@ async fn store(
     deadline: Instant,
 ) -> Result<(), WriteError> {
     loop {
-        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(WriteError::Incomplete(error.to_string())),
-            Err(_) => {
-                let reason = "the response was not whole within timeout.pull";
-                return Err(WriteError::Incomplete(reason.to_owned()));
-            }
+        let Some(frame) = next_frame(body, deadline).await else {
+            return Ok(());
         };
-        if let Ok(piece) = frame.into_data() {
+        if let Ok(piece) = frame.map_err(WriteError::Incomplete)?.into_data() {
             writer.write(&piece).await?;
         }
     }
-}
-
-/// Passes a response through that cannot be stored, or reports it as lost.
-async fn not_stored(
-    mut writer: PullWriter,
-    error: WriteError,
-    head: response::Parts,
-    rest: ResponseBody,
-) -> PullResult {
-    if matches!(error, WriteError::Incomplete(_) | WriteError::Endless) {
-        writer.lose(&error.to_string()).await;
-        return Err(PullError::Incomplete);
-    }
-    let begun = writer.pass_through(&error).map_err(|_| PullError::Incomplete)?;
-    Ok(Response::from_parts(head, passed_through(begun, rest, writer)))
 }
 
 /// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
@@ -280,18 +297,33 @@ fn is_empty_queue(body: &[u8]) -> bool {
 
 /// Connects the spool's delivery with the connection that observes it.
 struct Observer {
-    delivery: Delivery,
+    message: Message,
     settle: Duration,
     is_relayed: bool,
 }
 
+/// A message on its way to its caller.
+enum Message {
+    Stored(Delivery),
+    PassedThrough(Box<PassThrough>),
+}
+
+impl Message {
+    fn lease(&mut self) -> &mut Leased {
+        match self {
+            Self::Stored(delivery) => &mut delivery.lease,
+            Self::PassedThrough(passing) => &mut passing.lease,
+        }
+    }
+}
+
 impl DeliveryObserver for Observer {
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.delivery.lease.poll_asked(cx)
+        self.message.lease().poll_asked(cx)
     }
 
     fn is_connected(&mut self) {
-        self.delivery.lease.confirm();
+        self.message.lease().confirm();
     }
 
     fn settle(&self) -> Duration {
@@ -303,7 +335,10 @@ impl DeliveryObserver for Observer {
     }
 
     fn record(self: Box<Self>, is_delivered: bool) -> Recording {
-        Box::pin(self.delivery.record(is_delivered))
+        match self.message {
+            Message::Stored(delivery) => Box::pin(delivery.record(is_delivered)),
+            Message::PassedThrough(passing) => Box::pin(passing.record(is_delivered)),
+        }
     }
 }
 

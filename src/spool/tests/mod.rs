@@ -255,6 +255,32 @@ async fn a_pull_that_ends_without_an_outcome_is_reported_with_a_directory_and_wi
     assert_eq!(extensions(&folder(directory.path(), "/pull")), ["lost"]);
 }
 
+#[test]
+fn a_pull_that_ends_while_its_message_is_completed_leaves_the_message_in_its_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let spool = open(&config(Some(directory.path())));
+        let pull = |mut writer: PullWriter| async {
+            writer.head(&head());
+            writer.write(&Bytes::from_static(b"one")).await.unwrap();
+            let (sender, receiver) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || receiver.recv());
+            let mut finished = Box::pin(writer.finish(head()));
+            assert!(futures_poll(&mut finished).await.is_pending());
+            drop(finished);
+            drop(writer);
+            drop(sender);
+            let _ = busy.await.unwrap();
+            Err("ended")
+        };
+        assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+        assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
+        assert_eq!(body(&delivery(take(&spool, "/pull", "two").await)), "one");
+    });
+}
+
 #[tokio::test]
 async fn the_file_of_a_lost_message_ends_with_what_was_written() {
     let directory = tempfile::tempdir().unwrap();
@@ -304,7 +330,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             std::fs::rename(from, to).unwrap();
             let error = writer.finish(head()).await.err().unwrap();
-            let body = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), length as u64);
             let mut passed = Vec::new();
             if let Some((file, length)) = body.file {
@@ -312,7 +338,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             passed.extend_from_slice(&body.rest);
             assert!(passed == vec![b'x'; length]);
-            writer.passed_through();
+            passing.record(true).await;
             Err("passed through")
         };
         let taken = take_by(&spool, "caller", "/pull", pull).await;
@@ -333,29 +359,42 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
 async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and_reported() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
-    for (is_dropped, left) in [(false, vec![]), (true, vec!["lost"])] {
-        let folder = folder(directory.path(), "/pull");
+    let folder = folder(directory.path(), "/pull");
+    let lost = || spool.shared.metrics.spool.perhaps_lost.get();
+    for (outcome, left, losses) in [
+        (Some(true), vec![], 0),
+        (Some(false), vec!["lost"], 1),
+        (None, vec!["lost", "lost"], 2),
+    ] {
+        let (sender, passing) = tokio::sync::oneshot::channel();
         let pull = move |mut writer: PullWriter| async move {
             writer.head(&head());
             writer.write(&Bytes::from(vec![b'x'; 300_000])).await.unwrap();
             let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
-            let body = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(&error).unwrap();
             assert_eq!(body.length(), 300_000);
-            assert_eq!(extensions(&folder), ["pull"]);
-            if is_dropped {
-                drop(writer);
-            } else {
-                writer.passed_through();
-            }
+            let _ = sender.send(passing);
             Err("passed through")
         };
         assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
-        // The queue goes on when its file is where it belongs.
+        let passing = passing.await.unwrap();
+        passing.lease.set_on_connection(true);
+        assert!(extensions(&folder).contains(&"pull".to_owned()));
+        // The queue goes on while its caller reads.
+        let began = std::time::Instant::now();
         assert_eq!(succeed(&spool, "next").await, "next");
-        assert_eq!(extensions(&self::folder(directory.path(), "/pull")), left);
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "the file was not waited for"
+        );
+        match outcome {
+            Some(is_delivered) => passing.record(is_delivered).await,
+            None => drop(passing),
+        }
+        assert_eq!(succeed(&spool, "next").await, "next");
         assert_eq!(
-            spool.shared.metrics.spool.perhaps_lost.get(),
-            u64::from(is_dropped)
+            (extensions(&folder), lost()),
+            (left.iter().map(ToString::to_string).collect(), losses)
         );
     }
 }
@@ -541,6 +580,38 @@ async fn a_dead_letter_in_memory_is_offered_again_when_memory_is_full() {
     assert_eq!(body(&first), "third");
     let second = delivery(take(&spool, "/pull", "none").await);
     assert_eq!(body(&second), "first", "there is no room for a fourth");
+}
+
+#[tokio::test]
+async fn a_message_in_memory_that_became_a_dead_letter_while_it_was_delivered_is_gone() {
+    let spool = open(&config(None));
+    let delivery = delivery(take(&spool, "/pull", "one").await);
+    delivery.lease.set_on_connection(true);
+    let id = spool.shared.store.ready().unwrap()[0].0;
+    let store = &spool.shared.store;
+    assert!(store.make_dead_letter(&queue("/pull"), id).unwrap().is_some());
+    delivery.record(true).await;
+    let totals = spool.totals().await.unwrap();
+    assert_eq!((totals.messages, totals.set_aside), (0, 0));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_a_link_takes_no_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    symlink(elsewhere.path(), folder(directory.path(), "/link")).unwrap();
+    let queue = folder(directory.path(), "/pull");
+    std::fs::create_dir(&queue).unwrap();
+    symlink(elsewhere.path(), queue.join("retained")).unwrap();
+    for route in ["/link", "/pull"] {
+        match take(&spool, route, "one").await {
+            Err(SpoolError::Unusable(error)) => {
+                assert!(error.to_string().contains("symbolic link"), "{error}");
+            }
+            _ => panic!("it takes a message"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

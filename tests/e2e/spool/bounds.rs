@@ -158,6 +158,78 @@ async fn a_message_that_is_not_stored_is_reported_as_lost_if_its_caller_disconne
 }
 
 #[tokio::test]
+async fn a_small_message_that_is_not_stored_is_reported_as_lost_if_its_caller_resets_before_reading() {
+    for is_on_disk in [true, false] {
+        let cisco = simulator(Options::default()).await;
+        let setup = if is_on_disk {
+            on_disk(&cisco)
+        } else {
+            Setup::at(&cisco).environment("BONDGATE__SPOOL__MEMORY", "10B")
+        };
+        let mut daemon = setup.start().await;
+        let spool = spool_of(&daemon);
+        let lost = "bondgate_spool_perhaps_lost_total";
+        cisco.put_raw_message("demo", message(1));
+        cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 500 }));
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say(request("GET")).await;
+        seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
+        // A folder in its place keeps the message from being stored.
+        for pull in files(&spool, "pull") {
+            std::fs::create_dir(pull.with_extension("msg")).unwrap();
+        }
+        daemon.logged("cannot be stored and is passed through").await;
+        caller.reset();
+        daemon.logged_times("a message may be lost", 1).await;
+        assert_eq!(metric(&daemon, lost).await, 1);
+        assert_eq!(files(&spool, "lost").len(), usize::from(is_on_disk));
+
+        cisco.put_raw_message("demo", message(2));
+        assert_eq!(pull(&daemon).await.text(), message(2));
+        assert_eq!(metric(&daemon, lost).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_message_that_is_not_stored_does_not_hold_its_queue_up() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .environment("BONDGATE__SPOOL__MEMORY", "64KiB")
+        .start()
+        .await;
+    // More than the sockets' buffers take.
+    cisco.put_raw_message("demo", format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20)));
+    cisco.put_raw_message("demo", message(2));
+    let mut slow = Caller::to(daemon.address()).await;
+    slow.say(request("GET")).await;
+    assert_eq!(slow.head().await.status(), 200);
+    assert_eq!(pull(&daemon).await.text(), message(2));
+    slow.reset();
+    daemon.logged_times("a message may be lost", 1).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_stored_and_that_the_upstream_breaks_off_is_reported_with_that_reason() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .environment("BONDGATE__SPOOL__MEMORY", "64KiB")
+        .start()
+        .await;
+    cisco.put_raw_message("demo", format!("{{\"Calls\":\"{}\"}}", "x".repeat(4 << 20)));
+    cisco.script(Fault::on(On::Pull, Kind::Half { then: Then::Reset }));
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    daemon.logged("a message may be lost").await;
+    let log = daemon.log();
+    let is_lost = |line: &&String| line.contains("a message may be lost");
+    let line = log.iter().find(is_lost).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    let reason = line["reason"].as_str().unwrap();
+    assert!(!reason.contains("caller"), "{line}");
+    drop(caller);
+}
+
+#[tokio::test]
 async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco).start().await;

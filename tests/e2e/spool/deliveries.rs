@@ -559,6 +559,18 @@ async fn a_caller_that_stops_reading_is_reset_after_limits_stall_and_its_message
 }
 
 #[tokio::test]
+async fn a_stored_message_of_any_size_is_logged_as_completed() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    for (times, length) in [(1, 1000), (2, 300_000), (3, 2_000_000)] {
+        let body = format!("{{\"Calls\":\"{}\"}}", "x".repeat(length));
+        cisco.put_raw_message("demo", body.clone());
+        assert!(pull(&daemon).await.text() == body);
+        daemon.logged_times("request completed", times).await;
+    }
+}
+
+#[tokio::test]
 async fn the_body_of_a_request_for_a_message_may_hold_64_kib() {
     let cisco = simulator(Options::default()).await;
     let daemon = on_disk(&cisco).start().await;
