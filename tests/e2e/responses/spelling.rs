@@ -1,5 +1,5 @@
 //! Names of fields keep the spelling that they came with, and responses their reason phrase: old tools search for one
-//! spelling. Names that nobody spelled are written like `Content-Length`.
+//! spelling. Names that bondgate adds are written like `Content-Length`.
 
 use bondgate::simulator::{Fault, Handle, Kind, On, Options};
 
@@ -75,7 +75,24 @@ async fn names_of_fields_keep_their_spelling_both_ways() {
 }
 
 #[tokio::test]
-async fn names_that_nobody_spelled_are_in_title_case() {
+async fn spelling_is_kept_from_the_first_request_of_a_connection_that_needs_it() {
+    let upstream = RawUpstream::bind().await;
+    let (daemon, _cisco) = before(&upstream).await;
+    let mut caller = Caller::to(daemon.address()).await;
+    let usual = "GET /a HTTP/1.1\r\nHost: localhost\r\nX-Usual: 1\r\n\r\n";
+    let unusual = "POST /a HTTP/1.1\r\nHost: localhost\r\nx-unusual: 1\r\nContent-Length: 2\r\n\r\nhi";
+    // The second request has arrived when the first one is served.
+    caller.say(&format!("{usual}{unusual}{usual}")).await;
+    let mut line = upstream.accept().await;
+    for field in ["X-Usual: 1", "x-unusual: 1", "X-Usual: 1"] {
+        assert_has(&line.message().await.head, &[field]);
+        line.say(OK).await;
+        assert_eq!(caller.message().await.head.status(), 200, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_bondgate_adds_are_in_title_case() {
     let upstream = RawUpstream::bind().await;
     let (daemon, _cisco) = before(&upstream).await;
     let mut caller = Caller::to(daemon.address()).await;
