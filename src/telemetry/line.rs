@@ -87,10 +87,7 @@ impl Visit for TextFields<'_> {
         let is_message = field.name() == "message";
         match value.bytes().all(is_plain) {
             true if is_message => self.0.extend([" ", value]),
-            true => {
-                self.append_name(field);
-                self.0.extend(["\"", value, "\""]);
-            }
+            true => self.0.extend([" ", field.name(), "=\"", value, "\""]),
             false if is_message => self.record_debug(field, &format_args!("{value}")),
             false => self.record_debug(field, &value),
         }
