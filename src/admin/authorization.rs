@@ -50,7 +50,7 @@ pub(super) async fn check_caller(
     next.run(request).await
 }
 
-/// Checks the Host.
+/// Checks the Host. `/livez` and `/readyz` accept any: see the router in `mod.rs`.
 pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     if access.hosts.allow(request.uri(), request.headers()) {
         return next.run(request).await;

@@ -93,6 +93,7 @@ pub enum SpoolError {
 pub(super) const AT_FAULT: &str = "takes no pulled message: its connections were reset during several messages; look at \
                                    the caller's own log, and restart it; the messages stay in the queue, and other \
                                    callers can pull them";
+/// Five is [`FAILING`](super::pause::FAILING).
 const FAILING_MESSAGES: &str = "pulled messages failed delivery five times or more and stay in the queue; `bondgate spool \
                                 list` names them; look at the log of the caller that pulls them";
 const UNUSABLE: &str = "the spool's directory cannot be used, and nothing is pulled; make it writable for bondgate's user, \

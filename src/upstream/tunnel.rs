@@ -132,6 +132,8 @@ mod tests {
         for (response, is_transient) in [
             (&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..], false),
             (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1\r\n\r\nx", false),
+            (b"HTTP/1.1 408 Request Timeout\r\n\r\n", true),
+            (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", true),
             (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", true),
             (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", true),
             (b"SSH-2.0-OpenSSH_9.6\r\n", false),

@@ -1,22 +1,40 @@
 //! Caller keys: HTTP Basic credentials (RFC 7617), or the key alone in its own field.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
 
 use super::super::forward::headers::CALLER_KEY;
 use crate::config::{CallerKey, CallerKeys};
+use crate::server::{ProblemResponse, ProxyErrorType};
 
-/// Whether a request carries anything that could be a key.
-pub(super) fn has_key(headers: &HeaderMap) -> bool {
-    headers.contains_key(AUTHORIZATION) || headers.contains_key(CALLER_KEY)
+/// The name of the caller's key, or the refusal of a request without a valid one.
+pub(super) fn authenticate(keys: &CallerKeys, headers: &HeaderMap) -> Result<Arc<str>, ProblemResponse> {
+    if let Some(key) = find_key(keys, headers) {
+        return Ok(key.name().clone());
+    }
+    let reason = if headers.contains_key(AUTHORIZATION) || headers.contains_key(CALLER_KEY) {
+        "the caller's key is not one of this listener's keys"
+    } else {
+        "this listener requires a caller key"
+    };
+    let detail =
+        format!("{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key");
+    let status = StatusCode::UNAUTHORIZED;
+    Err(ProblemResponse::new(
+        status,
+        ProxyErrorType::HttpRequestDenied,
+        detail,
+    ))
 }
 
 /// The key that a request carries. Compares with every key, each in constant time, so that the time taken reveals
 /// nothing.
-pub(super) fn find_key<'a>(keys: &'a CallerKeys, headers: &HeaderMap) -> Option<&'a CallerKey> {
+fn find_key<'a>(keys: &'a CallerKeys, headers: &HeaderMap) -> Option<&'a CallerKey> {
     let basic = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("basic").then_some(())?;

@@ -6,8 +6,6 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::header::{HOST, VIA};
 use http::uri::Authority;
@@ -77,7 +75,9 @@ impl Authorization {
         self.check_host(request)?;
         self.check_browser(request)?;
         self.check_required_header(request.headers())?;
-        caller.name = self.authenticate(request.headers())?;
+        if let Some(keys) = &self.keys {
+            caller.name = Some(key::authenticate(keys, request.headers())?);
+        }
         check_loop(request.headers())?;
         self.match_rule(request.method(), request.uri().path())
     }
@@ -164,23 +164,6 @@ impl Authorization {
             ))),
             _ => Ok(()),
         }
-    }
-
-    /// The name of the caller's key, where the listener requires keys.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, ProblemResponse> {
-        let Some(keys) = &self.keys else { return Ok(None) };
-        if let Some(key) = key::find_key(keys, headers) {
-            return Ok(Some(key.name().clone()));
-        }
-        let reason = if key::has_key(headers) {
-            "the caller's key is not one of this listener's keys"
-        } else {
-            "this listener requires a caller key"
-        };
-        let detail = format!(
-            "{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
-        );
-        Err(denied(StatusCode::UNAUTHORIZED, detail))
     }
 
     fn match_rule(&self, method: &Method, path: &str) -> Result<RouteOptions, ProblemResponse> {

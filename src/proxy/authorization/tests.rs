@@ -1,6 +1,7 @@
 //! Authorization as a whole, by requests.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

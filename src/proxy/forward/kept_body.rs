@@ -58,7 +58,7 @@ impl KeptBody {
         let copy = BodyCopy {
             kept: Parts {
                 list: Vec::new(),
-                first: usize::try_from(length).map_or(PART, |length| length.clamp(1, PART)),
+                first: usize::try_from(length).unwrap_or(PART),
                 permit,
             },
             length: 0,
@@ -106,8 +106,9 @@ impl Parts {
         while !piece.is_empty() {
             let room = self.list.last().map_or(0, |part| part.capacity() - part.len());
             if room == 0 {
-                let size = if self.list.is_empty() { self.first } else { PART };
-                self.list.push(BytesMut::with_capacity(size));
+                let size = self.list.last().map_or(self.first, |part| 2 * part.capacity());
+                self.list
+                    .push(BytesMut::with_capacity(size.max(piece.len()).min(PART)));
             } else if let Some(part) = self.list.last_mut() {
                 let (now, later) = piece.split_at(piece.len().min(room));
                 part.extend_from_slice(now);

@@ -34,11 +34,11 @@ pub(super) fn stored(body: MessageBody) -> Body {
 pub(super) fn passed_through(
     begun: MessageBody,
     rest: ResponseBody,
-    deadline: Instant,
     broken_off: Arc<OnceLock<String>>,
 ) -> Body {
     let rest = stream::unfold(rest, move |mut rest| async move {
-        let frame = next_frame(&mut rest, deadline).await?;
+        // At the caller's pace, so without a deadline.
+        let frame = rest.frame().await?;
         Some((frame.map_err(io::Error::other), rest))
     });
     let frames = BodyStream::new(StoredBody::new(begun)).chain(rest);

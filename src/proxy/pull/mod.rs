@@ -189,9 +189,7 @@ impl Puller {
         head.extensions = headers::spelling(head.extensions);
         writer.head(&head);
         if let Err(error) = store(&mut writer, &mut body, deadline).await {
-            return self
-                .not_stored(writer, error, head, body, deadline, is_relayed)
-                .await;
+            return self.not_stored(writer, error, head, body, is_relayed).await;
         }
         if let Some(notice) = writer.small_body().filter(|body| is_empty_queue(body)) {
             let notice = Bytes::copy_from_slice(notice);
@@ -200,10 +198,7 @@ impl Puller {
         }
         match writer.finish(head.clone()).await {
             Ok(delivery) => self.deliver(delivery, is_relayed),
-            Err(error) => {
-                self.not_stored(writer, error, head, body, deadline, is_relayed)
-                    .await
-            }
+            Err(error) => self.not_stored(writer, error, head, body, is_relayed).await,
         }
     }
 
@@ -214,7 +209,6 @@ impl Puller {
         error: WriteError,
         head: response::Parts,
         rest: ResponseBody,
-        deadline: Instant,
         is_relayed: bool,
     ) -> PullResult {
         if matches!(error, WriteError::Incomplete(_) | WriteError::Endless) {
@@ -223,7 +217,7 @@ impl Puller {
         }
         let passed = writer.pass_through(&error);
         let (begun, passing) = passed.map_err(|_| PullError::Incomplete)?;
-        let body = passed_through(begun, rest, deadline, passing.broken_off());
+        let body = passed_through(begun, rest, passing.broken_off());
         let response = Response::from_parts(head, body);
         Ok(self.observed(response, Message::PassedThrough(Box::new(passing)), is_relayed))
     }

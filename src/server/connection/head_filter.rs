@@ -140,7 +140,7 @@ impl HeadFilter {
 
     /// Whether a head waits for a hyper that records the spelling of its field names.
     pub(super) fn is_held_back(&self) -> bool {
-        self.passable > 0 && !self.records_spelling && !self.connection.lock().is_title_case()
+        self.passable > 0 && !self.records_spelling && self.connection.lock().needs_recorded_spelling()
     }
 
     /// Passes bytes of the request body on; none at its end, or once it is malformed. Once `input` is empty, reads go

@@ -56,7 +56,7 @@ pub(in super::super) async fn serve(
         if !connection.lock().is_serving() {
             break;
         }
-        filter.records_spelling = !connection.lock().is_title_case();
+        filter.records_spelling = connection.lock().needs_recorded_spelling();
         // In boxes, so that an idle connection does not hold what requests and closing need.
         filter = Box::pin(serve_requests(filter, &service, context, woken.as_mut())).await;
         if connection.lock().is_parked() {

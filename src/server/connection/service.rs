@@ -45,11 +45,11 @@ impl RouterService {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Refused> {
         let (mut head, body) = request.into_parts();
-        if self.connection.lock().is_title_case() {
-            head.extensions.clear();
-        } else {
+        if self.connection.lock().needs_recorded_spelling() {
             let recorded = Recorded(std::mem::take(&mut head.extensions));
             head.extensions.insert(recorded);
+        } else {
+            head.extensions.clear();
         }
         head.extensions.insert(self.peer.clone());
         let unread = (!body.is_end_stream()).then(|| RequestBody(Arc::new(Mutex::new(Some(body)))));

@@ -344,9 +344,9 @@ impl Machine {
         matches!(&self.state, State::Serving(exchange) if exchange.head.is_bodiless)
     }
 
-    /// Whether the spelling of the request's field names is the one that hyper writes anyway.
-    pub(super) fn is_title_case(&self) -> bool {
-        matches!(&self.state, State::Serving(exchange) if exchange.head.is_title_case)
+    /// Whether a request is served whose field names are spelled as hyper writes them only if it recorded that.
+    pub(super) fn needs_recorded_spelling(&self) -> bool {
+        matches!(&self.state, State::Serving(exchange) if !exchange.head.is_title_case)
     }
 
     /// The response to a request whose body is malformed or too long.
@@ -380,17 +380,22 @@ mod tests {
     use super::super::head::tests::limits;
     use super::*;
 
-    /// A connection that serves a request whose body has so many bytes.
-    fn serving(body: u64) -> Connection {
-        let connection = Machine::shared(Arc::new(limits()));
-        connection.lock().head_complete(Head {
+    /// The head of a request whose body has so many bytes.
+    fn head(body: u64) -> Head {
+        Head {
             length: 1,
             encoded: None,
             framing: Framing::Length(body),
             is_http_10: false,
             is_bodiless: false,
             is_title_case: true,
-        });
+        }
+    }
+
+    /// A connection that serves such a request.
+    fn serving(body: u64) -> Connection {
+        let connection = Machine::shared(Arc::new(limits()));
+        connection.lock().head_complete(head(body));
         connection
     }
 
@@ -405,6 +410,19 @@ mod tests {
             let connection = serving(body);
             assert_eq!(connection.lock().response_ready(None, is_read, phase), is_last);
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_waits_for_no_recorded_spelling() {
+        let connection = Machine::shared(Arc::new(limits()));
+        let mut machine = connection.lock();
+        machine.head_complete(Head {
+            is_title_case: false,
+            ..head(0)
+        });
+        assert!(machine.needs_recorded_spelling());
+        machine.abort();
+        assert!(!machine.needs_recorded_spelling());
     }
 
     #[tokio::test]

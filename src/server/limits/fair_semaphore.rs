@@ -25,6 +25,13 @@ struct Shared {
     held: Mutex<BTreeMap<CallerId, usize>>,
 }
 
+impl Shared {
+    /// The last permits, in which a caller that holds many is refused: a quarter.
+    fn reserve(&self) -> usize {
+        self.total / 4
+    }
+}
+
 /// One permit, released when dropped.
 pub struct Permit {
     /// The caller that it counts for.
@@ -90,7 +97,7 @@ impl FairSemaphore {
                 Some(own) if shared.per_caller > 0 && *own >= shared.per_caller => {
                     return Err(LimitReason::Caller);
                 }
-                Some(own) if free <= shared.total / 4 && *own >= free => return Err(LimitReason::Share),
+                Some(own) if free <= shared.reserve() && *own >= free => return Err(LimitReason::Share),
                 Some(own) => *own += 1,
                 None => {
                     held.insert(caller.clone(), 1);
@@ -107,7 +114,7 @@ impl FairSemaphore {
 
     /// Whether at most a quarter is free, so that heavy callers will be refused soon.
     pub(super) fn is_scarce(&self) -> bool {
-        self.free() <= self.0.total / 4
+        self.free() <= self.0.reserve()
     }
 
     fn free(&self) -> usize {
@@ -117,7 +124,7 @@ impl FairSemaphore {
     /// Whether a caller holds as many permits as one caller can get.
     pub(super) fn has_full_share(&self, caller: &CallerId) -> bool {
         let own = self.0.held.lock().get(caller).copied();
-        own.unwrap_or(0) >= self.0.total - self.0.total / 4
+        own.unwrap_or(0) >= self.0.total - self.0.reserve()
     }
 
     /// The number of permits.
