@@ -37,65 +37,78 @@
 //! A `GET` through the files, from top to bottom:
 //!
 //! 1. `server/listener`: a worker accepts the connection. `server/limits` gives it a permit, closes the longest idle
-//!    connection for it, or refuses it (with 503, while that is cheap). The TLS handshake runs in the connection's own task.
-//! 2. `server/connection`: `serve.rs` is the life of a connection. It awaits a head (`head_wait.rs`), and `head.rs` validates
-//!    it before hyper sees any of it: `target.rs` the request line (it percent-encodes what a query must not contain),
-//!    `host.rs` the syntax of Host, `framing.rs` where the body ends. Malformed, slow and oversized heads are refused
-//!    (`refusal.rs`; `close.rs` sends the refusals). Then hyper reads one request at a time through `head_filter.rs`, and
-//!    `service.rs` passes it to the listener's router, after a reload only if the caller's certificate is still accepted.
-//!    `state.rs` is the state machine that all of them share. A connection that has been idle for a second is parked:
-//!    `serve.rs` drops hyper's state.
-//! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They catch panics,
-//!    respond on the health path, write the access log, authorize the caller (`proxy/caller`) and the
-//!    request (`proxy/authorization`), and hold an in-flight permit until the response's body has ended. `proxy/early_response` is the
-//!    layer for those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which
-//!    the access log keeps until the body has ended, and the permit with it. The innermost service, `proxy/relay`, forwards
+//!    connection for it, or refuses it: with 503 (after the TLS handshake, by `server/connection/serve.rs`), or without
+//!    a response if many are refused. The TLS handshake runs in the connection's own task.
+//! 2. `server/connection`: `serve.rs` is the life of a connection. `head_wait.rs` awaits a head, for `serve.rs` (the
+//!    first one, and after parking) and for `head_filter.rs` (while hyper serves). `head.rs` validates it before hyper
+//!    sees any of it: `target.rs` the request line (it percent-encodes what a query must not contain), `host.rs` the
+//!    syntax of Host, `framing.rs` where the body ends. Malformed, slow and oversized heads are refused (`refusal.rs`;
+//!    `close.rs` sends the refusals). hyper reads one request at a time through `head_filter.rs`, and `service.rs`
+//!    passes it to the listener's router, after a reload only if the caller's certificate is still accepted. `state.rs`
+//!    is the state machine that all of them share. A connection that has been idle for a second is parked: `serve.rs`
+//!    drops hyper's state.
+//! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They
+//!    catch panics, respond on the health path, write the access log, authorize the request, and hold an in-flight
+//!    permit until the response's body has ended. `proxy/authorization` decides about the request: network,
+//!    user, Host, browser, required header, key, loop, rule. It takes the caller's identity from `proxy/caller`, and
+//!    the tests of Host and browser from `server/host_names` and `server/browser`. `proxy/early_response` is the layer
+//!    for those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which the
+//!    access log keeps until the body has ended, and the permit with it. The innermost service, `proxy/relay`, forwards
 //!    the request, or passes it to `proxy/pull` if its rule is `consuming`.
-//! 4. `proxy/forward`: hop-by-hop fields and the caller's identity are removed. `upstream/client` makes the target: the path
-//!    byte for byte, behind the configured base path.
+//! 4. `proxy/forward` keeps a small body for a second attempt (`kept_body`). `upstream/client` makes the target: the
+//!    path byte for byte, behind the configured base path. `proxy/forward/headers` removes hop-by-hop fields and the
+//!    caller's identity.
 //! 5. `proxy/forward/inject_bearer`: the tower service `InjectBearer` reads the token from its cell and adds
 //!    `Authorization: Bearer`. Without a token the request waits briefly, or gets 503: it is never sent without one.
 //! 6. [`upstream`]: a pooled connection, or a new one, sends the request. The task that awaits the response drives the
-//!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401, `InjectBearer`
-//!    reports the token as rejected and sends the request once more with a newer one, if its body was kept
-//!    (`proxy/forward/kept_body`).
-//! 7. The body streams back. When hyper has taken its last byte, the access log gets its line. When that byte is written to
-//!    the socket, the connection becomes idle, or closes if the response was its last.
+//!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401,
+//!    `InjectBearer` reports the token as rejected and sends the request once more with a newer one, if its body was
+//!    kept.
+//! 7. The body streams back. `upstream/response_body` returns the connection to the pool at its end. `inject_bearer`
+//!    removes fields that contain the token, `forward/headers` the upstream's own, and `forward/response_length` sets
+//!    the length. When hyper has taken the last byte, the access log gets its line. When that byte is written to the
+//!    socket, the connection becomes idle, or closes if the response was its last.
 //!
 //! # Life of a pulled message
 //!
 //! On a consuming route, `proxy/pull` comes before step 4:
 //!
-//! 1. `proxy/pull` reads the request and calls `spool/take`, which waits on the worker for the queue's turn. The rest runs in
-//!    a task on the control thread that outlives the caller. Connections that deliver older messages of the queue confirm
-//!    that their callers are still there (leases, `spool/queue`). Then the task finds the oldest message that the caller may
-//!    have, or records on disk that a pull is about to be sent.
-//! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores the whole
-//!    response before the caller gets any of it. Errors and the response of an empty queue are passed on and not stored. `proxy/pull/body`
-//!    makes the response from the stored file, or from a message that cannot be stored (`PassThrough`): the next request of
-//!    the queue is then served at once, and the message is reported as lost unless it is delivered.
-//! 3. `proxy/pull` attaches an observer to the response (`server/delivery_observer`). A response with a message is the last on
-//!    its connection. The head filter takes the observer at the response's first byte and holds the last KiB back
-//!    (`tail.rs`). `close.rs` hands over to `server/connection/delivery`, which sends that rest with the FIN, follows how the
-//!    connection ends, and decides: the message is delivered when the caller has acknowledged every byte and has closed in
-//!    order, or stays silent for `spool.settle`; behind a trusted proxy, when every byte is acknowledged or was sent before
-//!    that proxy reset the connection; during a stop, when every byte is acknowledged.
+//! 1. `proxy/pull` reads the request and calls `spool/take`, which waits on the worker for the queue's turn. The rest
+//!    runs in a task on the control thread that outlives the caller. Connections that deliver older messages of the
+//!    queue confirm through their observers that their callers are still there (leases, `spool/queue`). Then the task
+//!    finds the oldest message that the caller may have (`spool/pause`), or records on disk that a pull is about to be
+//!    sent, and reserves space for its message (`spool/message_file`).
+//! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores
+//!    the whole response before the caller gets any of it. Errors and the response of an empty queue are passed on and
+//!    not stored. `proxy/pull` makes the response, and `proxy/pull/body` its body: from the stored file, or from a
+//!    message that cannot be stored (`PassThrough`). The next request of the queue is then served at once, and the
+//!    message is reported as lost unless it is delivered.
+//! 3. `proxy/pull` attaches an observer to the response (`server/delivery_observer`). A response with a message is the
+//!    last on its connection. `service.rs` takes the observer out of the response and `state.rs` holds it until the
+//!    head filter takes it at the first byte; the head filter holds the last KiB back (`tail.rs`). If the connection
+//!    breaks before its end, `close.rs` records a failure. Else it hands over to `server/connection/delivery`, which
+//!    sends that rest with the FIN, follows how the connection ends, and decides: the message is delivered when the
+//!    caller has acknowledged every byte and has closed in order, or stays silent for `spool.settle`; behind a trusted
+//!    proxy, when every byte is acknowledged or was sent before that proxy reset the connection; during a stop, when
+//!    every byte is acknowledged.
 //! 4. The observer passes the outcome to `spool/delivery`, or to `PassThrough`. A delivered message is kept for a day
-//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/pause`). When a message has
-//!    failed five times, twice for this caller, `spool/pause` offers the caller the next one. If that one is delivered,
-//!    `spool/delivery` makes the first a dead letter.
+//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/pause`). When a
+//!    message has failed five times, twice for this caller, `spool/pause` offers the caller the next one. If that one
+//!    is delivered, `spool/delivery` makes the first a dead letter.
 //!
 //! # Life of a token
 //!
-//! 1. The refresher, a task that `daemon/upstream` builds and starts, fetches: `token/endpoint` reads client id and secret anew each time and sends them in
-//!    the configured shape.
-//! 2. `token/response` parses the reply to a grant, or `token/failure` to a failure whose kind decides when to try again
-//!    (`token/schedule`).
-//! 3. `token/refresher` makes a token of the grant and stores it in the arc-swap cell (`token/cell`), which every request reads
-//!    without a lock. Then it publishes its status, which wakes the requests that wait for a token.
-//! 4. At about half of its lifetime a successor is fetched. A failed fetch never replaces a token: it serves until it expires
-//!    by the monotonic or by the wall clock.
-//! 5. An upstream that rejects the current token causes one fetch, whatever the number of rejections.
+//! 1. The refresher, a task that `daemon/upstream` builds and starts, fetches: `token/endpoint` reads client id and
+//!    secret anew each time and sends them in the configured shape.
+//! 2. `token/response` parses the reply to a grant, or `token/failure` to a failure whose kind decides when to try
+//!    again (`token/schedule`).
+//! 3. `token/refresher` makes a token of the grant and stores it in the arc-swap cell (`token/cell`), which every
+//!    request reads without a lock. Then `token/refresher/report` publishes the status, which wakes the requests that
+//!    wait for a token, and logs each change.
+//! 4. At about half of its lifetime a successor is fetched. A failed fetch never replaces a token: it serves until it
+//!    expires by the monotonic or by the wall clock.
+//! 5. A token that the upstream rejects, or that a request finds expired, wakes the refresher; it fetches once,
+//!    whatever the number of requests.
 //!
 //! # Life of a configuration
 //!

@@ -3,7 +3,6 @@
 mod active_config;
 mod context;
 mod file_digests;
-mod heartbeat;
 mod reload;
 mod reloadable_keys;
 mod sandbox_needs;
@@ -11,6 +10,7 @@ mod shutdown;
 mod tasks;
 mod upstream;
 mod validation;
+mod worker_heartbeat;
 
 use std::io;
 use std::sync::Arc;

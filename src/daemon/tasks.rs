@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
-use super::heartbeat::Heartbeats;
+use super::worker_heartbeat::Heartbeats;
 use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, Listener, ServerContext};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::response::Parts;
 
 use super::blocking::off_thread;
-use super::file::MessageBody;
 use super::id::{MessageId, QueueId};
+use super::message_file::MessageBody;
 use super::pause::FAILING;
 use super::queue::Leased;
 use super::shared::{AT_FAULT, Recipient};

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::file::{FileName, LockedFile, State, list};
 use super::format::{self, FormatError, Intent};
+use super::message_file::{FileName, LockedFile, State, list};
 use super::retention;
 use super::store::{folders, message_name};
 use crate::platform::files;

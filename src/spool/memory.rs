@@ -7,9 +7,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::file::FileName;
 use super::format::Content;
 use super::id::MessageId;
+use super::message_file::FileName;
 
 /// The messages of all queues.
 pub(super) struct Memory {

@@ -10,11 +10,11 @@
 
 mod blocking;
 mod delivery;
-mod file;
 mod format;
 mod id;
 mod inspect;
 mod memory;
+mod message_file;
 mod pause;
 mod pull_writer;
 mod queue;
@@ -28,10 +28,10 @@ mod tests;
 mod totals;
 
 pub use self::delivery::Delivery;
-pub use self::file::{FileName, MessageBody, State};
 pub use self::format::Intent;
 pub use self::id::{MessageId, QueueId};
 pub use self::inspect::{InspectError, Listed};
+pub use self::message_file::{FileName, MessageBody, State};
 pub use self::pull_writer::{PassThrough, PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
 pub use self::shared::{OpenError, Spool, SpoolError};

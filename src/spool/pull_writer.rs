@@ -10,8 +10,8 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::blocking::off_thread;
 use super::delivery::Delivery;
-use super::file::{LockedFile, MessageBody, State};
 use super::format::{self, Content, Intent, SMALL};
+use super::message_file::{LockedFile, MessageBody, State};
 use super::queue::Leased;
 use super::shared::Recipient;
 use super::store::{QueueLock, report_lost};

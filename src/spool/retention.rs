@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::file::{FileName, LockedFile, State, list};
 use super::format::{FormatError, Intent};
+use super::message_file::{FileName, LockedFile, State, list};
 use crate::platform::files;
 
 /// How long and how much is retained.

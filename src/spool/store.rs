@@ -11,10 +11,10 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::file::{FileName, LockedFile, MessageBody, State, list};
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
+use super::message_file::{FileName, LockedFile, MessageBody, State, list};
 use super::retention::{self, Retention};
 use super::totals::Totals;
 use crate::config;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::file::{FileName, State};
 use super::id::MessageId;
+use super::message_file::{FileName, State};
 use super::pause::FAILING;
 
 /// How many messages the spool holds, by state.
