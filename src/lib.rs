@@ -49,9 +49,9 @@
 //!    drops hyper's state.
 //! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They
 //!    catch panics, respond on the health path, write the access log, authorize the request, and hold an in-flight
-//!    permit until the response's body has ended. `proxy/authorization` decides about the request: network,
-//!    user, Host, browser, required header, key, loop, rule. It takes the caller's identity from `proxy/caller`, and
-//!    the tests of Host and browser from `server/host_names` and `server/browser`. `proxy/early_response` is the layer
+//!    permit until the response's body has ended. `proxy/authorization` decides about the request, with a file for each
+//!    subject: network and user, Host, browser, key, and path with the rules. It takes the caller's identity from
+//!    `proxy/caller_identity`. `proxy/early_response` is the layer
 //!    for those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which the
 //!    access log keeps until the body has ended, and the permit with it. The innermost service, `proxy/relay`, forwards
 //!    the request, or passes it to `proxy/pull` if its rule is `consuming`.

@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use crate::config;
-use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType, WebPage, web_page};
+use crate::server::{HostNames, Peer, ProblemResponse, WebPage, web_page};
 
 /// Who may call the admin listener, and by which names.
 pub(super) struct Access {
@@ -61,5 +61,5 @@ pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Reque
 
 /// A response of ours to a request that is not served.
 pub(super) fn refuse(status: StatusCode, detail: impl Into<String>) -> Response {
-    ProblemResponse::new(status, ProxyErrorType::HttpRequestDenied, detail).into_response()
+    ProblemResponse::denied(status, detail).into_response()
 }

@@ -196,7 +196,7 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tracing::instrument::WithSubscriber as _;
 
-    use super::super::caller::Caller;
+    use super::super::caller_identity::Caller;
     use super::*;
     use crate::telemetry::metrics::Metrics;
 

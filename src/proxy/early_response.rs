@@ -48,3 +48,25 @@ where
         }
     }
 }
+
+/// Sends a request through the layer alone; a request that it passes on gets the status 204.
+#[cfg(test)]
+pub(super) fn oneshot<F>(respond: F, request: Request<Body>) -> Response<Body>
+where
+    F: Fn(&Request<Body>) -> Option<Response<Body>> + Clone,
+{
+    use futures_util::FutureExt as _;
+    use http::StatusCode;
+    use tower::{ServiceBuilder, ServiceExt as _};
+
+    let stack = ServiceBuilder::new()
+        .layer(early_response(respond))
+        .service_fn(|_| {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            ready(Ok(response))
+        });
+    let response = stack.oneshot(request).now_or_never();
+    let Ok(response) = response.expect("neither of the two services waits");
+    response
+}

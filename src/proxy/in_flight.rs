@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{Request, Response};
 
-use super::caller::Caller;
+use super::caller_identity::Caller;
 use super::request_record::RequestRecord;
 use crate::config::Limits;
 use crate::server::{FairSemaphore, LimitReason, ProblemResponse, ProxyErrorType};
@@ -43,13 +43,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::proxy::early_response::oneshot;
 
-    /// The record of a request, and the response if it may not proceed.
+    /// The record of a request, and the response to it: 204 if it may proceed.
     fn send(
         limit: &InFlightLimit,
         name: Option<&str>,
         address: [u8; 4],
-    ) -> (Arc<RequestRecord>, Option<Response<Body>>) {
+    ) -> (Arc<RequestRecord>, Response<Body>) {
         let record = Arc::<RequestRecord>::default();
         let caller = Caller {
             name: name.map(Into::into),
@@ -59,28 +60,27 @@ mod tests {
         record.caller.set(caller).unwrap();
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(record.clone());
-        (record, limit.respond(&request))
+        (record, oneshot(|request| limit.respond(request), request))
     }
 
     #[test]
     fn a_permit_is_held_as_long_as_the_record_and_counts_by_key_or_by_address() {
         let limit = InFlightLimit(FairSemaphore::new(10, 1));
-        let may_proceed = |name, address| send(&limit, name, address).1.is_none();
+        let status = |name, address| send(&limit, name, address).1.status();
         let (first, response) = send(&limit, Some("erp"), [10, 0, 0, 1]);
-        assert!(response.is_none());
+        assert_eq!(response.status(), 204);
         let (_, again) = send(&limit, Some("erp"), [10, 0, 0, 2]);
-        let again = again.unwrap();
         assert_eq!(again.status(), 503);
         assert!(again.headers().contains_key("retry-after"));
         let (_other, response) = send(&limit, Some("itsm"), [10, 0, 0, 1]);
-        assert!(response.is_none());
+        assert_eq!(response.status(), 204);
         let (bare, response) = send(&limit, None, [10, 0, 0, 1]);
-        assert!(response.is_none());
-        assert!(!may_proceed(None, [10, 0, 0, 1]));
+        assert_eq!(response.status(), 204);
+        assert_eq!(status(None, [10, 0, 0, 1]), 503);
 
         drop(first);
-        assert!(may_proceed(Some("erp"), [10, 0, 0, 2]));
+        assert_eq!(status(Some("erp"), [10, 0, 0, 2]), 204);
         drop(bare);
-        assert!(may_proceed(None, [10, 0, 0, 1]));
+        assert_eq!(status(None, [10, 0, 0, 1]), 204);
     }
 }

@@ -2,7 +2,7 @@
 
 mod access_log;
 mod authorization;
-mod caller;
+mod caller_identity;
 mod early_response;
 mod forward;
 #[cfg(any(test, fuzzing))]

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
 
-use super::caller::Caller;
+use super::caller_identity::Caller;
 use super::forward::Forwarder;
 use super::pull::{Asker, Puller};
 use super::request_record::RequestRecord;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::Request;
 
-use super::caller::Caller;
+use super::caller_identity::Caller;
 use crate::server::Permit;
 
 /// The record of one request; an extension of it. The access log adds it and holds it until the response has ended or the

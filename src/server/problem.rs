@@ -84,6 +84,16 @@ impl ProblemResponse {
         }
     }
 
+    /// The request is invalid.
+    pub fn invalid(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::new(status, ProxyErrorType::HttpRequestError, detail)
+    }
+
+    /// The request is not allowed; `detail` names the rule and how to change it.
+    pub fn denied(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::new(status, ProxyErrorType::HttpRequestDenied, detail)
+    }
+
     /// 503: the request was not executed, and is safe to send again, by default after a second.
     pub fn not_executed(error: ProxyErrorType, reason: impl Display) -> Self {
         let detail = format!("{reason}; the request was not executed, and it is safe to send it again");
@@ -239,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_problem_response_to_head_has_the_length_and_no_body() {
-        let problem = ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, "x");
+        let problem = ProblemResponse::invalid(StatusCode::BAD_REQUEST, "x");
         let text = String::from_utf8(problem.to_bytes(false)).unwrap();
         assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"));
     }

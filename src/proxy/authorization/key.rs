@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::super::forward::headers::CALLER_KEY;
 use crate::config::{CallerKey, CallerKeys};
-use crate::server::{ProblemResponse, ProxyErrorType};
+use crate::server::ProblemResponse;
 
 /// The name of the caller's key, or the refusal of a request without a valid one.
 pub(super) fn authenticate(keys: &CallerKeys, headers: &HeaderMap) -> Result<Arc<str>, ProblemResponse> {
@@ -24,12 +24,7 @@ pub(super) fn authenticate(keys: &CallerKeys, headers: &HeaderMap) -> Result<Arc
     };
     let detail =
         format!("{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key");
-    let status = StatusCode::UNAUTHORIZED;
-    Err(ProblemResponse::new(
-        status,
-        ProxyErrorType::HttpRequestDenied,
-        detail,
-    ))
+    Err(ProblemResponse::denied(StatusCode::UNAUTHORIZED, detail))
 }
 
 /// The key that a request carries. Compares with every key, each in constant time, so that the time taken reveals

@@ -1,21 +1,23 @@
 //! Decides whether a caller may send a request: by network and user, by Host and browser fields, by key, and by the
 //! upstream's rules for method and path. Everything that is not allowed is refused.
 
+mod browser;
+mod host;
 mod key;
+mod network;
 mod path;
 #[cfg(test)]
 mod tests;
 
 use axum::body::Body;
-use http::header::{HOST, VIA};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::VIA;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use self::path::PathError;
-use super::caller::{Caller, is_in};
+use super::caller_identity::Caller;
 use super::request_record::{RequestRecord, RouteOptions};
 use crate::config::{self, CallerKeys, InputError, Rules};
-use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType, WebPage, web_page};
+use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType};
 
 pub(super) use self::path::PlainPath;
 pub use self::path::{RuleError, validate_rules};
@@ -70,91 +72,16 @@ impl Authorization {
         caller: &mut Caller,
         request: &Request<Body>,
     ) -> Result<RouteOptions, ProblemResponse> {
-        self.check_network(caller)?;
-        self.check_user(caller)?;
-        self.check_host(request)?;
-        self.check_browser(request)?;
+        network::check_address(&self.listener, caller)?;
+        network::check_user(&self.listener, caller)?;
+        host::check(&self.hosts, request)?;
+        browser::check(&self.listener, &self.admin, request)?;
         self.check_required_header(request.headers())?;
         if let Some(keys) = &self.keys {
             caller.name = Some(key::authenticate(keys, request.headers())?);
         }
         check_loop(request.headers())?;
         self.match_rule(request.method(), request.uri().path())
-    }
-
-    fn check_network(&self, caller: &Caller) -> Result<(), ProblemResponse> {
-        let Some(allow) = &self.listener.allow else {
-            return Ok(());
-        };
-        match caller.address {
-            Some(address) if is_in(allow, address) => Ok(()),
-            Some(address) => Err(forbidden(format!(
-                "the caller's address {address} is not in allow of this listener; if it should be, add it there"
-            ))),
-            None => Err(forbidden(
-                "the caller's address is unknown: the trusted proxy did not send a valid one in X-Forwarded-For",
-            )),
-        }
-    }
-
-    fn check_user(&self, caller: &Caller) -> Result<(), ProblemResponse> {
-        let user = caller.user;
-        if self.listener.users.is_empty() || user.is_some_and(|user| self.listener.users.contains(&user)) {
-            return Ok(());
-        }
-        let id = user.map_or_else(String::new, |user| format!(" {user}"));
-        Err(forbidden(format!(
-            "the caller's user id{id} is not in users of this listener; if it should be, add it there"
-        )))
-    }
-
-    fn check_host(&self, request: &Request<Body>) -> Result<(), ProblemResponse> {
-        if self.hosts.allow(request.uri(), request.headers()) {
-            return Ok(());
-        }
-        let detail = format!(
-            "the request's Host{} is not one of this listener's names; if it should be, add it to hosts of the listener",
-            self.foreign_host(request)
-        );
-        Err(denied(StatusCode::MISDIRECTED_REQUEST, detail))
-    }
-
-    /// The host name that is not the listener's, in brackets, if it is valid and short.
-    fn foreign_host(&self, request: &Request<Body>) -> String {
-        let headers = request.headers();
-        let name = if self.hosts.allow(&Uri::default(), headers) {
-            request.uri().authority().cloned()
-        } else {
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            host.and_then(|host| host.parse::<Authority>().ok())
-        };
-        match name {
-            Some(name) if name.host().len() <= 100 => format!(" ({})", name.host()),
-            _ => String::new(),
-        }
-    }
-
-    fn check_browser(&self, request: &Request<Body>) -> Result<(), ProblemResponse> {
-        let headers = request.headers();
-        match web_page(headers, &self.listener.origins) {
-            None => Ok(()),
-            Some(WebPage::Request) => Err(forbidden(
-                "a web page sent this request, and this listener does not accept requests of web pages; if it should, add \
-                 the page's origin to origins of the listener",
-            )),
-            Some(WebPage::Navigation) => {
-                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-                let is_tls = self.listener.tls.is_some();
-                Err(forbidden(format!(
-                    "this address is for programs, not for browsers: a click here could take a message off a queue. \
-                     Try `curl -i {}://{}{}`; the status page is at {}",
-                    if is_tls { "https" } else { "http" },
-                    host.unwrap_or("localhost:8080"),
-                    safe_for_a_shell(request.uri().path()),
-                    self.admin,
-                )))
-            }
-        }
     }
 
     fn check_required_header(&self, headers: &HeaderMap) -> Result<(), ProblemResponse> {
@@ -216,23 +143,9 @@ pub(super) fn is_loop(headers: &HeaderMap) -> bool {
 }
 
 fn ambiguous(error: PathError) -> ProblemResponse {
-    ProblemResponse::new(
-        StatusCode::BAD_REQUEST,
-        ProxyErrorType::HttpRequestError,
-        error.to_string(),
-    )
-}
-
-fn denied(status: StatusCode, detail: impl Into<String>) -> ProblemResponse {
-    ProblemResponse::new(status, ProxyErrorType::HttpRequestDenied, detail)
+    ProblemResponse::invalid(StatusCode::BAD_REQUEST, error.to_string())
 }
 
 fn forbidden(detail: impl Into<String>) -> ProblemResponse {
-    denied(StatusCode::FORBIDDEN, detail)
-}
-
-/// The path, where it can be pasted into a shell as one word; else `/`.
-fn safe_for_a_shell(path: &str) -> &str {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%=,:@+".contains(&byte);
-    if path.bytes().all(is_plain) { path } else { "/" }
+    ProblemResponse::denied(StatusCode::FORBIDDEN, detail)
 }

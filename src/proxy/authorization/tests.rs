@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::*;
 use crate::config::Config;
+use crate::proxy::early_response::oneshot;
 use crate::server::{Peer, ProblemResponse};
 
 const UPSTREAM: &str = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n[[listener]]\n";
@@ -23,7 +24,7 @@ fn authorization(listener: &str) -> Authorization {
     .unwrap()
 }
 
-/// The response to a request from an address; 200 where the request is allowed.
+/// The layer's response to a request from an address; 200 where the request is allowed.
 fn respond(
     authorization: &Authorization,
     from: &str,
@@ -36,10 +37,14 @@ fn respond(
         request = request.header(*name, *value);
     }
     let request = with_record(request.body(Body::empty()).unwrap(), from);
-    let response = authorization.respond(&request);
-    let is_allowed = RequestRecord::of(&request).options.get().is_some();
-    assert_eq!(response.is_none(), is_allowed);
-    response.unwrap_or_default()
+    let record = request.extensions().get::<Arc<RequestRecord>>().cloned();
+    let mut response = oneshot(|request| authorization.respond(request), request);
+    let is_passed_on = response.status() == StatusCode::NO_CONTENT;
+    assert_eq!(record.unwrap().options.get().is_some(), is_passed_on);
+    if is_passed_on {
+        *response.status_mut() = StatusCode::OK;
+    }
+    response
 }
 
 /// A request as the layers above pass it on.

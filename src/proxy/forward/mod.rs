@@ -22,7 +22,7 @@ use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
 use crate::config::{self, InputError, Timeouts};
-use crate::server::{Phase, ProblemResponse, ProxyErrorType, Stopping};
+use crate::server::{Phase, ProblemResponse, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::TokenReader;
 use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
@@ -145,7 +145,7 @@ impl Forwarder {
     ) -> Result<UnauthorizedRequest, ProxyError> {
         let target = self.upstream.target(&parts.uri).map_err(|error| {
             let detail = format!("the request's target is invalid: {error}");
-            ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
+            ProblemResponse::invalid(StatusCode::BAD_REQUEST, detail)
         })?;
         let has_body = !body.is_end_stream();
         let mut headers = headers::outbound(parts.headers, self.upstream.host());

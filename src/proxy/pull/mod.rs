@@ -21,9 +21,7 @@ use self::body::{next_frame, passed_through, stored};
 pub(super) use self::error::PullError;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
-use crate::server::{
-    DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, ProxyErrorType, Recording, Stopping,
-};
+use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError,
 };
@@ -125,9 +123,8 @@ impl Puller {
         let progress = upload.state();
         match Limited::new(upload, LONGEST_REQUEST).collect().await {
             Ok(whole) => Ok(whole.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(ProblemResponse::new(
+            Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(ProblemResponse::invalid(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                ProxyErrorType::HttpRequestError,
                 "the body of a request for a message may hold up to 64 KiB",
             ))),
             Err(_) => Err(progress

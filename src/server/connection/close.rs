@@ -14,12 +14,12 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: u64 = 1 << 20;
 
 impl HeadFilter {
-    /// Ends the connection. When `hurry` resolves, the delivery of a message is no longer waited for.
-    pub(super) async fn close(mut self, hurry: impl Future<Output = ()>) -> Result<(), Stalled> {
+    /// Ends the connection. When `cut_off` resolves, the delivery of a message is no longer waited for.
+    pub(super) async fn close(mut self, cut_off: impl Future<Output = ()>) -> Result<(), Stalled> {
         let is_unread = !self.input.is_empty() || self.connection.lock().reading() == Reading::Body;
         let closing = self.connection.lock().end();
         if matches!(closing, Closing::Orderly) && self.observer.is_some() {
-            return self.deliver(hurry).await;
+            return self.deliver(cut_off).await;
         }
         // The delivery failed. Recorded before a wait for the caller, so that the message can be delivered again.
         if let Some(observer) = self.observer.take() {

@@ -36,9 +36,9 @@ const TAIL_WAIT: Duration = Duration::from_millis(60);
 const READING: Duration = Duration::from_millis(5);
 
 impl HeadFilter {
-    /// Sends the tail of a message with the FIN, follows the delivery to its end, and records the outcome. When `hurry`
+    /// Sends the tail of a message with the FIN, follows the delivery to its end, and records the outcome. When `cut_off`
     /// resolves, a message that is acknowledged counts as delivered.
-    pub(super) async fn deliver(&mut self, hurry: impl Future<Output = ()>) -> Result<(), Stalled> {
+    pub(super) async fn deliver(&mut self, cut_off: impl Future<Output = ()>) -> Result<(), Stalled> {
         // A caller that closed its side before it had the message cannot close it again, so our side stays open: only
         // then does its system reset the connection if the caller exits with a part of the message unread.
         let was_half_closed = self.is_eof;
@@ -54,7 +54,7 @@ impl HeadFilter {
                 if !was_half_closed {
                     socket::finish(&self.stream.socket());
                 }
-                self.follow(std::pin::pin!(hurry)).await
+                self.follow(std::pin::pin!(cut_off)).await
             }
         };
         if outcome.is_err() {
@@ -115,14 +115,14 @@ impl HeadFilter {
 
     /// Follows a message that was sent to its end; returns whether it was delivered. What the caller sends meanwhile is
     /// discarded: the response was the last one of its connection.
-    async fn follow(&mut self, mut hurry: Pin<&mut impl Future<Output = ()>>) -> Result<bool, Stalled> {
+    async fn follow(&mut self, mut cut_off: Pin<&mut impl Future<Output = ()>>) -> Result<bool, Stalled> {
         let (stream, is_eof) = (&mut *self.stream, &mut self.is_eof);
         let Some(observer) = self.observer.as_deref_mut() else {
             return Ok(false);
         };
         let mut scratch = [0; 512];
         let (mut unacknowledged, mut since) = (usize::MAX, Instant::now());
-        let (mut is_closed, mut is_hurried) = (false, false);
+        let (mut is_closed, mut is_cut_short) = (false, false);
         loop {
             if socket::is_reset(&stream.socket()) {
                 return Ok(is_delivered_in_spite_of_reset(stream, observer));
@@ -133,16 +133,16 @@ impl HeadFilter {
                 (unacknowledged, since) = (left, now);
             }
             let due = match left {
-                0 if is_closed || is_hurried || observer.is_relayed() => return Ok(true),
+                0 if is_closed || is_cut_short || observer.is_relayed() => return Ok(true),
                 0 if now - since >= observer.settle() => return Ok(true),
                 0 => since + observer.settle(),
-                _ if is_hurried => return Ok(false),
+                _ if is_cut_short => return Ok(false),
                 _ if now - since >= self.limits.stall => return Err(Stalled::Response),
                 _ => now + ACKNOWLEDGEMENT_POLL,
             };
             tokio::select! {
                 biased;
-                () = &mut hurry => is_hurried = true,
+                () = &mut cut_off => is_cut_short = true,
                 read = stream.read(&mut scratch), if !*is_eof => match read {
                     Ok(0) => (is_closed, *is_eof) = (true, true),
                     Ok(_) => {}

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::framing::{Framing, is_token};
 use super::host::is_host;
-use super::refusal::{body_too_long, error, malformed, target_too_long, too_large};
+use super::refusal::{body_too_long, malformed, target_too_long, too_large};
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
 use crate::server::problem::ProblemResponse;
@@ -140,7 +140,7 @@ fn validate_fields(
             }
             has_host = true;
         } else if is("expect") && !field.value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(error(
+            return Err(ProblemResponse::invalid(
                 StatusCode::EXPECTATION_FAILED,
                 "Expect is not \"100-continue\"; leave it out",
             ));

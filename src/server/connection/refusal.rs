@@ -3,28 +3,23 @@
 use http::StatusCode;
 
 use crate::config::Limits;
-use crate::server::problem::{ProblemResponse, ProxyErrorType};
-
-/// A response to an invalid request.
-pub(super) fn error(status: StatusCode, detail: impl Into<String>) -> ProblemResponse {
-    ProblemResponse::new(status, ProxyErrorType::HttpRequestError, detail)
-}
+use crate::server::problem::ProblemResponse;
 
 /// 400.
 pub(super) fn malformed(detail: impl Into<String>) -> ProblemResponse {
-    error(StatusCode::BAD_REQUEST, detail)
+    ProblemResponse::invalid(StatusCode::BAD_REQUEST, detail)
 }
 
 /// 403.
 pub(super) fn certificate_not_accepted() -> ProblemResponse {
     let detail = "the caller's certificate is no longer from tls.client_ca_file; connect with one that is";
-    ProblemResponse::new(StatusCode::FORBIDDEN, ProxyErrorType::HttpRequestDenied, detail)
+    ProblemResponse::denied(StatusCode::FORBIDDEN, detail)
 }
 
 /// 413.
 pub(super) fn body_too_long() -> ProblemResponse {
     let detail = "the request's body is over limits.body; send less, or raise it";
-    error(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    ProblemResponse::invalid(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
 /// 414.
@@ -33,7 +28,7 @@ pub(super) fn target_too_long(limits: &Limits) -> ProblemResponse {
         "the request's target is over limits.target ({} bytes)",
         limits.target
     );
-    error(StatusCode::URI_TOO_LONG, detail)
+    ProblemResponse::invalid(StatusCode::URI_TOO_LONG, detail)
 }
 
 /// 431.
@@ -42,5 +37,5 @@ pub(super) fn too_large(limits: &Limits) -> ProblemResponse {
         "the request's head is over limits.head ({} bytes) or limits.fields ({})",
         limits.head, limits.fields
     );
-    error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+    ProblemResponse::invalid(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 }

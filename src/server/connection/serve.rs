@@ -174,11 +174,11 @@ fn unwritable() -> ProblemResponse {
 async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
     log_refusal(&filter, peer, context);
     let mut stop = context.stop.clone();
-    let hurry = async {
+    let cut_off = async {
         stop.reached(Phase::Draining).await;
         tokio::time::sleep(LAST_DELIVERY).await;
     };
-    if let Err(stalled) = filter.close(hurry).await {
+    if let Err(stalled) = filter.close(cut_off).await {
         log_stall(stalled, peer, context);
     }
 }

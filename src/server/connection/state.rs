@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::head::Head;
-use super::refusal;
 use crate::config::Limits;
 use crate::server::delivery_observer::DeliveryObserver;
 use crate::server::problem::ProblemResponse;
@@ -244,7 +243,10 @@ impl Machine {
                 let detail = format!(
                     "the request's head took longer than {limit} (limits.first_byte); send it at once"
                 );
-                self.refuse(refusal::error(StatusCode::REQUEST_TIMEOUT, detail), false);
+                self.refuse(
+                    ProblemResponse::invalid(StatusCode::REQUEST_TIMEOUT, detail),
+                    false,
+                );
             }
             State::Idle => self.enter(State::Parked),
             State::New | State::Parked => self.close(),

@@ -10,7 +10,7 @@ use http::{StatusCode, Uri};
 
 use super::refusal::{malformed, target_too_long, too_large};
 use crate::config::Limits;
-use crate::server::problem::{ProblemResponse, ProxyErrorType};
+use crate::server::problem::ProblemResponse;
 
 /// Validates the target in a complete head whose lines end in CR LF. Returns the head for hyper if characters of the
 /// query had to be encoded. An invalid request line is left to the parser.
@@ -93,12 +93,7 @@ fn refuse_method(method: &[u8]) -> Result<(), ProblemResponse> {
     } else {
         return Ok(());
     };
-    let status = StatusCode::METHOD_NOT_ALLOWED;
-    Err(ProblemResponse::new(
-        status,
-        ProxyErrorType::HttpRequestDenied,
-        detail,
-    ))
+    Err(ProblemResponse::denied(StatusCode::METHOD_NOT_ALLOWED, detail))
 }
 
 /// Origin-form or absolute-form (RFC 9112 §3.2) that hyper accepts: its own response to others has no body.

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::platform::socket::Accepted;
 use crate::server::connection::Transport;
-use crate::server::problem::{ProblemResponse, ProxyErrorType};
+use crate::server::problem::ProblemResponse;
 use crate::tls::{self, TlsServer};
 
 /// How long a handshake may take.
@@ -30,7 +30,7 @@ pub(super) enum HandshakeError {
 /// The response to plain HTTP.
 pub(super) fn plain_http() -> ProblemResponse {
     let detail = "this listener speaks TLS; use an https:// URL";
-    ProblemResponse::new(StatusCode::BAD_REQUEST, ProxyErrorType::HttpRequestError, detail)
+    ProblemResponse::invalid(StatusCode::BAD_REQUEST, detail)
 }
 
 /// Returns the connection that carries HTTP: the accepted one, or the TLS connection over it.
