@@ -10,6 +10,7 @@
 
 mod blocking;
 mod delivery;
+mod error;
 mod format;
 mod id;
 mod inspect;
@@ -28,12 +29,13 @@ mod tests;
 mod totals;
 
 pub use self::delivery::Delivery;
+pub use self::error::{OpenError, SpoolError};
 pub use self::format::Intent;
 pub use self::id::{MessageId, QueueId};
 pub use self::inspect::{InspectError, Listed};
 pub use self::message_file::{FileName, MessageBody, State};
 pub use self::pull_writer::{PassThrough, PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
-pub use self::shared::{OpenError, Spool, SpoolError};
+pub use self::shared::Spool;
 pub use self::take::Taken;
 pub use self::totals::Totals;

@@ -1,4 +1,4 @@
-//! [`Spool`], the state that its parts share, and its errors.
+//! [`Spool`], and the state that its parts share.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::blocking::off_thread;
+use super::error::{OpenError, SpoolError};
 use super::id::{MessageId, QueueId};
 use super::queue::{Caller, Queue};
 use super::store::Store;
@@ -47,46 +48,6 @@ pub(super) struct Recipient {
     /// The older message that this caller failed to take, where the delivery of the next one is to show whether that
     /// message or the caller is at fault.
     pub(super) suspect: Option<MessageId>,
-}
-
-/// The spool's directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("spool.directory cannot be used; create it, or make its parent writable")]
-pub struct OpenError(#[from] io::Error);
-
-/// Why a request gets no message.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// No more may be pulled.
-    #[error("the spool is full with {messages} messages of {bytes} bytes that no caller took")]
-    Full {
-        /// Messages in the spool.
-        messages: usize,
-        /// Their size.
-        bytes: u64,
-    },
-    /// The oldest message is paused for this caller.
-    #[error(
-        "the oldest message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
-         ended before the caller had the whole message"
-    )]
-    Paused {
-        /// The caller.
-        caller: Caller,
-        /// Failed deliveries.
-        failures: u32,
-        /// How long the pause still lasts.
-        left: Duration,
-    },
-    /// The spool's directory cannot be read or written.
-    #[error("the spool's directory cannot be used ({0})")]
-    Unusable(#[from] io::Error),
-    /// No pull is begun any more: bondgate stops.
-    #[error("bondgate is stopping")]
-    Stopping,
-    /// The pull panicked.
-    #[error("a bug in bondgate ended the pull")]
-    Broken,
 }
 
 /// What is wrong with a caller that takes no message.

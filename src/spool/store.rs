@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::error::SpoolError;
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
@@ -29,7 +30,7 @@ pub(super) struct Store {
     pub(super) memory: Option<Memory>,
     retention: Retention,
     metrics: Arc<Metrics>,
-    /// Unusable files that were reported.
+    /// Unusable files and folders that were reported.
     reported: Mutex<HashSet<PathBuf>>,
 }
 
@@ -56,7 +57,7 @@ pub(super) type QueueLock = Option<File>;
 const LOCK_FILE: &str = "turn";
 /// What is freed at once on a full disk.
 const FREED: u64 = 16 << 20;
-/// Unusable files that are reported one by one.
+/// Unusable files and folders that are reported one by one.
 const MOST_REPORTED: usize = 100;
 
 impl Store {
@@ -134,7 +135,7 @@ impl Store {
     }
 
     /// Locks a queue among processes; `None` while another has it locked.
-    pub(super) fn lock_queue(&self, queue: &QueueId) -> io::Result<Option<QueueLock>> {
+    pub(super) fn lock_queue(&self, queue: &QueueId) -> Result<Option<QueueLock>, SpoolError> {
         if self.is_in_memory() {
             return Ok(Some(None));
         }
@@ -142,16 +143,23 @@ impl Store {
         // Messages behind it would not be found again.
         for folder in [&folder, &retention::folder_in(&folder)] {
             if folder.is_symlink() {
-                let path = folder.display();
-                let reason = format!("{path} is a symbolic link; replace it by a directory");
-                return Err(io::Error::other(reason));
+                return Err(self.refuse_link(folder));
             }
         }
         if !folder.is_dir() {
             files::create_private_directory(&folder)?;
             files::sync_directory(&self.root)?;
         }
-        lock_folder(&folder)
+        Ok(lock_folder(&folder)?)
+    }
+
+    /// Only the link's own queue is affected, so it is no trouble of the whole spool.
+    fn refuse_link(&self, folder: &Path) -> SpoolError {
+        let error = SpoolError::Link(folder.display().to_string());
+        if self.is_newly_reported(folder) {
+            tracing::error!(%error, "nothing is pulled from this queue");
+        }
+        error
     }
 
     /// The oldest message of a locked queue, recovered if a killed process left its pull behind.
@@ -238,14 +246,18 @@ impl Store {
     }
 
     fn report_unusable(&self, path: &Path, error: &FormatError) {
-        let mut reported = self.reported.lock();
-        if reported.len() < MOST_REPORTED && reported.insert(path.to_owned()) {
+        if self.is_newly_reported(path) {
             tracing::error!(
                 path = %path.display(),
                 %error,
                 "spool file cannot be used and is left as it is; if permission is denied, chown it to bondgate's user"
             );
         }
+    }
+
+    fn is_newly_reported(&self, path: &Path) -> bool {
+        let mut reported = self.reported.lock();
+        reported.len() < MOST_REPORTED && reported.insert(path.to_owned())
     }
 
     /// The id of the newest message in a queue.
@@ -387,9 +399,8 @@ impl Store {
             let retained = retention::folder_in(&folder);
             // Each removal fails if anything is left in the folder.
             let _ = fs::remove_dir(&retained);
-            if !retained.exists()
-                && let Some(_lock) = lock_folder(&folder)?
-            {
+            let is_removed = retained.symlink_metadata().is_err();
+            if is_removed && let Some(_lock) = lock_folder(&folder)? {
                 let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
             }
         }

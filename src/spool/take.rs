@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::blocking::off_thread;
 use super::delivery::Delivery;
+use super::error::SpoolError;
 use super::format::Intent;
 use super::id::{MessageId, QueueId};
 use super::pause::Offer;
 use super::pull_writer::PullWriter;
 use super::queue::Caller;
-use super::shared::{Recipient, Spool, SpoolError};
+use super::shared::{Recipient, Spool};
 use super::store::{Oldest, QueueLock};
 
 /// What a request gets.

@@ -56,7 +56,7 @@ impl PullError {
                 "free disk space, raise a file-size limit of bondgate's process (ulimit -f, LimitFSIZE=), and make the \
                  directory writable",
             ),
-            Self::Spool(SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => {
+            Self::Spool(SpoolError::Link(_) | SpoolError::Stopping) | Self::NoClientId(_) | Self::Waiting => {
                 ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
             }
             Self::Spool(SpoolError::Broken) => ProblemResponse::may_have_been_executed(

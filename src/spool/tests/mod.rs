@@ -606,11 +606,12 @@ async fn a_folder_that_is_a_link_takes_no_message() {
     symlink(elsewhere.path(), queue.join("retained")).unwrap();
     for route in ["/link", "/pull"] {
         match take(&spool, route, "one").await {
-            Err(SpoolError::Unusable(error)) => {
-                assert!(error.to_string().contains("symbolic link"), "{error}");
+            Err(error @ SpoolError::Link(_)) => {
+                assert!(error.to_string().contains("is a symbolic link"), "{error}");
             }
             _ => panic!("it takes a message"),
         }
+        assert!(spool.troubles().is_empty(), "{:?}", spool.troubles());
     }
 }
 

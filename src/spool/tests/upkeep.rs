@@ -52,6 +52,17 @@ fn sweep(spool: &Spool, now: SystemTime) {
 }
 
 #[tokio::test]
+async fn a_sweep_leaves_the_lock_file_of_a_folder_in_which_it_leaves_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    delivery(take(&spool, "/pull", "one").await).record(true).await;
+    let folder = folder(directory.path(), "/pull");
+    symlink("nowhere", folder.join("retained")).unwrap();
+    sweep(&spool, SystemTime::now());
+    assert!(folder.join("turn").exists());
+}
+
+#[tokio::test]
 async fn a_delivered_message_is_kept_from_its_delivery_and_then_removed() {
     let directory = tempfile::tempdir().unwrap();
     let keep = Duration::from_secs(60);

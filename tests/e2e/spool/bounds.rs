@@ -406,3 +406,30 @@ async fn a_read_only_disk_takes_no_pull_and_stops_nothing_else() {
         .await;
     assert_eq!(push.status(), 200);
 }
+
+#[tokio::test]
+async fn a_queues_folder_that_is_a_link_is_logged_once_and_does_not_change_the_readiness() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = on_disk(&cisco).start().await;
+    assert!(pull(&daemon).await.text().contains("No messages available"));
+    let spool = spool_of(&daemon);
+    let folder = std::fs::read_dir(&spool).unwrap().next().unwrap().unwrap().path();
+    let moved = daemon.directory.path().join("moved");
+    std::fs::rename(&folder, &moved).unwrap();
+    std::os::unix::fs::symlink(moved, &folder).unwrap();
+    for _ in 0..2 {
+        pull(&daemon)
+            .await
+            .is_ours(503, "is a symbolic link; replace it by a directory");
+    }
+    let ready = daemon.ask("/readyz").await;
+    assert!(!ready.body().contains("cannot be used"), "{ready:?}");
+    daemon.signal("TERM");
+    daemon.ended().await;
+    let log = daemon.log();
+    let lines = log
+        .iter()
+        .filter(|line| line.contains("is a symbolic link; replace"));
+    let errors = lines.filter(|line| line.contains("\"level\":\"ERROR\""));
+    assert_eq!(errors.count(), 1, "{log:?}");
+}
