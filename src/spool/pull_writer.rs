@@ -176,24 +176,20 @@ impl PullWriter {
     }
 
     /// Writes what is pending to the file, and once more if the disk was full and space could be freed. Does nothing in
-    /// memory. Whatever fails, what is pending remains. Dropped meanwhile, it leaves the file to the thread that writes.
-    async fn with_file<T: Send + 'static>(
+    /// memory. Whatever fails or panics, the file and what is pending remain. Dropped meanwhile, it leaves the file to the
+    /// thread that writes.
+    pub(super) async fn with_file<T: Send + 'static>(
         &mut self,
         write: impl Fn(&LockedFile, &[u8]) -> io::Result<T> + Send + 'static,
     ) -> io::Result<Option<T>> {
         let Some(file) = self.file.take() else {
             return Ok(None);
         };
-        let shared = self.recipient.shared.clone();
+        let (shared, writing) = (self.recipient.shared.clone(), file.clone());
         let pending = self.pending.split().freeze();
         let bytes = pending.clone();
-        let written = off_thread(move || {
-            let written = shared.store.with_space(|| write(&file, &bytes));
-            Ok((file, written))
-        });
-        let written = written.await;
+        let written = off_thread(move || shared.store.with_space(|| write(&writing, &bytes))).await;
         self.pending = pending.into();
-        let (file, written) = written?;
         self.file = Some(file);
         written.map(Some)
     }
@@ -290,6 +286,10 @@ impl PassThrough {
 impl Drop for PullWriter {
     fn drop(&mut self) {
         let Some(reason) = self.reason() else { return };
+        if self.file.is_none() && !self.recipient.shared.store.is_in_memory() {
+            // A thread still writes the file, whose recovery finds a message in it or reports it.
+            return;
+        }
         self.report_lost(reason);
         if let Some(file) = &self.file {
             report_end(file.lose());

@@ -276,9 +276,33 @@ fn a_pull_that_ends_while_its_message_is_completed_leaves_the_message_in_its_que
             Err("ended")
         };
         assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
-        assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 1);
         assert_eq!(body(&delivery(take(&spool, "/pull", "two").await)), "one");
+        assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 0);
     });
+}
+
+#[tokio::test]
+async fn a_message_whose_writing_thread_panicked_is_reported_once_if_it_is_not_delivered_and_else_not() {
+    for length in [1000, 700_001] {
+        for (is_delivered, losses, left) in [(true, 0, vec![]), (false, 1, vec!["lost"])] {
+            let directory = tempfile::tempdir().unwrap();
+            let spool = open(&config(Some(directory.path())));
+            let pull = move |mut writer: PullWriter| async move {
+                writer.head(&head());
+                writer.write(&Bytes::from(vec![b'x'; length])).await.unwrap();
+                let written = writer.with_file(|_, _| -> std::io::Result<()> { panic!("a test") });
+                let error = WriteError::Disk(written.await.unwrap_err());
+                let (_, passing) = writer.pass_through(&error).unwrap();
+                passing.record(is_delivered).await;
+                Err("passed through")
+            };
+            let taken = take_by(&spool, "caller", "/pull", pull).await;
+            assert_eq!(taken.unwrap().err(), Some("passed through"));
+            assert_eq!(succeed(&spool, "next").await, "next");
+            assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), losses);
+            assert_eq!(extensions(&folder(directory.path(), "/pull")), left);
+        }
+    }
 }
 
 #[tokio::test]
@@ -596,7 +620,7 @@ async fn a_message_in_memory_that_became_a_dead_letter_while_it_was_delivered_is
 }
 
 #[tokio::test]
-async fn a_folder_that_is_a_link_takes_no_message() {
+async fn a_folder_that_is_a_link_takes_no_message_and_is_no_trouble_of_other_queues() {
     let directory = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
