@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::Intent;
+use super::format::{self, Intent};
 use super::id::MessageId;
 use crate::platform::files;
 
@@ -157,6 +157,12 @@ impl LockedFile {
 
     pub(super) fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// Whether it holds a whole message. Read by a handle of its own: a body may still be read by this one.
+    pub(super) fn is_whole(&self) -> bool {
+        let length = self.length().unwrap_or_default();
+        File::open(self.path()).is_ok_and(|file| format::read(file, length).is_ok())
     }
 
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

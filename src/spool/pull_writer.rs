@@ -31,6 +31,8 @@ pub struct PullWriter {
     pending: BytesMut,
     /// The share of `spool.memory`.
     share: Option<OwnedSemaphorePermit>,
+    /// The file may be whole, even if its last sync or rename failed.
+    may_be_whole: bool,
     /// Why the message is lost if this is dropped; `None` after an outcome.
     if_dropped: Option<&'static str>,
     /// Why the body of a response that is passed through broke off.
@@ -81,6 +83,7 @@ impl PullWriter {
             offset: length,
             pending: BytesMut::new(),
             share: None,
+            may_be_whole: false,
             if_dropped: Some("the pull ended before its response was stored"),
             broken_off: Arc::default(),
             locks: Some(locks),
@@ -159,6 +162,7 @@ impl PullWriter {
 
     /// Completes the file. A crash that forgets its new name leaves a pull that is whole, and is recovered.
     async fn complete(&mut self) -> io::Result<()> {
+        self.may_be_whole = true;
         let (at, digest) = (self.written, self.digest.clone());
         let write = move |file: &LockedFile, pending: &[u8]| {
             let trailer = format::trailer(digest.clone().chain_update(pending));
@@ -209,9 +213,21 @@ impl PullWriter {
     }
 
     /// Reports that the pull may have taken a message off its queue that did not come whole.
-    pub async fn lose(mut self, reason: &str) {
+    pub async fn lose(self, reason: &str) {
+        self.lose_unless_whole(reason).await;
+    }
+
+    /// Returns whether the message is lost. A file that is whole is left to its recovery.
+    async fn lose_unless_whole(mut self, reason: &str) -> bool {
+        let file = self.file.clone().filter(|_| self.may_be_whole);
+        let is_whole = off_thread(move || Ok(file.is_some_and(|file| file.is_whole()))).await;
+        if is_whole.unwrap_or_default() {
+            self.if_dropped = None;
+            return false;
+        }
         self.report_lost(reason);
         self.end(LockedFile::lose).await;
+        true
     }
 
     /// Gives up storing the response, which goes to its caller alone. Returns its body so far. The next request of the
@@ -286,9 +302,12 @@ impl PassThrough {
 impl Drop for PullWriter {
     fn drop(&mut self) {
         let Some(reason) = self.reason() else { return };
-        if self.file.is_none() && !self.recipient.shared.store.is_in_memory() {
-            // A thread still writes the file, whose recovery finds a message in it or reports it.
-            return;
+        match &self.file {
+            // Its recovery finds the message.
+            Some(file) if self.may_be_whole && file.is_whole() => return,
+            // A thread still writes it. Its recovery finds a message, or reports that it is lost.
+            None if !self.recipient.shared.store.is_in_memory() => return,
+            _ => {}
         }
         self.report_lost(reason);
         if let Some(file) = &self.file {

@@ -221,7 +221,7 @@ impl Store {
                     tracing::warn!(
                         queue = %content.intent.queue,
                         pulled = %name.id,
-                        "pulled message recovered after a crash, it will be redelivered"
+                        "pulled message recovered after a crash or a disk error, it will be redelivered"
                     );
                 }
                 return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));

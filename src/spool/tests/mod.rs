@@ -424,6 +424,37 @@ async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and
 }
 
 #[tokio::test]
+async fn a_message_whose_file_is_whole_but_could_not_be_renamed_is_redelivered_if_its_caller_fails() {
+    for outcome in [Some(true), Some(false), None] {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = open(&config(Some(directory.path())));
+        let folder = folder(directory.path(), "/pull");
+        let queue = folder.clone();
+        let pull = move |mut writer: PullWriter| async move {
+            writer.head(&head());
+            writer.write(&Bytes::from_static(b"one")).await.unwrap();
+            let in_its_place = queue.join(names(&queue)[0].replace("pull", "msg"));
+            std::fs::create_dir(&in_its_place).unwrap();
+            let error = writer.finish(head()).await.err().unwrap();
+            std::fs::remove_dir(in_its_place).unwrap();
+            let (_, passing) = writer.pass_through(&error).unwrap();
+            match outcome {
+                Some(is_delivered) => passing.record(is_delivered).await,
+                None => drop(passing),
+            }
+            Err("passed through")
+        };
+        assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+        let next = delivery(take(&spool, "/pull", "two").await);
+        let is_redelivered = outcome != Some(true);
+        assert_eq!(body(&next), if is_redelivered { "one" } else { "two" });
+        assert_eq!(next.redelivered().is_some(), is_redelivered);
+        assert_eq!(spool.shared.metrics.spool.perhaps_lost.get(), 0);
+        assert_eq!(extensions(&folder), ["msg"]);
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_used_refuses_pulls_and_is_reported_until_it_can_be_used() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
