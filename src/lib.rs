@@ -94,7 +94,8 @@
 //! 4. The observer passes the outcome to `spool/delivery`, or to `PassThrough`. A delivered message is kept for a day
 //!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/pause`). When a
 //!    message has failed five times, twice for this caller, `spool/pause` offers the caller the next one. If that one
-//!    is delivered, `spool/delivery` makes the first a dead letter.
+//!    is delivered, `spool/recipient` makes the first a dead letter. A `PassThrough` that fails is lost, and pauses the
+//!    caller's next pulls.
 //!
 //! # Life of a token
 //!

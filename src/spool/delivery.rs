@@ -1,7 +1,6 @@
 //! The delivery of a message to one caller, and its outcome.
 
 use std::io;
-use std::time::Duration;
 
 use http::response::Parts;
 
@@ -10,7 +9,7 @@ use super::id::{MessageId, QueueId};
 use super::message_file::MessageBody;
 use super::pause::FAILING;
 use super::queue::Leased;
-use super::shared::{AT_FAULT, Recipient};
+use super::recipient::Recipient;
 use super::store::Message;
 
 /// A message on its way to one caller. Dropped before [`record`](Self::record), the message is back in its queue as if it
@@ -81,45 +80,11 @@ impl Delivery {
         let (queue, pulled, caller) = self.names();
         let shared = &self.recipient.shared;
         shared.store.deliver(&self.message)?;
-        self.recipient.queue.pauses.delivered(caller, pulled);
         shared.metrics.spool.delivered.inc();
         let is_redelivery = self.is_redelivery;
         tracing::debug!(%queue, %pulled, caller, is_redelivery, "pulled message delivered");
-        let in_progress = self.recipient.queue.in_progress();
-        if let Some(suspect) = self.recipient.suspect.filter(|id| !in_progress.contains(id)) {
-            self.make_dead_letter(suspect);
-        }
-        if shared.failing() > 0 {
-            let _ = shared.count();
-        }
+        self.recipient.delivered(queue, pulled);
         Ok(())
-    }
-
-    /// The next message was delivered, so the older one is at fault.
-    fn make_dead_letter(&self, suspect: MessageId) {
-        let (queue, _, caller) = self.names();
-        let shared = &self.recipient.shared;
-        match shared.store.make_dead_letter(queue, suspect) {
-            Ok(None) => {}
-            Ok(Some(name)) => {
-                self.recipient.queue.pauses.forget(suspect);
-                shared.metrics.spool.set_aside.inc();
-                tracing::error!(
-                    %queue,
-                    pulled = %suspect,
-                    name,
-                    caller,
-                    "message set aside as a dead letter: its deliveries failed, and the next message was delivered; \
-                     `bondgate spool requeue NAME` delivers it again; without spool.directory it is lost when bondgate ends"
-                );
-            }
-            Err(error) => tracing::error!(
-                %queue,
-                pulled = %suspect,
-                %error,
-                "message cannot be made a dead letter and stays in the queue; check the spool's disk"
-            ),
-        }
     }
 
     fn record_failed(&self) -> io::Result<()> {
@@ -129,27 +94,24 @@ impl Delivery {
         if failures >= FAILING {
             let _ = shared.count();
         }
-        shared.metrics.spool.failed_deliveries.inc();
-        let queue_pauses = &self.recipient.queue.pauses;
-        let (pause, is_new_fault) = match self.recipient.suspect {
-            None => (Some(queue_pauses.failed(&self.recipient.caller, pulled)), false),
-            Some(suspect) => (None, queue_pauses.next_failed(&self.recipient.caller, suspect)),
-        };
-        let pause_s = pause.as_ref().map(Duration::as_secs_f32);
+        let pause_s = self
+            .recipient
+            .failed(queue, Some(pulled))
+            .map(|pause| pause.as_secs_f32());
         let instead_of = self.recipient.suspect.map(tracing::field::display);
         tracing::warn!(
             %queue, %pulled, caller, failures, pause_s, instead_of, "delivery failed, message will be redelivered"
         );
-        if is_new_fault {
-            tracing::error!(%queue, caller, "caller {AT_FAULT}");
-        }
         Ok(())
     }
 
     fn report_unrecorded(&self, error: &io::Error) {
         let (queue, pulled, caller) = self.names();
         // Without a pause, the same message would be delivered again and again.
-        self.recipient.queue.pauses.failed(&self.recipient.caller, pulled);
+        self.recipient
+            .queue
+            .pauses
+            .failed(&self.recipient.caller, Some(pulled));
         tracing::error!(
             %queue,
             %pulled,

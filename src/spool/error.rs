@@ -21,9 +21,9 @@ pub enum SpoolError {
         /// Their size.
         bytes: u64,
     },
-    /// The oldest message is paused for this caller.
+    /// The oldest message, or a pull, is paused for this caller.
     #[error(
-        "the oldest message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
+        "the next message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
          ended before the caller had the whole message"
     )]
     Paused {

@@ -19,6 +19,7 @@ mod message_file;
 mod pause;
 mod pull_writer;
 mod queue;
+mod recipient;
 mod retention;
 mod shared;
 mod store;

@@ -24,7 +24,9 @@ pub(super) struct Pauses {
     failing: Mutex<Failures>,
 }
 
-type Failures = HashMap<(Arc<str>, MessageId), Failing>;
+/// By caller and message. `None` stands for the messages that could not be stored and are lost: they pause the caller's
+/// pulls.
+type Failures = HashMap<(Arc<str>, Option<MessageId>), Failing>;
 
 /// The failed deliveries of one message to one caller.
 struct Failing {
@@ -71,8 +73,9 @@ impl Pauses {
         step.copied().unwrap_or_default()
     }
 
-    /// What a caller is offered. Deliveries of the oldest message, `message`, failed `total` times.
-    pub(super) fn offer(&self, caller: &Arc<str>, message: MessageId, total: u32) -> Offer {
+    /// What a caller is offered. Deliveries of the oldest message, `message`, failed `total` times; `None` is a message
+    /// that is still to be pulled.
+    pub(super) fn offer(&self, caller: &Arc<str>, message: Option<MessageId>, total: u32) -> Offer {
         let all = self.failing.lock();
         let Some(failing) = all.get(&(caller.clone(), message)) else {
             return Offer::Message;
@@ -89,8 +92,9 @@ impl Pauses {
         }
     }
 
-    /// Records that a delivery of the oldest message failed. Returns the pause that follows.
-    pub(super) fn failed(&self, caller: &Arc<str>, message: MessageId) -> Duration {
+    /// Records that a delivery of the oldest message failed, or with `None` that of one that is lost. Returns the pause
+    /// that follows.
+    pub(super) fn failed(&self, caller: &Arc<str>, message: Option<MessageId>) -> Duration {
         let mut all = self.failing.lock();
         make_room(&mut all);
         let now = Instant::now();
@@ -122,7 +126,7 @@ impl Pauses {
     }
 
     fn next_tried(&self, caller: &Arc<str>, message: MessageId, has_failed: bool) {
-        if let Some(failing) = self.failing.lock().get_mut(&(caller.clone(), message)) {
+        if let Some(failing) = self.failing.lock().get_mut(&(caller.clone(), Some(message))) {
             failing.is_next_untried = false;
             failing.is_at_fault |= has_failed;
             failing.failures += u32::from(has_failed);
@@ -131,17 +135,21 @@ impl Pauses {
         }
     }
 
-    /// Records a delivery: the caller is not at fault. Other messages stay paused.
+    /// Records a delivery: the caller is not at fault, and may pull. Other messages stay paused.
     pub(super) fn delivered(&self, caller: &str, message: MessageId) {
         self.forget(message);
-        for ((failing_caller, _), failing) in self.failing.lock().iter_mut() {
-            failing.is_at_fault &= **failing_caller != *caller;
-        }
+        self.failing.lock().retain(|(failing_caller, failed), failing| {
+            let is_other = **failing_caller != *caller;
+            failing.is_at_fault &= is_other;
+            is_other || failed.is_some()
+        });
     }
 
     /// Forgets a message that has left the queue.
     pub(super) fn forget(&self, message: MessageId) {
-        self.failing.lock().retain(|(_, failed), _| *failed != message);
+        self.failing
+            .lock()
+            .retain(|(_, failed), _| *failed != Some(message));
     }
 
     /// The callers at fault.
@@ -195,7 +203,7 @@ mod tests {
     async fn fail(pauses: &Pauses, caller: &Arc<str>, message: MessageId, times: u32) -> Vec<u64> {
         let mut seconds = Vec::new();
         for _ in 0..times {
-            let pause = pauses.failed(caller, message);
+            let pause = pauses.failed(caller, Some(message));
             tokio::time::sleep(pause).await;
             seconds.push(pause.as_secs());
         }
@@ -209,12 +217,15 @@ mod tests {
             fail(&pauses, &caller, message, 8).await,
             [0, 1, 5, 30, 120, 600, 600, 600]
         );
-        pauses.failed(&caller, message);
+        pauses.failed(&caller, Some(message));
         let left = Duration::from_secs(600);
-        assert_eq!(pauses.offer(&"one".into(), message, 4), Offer::Paused(left, 9));
-        assert_eq!(pauses.offer(&"two".into(), message, 4), Offer::Message);
         assert_eq!(
-            pauses.offer(&"one".into(), other, 0),
+            pauses.offer(&"one".into(), Some(message), 4),
+            Offer::Paused(left, 9)
+        );
+        assert_eq!(pauses.offer(&"two".into(), Some(message), 4), Offer::Message);
+        assert_eq!(
+            pauses.offer(&"one".into(), Some(other), 0),
             Offer::Message,
             "another message is not paused"
         );
@@ -224,21 +235,21 @@ mod tests {
     async fn after_five_failures_the_next_message_is_tried_once_and_at_once() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 4).await;
-        pauses.failed(&caller, message);
-        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Next);
+        pauses.failed(&caller, Some(message));
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 5), Offer::Next);
         assert!(pauses.next_failed(&"one".into(), message), "reported");
         assert_eq!(pauses.at_fault(), [caller.clone()].into());
         assert_eq!(
-            pauses.offer(&"one".into(), message, 5),
+            pauses.offer(&"one".into(), Some(message), 5),
             Offer::Paused(Duration::from_secs(600), 6)
         );
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
-        pauses.failed(&caller, message);
-        assert_eq!(pauses.offer(&"one".into(), message, 6), Offer::Next);
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 5), Offer::Message);
+        pauses.failed(&caller, Some(message));
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 6), Offer::Next);
         assert!(!pauses.next_failed(&"one".into(), message), "reported once");
         pauses.delivered("one", message);
-        assert_eq!(pauses.offer(&"one".into(), message, 6), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 6), Offer::Message);
         assert!(pauses.at_fault().is_empty() && pauses.is_empty());
     }
 
@@ -246,7 +257,7 @@ mod tests {
     async fn a_caller_that_comes_back_after_its_pause_is_offered_the_message_that_it_failed_to_take() {
         let (pauses, caller, [message, _]) = (pauses(), Arc::from("one"), messages());
         fail(&pauses, &caller, message, 5).await;
-        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 5), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,23 +266,39 @@ mod tests {
         fail(&pauses, &caller, message, 5).await;
         pauses.no_next(&"one".into(), message);
         assert_eq!(
-            pauses.offer(&"one".into(), message, 5),
+            pauses.offer(&"one".into(), Some(message), 5),
             Offer::Paused(Duration::from_secs(600), 5)
         );
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(pauses.offer(&"one".into(), message, 5), Offer::Message);
+        assert_eq!(pauses.offer(&"one".into(), Some(message), 5), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
     async fn two_connections_of_one_caller_do_not_end_each_others_pauses() {
         let (pauses, caller, [first, second]) = (pauses(), Arc::from("one"), messages());
         for pause in [0, 1, 5, 30] {
-            assert_eq!(pauses.failed(&caller, first).as_secs(), pause);
-            assert_eq!(pauses.failed(&caller, second).as_secs(), pause);
+            assert_eq!(pauses.failed(&caller, Some(first)).as_secs(), pause);
+            assert_eq!(pauses.failed(&caller, Some(second)).as_secs(), pause);
         }
         pauses.delivered("one", second);
         let left = Duration::from_secs(30);
-        assert_eq!(pauses.offer(&caller, first, 4), Offer::Paused(left, 4));
+        assert_eq!(pauses.offer(&caller, Some(first), 4), Offer::Paused(left, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lost_messages_pause_the_pulls_of_their_caller_until_a_message_is_delivered_to_it() {
+        let (pauses, caller, [message, other]) = (pauses(), Arc::from("one"), messages());
+        for pause in [0, 1, 5, 30] {
+            assert_eq!(pauses.failed(&caller, None).as_secs(), pause);
+        }
+        let withheld = Offer::Paused(Duration::from_secs(30), 4);
+        assert_eq!(pauses.offer(&caller, None, 0), withheld);
+        assert_eq!(pauses.offer(&caller, Some(message), 0), Offer::Message);
+        assert_eq!(pauses.offer(&"two".into(), None, 0), Offer::Message);
+        pauses.delivered("two", other);
+        assert_eq!(pauses.offer(&caller, None, 0), withheld);
+        pauses.delivered("one", other);
+        assert_eq!(pauses.offer(&caller, None, 0), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,15 +306,15 @@ mod tests {
         let (pauses, [message, _]) = (pauses(), messages());
         fail(&pauses, &Arc::from("one"), message, 4).await;
         let two = Arc::from("two");
-        pauses.failed(&two, message);
-        assert_eq!(pauses.offer(&"two".into(), message, 5), Offer::Message);
+        pauses.failed(&two, Some(message));
+        assert_eq!(pauses.offer(&"two".into(), Some(message), 5), Offer::Message);
     }
 
     #[tokio::test(start_paused = true)]
     async fn callers_are_remembered_for_an_hour_after_their_pause_and_their_number_is_bounded() {
         let (pauses, [message, _]) = (pauses(), messages());
         for caller in 0..MOST + 10 {
-            pauses.failed(&caller.to_string().into(), message);
+            pauses.failed(&caller.to_string().into(), Some(message));
         }
         assert_eq!(pauses.failing.lock().len(), MOST);
         tokio::time::sleep(REMEMBERED + Duration::from_secs(1)).await;

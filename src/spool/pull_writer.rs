@@ -13,7 +13,7 @@ use super::delivery::Delivery;
 use super::format::{self, Content, Intent, SMALL};
 use super::message_file::{LockedFile, MessageBody, State};
 use super::queue::Leased;
-use super::shared::Recipient;
+use super::recipient::Recipient;
 use super::store::{QueueLock, report_lost};
 
 /// A pull in progress, which holds its queue's locks until its response is passed through. Dropped without an outcome, its message is reported as lost.
@@ -286,15 +286,26 @@ impl PassThrough {
         self.writer.broken_off.clone()
     }
 
-    /// Forgets the message if its caller has all of it, or reports it as lost.
+    /// Forgets the message if its caller has all of it, or reports it as lost. The lease ends when this returns.
     pub async fn record(self, is_delivered: bool) {
         let Self { writer, lease } = self;
         lease.set_on_connection(false);
+        let (recipient, Intent { id, queue, .. }) = (writer.recipient.clone(), writer.intent.clone());
         if is_delivered {
             writer.discard().await;
+            // A panic is logged where it occurs.
+            let _ = off_thread(move || {
+                recipient.delivered(&queue, id);
+                Ok(())
+            })
+            .await;
         } else {
             let reason = writer.reason().unwrap_or_default().to_owned();
-            writer.lose(&reason).await;
+            let is_lost = writer.lose_unless_whole(&reason).await;
+            let pause = recipient.failed(&queue, (!is_lost).then_some(id));
+            let pause_s = pause.map(|pause| pause.as_secs_f32());
+            let caller = &*recipient.caller;
+            tracing::warn!(%queue, pulled = %id, caller, is_lost, pause_s, "delivery of a message that is not stored failed");
         }
     }
 }

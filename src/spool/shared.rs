@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::blocking::off_thread;
 use super::error::{OpenError, SpoolError};
 use super::id::{MessageId, QueueId};
-use super::queue::{Caller, Queue};
+use super::queue::Queue;
 use super::store::Store;
 use super::totals::Totals;
 use crate::config;
@@ -37,17 +37,6 @@ pub(super) struct Shared {
     trouble: Mutex<Option<String>>,
     runtime: OnceLock<Handle>,
     tasks: TaskTracker,
-}
-
-/// A caller that is served.
-#[derive(Clone)]
-pub(super) struct Recipient {
-    pub(super) shared: Arc<Shared>,
-    pub(super) queue: Arc<Queue>,
-    pub(super) caller: Caller,
-    /// The older message that this caller failed to take, where the delivery of the next one is to show whether that
-    /// message or the caller is at fault.
-    pub(super) suspect: Option<MessageId>,
 }
 
 /// What is wrong with a caller that takes no message.

@@ -12,10 +12,12 @@ use super::delivery::Delivery;
 use super::error::SpoolError;
 use super::format::Intent;
 use super::id::{MessageId, QueueId};
+use super::message_file::FileName;
 use super::pause::Offer;
 use super::pull_writer::PullWriter;
 use super::queue::Caller;
-use super::shared::{Recipient, Spool};
+use super::recipient::Recipient;
+use super::shared::Spool;
 use super::store::{Oldest, QueueLock};
 
 /// What a request gets.
@@ -117,11 +119,11 @@ impl Take {
     /// process works on the queue or on an older message. Waits for the disk.
     fn decide(mut self, skips_locked: bool, may_pull: bool) -> Result<ControlFlow<Taken, Self>, SpoolError> {
         let recipient = self.recipient.clone();
-        let (store, queue) = (&recipient.shared.store, &recipient.queue);
+        let store = &recipient.shared.store;
         let Some(queue_lock) = store.lock_queue(&self.queue)? else {
             return Ok(ControlFlow::Continue(self));
         };
-        let in_progress = queue.in_progress();
+        let in_progress = recipient.queue.in_progress();
         let oldest_after = |after: Option<MessageId>| {
             let is_wanted = |id| after < Some(id) && !in_progress.contains(&id);
             store.oldest(&self.queue, is_wanted, skips_locked)
@@ -129,20 +131,10 @@ impl Take {
         let mut oldest = oldest_after(None)?;
         self.recipient.suspect = None;
         if let Oldest::Message(message) = &oldest {
-            let name = message.name;
-            match queue.pauses.offer(&recipient.caller, name.id, name.failures) {
-                Offer::Message => {}
-                Offer::Paused(left, failures) => {
-                    return Err(SpoolError::Paused {
-                        caller: recipient.caller,
-                        failures,
-                        left,
-                    });
-                }
-                Offer::Next => {
-                    self.recipient.suspect = Some(name.id);
-                    oldest = oldest_after(Some(name.id))?;
-                }
+            let FileName { id, failures, .. } = message.name;
+            if recipient.offer(Some(id), failures)? == Offer::Next {
+                self.recipient.suspect = Some(id);
+                oldest = oldest_after(Some(id))?;
             }
         }
         match oldest {
@@ -151,7 +143,10 @@ impl Take {
                 Ok(ControlFlow::Break(Taken::Message(delivery)))
             }
             Oldest::LockedElsewhere => Ok(ControlFlow::Continue(self)),
-            Oldest::None if may_pull => Ok(ControlFlow::Break(Taken::Pull(self.begin_pull(queue_lock)?))),
+            Oldest::None if may_pull => {
+                recipient.offer(None, 0)?;
+                Ok(ControlFlow::Break(Taken::Pull(self.begin_pull(queue_lock)?)))
+            }
             Oldest::None => Err(SpoolError::Stopping),
         }
     }

@@ -565,6 +565,64 @@ async fn a_paused_message_is_delivered_to_another_caller_at_once() {
     }
 }
 
+/// A pull whose message cannot be stored, and goes to its caller alone.
+async fn pass_through(spool: &Spool, is_delivered: bool) {
+    let pull = move |mut writer: PullWriter| async move {
+        writer.head(&head());
+        writer.write(&Bytes::from_static(b"not stored")).await.unwrap();
+        let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
+        let (_, passing) = writer.pass_through(&error).unwrap();
+        passing.record(is_delivered).await;
+        Err("passed through")
+    };
+    let taken = take_by(spool, "caller", "/pull", pull).await;
+    assert_eq!(taken.unwrap().err(), Some("passed through"));
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_stored_and_fails_pauses_the_pulls_of_its_caller_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    for place in [Some(directory.path()), None] {
+        let spool = open(&config::Spool {
+            pauses: vec![Duration::ZERO, PATIENCE],
+            ..config(place)
+        });
+        for failures in 1..=2 {
+            pass_through(&spool, false).await;
+            assert_eq!(spool.shared.metrics.spool.failed_deliveries.get(), failures);
+        }
+        let paused = take(&spool, "/pull", "next").await;
+        assert!(matches!(paused, Err(SpoolError::Paused { failures: 2, .. })));
+        let other = delivery(take_as(&spool, "other", "/pull", "next").await);
+        assert_eq!(body(&other), "next");
+        drop(other);
+        assert_eq!(
+            succeed(&spool, "none").await,
+            "next",
+            "a stored message is not paused"
+        );
+        assert_eq!(succeed(&spool, "last").await, "last", "a delivery ends the pause");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_stored_shows_whether_an_older_message_or_the_caller_is_at_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    for place in [Some(directory.path()), None] {
+        let spool = open(&config(place));
+        for _ in 0..5 {
+            assert_eq!(fail(&spool, "first").await, "first");
+        }
+        pass_through(&spool, false).await;
+        assert!(spool.troubles()[0].contains("caller caller takes no pulled message"));
+        assert_eq!(fail(&spool, "second").await, "first");
+        pass_through(&spool, true).await;
+        assert!(spool.troubles().iter().all(|trouble| !trouble.contains("caller")));
+        assert_eq!(spool.totals().await.unwrap().set_aside, 1);
+        assert_eq!(succeed(&spool, "third").await, "third");
+    }
+}
+
 #[tokio::test]
 async fn a_requeued_message_is_delivered_before_newer_ones_as_a_redelivery() {
     let directory = tempfile::tempdir().unwrap();

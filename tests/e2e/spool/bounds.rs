@@ -201,6 +201,31 @@ async fn a_small_message_that_is_not_stored_is_lost_if_its_caller_resets_before_
 }
 
 #[tokio::test]
+async fn a_caller_that_crashes_in_a_loop_is_paused_if_its_messages_are_not_stored() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .and("[spool]\nmemory = \"64KiB\"\npauses = [\"0s\", \"1h\"]\n")
+        .start()
+        .await;
+    // More than the sockets' buffers take.
+    let large = format!("{{\"Calls\":\"{}\"}}", "x".repeat(24 << 20));
+    for _ in 0..3 {
+        cisco.put_raw_message("demo", large.clone());
+    }
+    for crash in 1..=2 {
+        let mut caller = Caller::to(daemon.address()).await;
+        caller.say(request("GET")).await;
+        assert_eq!(caller.head().await.status(), 200);
+        caller.reset();
+        let failed = "delivery of a message that is not stored failed";
+        daemon.logged_times(failed, crash).await;
+    }
+    let reason = "the next message is paused for caller 127.0.0.1 after failed deliveries (2)";
+    pull(&daemon).await.is_ours(503, reason);
+    assert_eq!(pulls(&cisco), 2);
+}
+
+#[tokio::test]
 async fn a_slow_reader_of_a_message_that_is_not_stored_does_not_hold_its_queue_up() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::at(&cisco)

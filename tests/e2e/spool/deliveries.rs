@@ -87,7 +87,7 @@ async fn a_failed_delivery_pauses_the_message_for_its_caller_and_another_caller_
     let paused = pull(&daemon).await;
     paused.is_ours(
         503,
-        "the oldest message is paused for caller 127.0.0.1 after failed deliveries (2)",
+        "the next message is paused for caller 127.0.0.1 after failed deliveries (2)",
     );
     assert!(
         matches!(paused.field("retry-after").unwrap().parse().unwrap(), 3500..=3600),
