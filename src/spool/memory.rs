@@ -4,12 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::format::Content;
 use super::id::MessageId;
 use super::message_file::FileName;
+
+/// Ties bytes to their share of the memory.
+pub(super) fn with_share(bytes: Bytes, share: Option<OwnedSemaphorePermit>) -> Bytes {
+    Bytes::from_owner(Passing { bytes, _share: share })
+}
+
+impl AsRef<[u8]> for Passing {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// The messages of all queues.
 pub(super) struct Memory {
@@ -18,7 +30,18 @@ pub(super) struct Memory {
     messages: Mutex<BTreeMap<(PathBuf, MessageId), Held>>,
     /// A permit for each byte of `spool.memory`.
     free: Arc<Semaphore>,
+    /// How many bytes must be free before a pull is sent, so that its message can be stored.
+    reserve: usize,
 }
+
+/// Bytes that are not stored. Dropped, they give their share of the memory back.
+struct Passing {
+    bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// The same as on disk, or half of a smaller memory.
+const RESERVE: usize = 2 << 20;
 
 type Held = (FileName, Arc<Content>);
 
@@ -28,6 +51,7 @@ impl Memory {
         Self {
             messages: Mutex::default(),
             free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            reserve: RESERVE.min(bytes.div_ceil(2)),
         }
     }
 
@@ -38,7 +62,7 @@ impl Memory {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.free.available_permits() == 0
+        self.free.available_permits() < self.reserve
     }
 
     pub(super) fn folders(&self) -> Vec<PathBuf> {

@@ -11,12 +11,14 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use super::blocking::off_thread;
 use super::delivery::Delivery;
 use super::format::{self, Content, Intent, SMALL};
+use super::memory::with_share;
 use super::message_file::{LockedFile, MessageBody, State};
 use super::queue::Leased;
 use super::recipient::Recipient;
 use super::store::{QueueLock, report_lost};
 
-/// A pull in progress, which holds its queue's locks until its response is passed through. Dropped without an outcome, its message is reported as lost.
+/// A pull in progress, which holds its queue's locks until its response is stored or begins to pass through. Dropped
+/// without an outcome, its message is reported as lost.
 pub struct PullWriter {
     recipient: Recipient,
     intent: Intent,
@@ -233,7 +235,7 @@ impl PullWriter {
     /// Gives up storing the response, which goes to its caller alone. Returns its body so far. The next request of the
     /// queue is served from now on.
     pub fn pass_through(mut self, error: &WriteError) -> io::Result<(MessageBody, PassThrough)> {
-        let mut rest = self.pending.split().freeze();
+        let mut rest = with_share(self.pending.split().freeze(), self.share.take());
         let begun = match (&self.file, self.offset.checked_sub(self.written)) {
             (_, Some(head)) => {
                 rest.advance(usize::try_from(head).unwrap_or_default());

@@ -26,6 +26,51 @@ async fn only_messages_that_are_not_delivered_count_towards_the_bounds() {
 }
 
 #[tokio::test]
+async fn nothing_is_pulled_while_less_memory_is_free_than_a_message_may_need() {
+    let spool = open(&config::Spool {
+        memory: 20,
+        ..config(None)
+    });
+    hold(&spool, "/one", "elevenbytes").await;
+    let full = take(&spool, "/two", "two").await;
+    assert!(matches!(
+        full,
+        Err(SpoolError::Full {
+            messages: 1,
+            bytes: 11
+        })
+    ));
+    delivery(take(&spool, "/one", "none").await).record(true).await;
+    assert_eq!(body(&delivery(take(&spool, "/two", "two").await)), "two");
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_fit_the_memory_takes_its_share_until_it_is_sent() {
+    let spool = open(&config::Spool {
+        memory: 20,
+        ..config(None)
+    });
+    let (sender, passed) = tokio::sync::oneshot::channel();
+    let pull = move |mut writer: PullWriter| async move {
+        writer.head(&head());
+        let piece = Bytes::from_static(b"fifteen bytes, ");
+        writer.write(&piece).await.unwrap();
+        let error = writer.write(&piece).await.unwrap_err();
+        let _ = sender.send(writer.pass_through(&error).unwrap());
+        Err("passed through")
+    };
+    assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());
+    let (body, passing) = passed.await.unwrap();
+    assert_eq!(body.rest, "fifteen bytes, fifteen bytes, ");
+    passing.lease.set_on_connection(true);
+    let full = take(&spool, "/pull", "next").await;
+    assert!(matches!(full, Err(SpoolError::Full { .. })));
+    drop(body);
+    assert_eq!(succeed(&spool, "next").await, "next", "the queue goes on");
+    passing.record(true).await;
+}
+
+#[tokio::test]
 async fn queues_that_are_not_in_use_are_forgotten_and_their_folders_removed() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
