@@ -5,10 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::folders::{folders, message_name};
 use super::format::{self, FormatError, Intent};
 use super::message_file::{FileName, LockedFile, State, list};
 use super::retention;
-use super::store::{folders, message_name};
 use crate::platform::files;
 
 /// A message as `bondgate spool list` shows it.

@@ -11,6 +11,7 @@
 mod blocking;
 mod delivery;
 mod error;
+mod folders;
 mod format;
 mod id;
 mod inspect;
@@ -20,6 +21,7 @@ mod pause;
 mod pull_writer;
 mod queue;
 mod recipient;
+mod reports;
 mod retention;
 mod shared;
 mod store;

@@ -10,12 +10,13 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::blocking::off_thread;
 use super::delivery::Delivery;
+use super::folders::QueueLock;
 use super::format::{self, Content, Intent, SMALL};
 use super::memory::with_share;
 use super::message_file::{LockedFile, MessageBody, State};
 use super::queue::Leased;
 use super::recipient::Recipient;
-use super::store::{QueueLock, report_lost};
+use super::reports::report_lost;
 
 /// A pull in progress, which holds its queue's locks until its response is stored or begins to pass through. Dropped
 /// without an outcome, its message is reported as lost.

@@ -1,7 +1,6 @@
 //! The messages of all queues: a folder for each queue, a file for each message. Nothing is cached, so that two processes
 //! may share a directory, as they do in a hand-over. Without a directory, messages are in memory under the same names.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,13 +8,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::error::SpoolError;
+use super::folders::{LOCK_FILE, QueueLock, folder_name, folders, lock_folder, message_name};
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, State, list};
+use super::reports::{UnusablePaths, report_lost};
 use super::retention::{self, Retention};
 use super::totals::Totals;
 use crate::config;
@@ -30,8 +30,7 @@ pub(super) struct Store {
     pub(super) memory: Option<Memory>,
     retention: Retention,
     metrics: Arc<Metrics>,
-    /// Unusable files and folders that were reported.
-    reported: Mutex<HashSet<PathBuf>>,
+    unusable: UnusablePaths,
 }
 
 /// A message in the spool. While it exists, no other process works on its file.
@@ -50,16 +49,8 @@ pub(super) enum Oldest {
     None,
 }
 
-/// The lock of a queue among processes: a locked file, and none in memory.
-pub(super) type QueueLock = Option<File>;
-
-/// The file that is locked, in a queue's folder.
-const LOCK_FILE: &str = "turn";
 /// What is freed at once on a full disk.
 const FREED: u64 = 16 << 20;
-/// Unusable files and folders that are reported one by one.
-const MOST_REPORTED: usize = 100;
-
 impl Store {
     /// Opens the store, and recovers what a killed process left behind in its directory.
     pub(super) fn open(config: &config::Spool, metrics: Arc<Metrics>) -> io::Result<Self> {
@@ -68,7 +59,7 @@ impl Store {
             memory: config.directory.is_none().then(|| Memory::new(config.memory)),
             retention: Retention::new(config.keep, config.keep_bytes),
             metrics,
-            reported: Mutex::default(),
+            unusable: UnusablePaths::default(),
         };
         if !store.is_in_memory() {
             store.open_directory()?;
@@ -143,7 +134,7 @@ impl Store {
         // Messages behind it would not be found again.
         for folder in [&folder, &retention::folder_in(&folder)] {
             if folder.is_symlink() {
-                return Err(self.refuse_link(folder));
+                return Err(self.unusable.report_link(folder));
             }
         }
         if !folder.is_dir() {
@@ -151,15 +142,6 @@ impl Store {
             files::sync_directory(&self.root)?;
         }
         Ok(lock_folder(&folder)?)
-    }
-
-    /// Only the link's own queue is affected, so it is no trouble of the whole spool.
-    fn refuse_link(&self, folder: &Path) -> SpoolError {
-        let error = SpoolError::Link(folder.display().to_string());
-        if self.is_newly_reported(folder) {
-            tracing::error!(%error, "nothing is pulled from this queue");
-        }
-        error
     }
 
     /// The oldest message of a locked queue, recovered if a killed process left its pull behind.
@@ -197,7 +179,7 @@ impl Store {
         }
         let file = match LockedFile::open(folder, name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.report_unusable(&name.in_folder(folder), &error.into());
+                self.unusable.report_file(&name.in_folder(folder), &error.into());
                 return Ok(Oldest::None);
             }
             opened => opened?,
@@ -227,7 +209,7 @@ impl Store {
                 return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));
             }
             Err(FormatError::Io(error)) => return Err(error),
-            Err(error @ FormatError::Later(_)) => self.report_unusable(&file.path(), &error),
+            Err(error @ FormatError::Later(_)) => self.unusable.report_file(&file.path(), &error),
             Err(_) if is_pull => {
                 let intent = File::open(file.path())
                     .ok()
@@ -243,21 +225,6 @@ impl Store {
             }
         }
         Ok(Oldest::None)
-    }
-
-    fn report_unusable(&self, path: &Path, error: &FormatError) {
-        if self.is_newly_reported(path) {
-            tracing::error!(
-                path = %path.display(),
-                %error,
-                "spool file cannot be used and is left as it is; if permission is denied, chown it to bondgate's user"
-            );
-        }
-    }
-
-    fn is_newly_reported(&self, path: &Path) -> bool {
-        let mut reported = self.reported.lock();
-        reported.len() < MOST_REPORTED && reported.insert(path.to_owned())
     }
 
     /// The id of the newest message in a queue.
@@ -423,54 +390,4 @@ impl Message {
         let rest = content.small.clone().unwrap_or_default();
         Ok(MessageBody { file: None, rest })
     }
-}
-
-/// The folders of queues. Everything with another name, such as lost+found, is ignored.
-pub(super) fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let is_queue = entry.file_name().to_str().is_some_and(QueueId::is_folder);
-        if is_queue && entry.file_type()?.is_dir() {
-            folders.push(entry.path());
-        }
-    }
-    folders.sort();
-    Ok(folders)
-}
-
-fn lock_folder(folder: &Path) -> io::Result<Option<QueueLock>> {
-    let path = folder.join(LOCK_FILE);
-    let file = match files::open_lock_file(&path) {
-        // The folder was empty and has just been removed.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let is_locked = files::try_lock(&file)? && files::is_at(&file, &path);
-    Ok(is_locked.then_some(Some(file)))
-}
-
-/// The name of a message for people: its queue's folder and the digits of its id.
-pub(super) fn message_name(queue: &Path, id: MessageId) -> String {
-    format!("{}/{}", folder_name(queue), id.digits())
-}
-
-fn folder_name(folder: &Path) -> String {
-    folder
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-/// Reports a pull whose message may be lost, since it cannot be repeated.
-pub(super) fn report_lost(metrics: &Metrics, id: MessageId, intent: Option<&Intent>, reason: &str) {
-    metrics.spool.perhaps_lost.inc();
-    tracing::error!(
-        queue = intent.map(|intent| tracing::field::display(&intent.queue)),
-        method = intent.map(|intent| &intent.method),
-        pulled = %id,
-        reason,
-        "a message may be lost: its pull was sent, and no whole response was stored; look for it at Cisco"
-    );
 }

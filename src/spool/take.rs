@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::blocking::off_thread;
 use super::delivery::Delivery;
 use super::error::SpoolError;
+use super::folders::QueueLock;
 use super::format::Intent;
 use super::id::{MessageId, QueueId};
 use super::message_file::FileName;
@@ -18,7 +19,7 @@ use super::pull_writer::PullWriter;
 use super::queue::Caller;
 use super::recipient::Recipient;
 use super::shared::Spool;
-use super::store::{Oldest, QueueLock};
+use super::store::Oldest;
 
 /// What a request gets.
 pub enum Taken {
