@@ -1,6 +1,7 @@
 //! Bounds, retention and the sweep.
 
 use std::io;
+use std::os::unix::fs::symlink;
 
 use super::*;
 
