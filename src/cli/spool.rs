@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, load};
 use crate::config::find_file;
-use crate::spool::{InspectError, Listed, State};
+use crate::spool::{InspectError, Listed, MessageState};
 
 /// List, show, requeue or discard pulled messages
 #[derive(Args)]
@@ -142,23 +142,23 @@ fn list(directory: &Path) -> Result<Exit, InspectError> {
 fn state(message: &Listed) -> String {
     let failures = message.file.failures;
     let text = match message.file.state {
-        State::Pulling if message.is_locked => "being pulled",
-        State::Pulling => {
+        MessageState::Pulling if message.is_locked => "being pulled",
+        MessageState::Pulling => {
             "its pull was interrupted; the next pull or start recovers it or reports it as lost"
         }
         _ if message.is_later => "not delivered: a later bondgate wrote it; run that version or a newer one",
-        State::Ready if message.is_locked => "being delivered",
-        State::Ready if failures == 0 => "waits for the next pull",
-        State::Ready => return format!("waits for the next pull; failed deliveries: {failures}"),
-        State::Delivered => {
+        MessageState::Ready if message.is_locked => "being delivered",
+        MessageState::Ready if failures == 0 => "waits for the next pull",
+        MessageState::Ready => return format!("waits for the next pull; failed deliveries: {failures}"),
+        MessageState::Delivered => {
             let delivered = humantime::format_rfc3339_seconds(message.changed);
             return format!("delivered at {delivered}");
         }
-        State::DeadLetter => return format!("dead letter after {failures} failed deliveries"),
-        State::Lost => {
+        MessageState::DeadLetter => return format!("dead letter after {failures} failed deliveries"),
+        MessageState::Lost => {
             "may be lost: its pull was sent, and no whole response came; look for it at Cisco, then discard it"
         }
-        State::Damaged => "damaged: show it, then discard it",
+        MessageState::Damaged => "damaged: show it, then discard it",
     };
     text.to_owned()
 }
@@ -166,7 +166,7 @@ fn state(message: &Listed) -> String {
 fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
     let is_wanted = |message: &Listed| {
         which.all
-            || which.dead_letters && message.file.state == State::DeadLetter
+            || which.dead_letters && message.file.state == MessageState::DeadLetter
             || which.since.is_some_and(|since| message.changed >= since)
     };
     let named = which.names.iter().map(|name| Listed::find(directory, name));

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::folders::{folders, message_name};
 use super::format::{self, FormatError, Intent};
-use super::message_file::{FileName, LockedFile, State, list};
+use super::message_file::{FileName, LockedFile, MessageState, list};
 use super::retention;
 use crate::platform::files;
 
@@ -74,7 +74,10 @@ impl Listed {
     /// Whether it is a dead letter or a delivered message, which can be put back into its queue.
     #[must_use]
     pub fn is_requeueable(&self) -> bool {
-        matches!(self.file.state, State::DeadLetter | State::Delivered)
+        matches!(
+            self.file.state,
+            MessageState::DeadLetter | MessageState::Delivered
+        )
     }
 
     fn new(queue: &Path, folder: &Path, name: FileName) -> io::Result<Self> {
@@ -139,7 +142,7 @@ impl Listed {
             FormatError::Io(error) => InspectError::Io(error),
             error => InspectError::Refused(format!("{} cannot be requeued: {error}", self.name)),
         })?;
-        let ready = FileName::new(self.file.id, State::Ready);
+        let ready = FileName::new(self.file.id, MessageState::Ready);
         fs::rename(file.path(), ready.in_folder(&self.queue))?;
         files::sync_directory(&self.queue)?;
         Ok(())

@@ -16,7 +16,7 @@ use crate::platform::files;
 
 /// The state of a message: the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum MessageState {
     /// Its pull is in progress.
     Pulling,
     /// Ready to be delivered.
@@ -39,7 +39,7 @@ pub struct FileName {
     /// Failed deliveries.
     pub failures: u32,
     /// Its state.
-    pub state: State,
+    pub state: MessageState,
 }
 
 /// A message's file, which this process alone works on.
@@ -64,18 +64,18 @@ const RESERVED: u64 = 2 << 20;
 /// How much remains of the file of a lost message. Its beginning may show whose it was.
 const LOST_REST: u64 = 16 << 10;
 
-const STATES: [(State, &str); 6] = [
-    (State::Pulling, "pull"),
-    (State::Ready, "msg"),
-    (State::Delivered, "done"),
-    (State::DeadLetter, "dead"),
-    (State::Lost, "lost"),
-    (State::Damaged, "bad"),
+const STATES: [(MessageState, &str); 6] = [
+    (MessageState::Pulling, "pull"),
+    (MessageState::Ready, "msg"),
+    (MessageState::Delivered, "done"),
+    (MessageState::DeadLetter, "dead"),
+    (MessageState::Lost, "lost"),
+    (MessageState::Damaged, "bad"),
 ];
 
 impl FileName {
     /// The name of a message without failed deliveries.
-    pub(super) fn new(id: MessageId, state: State) -> Self {
+    pub(super) fn new(id: MessageId, state: MessageState) -> Self {
         Self {
             id,
             failures: 0,
@@ -113,7 +113,7 @@ impl fmt::Display for FileName {
 impl LockedFile {
     /// Writes down that a pull is about to be sent, and reserves disk space. It survives a crash from when this returns.
     pub(super) fn create(folder: &Path, intent: &Intent) -> io::Result<Self> {
-        let name = FileName::new(intent.id, State::Pulling);
+        let name = FileName::new(intent.id, MessageState::Pulling);
         let path = name.in_folder(folder);
         let file = files::create_private(&path)?;
         let written = (|| {
@@ -184,7 +184,7 @@ impl LockedFile {
         Ok(Self { name, ..self.clone() })
     }
 
-    pub(super) fn set_state(&self, state: State) -> io::Result<Self> {
+    pub(super) fn set_state(&self, state: MessageState) -> io::Result<Self> {
         self.rename(FileName { state, ..self.name })
     }
 
@@ -194,7 +194,7 @@ impl LockedFile {
 
     /// Marks the message as lost and gives disk space back. Fails only where the message is not marked.
     pub(super) fn lose(&self) -> io::Result<()> {
-        let lost = self.set_state(State::Lost)?;
+        let lost = self.set_state(MessageState::Lost)?;
         if let Err(error) = lost.shorten() {
             tracing::warn!(%error, "file of a lost message cannot be shortened");
         }

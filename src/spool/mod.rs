@@ -36,7 +36,7 @@ pub use self::error::{OpenError, SpoolError};
 pub use self::format::Intent;
 pub use self::id::{MessageId, QueueId};
 pub use self::inspect::{InspectError, Listed};
-pub use self::message_file::{FileName, MessageBody, State};
+pub use self::message_file::{FileName, MessageBody, MessageState};
 pub use self::pull_writer::{PassThrough, PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
 pub use self::shared::Spool;

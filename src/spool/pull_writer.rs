@@ -13,7 +13,7 @@ use super::delivery::Delivery;
 use super::folders::QueueLock;
 use super::format::{self, Content, Intent, SMALL};
 use super::memory::with_share;
-use super::message_file::{LockedFile, MessageBody, State};
+use super::message_file::{LockedFile, MessageBody, MessageState};
 use super::queue::Leased;
 use super::recipient::Recipient;
 use super::reports::report_lost;
@@ -174,7 +174,7 @@ impl PullWriter {
             file.write_at(pending, at)?;
             file.write_at(&trailer, end)?;
             file.file.sync_all()?;
-            file.set_state(State::Ready)
+            file.set_state(MessageState::Ready)
         };
         if let Some(file) = self.with_file(write).await? {
             self.file = Some(file);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::format::{FormatError, Intent};
-use super::message_file::{FileName, LockedFile, State, list};
+use super::message_file::{FileName, LockedFile, MessageState, list};
 use crate::platform::files;
 
 /// How long and how much is retained.
@@ -66,7 +66,7 @@ impl Retention {
         delivered.file.set_modified(SystemTime::now())?;
         let folder = folder_in(&delivered.folder);
         let name = FileName {
-            state: State::Delivered,
+            state: MessageState::Delivered,
             ..delivered.name
         };
         let (from, to) = (delivered.path(), name.in_folder(&folder));

@@ -14,7 +14,7 @@ use super::folders::{LOCK_FILE, QueueLock, folder_name, folders, lock_folder, me
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::memory::Memory;
-use super::message_file::{FileName, LockedFile, MessageBody, State, list};
+use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
 use super::reports::{UnusablePaths, report_lost};
 use super::retention::{self, Retention};
 use super::totals::Totals;
@@ -92,7 +92,7 @@ impl Store {
             // Without the lock, another process recovers them, or is about to pull.
             if let Some(_lock) = lock_folder(&folder)? {
                 let names = self.list(&folder)?.into_iter();
-                for name in names.filter(|name| name.state == State::Pulling) {
+                for name in names.filter(|name| name.state == MessageState::Pulling) {
                     self.open_message(&folder, name)?;
                 }
             }
@@ -158,8 +158,8 @@ impl Store {
         let mut names = self.list(&folder)?;
         names.retain(|name| is_wanted(name.id));
         let is_full = self.memory.as_ref().is_some_and(Memory::is_full);
-        let waiting = |name: &&FileName| matches!(name.state, State::Pulling | State::Ready);
-        let dead = |name: &&FileName| is_full && name.state == State::DeadLetter;
+        let waiting = |name: &&FileName| matches!(name.state, MessageState::Pulling | MessageState::Ready);
+        let dead = |name: &&FileName| is_full && name.state == MessageState::DeadLetter;
         for name in names.iter().filter(waiting).chain(names.iter().filter(dead)) {
             match self.open_message(&folder, *name)? {
                 Oldest::LockedElsewhere if skips_locked => {}
@@ -187,7 +187,7 @@ impl Store {
         let Some(mut file) = file else {
             return Ok(Oldest::LockedElsewhere);
         };
-        let is_pull = name.state == State::Pulling;
+        let is_pull = name.state == MessageState::Pulling;
         let read = format::read(&*file.file, file.length()?).and_then(|content| {
             let Intent { id, queue, .. } = &content.intent;
             let is_in_place = *id == name.id && queue.folder() == folder_name(folder);
@@ -198,7 +198,7 @@ impl Store {
             Ok(content) => {
                 if is_pull {
                     file.file.sync_all()?;
-                    file = file.set_state(State::Ready)?;
+                    file = file.set_state(MessageState::Ready)?;
                     files::sync_directory(folder)?;
                     tracing::warn!(
                         queue = %content.intent.queue,
@@ -219,7 +219,7 @@ impl Store {
                 report_lost(&self.metrics, name.id, intent.as_ref(), reason);
             }
             Err(error) => {
-                let path = file.set_state(State::Damaged)?.path();
+                let path = file.set_state(MessageState::Damaged)?.path();
                 self.metrics.spool.corrupt.inc();
                 tracing::error!(path = %path.display(), %error, "spool file is damaged and is not delivered");
             }
@@ -244,7 +244,7 @@ impl Store {
 
     /// Makes a message of the response to a pull, whose file is complete.
     pub(super) fn add(&self, content: Content, file: Option<LockedFile>) -> Message {
-        let name = FileName::new(content.intent.id, State::Ready);
+        let name = FileName::new(content.intent.id, MessageState::Ready);
         let content = Arc::new(content);
         if let Some(memory) = &self.memory {
             memory.insert(&self.folder(&content.intent.queue), name, content.clone());
@@ -295,12 +295,12 @@ impl Store {
     /// Makes a dead letter of a message. Returns its name, or `None` if the message is being delivered or gone.
     pub(super) fn make_dead_letter(&self, queue: &QueueId, id: MessageId) -> io::Result<Option<String>> {
         let folder = self.folder(queue);
-        let is_it = |name: &FileName| name.id == id && name.state == State::Ready;
+        let is_it = |name: &FileName| name.id == id && name.state == MessageState::Ready;
         let Some(name) = self.list(&folder)?.into_iter().find(is_it) else {
             return Ok(None);
         };
         if let Some(memory) = &self.memory {
-            let state = State::DeadLetter;
+            let state = MessageState::DeadLetter;
             if !memory.rename(&folder, FileName { state, ..name }) {
                 return Ok(None);
             }
@@ -309,7 +309,7 @@ impl Store {
                 return Ok(None);
             };
             file.file.set_modified(SystemTime::now())?;
-            file.set_state(State::DeadLetter)?;
+            file.set_state(MessageState::DeadLetter)?;
         }
         Ok(Some(message_name(&folder, id)))
     }
@@ -338,7 +338,7 @@ impl Store {
     /// The messages that are ready to be delivered, by id and name.
     pub(super) fn ready(&self) -> io::Result<Vec<(MessageId, String)>> {
         let all = self.all()?.into_iter();
-        let ready = all.filter(|(_, name)| name.state == State::Ready);
+        let ready = all.filter(|(_, name)| name.state == MessageState::Ready);
         Ok(ready
             .map(|(folder, name)| (name.id, message_name(&folder, name.id)))
             .collect())

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::id::MessageId;
-use super::message_file::{FileName, State};
+use super::message_file::{FileName, MessageState};
 use super::pause::FAILING;
 
 /// How many messages the spool holds, by state.
@@ -30,16 +30,16 @@ pub struct Totals {
 impl Totals {
     pub(super) fn add(&mut self, name: FileName, bytes: u64) {
         match name.state {
-            State::Ready => {
+            MessageState::Ready => {
                 self.messages += 1;
                 self.failing += usize::from(name.failures >= FAILING);
                 self.bytes += bytes;
                 self.oldest = Some(self.oldest.map_or(name.id, |oldest| oldest.min(name.id)));
             }
-            State::DeadLetter => self.set_aside += 1,
-            State::Lost => self.perhaps_lost += 1,
-            State::Damaged => self.damaged += 1,
-            State::Pulling | State::Delivered => {}
+            MessageState::DeadLetter => self.set_aside += 1,
+            MessageState::Lost => self.perhaps_lost += 1,
+            MessageState::Damaged => self.damaged += 1,
+            MessageState::Pulling | MessageState::Delivered => {}
         }
     }
 }
