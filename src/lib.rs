@@ -76,8 +76,8 @@
 //! 1. `proxy/pull` reads the request and calls `spool/take`, which waits on the worker for the queue's turn. The rest
 //!    runs in a task on the control thread that outlives the caller. Connections that deliver older messages of the
 //!    queue confirm through their observers that their callers are still there (leases, `spool/queue`). Then the task
-//!    finds the oldest message that the caller may have (`spool/pause`), or records on disk that a pull is about to be
-//!    sent, and reserves space for its message (`spool/message_file`).
+//!    finds the oldest message that the caller may have (`spool/failed_deliveries`), or records on disk that a pull is
+//!    about to be sent, and reserves space for its message (`spool/message_file`).
 //! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores
 //!    the whole response before the caller gets any of it. Errors and the response of an empty queue are passed on and
 //!    not stored. `proxy/pull` makes the response, and `proxy/pull/body` its body: from the stored file, or from a
@@ -92,10 +92,10 @@
 //!    proxy, when every byte is acknowledged or was sent before that proxy reset the connection; during a stop, when
 //!    every byte is acknowledged.
 //! 4. The observer passes the outcome to `spool/delivery`, or to `PassThrough`. A delivered message is kept for a day
-//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/pause`). When a
-//!    message has failed five times, twice for this caller, `spool/pause` offers the caller the next one. If that one
-//!    is delivered, `spool/recipient` makes the first a dead letter. A `PassThrough` that fails is lost, and pauses the
-//!    caller's next pulls.
+//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/failed_deliveries`).
+//!    When a message has failed five times, twice for this caller, `spool/failed_deliveries` offers the caller the next
+//!    one. If that one is delivered, `spool/recipient` makes the first a dead letter. A `PassThrough` that fails is lost,
+//!    and pauses the caller's next pulls.
 //!
 //! # Life of a token
 //!

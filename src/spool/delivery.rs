@@ -5,9 +5,9 @@ use std::io;
 use http::response::Parts;
 
 use super::blocking::off_thread;
+use super::failed_deliveries::FAILING;
 use super::id::{MessageId, QueueId};
 use super::message_file::MessageBody;
-use super::pause::FAILING;
 use super::queue::Leased;
 use super::recipient::Recipient;
 use super::store::Message;
@@ -110,7 +110,7 @@ impl Delivery {
         // Without a pause, the same message would be delivered again and again.
         self.recipient
             .queue
-            .pauses
+            .failed_deliveries
             .failed(&self.recipient.caller, Some(pulled));
         tracing::error!(
             %queue,

@@ -11,13 +11,13 @@
 mod blocking;
 mod delivery;
 mod error;
+mod failed_deliveries;
 mod folders;
 mod format;
 mod id;
 mod inspect;
 mod memory;
 mod message_file;
-mod pause;
 mod pull_writer;
 mod queue;
 mod recipient;

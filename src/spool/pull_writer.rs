@@ -205,7 +205,7 @@ impl PullWriter {
     pub async fn queue_is_empty(self) {
         if let Some(suspect) = self.recipient.suspect {
             let Recipient { queue, caller, .. } = &self.recipient;
-            queue.pauses.no_next(caller, suspect);
+            queue.failed_deliveries.no_next(caller, suspect);
         }
         self.discard().await;
     }

@@ -1,4 +1,4 @@
-//! This process's state of one queue: a lock, the pauses, and the leases of messages by connections.
+//! This process's state of one queue: a lock, the failed deliveries, and the leases of messages by connections.
 //!
 //! No other request gets a message until its lease ends. A caller that disconnected may be back before its connection's
 //! end is noticed. So before a queue goes on to a newer message, each connection with an older one is asked whether its
@@ -12,15 +12,15 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::failed_deliveries::FailedDeliveries;
 use super::id::MessageId;
-use super::pause::Pauses;
 
 /// This process's state of one queue.
 pub(super) struct Queue {
     /// Held by the one request that looks for a message, or pulls one.
     pub(super) lock: Arc<tokio::sync::Mutex<()>>,
     leases: Mutex<Vec<Lease>>,
-    pub(super) pauses: Pauses,
+    pub(super) failed_deliveries: FailedDeliveries,
 }
 
 /// Who asks for a message: the name that goes with a caller's key, or else its address.
@@ -34,7 +34,7 @@ impl Queue {
         Self {
             lock: Arc::default(),
             leases: Mutex::default(),
-            pauses: Pauses::new(pauses),
+            failed_deliveries: FailedDeliveries::new(pauses),
         }
     }
 
@@ -65,7 +65,7 @@ impl Queue {
     }
 
     pub(super) fn is_in_use(&self) -> bool {
-        !self.leases().is_empty() || !self.pauses.is_empty()
+        !self.leases().is_empty() || !self.failed_deliveries.is_empty()
     }
 
     /// Waits until every message that is on a connection is confirmed there, or back in the queue.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SpoolError;
+use super::failed_deliveries::Offer;
 use super::id::{MessageId, QueueId};
-use super::pause::Offer;
 use super::queue::{Caller, Queue};
 use super::shared::{AT_FAULT, Shared};
 
@@ -24,7 +24,7 @@ impl Recipient {
     /// Decides whether the caller is offered this message, or the one behind it. `None` is a message that is still to be
     /// pulled. Fails during a pause.
     pub(super) fn offer(&self, message: Option<MessageId>, total: u32) -> Result<Offer, SpoolError> {
-        match self.queue.pauses.offer(&self.caller, message, total) {
+        match self.queue.failed_deliveries.offer(&self.caller, message, total) {
             Offer::Paused(left, failures) => Err(SpoolError::Paused {
                 caller: self.caller.clone(),
                 failures,
@@ -36,7 +36,7 @@ impl Recipient {
 
     /// Records a delivery: the caller is not at fault, so an older message that it failed to take is. Waits for the disk.
     pub(super) fn delivered(&self, queue: &QueueId, message: MessageId) {
-        self.queue.pauses.delivered(&self.caller, message);
+        self.queue.failed_deliveries.delivered(&self.caller, message);
         let in_progress = self.queue.in_progress();
         if let Some(suspect) = self.suspect.filter(|id| !in_progress.contains(id)) {
             self.make_dead_letter(queue, suspect);
@@ -51,7 +51,7 @@ impl Recipient {
         match shared.store.make_dead_letter(queue, suspect) {
             Ok(None) => {}
             Ok(Some(name)) => {
-                self.queue.pauses.forget(suspect);
+                self.queue.failed_deliveries.forget(suspect);
                 shared.metrics.spool.set_aside.inc();
                 tracing::error!(
                     %queue,
@@ -76,9 +76,9 @@ impl Recipient {
     pub(super) fn failed(&self, queue: &QueueId, message: Option<MessageId>) -> Option<Duration> {
         self.shared.metrics.spool.failed_deliveries.inc();
         let Some(suspect) = self.suspect else {
-            return Some(self.queue.pauses.failed(&self.caller, message));
+            return Some(self.queue.failed_deliveries.failed(&self.caller, message));
         };
-        if self.queue.pauses.next_failed(&self.caller, suspect) {
+        if self.queue.failed_deliveries.next_failed(&self.caller, suspect) {
             tracing::error!(%queue, caller = &*self.caller, "caller {AT_FAULT}");
         }
         None

@@ -43,7 +43,7 @@ pub(super) struct Shared {
 pub(super) const AT_FAULT: &str = "takes no pulled message: its connections were reset during several messages; look at \
                                    the caller's own log, and restart it; the messages stay in the queue, and other \
                                    callers can pull them";
-/// Five is [`FAILING`](super::pause::FAILING).
+/// Five is [`FAILING`](super::failed_deliveries::FAILING).
 const FAILING_MESSAGES: &str = "pulled messages failed delivery five times or more and stay in the queue; `bondgate spool \
                                 list` names them; look at the log of the caller that pulls them";
 const UNUSABLE: &str = "the spool's directory cannot be used, and nothing is pulled; make it writable for bondgate's user, \
@@ -109,7 +109,7 @@ impl Spool {
             .queues
             .lock()
             .values()
-            .flat_map(|queue| queue.pauses.at_fault())
+            .flat_map(|queue| queue.failed_deliveries.at_fault())
             .collect();
         let at_fault = callers.iter().map(|caller| format!("caller {caller} {AT_FAULT}"));
         let mut troubles: Vec<_> = at_fault.collect();

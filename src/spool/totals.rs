@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::failed_deliveries::FAILING;
 use super::id::MessageId;
 use super::message_file::{FileName, MessageState};
-use super::pause::FAILING;
 
 /// How many messages the spool holds, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

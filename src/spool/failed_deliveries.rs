@@ -1,9 +1,10 @@
-//! Pauses after failed deliveries, and the decision whether the message or the caller is at fault.
+//! Records failed deliveries: the pauses that follow, and the decision whether the message or the caller is at fault.
 //!
 //! A failed delivery pauses the message for its caller alone. After five failures the caller is offered the next message
 //! at once: if it takes that one, the first message is at fault and becomes a dead letter; if it fails again, the caller
 //! is at fault and both messages stay in the queue. A caller that comes back later may have been repaired, so it is
-//! offered the first message again.
+//! offered the first message again. Messages that are not stored have no second delivery: their failures pause the
+//! caller's pulls.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::id::MessageId;
 pub(super) const FAILING: u32 = 5;
 
 /// The failed deliveries of one queue.
-pub(super) struct Pauses {
+pub(super) struct FailedDeliveries {
     /// The pause after the first failure, the second, and so on. The last one repeats.
     steps: Arc<[Duration]>,
     failing: Mutex<Failures>,
@@ -59,7 +60,7 @@ const FRESH: Duration = Duration::from_secs(30);
 /// How long a failure is remembered after its pause.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-impl Pauses {
+impl FailedDeliveries {
     pub(super) fn new(steps: Arc<[Duration]>) -> Self {
         Self {
             steps,
@@ -190,8 +191,8 @@ fn make_room(all: &mut Failures) {
 mod tests {
     use super::*;
 
-    fn pauses() -> Pauses {
-        Pauses::new([0, 1, 5, 30, 120, 600].map(Duration::from_secs).into())
+    fn pauses() -> FailedDeliveries {
+        FailedDeliveries::new([0, 1, 5, 30, 120, 600].map(Duration::from_secs).into())
     }
 
     fn messages() -> [MessageId; 2] {
@@ -200,7 +201,7 @@ mod tests {
     }
 
     /// Fails so often, each time after the pause; the pauses in seconds.
-    async fn fail(pauses: &Pauses, caller: &Arc<str>, message: MessageId, times: u32) -> Vec<u64> {
+    async fn fail(pauses: &FailedDeliveries, caller: &Arc<str>, message: MessageId, times: u32) -> Vec<u64> {
         let mut seconds = Vec::new();
         for _ in 0..times {
             let pause = pauses.failed(caller, Some(message));
