@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::caller_identity::Caller;
 use super::forward::Forwarder;
-use super::pull::{Asker, Puller};
+use super::pull::{PullCaller, Puller};
 use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 use crate::spelling::Recorded;
@@ -45,11 +45,11 @@ impl Service<Request<Body>> for Relay {
         let upstream = self.upstream.clone();
         if options.is_consuming {
             let caller = record.caller.get();
-            let asker = Asker {
+            let pull_caller = PullCaller {
                 name: caller.map(Caller::label).unwrap_or_default(),
                 is_relayed: caller.is_some_and(|caller| caller.is_relayed),
             };
-            let pulled = self.puller.clone().take(request, asker);
+            let pulled = self.puller.clone().take(request, pull_caller);
             return respond(pulled, move |error| error.into_problem(&upstream));
         }
         let forwarded = self.forwarder.clone().forward(request, options.is_fresh);

@@ -37,7 +37,7 @@ pub(super) struct Puller {
 }
 
 /// The caller of a consuming route.
-pub(super) struct Asker {
+pub(super) struct PullCaller {
     /// The name that goes with its key, or else its address.
     pub(super) name: spool::Caller,
     /// A trusted proxy relays for it and names it: what that proxy has acknowledged is delivered.
@@ -71,7 +71,7 @@ impl Puller {
     /// The response to a request on a consuming route: a message, or what the upstream responds without one.
     ///
     /// `timeout.head` ends the caller's wait. A pull that was begun goes on, and the next request gets its message.
-    pub(super) async fn take(self, request: Request<Body>, asker: Asker) -> PullResult {
+    pub(super) async fn take(self, request: Request<Body>, caller: PullCaller) -> PullResult {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = body.clone();
@@ -86,14 +86,14 @@ impl Puller {
             };
             let stop = self.stop.clone();
             let may_pull = move || stop.phase() < Phase::Draining;
-            let (puller, method, is_relayed) = (self.clone(), parts.method.clone(), asker.is_relayed);
+            let (puller, method, is_relayed) = (self.clone(), parts.method.clone(), caller.is_relayed);
             let respond = move |taken| async move {
                 match taken {
                     Taken::Message(delivery) => puller.deliver(delivery, is_relayed),
                     Taken::Pull(writer) => puller.pull(parts, upload, kept, *writer, is_relayed).await,
                 }
             };
-            let taken = self.spool.take(queue, &method, asker.name, may_pull, respond);
+            let taken = self.spool.take(queue, &method, caller.name, may_pull, respond);
             taken.await?
         };
         let mut stop = self.stop.clone();
