@@ -40,5 +40,5 @@ pub use self::message_file::{FileName, MessageBody, MessageState};
 pub use self::pull_writer::{PassThrough, PullWriter, WriteError};
 pub use self::queue::{Caller, Leased};
 pub use self::shared::Spool;
-pub use self::take::Taken;
+pub use self::take::TakeOutcome;
 pub use self::totals::Totals;

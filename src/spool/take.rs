@@ -22,7 +22,7 @@ use super::shared::Spool;
 use super::store::Oldest;
 
 /// What a request gets.
-pub enum Taken {
+pub enum TakeOutcome {
     /// A message that was pulled for an earlier request.
     Message(Delivery),
     /// No message is ready: a pull is to be sent, and its response to be written here.
@@ -53,7 +53,7 @@ impl Spool {
         method: &http::Method,
         caller: Caller,
         may_pull: impl Fn() -> bool + Send + Sync + 'static,
-        respond: impl FnOnce(Taken) -> F + Send + 'static,
+        respond: impl FnOnce(TakeOutcome) -> F + Send + 'static,
     ) -> Result<T, SpoolError>
     where
         T: Send + 'static,
@@ -78,7 +78,7 @@ impl Spool {
             let taken = take.run(may_pull, || !sender.is_closed()).await;
             match &taken {
                 Err(SpoolError::Unusable(error)) => shared.report_disk(Some(error)),
-                Ok(Taken::Pull(_)) => shared.report_disk(None),
+                Ok(TakeOutcome::Pull(_)) => shared.report_disk(None),
                 _ => {}
             }
             let response = match taken {
@@ -97,7 +97,7 @@ impl Take {
         mut self,
         may_pull: impl Fn() -> bool,
         is_awaited: impl Fn() -> bool,
-    ) -> Result<Taken, SpoolError> {
+    ) -> Result<TakeOutcome, SpoolError> {
         let may_pull = || may_pull() && is_awaited();
         self.recipient.queue.confirm_leases().await;
         let deadline = Instant::now() + self.recipient.shared.config.settle + LOCKED_ELSEWHERE;
@@ -106,7 +106,7 @@ impl Take {
             match off_thread(move || Ok(self.decide(skips_locked, is_allowed))).await?? {
                 ControlFlow::Continue(take) if is_awaited() => self = take,
                 ControlFlow::Continue(_) => return Err(SpoolError::Stopping),
-                ControlFlow::Break(Taken::Pull(writer)) if !may_pull() => {
+                ControlFlow::Break(TakeOutcome::Pull(writer)) if !may_pull() => {
                     writer.discard().await;
                     return Err(SpoolError::Stopping);
                 }
@@ -118,7 +118,11 @@ impl Take {
 
     /// Looks for the oldest message that the caller may get, and begins a pull if there is none. Continues while another
     /// process works on the queue or on an older message. Waits for the disk.
-    fn decide(mut self, skips_locked: bool, may_pull: bool) -> Result<ControlFlow<Taken, Self>, SpoolError> {
+    fn decide(
+        mut self,
+        skips_locked: bool,
+        may_pull: bool,
+    ) -> Result<ControlFlow<TakeOutcome, Self>, SpoolError> {
         let recipient = self.recipient.clone();
         let store = &recipient.shared.store;
         let Some(queue_lock) = store.lock_queue(&self.queue)? else {
@@ -141,12 +145,14 @@ impl Take {
         match oldest {
             Oldest::Message(message) => {
                 let delivery = Delivery::new(self.recipient, message, true);
-                Ok(ControlFlow::Break(Taken::Message(delivery)))
+                Ok(ControlFlow::Break(TakeOutcome::Message(delivery)))
             }
             Oldest::LockedElsewhere => Ok(ControlFlow::Continue(self)),
             Oldest::None if may_pull => {
                 recipient.offer(None, 0)?;
-                Ok(ControlFlow::Break(Taken::Pull(self.begin_pull(queue_lock)?)))
+                Ok(ControlFlow::Break(TakeOutcome::Pull(
+                    self.begin_pull(queue_lock)?,
+                )))
             }
             Oldest::None => Err(SpoolError::Stopping),
         }

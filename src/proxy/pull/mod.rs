@@ -23,7 +23,7 @@ use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
 use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
 use crate::spool::{
-    self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, Taken, WriteError,
+    self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
 };
 use crate::upstream::ResponseBody;
 
@@ -89,8 +89,8 @@ impl Puller {
             let (puller, method, is_relayed) = (self.clone(), parts.method.clone(), caller.is_relayed);
             let respond = move |taken| async move {
                 match taken {
-                    Taken::Message(delivery) => puller.deliver(delivery, is_relayed),
-                    Taken::Pull(writer) => puller.pull(parts, upload, kept, *writer, is_relayed).await,
+                    TakeOutcome::Message(delivery) => puller.deliver(delivery, is_relayed),
+                    TakeOutcome::Pull(writer) => puller.pull(parts, upload, kept, *writer, is_relayed).await,
                 }
             };
             let taken = self.spool.take(queue, &method, caller.name, may_pull, respond);

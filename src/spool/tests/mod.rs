@@ -90,8 +90,8 @@ where
 {
     let respond = |taken| async {
         match taken {
-            Taken::Message(delivery) => Ok(delivery),
-            Taken::Pull(writer) => pull(*writer).await,
+            TakeOutcome::Message(delivery) => Ok(delivery),
+            TakeOutcome::Pull(writer) => pull(*writer).await,
         }
     };
     spool
