@@ -7,4 +7,4 @@ pub mod sandbox;
 pub mod service_manager;
 pub mod signals;
 pub mod socket;
-pub mod unix;
+pub mod unix_socket;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use socket2::Socket;
 
 use crate::config::ListenAddress;
-use crate::platform::{socket, unix};
+use crate::platform::{socket, unix_socket};
 
 /// The bound sockets of one listener of the configuration. Clones share them.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub enum BindError {
 
 /// The id of a group; without a name, files keep the group of the process.
 pub fn group_id(group: Option<&str>) -> Result<Option<u32>, BindError> {
-    let find = |group| unix::group_id(group).ok_or_else(|| BindError::NoGroup(group.to_owned()));
+    let find = |group| unix_socket::group_id(group).ok_or_else(|| BindError::NoGroup(group.to_owned()));
     group.map(find).transpose()
 }
 
@@ -64,9 +64,9 @@ impl Listener {
             ListenAddress::Localhost(port) => localhost(*port),
             ListenAddress::Unix(path) => {
                 let group = group_id(group)?;
-                unix::listen(path, mode, group).map(|socket| vec![socket])
+                unix_socket::listen(path, mode, group).map(|socket| vec![socket])
             }
-            ListenAddress::Systemd(name) => unix::inherited(name),
+            ListenAddress::Systemd(name) => unix_socket::inherited(name),
         };
         let sockets = bound.map_err(|source| refused(address, source))?;
         if let ListenAddress::Systemd(name) = address
