@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod files;
 pub mod hardening;
+pub mod inherited_sockets;
 pub mod sandbox;
 pub mod service_manager;
 pub mod signals;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use socket2::Socket;
 
 use crate::config::ListenAddress;
-use crate::platform::{socket, unix_socket};
+use crate::platform::{inherited_sockets, socket, unix_socket};
 
 /// The bound sockets of one listener of the configuration. Clones share them.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl Listener {
                 let group = group_id(group)?;
                 unix_socket::listen(path, mode, group).map(|socket| vec![socket])
             }
-            ListenAddress::Systemd(name) => unix_socket::inherited(name),
+            ListenAddress::Systemd(name) => inherited_sockets::named(name),
         };
         let sockets = bound.map_err(|source| refused(address, source))?;
         if let ListenAddress::Systemd(name) = address
