@@ -2,7 +2,6 @@
 //! tokens.
 
 mod active_settings;
-mod browser;
 mod connection;
 mod context;
 mod delivery_observer;
@@ -12,9 +11,9 @@ mod listener;
 mod peer;
 mod problem;
 mod stopping;
+mod web_page;
 
 pub use self::active_settings::{ActiveSettings, ListenerSettings};
-pub use self::browser::{WebPage, web_page};
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzed;
 pub use self::context::ServerContext;
@@ -25,3 +24,4 @@ pub use self::listener::{BindError, Listener, group_id, serve, start};
 pub use self::peer::Peer;
 pub use self::problem::{ProblemResponse, ProxyErrorType};
 pub use self::stopping::{Phase, Stopping, stopping};
+pub use self::web_page::{WebPage, web_page};
