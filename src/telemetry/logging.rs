@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::line::LineFormatter;
-use super::writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
+use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
 use crate::config::{Log, LogFormat};
 
 /// The log cannot be written as configured.

@@ -12,8 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::log_writer::DroppedLines;
 use super::spool_metrics::SpoolMetrics;
-use super::writer::DroppedLines;
 
 /// All metrics; each field has the metric's name or its start.
 pub struct Metrics {
