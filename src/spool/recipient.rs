@@ -7,12 +7,12 @@ use super::error::SpoolError;
 use super::failed_deliveries::Offer;
 use super::id::{MessageId, QueueId};
 use super::queue::{Caller, Queue};
-use super::shared::{AT_FAULT, Shared};
+use super::spool_state::{AT_FAULT, SpoolState};
 
 /// A caller that is served.
 #[derive(Clone)]
 pub(super) struct Recipient {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SpoolState>,
     pub(super) queue: Arc<Queue>,
     pub(super) caller: Caller,
     /// The older message that this caller failed to take, where the delivery of the next one is to show whether that

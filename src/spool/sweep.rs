@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::blocking::off_thread;
-use super::shared::{Shared, Spool};
+use super::spool_state::{Spool, SpoolState};
 
 /// How long a message may wait before it is warned of.
 const OVERDUE: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ impl Spool {
     }
 }
 
-impl Shared {
+impl SpoolState {
     /// Sweeps once. Returns how many messages became overdue since the last sweep.
     pub(super) fn sweep(&self, last: SystemTime, now: SystemTime) -> io::Result<usize> {
         self.store.tidy(now)?;

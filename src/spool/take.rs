@@ -18,7 +18,7 @@ use super::message_file::FileName;
 use super::pull_writer::PullWriter;
 use super::queue::Caller;
 use super::recipient::Recipient;
-use super::shared::Spool;
+use super::spool_state::Spool;
 use super::store::Oldest;
 
 /// What a request gets.

@@ -1,4 +1,4 @@
-//! [`Spool`], and the state that its parts share.
+//! [`Spool`], and its state in this process, which its parts share.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -22,10 +22,10 @@ use crate::telemetry::metrics::Metrics;
 /// The pulled messages that are not delivered; cheap to clone.
 #[derive(Clone)]
 pub struct Spool {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SpoolState>,
 }
 
-pub(super) struct Shared {
+pub(super) struct SpoolState {
     pub(super) store: Store,
     pub(super) config: config::Spool,
     pub(super) metrics: Arc<Metrics>,
@@ -58,7 +58,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Spool {
     /// Opens the spool, and recovers what a killed process left behind.
     pub fn open(config: &config::Spool, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let shared = Shared {
+        let shared = SpoolState {
             store: Store::open(config, metrics.clone())?,
             config: config.clone(),
             metrics,
@@ -137,7 +137,7 @@ impl Spool {
     }
 }
 
-impl Shared {
+impl SpoolState {
     pub(super) fn queue(&self, id: &QueueId) -> Arc<Queue> {
         let mut queues = self.queues.lock();
         if let Some(queue) = queues.get(id) {
