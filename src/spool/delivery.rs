@@ -5,11 +5,11 @@ use std::io;
 use http::response::Parts;
 
 use super::blocking::off_thread;
+use super::caller_outcomes::Recipient;
 use super::failed_deliveries::FAILING;
 use super::id::{MessageId, QueueId};
 use super::message_file::MessageBody;
 use super::queue::Leased;
-use super::recipient::Recipient;
 use super::store::Message;
 
 /// A message on its way to one caller. Dropped before [`record`](Self::record), the message is back in its queue as if it

@@ -9,6 +9,7 @@
 //! [`Delivery`] follows a message to its caller, and a [`PassThrough`] one that cannot be stored.
 
 mod blocking;
+mod caller_outcomes;
 mod delivery;
 mod error;
 mod failed_deliveries;
@@ -20,7 +21,6 @@ mod memory;
 mod message_file;
 mod pull_writer;
 mod queue;
-mod recipient;
 mod reports;
 mod retention;
 mod spool_state;

@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::blocking::off_thread;
+use super::caller_outcomes::Recipient;
 use super::delivery::Delivery;
 use super::folders::QueueLock;
 use super::format::{self, Content, Intent, SMALL};
 use super::memory::with_share;
 use super::message_file::{LockedFile, MessageBody, MessageState};
 use super::queue::Leased;
-use super::recipient::Recipient;
 use super::reports::report_lost;
 
 /// A pull in progress, which holds its queue's locks until its response is stored or begins to pass through. Dropped

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
 use super::blocking::off_thread;
+use super::caller_outcomes::Recipient;
 use super::delivery::Delivery;
 use super::error::SpoolError;
 use super::failed_deliveries::Offer;
@@ -17,7 +18,6 @@ use super::id::{MessageId, QueueId};
 use super::message_file::FileName;
 use super::pull_writer::PullWriter;
 use super::queue::Caller;
-use super::recipient::Recipient;
 use super::spool_state::Spool;
 use super::store::Oldest;
 

@@ -1,4 +1,4 @@
-//! A caller that is served, and what follows from the outcome of a delivery to it.
+//! What a caller is offered, and what follows from the outcome of a delivery to it.
 
 use std::sync::Arc;
 use std::time::Duration;
