@@ -15,14 +15,13 @@ use super::folders::QueueLock;
 use super::format::{self, Content, Intent, SMALL};
 use super::memory::with_share;
 use super::message_file::{LockedFile, MessageBody, MessageState};
-use super::queue::Leased;
 use super::reports::report_lost;
 
 /// A pull in progress, which holds its queue's locks until its response is stored or begins to pass through. Dropped
 /// without an outcome, its message is reported as lost.
 pub struct PullWriter {
-    recipient: Recipient,
-    intent: Intent,
+    pub(super) recipient: Recipient,
+    pub(super) intent: Intent,
     /// Its file; none in memory, and while another thread works on it.
     file: Option<LockedFile>,
     /// The digest and the number of the bytes in the file.
@@ -39,16 +38,8 @@ pub struct PullWriter {
     /// Why the message is lost if this is dropped; `None` after an outcome.
     if_dropped: Option<&'static str>,
     /// Why the body of a response that is passed through broke off.
-    broken_off: Arc<OnceLock<String>>,
-    locks: Option<Locks>,
-}
-
-/// A message that cannot be stored, on its way to its one caller. Its file remains the one of a pull, so that the next
-/// start reports it if bondgate is killed. Dropped before [`record`](Self::record), it is reported as lost.
-pub struct PassThrough {
-    writer: PullWriter,
-    /// Keeps other requests from the file. Dropped last, when that is unlocked.
-    pub lease: Leased,
+    pub(super) broken_off: Arc<OnceLock<String>>,
+    pub(super) locks: Option<Locks>,
 }
 
 /// The locks of a queue: within this process, and among processes.
@@ -221,7 +212,7 @@ impl PullWriter {
     }
 
     /// Returns whether the message is lost. A file that is whole is left to its recovery.
-    async fn lose_unless_whole(mut self, reason: &str) -> bool {
+    pub(super) async fn lose_unless_whole(mut self, reason: &str) -> bool {
         let file = self.file.clone().filter(|_| self.may_be_whole);
         let is_whole = off_thread(move || Ok(file.is_some_and(|file| file.is_whole()))).await;
         if is_whole.unwrap_or_default() {
@@ -233,9 +224,8 @@ impl PullWriter {
         true
     }
 
-    /// Gives up storing the response, which goes to its caller alone. Returns its body so far. The next request of the
-    /// queue is served from now on.
-    pub fn pass_through(mut self, error: &WriteError) -> io::Result<(MessageBody, PassThrough)> {
+    /// Gives up storing the response. Returns its body so far.
+    pub(super) fn give_up(&mut self) -> io::Result<MessageBody> {
         let mut rest = with_share(self.pending.split().freeze(), self.share.take());
         let begun = match (&self.file, self.offset.checked_sub(self.written)) {
             (_, Some(head)) => {
@@ -246,25 +236,11 @@ impl PullWriter {
             (None, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         self.if_dropped = Some("it could not be stored, and its caller disconnected before it had all of it");
-        let shared = &self.recipient.shared;
-        shared.metrics.spool.passed_through.inc();
-        if let WriteError::Disk(error) = error {
-            shared.report_disk(Some(error));
-        }
-        tracing::error!(
-            queue = %self.intent.queue,
-            pulled = %self.intent.id,
-            caller = &*self.recipient.caller,
-            %error,
-            "pulled message cannot be stored and is passed through: it is lost if its caller disconnects"
-        );
-        let lease = self.recipient.queue.lease(self.intent.id);
-        drop(self.locks.take());
-        Ok((begun, PassThrough { writer: self, lease }))
+        Ok(begun)
     }
 
     /// Why the message is lost if this is dropped.
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         let reason = self.if_dropped?;
         Some(self.broken_off.get().map_or(reason, String::as_str))
     }
@@ -278,37 +254,6 @@ impl PullWriter {
         self.if_dropped = None;
         if let Some(file) = self.file.take() {
             report_end(off_thread(move || end(&file)).await);
-        }
-    }
-}
-
-impl PassThrough {
-    /// Where to write why the body broke off, if it does.
-    #[must_use]
-    pub fn broken_off(&self) -> Arc<OnceLock<String>> {
-        self.writer.broken_off.clone()
-    }
-
-    /// Forgets the message if its caller has all of it, or reports it as lost. The lease ends when this returns.
-    pub async fn record(self, is_delivered: bool) {
-        let Self { writer, lease } = self;
-        lease.set_on_connection(false);
-        let (recipient, Intent { id, queue, .. }) = (writer.recipient.clone(), writer.intent.clone());
-        if is_delivered {
-            writer.discard().await;
-            // A panic is logged where it occurs.
-            let _ = off_thread(move || {
-                recipient.delivered(&queue, id);
-                Ok(())
-            })
-            .await;
-        } else {
-            let reason = writer.reason().unwrap_or_default().to_owned();
-            let is_lost = writer.lose_unless_whole(&reason).await;
-            let pause = recipient.failed(&queue, (!is_lost).then_some(id));
-            let pause_s = pause.map(|pause| pause.as_secs_f32());
-            let caller = &*recipient.caller;
-            tracing::warn!(%queue, pulled = %id, caller, is_lost, pause_s, "delivery of a message that is not stored failed");
         }
     }
 }
