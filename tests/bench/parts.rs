@@ -25,8 +25,8 @@ mod headers;
 mod host;
 #[path = "../../src/proxy/authorization/path.rs"]
 mod path;
-#[path = "../../src/server/connection/refusal.rs"]
-mod refusal;
+#[path = "../../src/server/connection/refusal_responses.rs"]
+mod refusal_responses;
 #[path = "../../src/server/connection/target.rs"]
 mod target;
 

@@ -1,6 +1,6 @@
 //! Finds the end of a request body (RFC 9112 §6), so that no byte after it is taken for a part of it, or the reverse.
 
-use super::refusal::{body_too_long, malformed};
+use super::refusal_responses::{body_too_long, malformed};
 use crate::server::problem::ProblemResponse;
 
 /// How the body of a request is delimited, and the part of it that has not arrived.

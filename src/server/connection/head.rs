@@ -5,11 +5,9 @@
 
 use std::mem::MaybeUninit;
 
-use http::StatusCode;
-
 use super::framing::{Framing, is_token};
 use super::host::is_host;
-use super::refusal::{body_too_long, malformed, target_too_long, too_large};
+use super::refusal_responses::{body_too_long, malformed, target_too_long, too_large, unknown_expectation};
 use super::target;
 use crate::config::{Limits, MAX_FIELDS};
 use crate::server::problem::ProblemResponse;
@@ -140,10 +138,7 @@ fn validate_fields(
             }
             has_host = true;
         } else if is("expect") && !field.value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(ProblemResponse::invalid(
-                StatusCode::EXPECTATION_FAILED,
-                "Expect is not \"100-continue\"; leave it out",
-            ));
+            return Err(unknown_expectation());
         }
     }
     match length {

@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use super::head;
 use super::head_filter::HeadFilter;
-use super::refusal::malformed;
+use super::refusal_responses::{malformed, stopping};
 use super::state::PARK_AFTER;
 use crate::platform::socket;
-use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::server::stopping::Phase;
 
 impl HeadFilter {
@@ -135,9 +134,4 @@ impl HeadFilter {
             self.timer.as_mut().reset(deadline);
         }
     }
-}
-
-fn stopping() -> ProblemResponse {
-    let reason = "bondgate is stopping, and the request's head was incomplete";
-    ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, reason)
 }

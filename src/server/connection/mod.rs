@@ -9,7 +9,7 @@ mod head;
 mod head_filter;
 mod head_wait;
 mod host;
-mod refusal;
+mod refusal_responses;
 mod serve;
 mod service;
 mod state;

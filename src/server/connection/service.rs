@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tower::Service as _;
 
-use super::refusal::certificate_not_accepted;
+use super::refusal_responses::certificate_not_accepted;
 use super::state::{Connection, Reading};
 use super::transport::CallerTls;
 use crate::server::active_settings::ActiveSettings;

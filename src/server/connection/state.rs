@@ -9,11 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::head::Head;
+use super::refusal_responses::head_too_slow;
 use crate::config::Limits;
 use crate::server::delivery_observer::DeliveryObserver;
 use crate::server::problem::ProblemResponse;
@@ -238,16 +238,7 @@ impl Machine {
     /// The deadline of the state has passed.
     pub(super) fn time_out(&mut self) {
         match self.state {
-            State::Head => {
-                let limit = humantime::format_duration(self.limits.first_byte);
-                let detail = format!(
-                    "the request's head took longer than {limit} (limits.first_byte); send it at once"
-                );
-                self.refuse(
-                    ProblemResponse::invalid(StatusCode::REQUEST_TIMEOUT, detail),
-                    false,
-                );
-            }
+            State::Head => self.refuse(head_too_slow(&self.limits), false),
             State::Idle => self.enter(State::Parked),
             State::New | State::Parked => self.close(),
             State::Serving(_) | State::Closing(_) => {}

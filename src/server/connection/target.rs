@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use http::{StatusCode, Uri};
+use http::Uri;
 
-use super::refusal::{malformed, target_too_long, too_large};
+use super::refusal_responses::{malformed, method_not_relayed, target_too_long, too_large};
 use crate::config::Limits;
 use crate::server::problem::ProblemResponse;
 
@@ -93,7 +93,7 @@ fn refuse_method(method: &[u8]) -> Result<(), ProblemResponse> {
     } else {
         return Ok(());
     };
-    Err(ProblemResponse::denied(StatusCode::METHOD_NOT_ALLOWED, detail))
+    Err(method_not_relayed(detail))
 }
 
 /// Origin-form or absolute-form (RFC 9112 §3.2) that hyper accepts: its own response to others has no body.
