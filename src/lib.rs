@@ -36,73 +36,88 @@
 //!
 //! A `GET` through the files, from top to bottom:
 //!
-//! 1. `server/listener`: a worker accepts the connection. `server/limits` gives it a permit, closes the longest idle
-//!    connection for it, or refuses it: with 503 (after the TLS handshake, by `server/connection/serve.rs`), or without
-//!    a response if many are refused. The TLS handshake runs in the connection's own task.
-//! 2. `server/connection`: `serve.rs` is the life of a connection. `head_wait.rs` awaits a head, for `serve.rs` (the
-//!    first one, and after parking) and for `head_filter.rs` (while hyper serves). `head.rs` validates it before hyper
-//!    sees any of it: `target.rs` the request line (it percent-encodes what a query must not contain), `host.rs` the
-//!    syntax of Host, `framing.rs` where the body ends. Malformed, slow and oversized heads are refused (`refusal.rs`;
-//!    `close.rs` sends the refusals). hyper reads one request at a time through `head_filter.rs`, and `service.rs`
-//!    passes it to the listener's router, after a reload only if the caller's certificate is still accepted. `state.rs`
-//!    is the state machine that all of them share. A connection that has been idle for a second is parked: `serve.rs`
-//!    drops hyper's state.
+//! 1. `server/listener`: at the start, `bind.rs` has `platform/socket` and `platform/unix_socket` open the listening
+//!    sockets, or `platform/inherited_sockets` take them from systemd. A worker (`worker.rs`) accepts the connection
+//!    (`accept.rs`). `server/limits` gives it a permit, for which it may ask the longest idle connection to close, or
+//!    refuses it: with 503 (after the TLS handshake, by `server/connection/serve.rs`), or without a response if many
+//!    are refused. The TLS handshake (`handshake.rs`) runs in the connection's own task.
+//! 2. `server/connection`: `serve.rs` is the life of a connection. `state.rs` is the state machine that all of its
+//!    files share. `head_filter.rs` is the stream that hyper reads and writes, above the plain or TLS stream
+//!    (`transport.rs`). Its part `head_wait.rs` awaits a head, for `serve.rs` (the first one, and after parking) or for
+//!    hyper, and has it validated by `head.rs` before hyper sees any of it: `target.rs` checks the request line (it
+//!    percent-encodes what a query must not contain), `host.rs` the syntax of Host, `framing.rs` finds where the body
+//!    ends. hyper reads one request at a time, and `service.rs` passes it to the listener's router, after a reload only
+//!    if the new TLS settings accept the caller's certificate, which `transport.rs` keeps. For a refusal, `state.rs`
+//!    keeps one of the responses in `refusal_responses.rs` until `serve.rs` ends the connection, and `close.rs` sends
+//!    it. A connection that has been idle for a second is parked: `serve.rs` drops hyper's state. `head_wait.rs`
+//!    registers it in `server/limits/idle_connections`, and closes it when asked to.
 //! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They
 //!    catch panics, respond on the health path, write the access log, authorize the request, and hold an in-flight
-//!    permit until the response's body has ended. `proxy/authorization` decides about the request, with a file for each
-//!    subject: network and user, Host, browser, key, and path with the rules. It takes the caller's identity from
-//!    `proxy/caller_identity`. `proxy/early_response` is the layer
-//!    for those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which the
+//!    permit until the response's body has ended. `proxy/authorization` takes the caller's identity from
+//!    `proxy/caller_identity` and decides about the request, with a file for each subject: network and user, Host,
+//!    browser (by `server/web_page`), key, and path with the rules (their patterns are in `config/rule`). Its `mod.rs`
+//!    has the order, the required header field, and the check for a loop (508). `proxy/early_response` is the layer for
+//!    those that may respond themselves. The layers leave data for each other in `proxy/request_record`, which the
 //!    access log keeps until the body has ended, and the permit with it. The innermost service, `proxy/relay`, forwards
 //!    the request, or passes it to `proxy/pull` if its rule is `consuming`.
 //! 4. `proxy/forward` keeps a small body for a second attempt (`kept_body`). `upstream/client` makes the target: the
 //!    path byte for byte, behind the configured base path. `proxy/forward/headers` removes hop-by-hop fields and the
 //!    caller's identity.
-//! 5. `proxy/forward/inject_bearer`: the tower service `InjectBearer` reads the token from its cell and adds
-//!    `Authorization: Bearer`. Without a token the request waits briefly, or gets 503: it is never sent without one.
-//! 6. [`upstream`]: a pooled connection, or a new one, sends the request. The task that awaits the response drives the
-//!    connection. Connecting is retried, and a request only while no byte of it was written. After a 401,
+//! 5. `proxy/forward/inject_bearer`: the tower service `InjectBearer` reads the token from its cell (`token/cell`) and
+//!    adds `Authorization: Bearer`. Without a token the request waits at the cell briefly, or gets 503: it is never
+//!    sent without one.
+//! 6. [`upstream`]: the client sends the request on an idle connection of `pool`. Without one the request waits there
+//!    for whichever comes first, a connection that another request returns or a new one: `connector` dials in a task of
+//!    its own, for the request that has waited longest. The task that awaits the response drives the connection
+//!    (`connection`). Connecting is retried, and a request only while no byte of it was written. After a 401,
 //!    `InjectBearer` reports the token as rejected and sends the request once more with a newer one, if its body was
 //!    kept.
-//! 7. The body streams back. `upstream/response_body` returns the connection to the pool at its end. `inject_bearer`
-//!    removes fields that contain the token, `forward/headers` the upstream's own, and `forward/response_length` sets
-//!    the length. When hyper has taken the last byte, the access log gets its line. When that byte is written to the
-//!    socket, the connection becomes idle, or closes if the response was its last.
+//! 7. On the way back, `inject_bearer` removes fields that contain the token, and `forward/mod` the upstream's own
+//!    (both with `forward/headers`); then it sets the length (`forward/response_length`). `service.rs` marks a response
+//!    that is the last on its connection. The body streams; `upstream/response_body` returns the upstream connection to
+//!    the pool at its end. When hyper has taken the last byte, the access log gets its line. When that byte is written
+//!    to the socket, the caller's connection becomes idle, or closes if the response was its last.
 //!
 //! # Life of a pulled message
 //!
 //! On a consuming route, `proxy/pull` comes before step 4:
 //!
-//! 1. `proxy/pull` reads the request and calls `spool/take`, which waits on the worker for the queue's turn. The rest
-//!    runs in a task on the control thread that outlives the caller. Connections that deliver older messages of the
-//!    queue confirm through their observers that their callers are still there (leases, `spool/queue`). Then the task
-//!    finds the oldest message that the caller may have (`spool/failed_deliveries`), or records on disk that a pull is
-//!    about to be sent, and reserves space for its message (`spool/message_file`).
+//! 1. `proxy/pull` reads the request and calls `spool/take`, which waits on the worker for the queue's turn
+//!    (`spool/queue`). The rest runs in a task on the control thread that outlives the caller. First, the connections
+//!    that deliver older messages of the queue confirm that their callers are still there: `spool/queue` asks them
+//!    through the leases of their messages, and `server/connection` (`head_filter.rs`, `delivery.rs`) replies. Then
+//!    `spool/take` locks the queue among processes (`spool/folders`) and looks in `spool/store` for the oldest message;
+//!    the pull of a daemon that was killed becomes one there, or is reported as lost. `spool/caller_outcomes` offers
+//!    the caller this message or the next one, or refuses it for a pause, by the rules in `spool/failed_deliveries`. If
+//!    there is no message, `spool/pull_writer` records on disk that a pull is about to be sent, and reserves space for
+//!    its message (`spool/store`, `spool/message_file`).
 //! 2. For a pull, `proxy/pull` sends the request by steps 4 to 6, on a new connection, and `spool/pull_writer` stores
 //!    the whole response before the caller gets any of it. Errors and the response of an empty queue are passed on and
-//!    not stored. `proxy/pull` makes the response, and `proxy/pull/body` its body: from the stored file, or from a
-//!    message that cannot be stored (`PassThrough`). The next request of the queue is then served at once, and the
-//!    message is reported as lost unless it is delivered.
-//! 3. `proxy/pull` attaches an observer to the response (`server/delivery_observer`). A response with a message is the
-//!    last on its connection. `service.rs` takes the observer out of the response and `state.rs` holds it until the
-//!    head filter takes it at the first byte; the head filter holds the last KiB back (`tail.rs`). If the connection
-//!    breaks before its end, `close.rs` records a failure. Else it hands over to `server/connection/delivery`, which
-//!    sends that rest with the FIN, follows how the connection ends, and decides: the message is delivered when the
-//!    caller has acknowledged every byte and has closed in order, or stays silent for `spool.settle`; behind a trusted
-//!    proxy, when every byte is acknowledged or was sent before that proxy reset the connection; during a stop, when
-//!    every byte is acknowledged.
-//! 4. The observer passes the outcome to `spool/delivery`, or to `PassThrough`. A delivered message is kept for a day
-//!    (`spool/retention`). Another one is delivered again, after a pause for that caller (`spool/failed_deliveries`).
-//!    When a message has failed five times, twice for this caller, `spool/failed_deliveries` offers the caller the next
-//!    one. If that one is delivered, `spool/recipient` makes the first a dead letter. A `PassThrough` that fails is lost,
-//!    and pauses the caller's next pulls.
+//!    not stored. From here on, a stored message is a `Delivery` (`spool/delivery`), and one that cannot be stored a
+//!    `PassThrough` (`spool/pass_through`): the next request of the queue is then served at once, and the message is
+//!    reported as lost unless it is delivered. `proxy/pull` makes the response, and `proxy/pull/body` its body.
+//! 3. `proxy/pull` attaches an observer to the response, which implements the trait in `server/delivery_observer`. A
+//!    response with a message is the last on its connection. `service.rs` takes the observer out of the response and
+//!    `state.rs` holds it until the head filter takes it at the first byte; the head filter holds the last KiB back
+//!    (`tail.rs`). If the connection breaks before the first byte, the observer is dropped, and the message is in its
+//!    queue as before. If it breaks later and before the end, `close.rs` records a failure. Else `close.rs` hands over
+//!    to `server/connection/delivery`, which sends that rest with the FIN, follows how the connection ends, and
+//!    decides: the message is delivered when the caller has acknowledged every byte and has closed in order, or stays
+//!    silent for `spool.settle`; behind a trusted proxy, when every byte is acknowledged or was sent before that proxy
+//!    reset the connection; during a stop, when every byte is acknowledged.
+//! 4. The observer passes the outcome to the `Delivery` or the `PassThrough`. A delivered message is kept for a day
+//!    (`spool/retention`; `spool/sweep` removes it). Another one is delivered again, after a pause for that caller.
+//!    When a message has failed five times, twice for this caller, the caller is offered the next one. If that one is
+//!    delivered, `spool/caller_outcomes` makes the first a dead letter. A `PassThrough` that fails is lost, and pauses
+//!    the caller's next pulls.
 //!
 //! # Life of a token
 //!
-//! 1. The refresher, a task that `daemon/upstream` builds and starts, fetches: `token/endpoint` reads client id and
-//!    secret anew each time and sends them in the configured shape.
-//! 2. `token/response` parses the reply to a grant, or `token/failure` to a failure whose kind decides when to try
-//!    again (`token/schedule`).
+//! 1. The refresher, a task that `daemon/upstream` builds, starts and holds, fetches: `token/endpoint` reads client id
+//!    and secret anew each time and sends them in the configured shape.
+//! 2. `token/response` parses the reply to a grant. It calls `token/failure` for a status that is not 200; a fetch
+//!    without a reply fails in `token/endpoint`. The refresher decides by the kind of a failure when to try again, with
+//!    the times of `token/schedule`.
 //! 3. `token/refresher` makes a token of the grant and stores it in the arc-swap cell (`token/cell`), which every
 //!    request reads without a lock. Then `token/refresher/report` publishes the status, which wakes the requests that
 //!    wait for a token, and logs each change.
