@@ -27,6 +27,9 @@ pub trait DeliveryObserver: Send {
     /// A trusted proxy relays for the caller: a response that it has acknowledged is delivered, even if a reset follows.
     fn is_relayed(&self) -> bool;
 
+    /// A response that is not delivered can be delivered again, so a stop need not wait for its caller.
+    fn is_repeatable(&self) -> bool;
+
     /// Records whether the response was delivered; the connection's task awaits it.
     fn record(self: Box<Self>, is_delivered: bool) -> Recording;
 }

@@ -325,6 +325,10 @@ impl DeliveryObserver for Observer {
         self.is_relayed
     }
 
+    fn is_repeatable(&self) -> bool {
+        matches!(self.message, Message::Stored(_))
+    }
+
     fn record(self: Box<Self>, is_delivered: bool) -> Recording {
         match self.message {
             Message::Stored(delivery) => Box::pin(delivery.record(is_delivered)),

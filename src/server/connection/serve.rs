@@ -24,7 +24,7 @@ use crate::tls::TlsServer;
 
 /// How long a caller beyond the limit may take to send its request head.
 const REFUSAL: Duration = Duration::from_secs(1);
-/// How long a drain waits for the delivery of a message.
+/// How long a drain waits for the delivery of a message that can be delivered again.
 const LAST_DELIVERY: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end, or to the end of a drain.
@@ -174,7 +174,14 @@ fn unwritable() -> ProblemResponse {
 async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
     log_refusal(&filter, peer, context);
     let mut stop = context.stop.clone();
+    let is_repeatable = filter
+        .observer
+        .as_ref()
+        .is_none_or(|observer| observer.is_repeatable());
     let cut_off = async {
+        if !is_repeatable {
+            return stop.reached(Phase::Deadline).await;
+        }
         stop.reached(Phase::Draining).await;
         tokio::time::sleep(LAST_DELIVERY).await;
     };

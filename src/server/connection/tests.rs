@@ -349,6 +349,10 @@ impl DeliveryObserver for Recorder {
         false
     }
 
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     fn record(self: Box<Self>, is_delivered: bool) -> Recording {
         self.0.send_replace(Some((Instant::now(), is_delivered)));
         Box::pin(std::future::ready(()))

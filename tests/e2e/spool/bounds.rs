@@ -2,6 +2,7 @@
 
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use super::{
     ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_command, spool_of,
@@ -241,6 +242,27 @@ async fn a_slow_reader_of_a_message_that_is_not_stored_does_not_hold_its_queue_u
     assert_eq!(pull(&daemon).await.text(), message(2));
     slow.reset();
     daemon.logged_times("a message may be lost", 1).await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_until_its_deadline_for_a_reader_of_a_message_that_is_not_stored() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco)
+        .environment("BONDGATE__SPOOL__MEMORY", "10KiB")
+        .environment("BONDGATE__SERVER__DRAIN", "2s")
+        .start()
+        .await;
+    cisco.put_raw_message("demo", format!("{{\"Calls\":\"{}\"}}", "x".repeat(40 << 10)));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = Caller::over(socket.connect(daemon.address()).await.unwrap());
+    slow.say(request("GET")).await;
+    assert_eq!(slow.head().await.status(), 200);
+    daemon.logged("request completed").await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(1));
+    daemon.logged("stopped before every request was finished").await;
+    daemon.logged("a message may be lost").await;
 }
 
 #[tokio::test]
