@@ -143,6 +143,7 @@ pub mod daemon;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod platform;
+pub mod problems;
 pub mod proxy;
 pub mod server;
 pub mod simulator;

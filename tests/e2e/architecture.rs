@@ -8,6 +8,7 @@ use syn::visit::{self, Visit};
 /// The modules that each module of the crate may import. `main` and `lib` tie them together.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("platform", &[]),
+    ("problems", &[]),
     ("config", &["platform"]),
     ("telemetry", &["config"]),
     ("tls", &["config"]),

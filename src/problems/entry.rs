@@ -1,0 +1,188 @@
+//! An entry of the catalogue, and a problem: an entry with the values of one occurrence.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+/// What the catalogue says about a problem, apart from the values of one occurrence.
+#[derive(Debug)]
+pub struct Entry {
+    /// The stable name, in words.
+    pub code: &'static str,
+    /// What the problem affects.
+    pub area: Area,
+    /// Whether something fails.
+    pub severity: Severity,
+    /// The cause in one line, with the names of its values in braces.
+    pub cause: &'static str,
+    /// The fix in one line, with the names of its values in braces.
+    pub fix: &'static str,
+    /// What `bondgate explain` adds.
+    pub explanation: &'static str,
+    /// The codes of problems that follow from this one, and are not reported beside it.
+    pub hides: &'static [&'static str],
+    /// Names a file, a client id or a proxy, which only the operator may see.
+    pub(super) is_private: bool,
+}
+
+/// What a problem affects. It decides the exit code of `bondgate check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Area {
+    /// Names and connections.
+    Network,
+    /// The outbound proxy.
+    OutboundProxy,
+    /// Certificates and the clock.
+    Tls,
+    /// Requests for a token.
+    Token,
+    /// The upstream's API.
+    Api,
+}
+
+/// Whether something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It fails.
+    Error,
+    /// It works, or will again without a change.
+    Warning,
+}
+
+/// A problem: an entry of the catalogue with the values of one occurrence. Displays cause and fix in one line.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    entry: &'static Entry,
+    cause: Box<str>,
+    fix: Box<str>,
+}
+
+impl Problem {
+    pub(super) fn new(entry: &'static Entry, cause: String, fix: String) -> Self {
+        Self {
+            entry,
+            cause: cause.into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// What the catalogue says about it.
+    #[must_use]
+    pub fn entry(&self) -> &'static Entry {
+        self.entry
+    }
+
+    /// The stable name, in words.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.entry.code
+    }
+
+    /// What happened, in one line.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// What to do, in one line.
+    #[must_use]
+    pub fn fix(&self) -> &str {
+        &self.fix
+    }
+
+    /// Cause and fix for a caller on another host, without file names, client ids and addresses of proxies.
+    #[must_use]
+    pub fn for_other_hosts(&self) -> String {
+        if self.entry.is_private {
+            let code = self.code();
+            return format!(
+                "{code}; bondgate's log, and `bondgate check --live` on its host, have the cause and the fix"
+            );
+        }
+        self.to_string()
+    }
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.cause, self.fix)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Whether a value with this name is for the operator alone.
+pub(super) const fn is_private(fields: &[&str]) -> bool {
+    let mut index = 0;
+    while index < fields.len() {
+        if matches!(fields[index].as_bytes(), b"file" | b"client_id" | b"proxy") {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+/// Defines the problems of an area: for each a function that makes it, and its entry in `ENTRIES`. The compiler checks that
+/// cause and fix name only arguments of the function.
+macro_rules! problems {
+    (
+        area $area:ident;
+        $(
+            $name:ident($($field:ident),*) $code:literal $severity:ident
+            cause $cause:literal
+            fix $fix:literal
+            explanation $explanation:literal
+            $(hides $($hidden:literal)+)?;
+        )+
+    ) => {
+        $(
+            #[doc = $cause]
+            #[must_use]
+            pub fn $name($($field: impl std::fmt::Display),*) -> $crate::problems::Problem {
+                $(let _ = &$field;)*
+                $crate::problems::Problem::new(&entries::$name, format!($cause), format!($fix))
+            }
+        )+
+
+        pub(super) const ENTRIES: &[&$crate::problems::Entry] = &[$(&entries::$name),+];
+
+        #[expect(non_upper_case_globals, reason = "an entry has the name of its function")]
+        mod entries {
+            use $crate::problems::entry::is_private;
+            use $crate::problems::{Area, Entry, Severity};
+
+            $(
+                pub(super) static $name: Entry = Entry {
+                    code: $code,
+                    area: Area::$area,
+                    severity: Severity::$severity,
+                    cause: $cause,
+                    fix: $fix,
+                    explanation: $explanation,
+                    hides: &[$($($hidden),+)?],
+                    is_private: is_private(&[$(stringify!($field)),*]),
+                };
+            )+
+        }
+    };
+}
+
+pub(super) use problems;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{network, outbound_proxy};
+
+    #[test]
+    fn a_caller_on_another_host_sees_no_address_of_a_proxy() {
+        let problem = outbound_proxy::not_http("proxy.corp:3128");
+        assert!(problem.to_string().contains("proxy.corp:3128"));
+        assert!(!problem.for_other_hosts().contains("proxy.corp"));
+        assert!(problem.for_other_hosts().contains("proxy-not-http"));
+        let problem = network::name_not_found("API", "api.example");
+        assert_eq!(problem.for_other_hosts(), problem.to_string());
+    }
+}
