@@ -1,5 +1,8 @@
 //! rustls configurations: one for every outgoing connection, one for each TLS listener.
 
+mod handshake;
+mod verifier;
+
 use std::error::Error;
 use std::io;
 use std::path::Path;
@@ -15,6 +18,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{InputError, ServerTls};
 
+use self::verifier::Verifier;
+
+pub use self::handshake::{HandshakeFailure, handshake_problem};
+
 /// Describes a certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions.
 pub const VERSION_1: &str = "X.509 version 1, which is not accepted";
 /// How to replace it by one of version 3.
@@ -25,17 +32,27 @@ pub const REISSUE: &str = "issue it again with a version 3 extension: openssl x5
 /// it.)
 #[must_use]
 pub fn is_version_1(error: &(dyn Error + 'static)) -> bool {
+    match find(error) {
+        // rustls hides webpki's error; its text is the variant's name.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) => {
+            why.0.to_string() == "UnsupportedCertVersion"
+        }
+        _ => false,
+    }
+}
+
+/// The first error of a type among an error and its causes.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error.downcast_ref() {
-            // rustls hides webpki's error; its text is the variant's name.
-            return why.0.to_string() == "UnsupportedCertVersion";
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         // `source` skips the error that an `io::Error` wraps.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
     }
-    false
+    None
 }
 
 /// The certificates that outgoing connections trust: the system's roots, and those of `ca_file`.
@@ -84,7 +101,8 @@ impl Trusted {
         ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has suites for every default version")
-            .with_root_certificates(self.roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(self.roots, provider())))
             .with_no_client_auth()
     }
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use crate::config;
+use crate::problems::{Problem, admin as problems};
 use crate::server::{HostNames, Peer, ProblemResponse, WebPage, web_page};
 
 /// Who may call the admin listener, and by which names.
@@ -35,17 +36,11 @@ pub(super) async fn check_caller(
     if let (Some(allow), Some(address)) = (&access.allow, address)
         && !allow.iter().any(|network| network.contains(address.ip()))
     {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            format!(
-                "{} is in none of the networks that [admin] allows; add it to allow in [admin] if it should be",
-                address.ip().to_canonical()
-            ),
-        );
+        let problem = problems::address_refused(address.ip().to_canonical());
+        return refuse(StatusCode::FORBIDDEN, problem);
     }
     if web_page(request.headers(), &[]) == Some(WebPage::Request) {
-        let detail = "this request came from a web page of another origin; open the address itself";
-        return refuse(StatusCode::FORBIDDEN, detail);
+        return refuse(StatusCode::FORBIDDEN, problems::page_refused());
     }
     next.run(request).await
 }
@@ -55,11 +50,10 @@ pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Reque
     if access.hosts.allow(request.uri(), request.headers()) {
         return next.run(request).await;
     }
-    let detail = "the request's Host is not a name of the admin listener; add it to hosts in [admin]";
-    refuse(StatusCode::MISDIRECTED_REQUEST, detail)
+    refuse(StatusCode::MISDIRECTED_REQUEST, problems::host_refused())
 }
 
 /// A response of ours to a request that is not served.
-pub(super) fn refuse(status: StatusCode, detail: impl Into<String>) -> Response {
-    ProblemResponse::denied(status, detail).into_response()
+pub(super) fn refuse(status: StatusCode, problem: Problem) -> Response {
+    ProblemResponse::denied(status, problem).into_response()
 }

@@ -17,11 +17,12 @@ use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use self::authorization::{Access, check_caller, check_host, refuse};
 use crate::config;
+use crate::problems::admin as problems;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::readiness::Readiness;
-pub use self::status::Facts;
+pub use self::status::{Facts, UpstreamFacts};
 
 struct Admin {
     facts: Facts,
@@ -61,10 +62,9 @@ pub fn router(
 }
 
 async fn wrong_method() -> impl IntoResponse {
-    let detail = "the admin listener is read only; use GET";
     (
         [(ALLOW, "GET, HEAD")],
-        refuse(StatusCode::METHOD_NOT_ALLOWED, detail),
+        refuse(StatusCode::METHOD_NOT_ALLOWED, problems::read_only()),
     )
 }
 
@@ -105,6 +105,5 @@ async fn page() -> impl IntoResponse {
 }
 
 async fn not_found() -> Response {
-    let detail = "this path does not exist; use /, /livez, /readyz, /readyz?token, /status.json or /metrics";
-    refuse(StatusCode::NOT_FOUND, detail)
+    refuse(StatusCode::NOT_FOUND, problems::path_unknown())
 }

@@ -55,8 +55,8 @@ impl Readiness {
             have_tokens &= has_token;
             had_tokens &= status.expires.is_some();
             if !has_token {
-                let message = status.last_error.map(|(error, _)| error.message);
-                let reason = message.as_deref().unwrap_or("it is being fetched");
+                let problem = status.problem().map(ToString::to_string);
+                let reason = problem.as_deref().unwrap_or("it is being fetched");
                 let _ = writeln!(text, "upstream {name} has no valid token: {reason}");
             }
         }

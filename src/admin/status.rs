@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::readiness::Readiness;
+use crate::problems::Problem;
 use crate::server::Phase;
 use crate::spool::Totals;
 use crate::token::TokenReader;
+use crate::upstream::{ApiState, ApiStatus};
 
 /// The part of the document that is fixed while a configuration is active.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Facts {
     /// When the daemon started.
     pub started: SystemTime,
@@ -19,8 +21,19 @@ pub struct Facts {
     pub configured: SystemTime,
     /// The address of each listener, and the name of the upstream that it serves.
     pub listeners: Vec<(String, String)>,
-    /// The name and URL of each upstream.
-    pub upstreams: Vec<(String, String)>,
+    /// Each upstream.
+    pub upstreams: Vec<UpstreamFacts>,
+}
+
+/// What is fixed of an upstream, and the state of its API.
+#[derive(Clone)]
+pub struct UpstreamFacts {
+    /// Its name.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// The state of its API.
+    pub api: ApiStatus,
 }
 
 /// The document. `troubles` keep messages in the spool from being delivered.
@@ -30,18 +43,21 @@ pub(super) fn document(
     totals: io::Result<Totals>,
     troubles: &[String],
 ) -> String {
-    let url = |name: &str| {
-        let mut upstreams = facts.upstreams.iter();
-        upstreams
-            .find(|(known, _)| known == name)
-            .map_or("", |(_, url)| url)
-    };
     let listeners = facts.listeners.iter();
     let listeners = listeners.map(|(address, upstream)| json!({ "address": address, "upstream": upstream }));
     let upstreams = readiness.upstreams.load();
-    let upstreams = upstreams
+    let upstreams: Vec<_> = upstreams
         .iter()
-        .map(|(name, tokens)| json!({ "name": name, "url": url(name), "token": token(tokens) }));
+        .map(|(name, tokens)| {
+            let facts = facts.upstreams.iter().find(|facts| facts.name == *name);
+            json!({
+                "name": name,
+                "url": facts.map(|facts| facts.url.as_str()),
+                "token": token(tokens),
+                "api": facts.map(|facts| api(&facts.api)),
+            })
+        })
+        .collect();
     let spool = match totals {
         Ok(totals) => {
             let mut spool = json!(totals);
@@ -58,7 +74,8 @@ pub(super) fn document(
         "phase": if is_serving { "serving" } else { "stopping" },
         "ready": readiness.check(false).0,
         "listeners": listeners.collect::<Vec<_>>(),
-        "upstreams": upstreams.collect::<Vec<_>>(),
+        "problems": problems(&upstreams),
+        "upstreams": upstreams,
         "spool": spool,
     });
     format!("{document:#}")
@@ -66,9 +83,9 @@ pub(super) fn document(
 
 fn token(tokens: &TokenReader) -> serde_json::Value {
     let status = tokens.status();
-    let last_error = status
-        .last_error
-        .map(|(error, at)| json!({ "kind": error.kind.name(), "message": error.message, "at": time(at) }));
+    let last_error = status.last_error.as_ref().map(
+        |(error, at)| json!({ "kind": error.kind.name(), "message": error.to_string(), "at": time(*at) }),
+    );
     json!({
         "state": status.state.name(),
         "since": time(status.since),
@@ -76,7 +93,46 @@ fn token(tokens: &TokenReader) -> serde_json::Value {
         "next_attempt_s": status.next_attempt_in.map(|wait| wait.as_secs()),
         "clock_skew_s": status.skew_s,
         "last_error": last_error,
+        "problem": status.problem().map(|cause| problem(cause, status.since)),
     })
+}
+
+fn api(api: &ApiStatus) -> serde_json::Value {
+    let ApiState {
+        last_response,
+        problem: cause,
+    } = api.get();
+    json!({
+        "last_response": last_response.map(|(at, _)| time(at)),
+        "last_status": last_response.map(|(_, status)| status),
+        "problem": cause.map(|(cause, since)| problem(&cause, since)),
+    })
+}
+
+fn problem(problem: &Problem, since: SystemTime) -> serde_json::Value {
+    json!({
+        "code": problem.code(),
+        "severity": problem.entry().severity,
+        "cause": problem.cause(),
+        "fix": problem.fix(),
+        "since": time(since),
+    })
+}
+
+/// The problems of all upstreams, each with the upstream and the kind of calls that it concerns.
+fn problems(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
+    let calls = upstreams
+        .iter()
+        .flat_map(|upstream| ["token", "api"].map(|call| (upstream, call)));
+    let problems = calls.filter_map(|(upstream, call)| {
+        let mut problem = upstream[call]["problem"].clone();
+        problem.is_object().then(|| {
+            problem["upstream"] = upstream["name"].clone();
+            problem["call"] = call.into();
+            problem
+        })
+    });
+    problems.collect()
 }
 
 /// RFC 3339, rounded to whole seconds.

@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint, Upstream};
 use crate::daemon;
 use crate::tls;
 use crate::token::{self, Clock, TokenEndpoint, TokenSource as _};
-use crate::upstream::{ResolveError, Resolver};
+use crate::upstream::{Network, Resolver};
 
 /// Check the configuration and print every error with its line; exit code 0 means that there is none
 #[derive(Args)]
@@ -91,7 +91,7 @@ async fn check_upstream(upstream: &Upstream, resolver: &Resolver) -> anyhow::Res
         Some(seconds) => format!("within {} s of the identity service's", seconds.max(1)),
     };
     passed("clock", &clock);
-    let endpoint = TokenEndpoint::new(upstream.clone(), tls.clone(), resolver.clone(), Clock::default());
+    let endpoint = TokenEndpoint::new(upstream.clone(), network(tls.clone(), resolver), Clock::default());
     let token = match endpoint.fetch().await?.lifetime.as_secs() {
         0 => "granted in its last second, as the identity service reuses tokens".to_owned(),
         seconds => format!("granted, lifetime {seconds} s"),
@@ -102,6 +102,13 @@ async fn check_upstream(upstream: &Upstream, resolver: &Resolver) -> anyhow::Res
     Ok(())
 }
 
+fn network(tls: rustls::ClientConfig, resolver: &Resolver) -> Network {
+    Network {
+        resolver: resolver.clone(),
+        ..Network::new(tls)
+    }
+}
+
 async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) -> anyhow::Result<()> {
     let host = endpoint.host();
     let route = upstream.proxy.route(endpoint)?;
@@ -109,10 +116,7 @@ async fn resolve(upstream: &Upstream, endpoint: &Endpoint, resolver: &Resolver) 
     let started = Instant::now();
     let addresses = resolver.addresses(proxy.unwrap_or(host)).await;
     let took = started.elapsed();
-    let addresses = addresses.map_err(|error| match error {
-        ResolveError::TimedOut(_) => anyhow::anyhow!("{error} (waited {} s): {DNS_ADVICE}", took.as_secs()),
-        ResolveError::Failed { ref source, .. } => anyhow::anyhow!("{error} ({source}): {DNS_ADVICE}"),
-    })?;
+    let addresses = addresses.map_err(|error| anyhow::anyhow!("{error}: {DNS_ADVICE}"))?;
     let address = addresses[0].ip();
     let name = match proxy {
         Some(proxy) => format!("{host} through the outbound proxy {proxy} ({address})"),
@@ -138,7 +142,7 @@ async fn connect(
     // An error of reqwest shows the URL, which may hold a secret.
     let without_url = reqwest::Error::without_url;
     let route = upstream.proxy.route(endpoint)?;
-    let client = token::http_client(upstream, tls, resolver.clone(), route).map_err(without_url)?;
+    let client = token::http_client(upstream, network(tls, resolver), route).map_err(without_url)?;
     let scheme = if endpoint.is_https() { "https" } else { "http" };
     let authority = endpoint.authority();
     let request = client
@@ -146,11 +150,8 @@ async fn connect(
         .timeout(CALL_TIMEOUT);
     let response = request.send().await;
     let response = response.map_err(without_url).map_err(|error| {
-        if tls::is_version_1(&error) {
-            let version = tls::VERSION_1;
-            return anyhow::anyhow!(
-                "{authority}: its certificate is {version}; its operator must replace it by one of version 3"
-            );
+        if let Some((_, problem)) = tls::handshake_problem(&error, "check", authority.as_str()) {
+            return anyhow::Error::new(problem);
         }
         let error = anyhow::Error::new(error);
         anyhow::anyhow!(

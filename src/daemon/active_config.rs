@@ -13,7 +13,7 @@ use super::context::{BoundSocket, Context};
 use super::file_digests::FileDigests;
 use super::reloadable_keys::{changed_keys, is_fixed, match_listeners};
 use super::upstream::Upstream;
-use crate::admin::Facts;
+use crate::admin::{Facts, UpstreamFacts};
 use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
 use crate::proxy::{self, Authorization};
 use crate::tls::{self, TlsServer};
@@ -80,12 +80,16 @@ impl ActiveConfig {
         let sockets = context.listeners.iter().map(|socket| socket.name.clone());
         let served = self.listeners.iter();
         let served = served.map(|listener| listener.config.upstream.clone());
-        let url = |upstream: &Upstream| (upstream.config.name.clone(), upstream.config.url.to_string());
+        let upstream = |upstream: &Upstream| UpstreamFacts {
+            name: upstream.config.name.clone(),
+            url: upstream.config.url.to_string(),
+            api: upstream.api.clone(),
+        };
         Facts {
             started: context.started,
             configured,
             listeners: sockets.zip(served).collect(),
-            upstreams: self.upstreams.iter().map(url).collect(),
+            upstreams: self.upstreams.iter().map(upstream).collect(),
         }
     }
 

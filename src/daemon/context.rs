@@ -13,12 +13,13 @@ use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsServer};
 use crate::token::Clock;
-use crate::upstream::Resolver;
+use crate::upstream::{RefusedLogin, Resolver};
 
 /// The shared context.
 pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) resolver: Resolver,
+    pub(super) refused_login: RefusedLogin,
     pub(super) metrics: Arc<Metrics>,
     pub(super) in_flight: InFlightLimit,
     pub(super) replay: ReplayBudget,
@@ -73,6 +74,7 @@ impl Context {
         let context = Self {
             clock,
             resolver: Resolver::default(),
+            refused_login: RefusedLogin::default(),
             in_flight: InFlightLimit::new(&config.limits),
             replay: ReplayBudget::default(),
             spool: Spool::open(&config.spool, metrics.clone())?,

@@ -11,13 +11,14 @@ use crate::config::{self, ProxyRoute};
 use crate::proxy::{self, Dependencies};
 use crate::tls::{Digest, Trusted};
 use crate::token::{Refresher, TokenEndpoint, TokenReader};
-use crate::upstream::Resolver;
+use crate::upstream::{ApiStatus, Network, Resolver};
 
 /// An upstream. Configurations in which it is the same share its parts.
 #[derive(Clone)]
 pub(super) struct Upstream {
     pub(super) config: config::Upstream,
     pub(super) tokens: TokenReader,
+    pub(super) api: ApiStatus,
     pub(super) proxied: Arc<proxy::Upstream>,
     token_task: Arc<TokenTask>,
     trusted: Digest,
@@ -39,11 +40,20 @@ impl Upstream {
         if let Some(same) = kept.filter(|kept| kept.config == *config && kept.route == route) {
             return Ok(same.clone());
         }
+        let network = Network {
+            tls,
+            resolver: context.resolver.clone(),
+            refused_login: context.refused_login.clone(),
+        };
+        let api = match previous.filter(|other| other.config.url == config.url) {
+            Some(previous) => previous.api.clone(),
+            None => ApiStatus::new(&config.url, context.metrics.upstream(&config.name)),
+        };
         let (tokens, token_task) = if let Some(kept) = kept {
             (kept.tokens.clone(), kept.token_task.clone())
         } else {
-            let (resolver, clock) = (context.resolver.clone(), context.clock.clone());
-            let endpoint = TokenEndpoint::new(config.clone(), tls.clone(), resolver, clock.clone());
+            let clock = context.clock.clone();
+            let endpoint = TokenEndpoint::new(config.clone(), network.clone(), clock.clone());
             let metrics = context.metrics.upstream(&config.name);
             // A token that is equally valid serves until there is a new one.
             let previous = previous.filter(|other| other.config.shares_tokens_with(config));
@@ -56,8 +66,8 @@ impl Upstream {
             (tokens, Arc::new(token_task))
         };
         let dependencies = Dependencies {
-            tls,
-            resolver: context.resolver.clone(),
+            network,
+            api: api.clone(),
             tokens: tokens.clone(),
             budget: context.replay.clone(),
             spool: context.spool.clone(),
@@ -68,6 +78,7 @@ impl Upstream {
         Ok(Self {
             config: config.clone(),
             tokens,
+            api,
             proxied: Arc::new(proxied),
             token_task,
             trusted,

@@ -39,6 +39,10 @@ pub enum Area {
     Token,
     /// The upstream's API.
     Api,
+    /// A request of a caller.
+    Request,
+    /// The messages in the spool.
+    Spool,
 }
 
 /// Whether something fails.

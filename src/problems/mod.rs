@@ -6,9 +6,12 @@
 
 mod entry;
 
+pub mod admin;
 pub mod api;
 pub mod network;
 pub mod outbound_proxy;
+pub mod request;
+pub mod spool;
 pub mod tls;
 pub mod token;
 
@@ -22,6 +25,9 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
         tls::ENTRIES,
         token::ENTRIES,
         api::ENTRIES,
+        request::ENTRIES,
+        admin::ENTRIES,
+        spool::ENTRIES,
     ];
     areas.into_iter().flatten().copied()
 }

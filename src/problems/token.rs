@@ -30,7 +30,7 @@ problems! {
         hides "client-id-unknown" "tokens-rejected";
     credentials_not_found(host, client_auth, other) "credentials-not-found" Error
         cause "{host} found no credentials in the token request, which sent them by client_auth = \"{client_auth}\""
-        fix "set client_auth = \"{other}\""
+        fix "set client_auth = \"{other}\" (\"query\" is Option 1 of Cisco's page, \"form\" is Option 2)"
         explanation "Cisco's page calls credentials as parameters \"Option 1\" (client_auth = \"query\") and credentials in the \
             request body \"Option 2\" (client_auth = \"form\", the default). A proxy in between that drops the body looks the same.";
     credentials_twice(host) "credentials-twice" Error
@@ -117,16 +117,16 @@ problems! {
         cause "{to} accepted the token request and has not responded within {seconds} s"
         fix "nothing at first: bondgate tries again; if it lasts, ask the operator of the identity service"
         explanation "The connection is established, so that the network is in order.";
-    no_successor(host) "token-not-renewed" Error
-        cause "{host} returns an expired token and no successor"
+    no_successor() "token-not-renewed" Error
+        cause "the identity service returns an expired token and no successor"
         fix "report this to the operator of the identity service: its clock or its cache is wrong"
         explanation "Some services return the same token until it expires; its successor did not come.";
-    tokens_rejected(host) "tokens-rejected" Error
-        cause "the API rejects the new tokens of {host}"
+    tokens_rejected() "tokens-rejected" Error
+        cause "the API rejects new tokens of the identity service"
         fix "use credentials, url and token_url of one environment, and ask Cisco whether the client may use this API"
         explanation "The identity service issues tokens, and the API responds 401 to them.";
-    tokens_expire_at_once(host) "tokens-expire-at-once" Error
-        cause "tokens of {host} expire as soon as they are issued"
+    tokens_expire_at_once() "tokens-expire-at-once" Error
+        cause "tokens expire as soon as they are issued"
         fix "run NTP on this machine; if its clock is steady, the identity service's lifetimes are wrong"
         explanation "This machine's clock jumps forward, or the lifetime in the response is a few seconds.";
     not_yet() "token-not-yet" Warning

@@ -77,6 +77,11 @@ impl Caller {
         }
     }
 
+    /// Whether it is on another host, as far as is known.
+    pub(super) fn is_on_other_host(&self) -> bool {
+        self.is_relayed || self.address.is_some_and(|address| !address.is_loopback())
+    }
+
     /// The identity that its requests count for. A caller with a key is the same caller at every address.
     pub(super) fn id(&self) -> Option<CallerId> {
         let name = self.name.clone().map(CallerId::Name);

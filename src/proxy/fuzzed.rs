@@ -9,7 +9,7 @@ use super::authorization::{PlainPath, is_loop};
 use super::forward::headers;
 use crate::config::Config;
 use crate::tls;
-use crate::upstream::{Resolver, UpstreamClient};
+use crate::upstream::{Network, UpstreamClient};
 
 /// A valid path is sent as it was validated, and no usual normalisation changes it.
 pub fn path(data: &[u8]) {
@@ -81,8 +81,7 @@ fn upstream() -> &'static UpstreamClient {
                     client_secret = \"secret\"\nurl = \"https://api.example\"\n";
         let config = Config::parse(text, "fuzzed.toml", []).expect("this is a configuration");
         let tls = tls::client(None).expect("the machine has certificates");
-        UpstreamClient::new(&config.upstreams[0], tls, Resolver::default())
-            .expect("there is no outbound proxy")
+        UpstreamClient::new(&config.upstreams[0], Network::new(tls)).expect("there is no outbound proxy")
     })
 }
 

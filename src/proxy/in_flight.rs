@@ -6,6 +6,7 @@ use http::{Request, Response};
 use super::caller_identity::Caller;
 use super::request_record::RequestRecord;
 use crate::config::Limits;
+use crate::problems::request::too_many_requests;
 use crate::server::{FairSemaphore, LimitReason, ProblemResponse, ProxyErrorType};
 
 /// The limits over all workers and listeners; cheap to clone.
@@ -33,7 +34,8 @@ impl InFlightLimit {
                 "nearly too many requests at once (limits.in_flight), and this caller already has its share"
             }
         };
-        let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, reason);
+        let problem =
+            ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, too_many_requests(reason));
         Some(problem.into_response())
     }
 }

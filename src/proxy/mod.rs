@@ -3,6 +3,7 @@
 mod access_log;
 mod authorization;
 mod caller_identity;
+mod dependencies;
 mod early_response;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use http::{Response, StatusCode};
-use rustls::ClientConfig;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -29,13 +29,12 @@ use self::forward::Forwarder;
 use self::pull::Puller;
 use self::relay::Relay;
 use crate::config::{self, InputError};
-use crate::server::{ProblemResponse, ProxyErrorType, Stopping};
-use crate::spool::Spool;
-use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
-use crate::token::TokenReader;
-use crate::upstream::Resolver;
+use crate::problems;
+use crate::server::{ProblemResponse, ProxyErrorType};
+use crate::telemetry::metrics::UpstreamMetrics;
 
 pub use self::authorization::{Authorization, RuleError, validate_rules};
+pub use self::dependencies::Dependencies;
 pub use self::forward::ReplayBudget;
 pub use self::in_flight::InFlightLimit;
 
@@ -44,25 +43,6 @@ pub use self::in_flight::InFlightLimit;
 pub struct Upstream {
     metrics: Arc<UpstreamMetrics>,
     workers: Vec<Relay>,
-}
-
-/// What the requests to an upstream need besides its configuration.
-#[derive(Clone)]
-pub struct Dependencies {
-    /// TLS for connections to the upstream.
-    pub tls: ClientConfig,
-    /// Resolves the upstream's name.
-    pub resolver: Resolver,
-    /// The upstream's token.
-    pub tokens: TokenReader,
-    /// The budget for kept request bodies, over all upstreams.
-    pub budget: ReplayBudget,
-    /// Holds pulled messages until they are delivered.
-    pub spool: Spool,
-    /// Counts requests.
-    pub metrics: Arc<Metrics>,
-    /// The phase of a stop.
-    pub stop: Stopping,
 }
 
 impl Upstream {
@@ -75,23 +55,11 @@ impl Upstream {
         let metrics = Arc::new(dependencies.metrics.upstream(&config.name));
         let name: Arc<str> = config.name.as_str().into();
         let worker = |_| {
-            let Dependencies {
-                tls,
-                resolver,
-                tokens,
-                budget,
-                spool,
-                stop,
-                ..
-            } = dependencies.clone();
-            let (metrics, until) = (metrics.clone(), stop.clone());
-            let forwarder = Forwarder::new(config, tls, resolver, tokens, budget, metrics, stop)?;
-            let forwarder = Arc::new(forwarder);
-            let puller = Puller::new(config, forwarder.clone(), spool, until);
+            let forwarder = Arc::new(Forwarder::new(config, dependencies, metrics.clone())?);
             Ok(Relay {
                 upstream: name.clone(),
+                puller: Puller::new(config, forwarder.clone(), dependencies),
                 forwarder,
-                puller,
             })
         };
         Ok(Self {
@@ -130,11 +98,11 @@ pub fn routers(
 /// A bug ends one request, not the daemon.
 fn respond_after_panic(_: Box<dyn Any + Send>) -> Response<Body> {
     tracing::error!("request handler panicked; this is a bug in bondgate, please report it");
-    let detail = "a bug in bondgate ended this request";
+    let problem = problems::request::bug("a bug in bondgate ended this request");
     ProblemResponse::may_have_been_executed(
         StatusCode::BAD_GATEWAY,
         ProxyErrorType::ProxyInternalError,
-        detail,
+        problem,
     )
     .into_response()
 }

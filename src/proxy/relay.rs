@@ -43,6 +43,7 @@ impl Service<Request<Body>> for Relay {
         *request.extensions_mut() = recorded.0;
         let options = record.options.get().copied().unwrap_or_default();
         let upstream = self.upstream.clone();
+        let is_for_other_host = record.caller.get().is_some_and(Caller::is_on_other_host);
         if options.is_consuming {
             let caller = record.caller.get();
             let pull_caller = PullCaller {
@@ -50,19 +51,30 @@ impl Service<Request<Body>> for Relay {
                 is_relayed: caller.is_some_and(|caller| caller.is_relayed),
             };
             let pulled = self.puller.clone().take(request, pull_caller);
-            return respond(pulled, move |error| error.into_problem(&upstream));
+            return respond(pulled, is_for_other_host, move |error| {
+                error.into_response(&upstream)
+            });
         }
         let forwarded = self.forwarder.clone().forward(request, options.is_fresh);
-        respond(forwarded, move |error| error.into_problem(&upstream))
+        respond(forwarded, is_for_other_host, move |error| {
+            error.into_response(&upstream)
+        })
     }
 }
 
 /// Turns an error into a response.
 fn respond<E>(
     relayed: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
-    into_problem: impl FnOnce(E) -> ProblemResponse + Send + 'static,
+    is_for_other_host: bool,
+    into_response: impl FnOnce(E) -> ProblemResponse + Send + 'static,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    let response = move |error| into_problem(error).into_response();
+    let response = move |error| {
+        let response = ProblemResponse {
+            is_for_other_host,
+            ..into_response(error)
+        };
+        response.into_response()
+    };
     relayed
         .map(|relayed| Ok(relayed.unwrap_or_else(response)))
         .boxed()

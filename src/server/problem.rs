@@ -1,7 +1,7 @@
 //! Responses of bondgate's own, not of the upstream. Each is complete and states what happened.
 
 use std::fmt::{self, Display};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
@@ -9,6 +9,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFT
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use crate::problems::Problem;
 use crate::spelling;
 
 /// A response of bondgate's own: `Proxy-Status` for programs (RFC 9209), a problem document for people (RFC 9457) with
@@ -20,9 +21,15 @@ pub struct ProblemResponse {
     /// The error type in `Proxy-Status`.
     pub error: ProxyErrorType,
     /// What happened, and what to do.
-    pub detail: String,
+    pub problem: Problem,
+    /// The name of the upstream that the problem concerns.
+    pub upstream: Option<Arc<str>>,
     /// When the caller may try again.
     pub retry_after: Option<Duration>,
+    /// The caller is on another host, so that the response names no file, client id or proxy.
+    pub is_for_other_host: bool,
+    /// Whether the request was executed, at the end of the text.
+    pub execution: &'static str,
 }
 
 /// A proxy error type of RFC 9209 §2.3, displayed as it is registered (`dns_error`).
@@ -75,38 +82,62 @@ const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl ProblemResponse {
     /// A response without `Retry-After`.
-    pub fn new(status: StatusCode, error: ProxyErrorType, detail: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn new(status: StatusCode, error: ProxyErrorType, problem: Problem) -> Self {
         Self {
             status,
             error,
-            detail: detail.into(),
+            problem,
+            upstream: None,
             retry_after: None,
+            is_for_other_host: false,
+            execution: "",
         }
     }
 
     /// The request is invalid.
-    pub fn invalid(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self::new(status, ProxyErrorType::HttpRequestError, detail)
+    #[must_use]
+    pub fn invalid(status: StatusCode, problem: Problem) -> Self {
+        Self::new(status, ProxyErrorType::HttpRequestError, problem)
     }
 
-    /// The request is not allowed; `detail` names the rule and how to change it.
-    pub fn denied(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self::new(status, ProxyErrorType::HttpRequestDenied, detail)
+    /// The request is not allowed.
+    #[must_use]
+    pub fn denied(status: StatusCode, problem: Problem) -> Self {
+        Self::new(status, ProxyErrorType::HttpRequestDenied, problem)
     }
 
     /// 503: the request was not executed, and is safe to send again, by default after a second.
-    pub fn not_executed(error: ProxyErrorType, reason: impl Display) -> Self {
-        let detail = format!("{reason}; the request was not executed, and it is safe to send it again");
+    #[must_use]
+    pub fn not_executed(error: ProxyErrorType, problem: Problem) -> Self {
         Self {
             retry_after: Some(RETRY_SOON),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error, detail)
+            execution: "; the request was not executed, and it is safe to send it again",
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error, problem)
         }
     }
 
     /// 502 or 504: the upstream may have executed the request.
-    pub fn may_have_been_executed(status: StatusCode, error: ProxyErrorType, reason: impl Display) -> Self {
-        let detail = format!("{reason}; the upstream may have executed it");
-        Self::new(status, error, detail)
+    #[must_use]
+    pub fn may_have_been_executed(status: StatusCode, error: ProxyErrorType, problem: Problem) -> Self {
+        Self {
+            execution: "; the upstream may have executed it",
+            ..Self::new(status, error, problem)
+        }
+    }
+
+    /// What happened, what to do, and whether the request was executed.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let text = if self.is_for_other_host {
+            self.problem.for_other_hosts()
+        } else {
+            self.problem.to_string()
+        };
+        match &self.upstream {
+            Some(name) => format!("{name}: {text}{}", self.execution),
+            None => text + self.execution,
+        }
     }
 
     /// The response for hyper to write.
@@ -155,7 +186,7 @@ impl ProblemResponse {
         let status = format!(
             "bondgate; error={}; details=\"{}\"",
             self.error,
-            sf_string(&self.detail)
+            sf_string(&self.detail())
         );
         headers.insert(
             PROXY_STATUS,
@@ -181,12 +212,13 @@ impl ProblemResponse {
     }
 
     fn body(&self) -> Vec<u8> {
+        let detail = self.detail();
         let body = serde_json::json!({
-            "type": "about:blank",
+            "type": format!("urn:bondgate:problem:{}", self.problem.code()),
             "title": self.status.canonical_reason().unwrap_or("Refused"),
             "status": self.status.as_u16(),
-            "detail": self.detail,
-            "message": format!("bondgate: {}", self.detail),
+            "message": format!("bondgate: {detail}"),
+            "detail": detail,
         });
         let mut body = serde_json::to_vec(&body).unwrap_or_default();
         body.push(b'\n');
@@ -210,6 +242,7 @@ fn sf_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problems::request::malformed;
 
     #[test]
     fn an_error_type_is_displayed_as_it_is_registered() {
@@ -229,14 +262,17 @@ mod tests {
     fn a_problem_response_as_bytes_is_complete() {
         let problem = ProblemResponse {
             retry_after: Some(Duration::from_millis(1500)),
-            ..ProblemResponse::not_executed(ProxyErrorType::ProxyInternalResponse, "say \"when\"\u{1f600}")
+            ..ProblemResponse::not_executed(
+                ProxyErrorType::ProxyInternalResponse,
+                malformed("say \"when\"\u{1f600}", "do"),
+            )
         };
         let text = String::from_utf8(problem.to_bytes(true)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
         assert!(head.contains("Retry-After: 2\r\n"));
         assert!(head.contains(
-            "Proxy-Status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?; the request was"
+            "Proxy-Status: bondgate; error=proxy_internal_response; details=\"say \\\"when\\\"?; do; the request was"
         ));
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -245,11 +281,12 @@ mod tests {
             (&503.into(), &"Service Unavailable".into())
         );
         assert!(body["message"].as_str().unwrap().contains("say"));
+        assert_eq!(body["type"], "urn:bondgate:problem:request-malformed");
     }
 
     #[test]
     fn a_problem_response_to_head_has_the_length_and_no_body() {
-        let problem = ProblemResponse::invalid(StatusCode::BAD_REQUEST, "x");
+        let problem = ProblemResponse::invalid(StatusCode::BAD_REQUEST, malformed("x", "y"));
         let text = String::from_utf8(problem.to_bytes(false)).unwrap();
         assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"));
     }

@@ -43,6 +43,7 @@ pub struct Metrics {
     token_state: Family<Labels<2>, Gauge>,
     token_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     clock_skew: Family<Labels<1>, Gauge>,
+    problem: Family<Labels<3>, Gauge>,
     replays: Family<Labels<1>, Counter>,
     /// Pulled messages.
     pub spool: SpoolMetrics,
@@ -115,6 +116,7 @@ impl Metrics {
                 "clock_skew_seconds",
                 "How far the identity service's clock is ahead of this machine's",
             ),
+            problem: add(all, "problem", "1 for each problem that lasts, by call and code"),
             replays: add(all, "replays", "Requests sent again with a newer token"),
             spool: SpoolMetrics::register(all),
             registry,
@@ -197,6 +199,20 @@ impl UpstreamMetrics {
     /// Records how many seconds the identity service's clock is ahead of ours.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.all.clock_skew.get_or_create(&self.upstream).set(seconds);
+    }
+
+    /// Records the problem of a kind of calls, in place of the one before.
+    pub fn set_problem(&self, call: &'static str, before: Option<&'static str>, now: Option<&'static str>) {
+        let labels = |code: &'static str| {
+            let [upstream, call] = self.labels("call", call.into());
+            [upstream, call, ("code", code.into())]
+        };
+        if let Some(code) = before {
+            self.all.problem.remove(&labels(code));
+        }
+        if let Some(code) = now {
+            self.all.problem.get_or_create(&labels(code)).set(1);
+        }
     }
 
     fn count(&self, family: &Family<Labels<2>, Counter>, label: &'static str, value: Cow<'static, str>) {

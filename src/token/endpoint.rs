@@ -1,17 +1,15 @@
 //! The token source of the daemon: one request to the identity service, in the configured shape.
 
 use std::error::Error;
-use std::fmt::Display;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::HeaderValue;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy};
-use rustls::ClientConfig;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -19,13 +17,15 @@ use sha2::{Digest, Sha256};
 use super::clock::Clock;
 use super::failure::{FetchError, FetchErrorKind};
 use super::refresher::TokenSource;
+use super::refusal::TokenRequestContext;
 use super::response::{self, Grant};
 use super::secret_encoding::SecretMatcher;
 use super::shapes::TokenRequest;
-use crate::config::{OutboundProxy, ProxyRoute, Upstream};
+use crate::config::{ProxyRoute, Upstream};
+use crate::problems::network::call_failed_once;
+use crate::problems::token as problems;
 use crate::telemetry::with_causes;
-use crate::tls;
-use crate::upstream::{ResolveError, Resolver};
+use crate::upstream::{ConnectError, ConnectErrorKind, Network, Way};
 
 /// An upstream's token endpoint.
 ///
@@ -33,8 +33,7 @@ use crate::upstream::{ResolveError, Resolver};
 /// [`Query`](crate::config::ClientAuth::Query) it holds the secret.
 pub struct TokenEndpoint {
     upstream: Upstream,
-    tls: ClientConfig,
-    resolver: Resolver,
+    network: Network,
     clock: Clock,
     /// The fingerprint of the last fetch's credentials; `None` if they could not be read.
     used: ArcSwapOption<[u8; 32]>,
@@ -53,11 +52,8 @@ const MAX_FIELDS: usize = 1000;
 /// How often the credentials are read while a change is awaited. Not every mount supports a watch.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
-const HEAD_TOO_LARGE: &str = "the response's head is over 64 KiB or 1,000 fields; check token_url";
-const BODY_TOO_LARGE: &str = "the response is over 64 KiB, which is no token; check token_url";
-const READ_HANGS: &str = "reading the credentials takes over 5 s; check the file system that they are on";
-const CHECK: &str = "bondgate check --live shows whether the name, the proxy, a firewall or TLS is at fault";
-const SANDBOXED: &str = "if the proxy's port has changed, restart bondgate: its sandbox allows the old one";
+/// The kind of calls, as errors name it.
+const CALL: &str = "token request";
 
 struct Credentials {
     id: SecretString,
@@ -66,13 +62,12 @@ struct Credentials {
 }
 
 impl TokenEndpoint {
-    /// The endpoint of an upstream, reached with these TLS settings; `clock` limits a fetch.
+    /// The endpoint of an upstream; `clock` limits a fetch.
     #[must_use]
-    pub fn new(upstream: Upstream, tls: ClientConfig, resolver: Resolver, clock: Clock) -> Self {
+    pub fn new(upstream: Upstream, network: Network, clock: Clock) -> Self {
         Self {
             upstream,
-            tls,
-            resolver,
+            network,
             clock,
             used: ArcSwapOption::empty(),
             reading: Arc::default(),
@@ -92,38 +87,42 @@ impl TokenEndpoint {
             .await
         };
         match self.clock.timeout(READ_TIMEOUT, read).await {
-            Some(Ok(read)) => read.map_err(|error| FetchErrorKind::Secret.error(with_causes(&*error))),
-            None | Some(Err(_)) => Err(FetchErrorKind::Secret.error(READ_HANGS)),
+            Some(Ok(read)) => read.map_err(|error| {
+                FetchErrorKind::Secret.error(problems::credentials_unreadable(with_causes(&*error), ""))
+            }),
+            None | Some(Err(_)) => Err(FetchErrorKind::Secret.error(problems::credentials_hang(""))),
         }
     }
 
     /// Resolves the name of the endpoint or proxy first: reqwest's `connect_timeout` would include it.
-    async fn resolve(&self, route: Option<&ProxyRoute>) -> Result<(), FetchError> {
-        let host = match route {
-            None => self.upstream.token_url.host(),
-            Some(route) => route.uri.host().unwrap_or_default(),
-        };
-        let resolved = self.resolver.addresses(host).await;
-        resolved.map(drop).map_err(|error| {
-            let kind = match &error {
-                ResolveError::TimedOut(_) => FetchErrorKind::Timeout,
-                ResolveError::Failed { .. } => FetchErrorKind::Network,
-            };
-            self.failed(kind, format!("{}; {CHECK}", with_causes(&error)))
-        })
+    async fn resolve(&self, route: Option<ProxyRoute>) -> Result<(), FetchError> {
+        let resolved = self.way(route).resolve().await;
+        resolved.map_err(connect_error)
+    }
+
+    /// The way to the endpoint, step by step.
+    fn way(&self, route: Option<ProxyRoute>) -> Way {
+        let Upstream {
+            token_url, timeout, ..
+        } = &self.upstream;
+        Way::new(CALL, token_url, route, timeout.connect, self.network.clone())
     }
 
     async fn exchange(&self, credentials: Credentials) -> Result<Grant, FetchError> {
         let upstream = &self.upstream;
         let Credentials { id, secret, route } = credentials;
+        if login(route.as_ref()).is_some_and(|login| self.network.refused_login.is(login)) {
+            self.way(route.clone()).walk().await.map_err(connect_error)?;
+        }
         let (endpoint, auth) = (&upstream.token_url, upstream.client_auth);
         let token_request = TokenRequest::new(endpoint, auth, &upstream.scope, &id, &secret);
-        let client = http_client(upstream, self.tls.clone(), self.resolver.clone(), route);
+        let client = http_client(upstream, self.network.clone(), route.clone());
+        let client = client.expect("the settings of the client are constant, and the proxy is a valid URL");
         let mut request = client
-            .map_err(|error| self.http_error(error))?
             .post(token_request.url.as_str())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(ACCEPT, "application/json");
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "identity");
         if endpoint.host().ends_with('.') {
             request = request.header(HOST, endpoint.host_field());
         }
@@ -135,73 +134,89 @@ impl TokenEndpoint {
             // hyper omits the length of an empty body, and gateways respond 411 to that.
             None => request.header(CONTENT_LENGTH, 0),
         };
-        let mut response = request.send().await.map_err(|error| self.http_error(error))?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.http_error(error, route).await),
+        };
         let fields = response.headers().iter();
         let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + 4);
         if sizes.sum::<usize>() > MAX_HEAD {
-            return Err(self.failed(FetchErrorKind::Malformed, HEAD_TOO_LARGE));
+            return Err(FetchErrorKind::Malformed.error(problems::response_too_large(endpoint.host())));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.http_error(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(self.failed(FetchErrorKind::Malformed, BODY_TOO_LARGE));
+                return Err(FetchErrorKind::Malformed.error(problems::response_too_large(endpoint.host())));
             }
             body.extend_from_slice(&chunk);
         }
-        let secret = SecretMatcher::new(&id, &secret);
-        response::parse(response.status(), response.headers(), &body, &secret)
-    }
-
-    fn failed(&self, kind: FetchErrorKind, reason: impl Display) -> FetchError {
-        let endpoint = &self.upstream.token_url;
-        let (host, port) = (endpoint.host(), endpoint.port());
-        let is_direct = self.upstream.proxy == OutboundProxy::Direct;
-        let proxy = if is_direct { "" } else { " via the proxy" };
-        kind.error(format!("token request to {host}:{port}{proxy} failed: {reason}"))
-    }
-
-    fn http_error(&self, error: reqwest::Error) -> FetchError {
-        use FetchErrorKind::{Malformed, Network, Timeout};
-        let error = error.without_url();
-        let causes = || std::iter::successors(error.source(), |&cause| cause.source());
-        let cause = causes()
-            .last()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        let http = causes().find_map(|cause| cause.downcast_ref::<hyper::Error>());
-        let mut systems = causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        let is_denied = systems.any(|error| error.kind() == io::ErrorKind::PermissionDenied);
-        let limit = self.upstream.timeout.connect;
-        let (kind, reason) = match http {
-            _ if error.is_timeout() => (
-                Timeout,
-                format!("no connection within {limit:?} (timeout.connect); {CHECK}"),
-            ),
-            Some(http) if http.is_parse_too_large() => (Malformed, HEAD_TOO_LARGE.to_owned()),
-            Some(http) if http.is_parse() => (
-                Malformed,
-                format!("the response is no HTTP/1.1: {http}; check token_url"),
-            ),
-            Some(_) => (Network, format!("the response is incomplete ({cause}); {CHECK}")),
-            None if tls::is_version_1(&error) => {
-                (Network, format!("its certificate is {}; {CHECK}", tls::VERSION_1))
-            }
-            None if is_denied => (Network, format!("cannot connect ({cause}); {SANDBOXED}")),
-            None => (Network, format!("cannot connect ({cause}); {CHECK}")),
+        let request = TokenRequestContext {
+            upstream,
+            client_id: id.expose_secret(),
+            secret: SecretMatcher::new(&id, &secret),
         };
-        self.failed(kind, reason)
+        response::parse(response.status(), response.headers(), &body, &request)
     }
+
+    /// Why a request got no response. reqwest hides how far a connection came, so that the way is walked once more. A login
+    /// that the outbound proxy has just refused is not sent again.
+    async fn http_error(&self, error: reqwest::Error, route: Option<ProxyRoute>) -> FetchError {
+        if !error.is_connect() {
+            return self.broken(&error);
+        }
+        let cause = with_causes(&error.without_url());
+        // hyper-util's error has no other sign of a 407.
+        if let Some(login) = login(route.as_ref()).filter(|_| cause.contains("proxy authorization required"))
+        {
+            self.network.refused_login.set(login);
+        }
+        let walked = self.way(route).walk().await;
+        let error = walked.err().map(connect_error);
+        error.unwrap_or_else(|| FetchErrorKind::Network.error(call_failed_once(CALL, cause)))
+    }
+
+    /// Why a response that was awaited or had begun broke off.
+    fn broken(&self, error: &reqwest::Error) -> FetchError {
+        let (host, to) = (self.upstream.token_url.host(), self.to());
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let http = causes.find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        match http {
+            Some(http) if http.is_parse_too_large() => {
+                FetchErrorKind::Malformed.error(problems::response_too_large(host))
+            }
+            Some(http) if http.is_parse() => FetchErrorKind::Malformed.error(problems::not_http(to)),
+            _ => FetchErrorKind::Network.error(problems::cut_short(to)),
+        }
+    }
+
+    /// Host and port.
+    fn to(&self) -> String {
+        let endpoint = &self.upstream.token_url;
+        format!("{}:{}", endpoint.host(), endpoint.port())
+    }
+}
+
+fn login(route: Option<&ProxyRoute>) -> Option<&HeaderValue> {
+    route?.authorization.as_ref()
+}
+
+fn connect_error(error: ConnectError) -> FetchError {
+    let kind = match error.kind {
+        ConnectErrorKind::DnsTimeout | ConnectErrorKind::Timeout => FetchErrorKind::Timeout,
+        _ => FetchErrorKind::Network,
+    };
+    kind.error(error.problem)
 }
 
 /// The client for token requests, and for `bondgate check --live`: through the outbound proxy of `route`, without
 /// redirects and retries.
 pub fn http_client(
     upstream: &Upstream,
-    tls: ClientConfig,
-    resolver: Resolver,
+    network: Network,
     route: Option<ProxyRoute>,
 ) -> reqwest::Result<Client> {
     let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(network.tls)
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -210,7 +225,7 @@ pub fn http_client(
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .no_proxy()
-        .dns_resolver(resolver)
+        .dns_resolver(network.resolver)
         .connect_timeout(upstream.timeout.connect)
         .user_agent(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
     if let Some(route) = route {
@@ -229,12 +244,12 @@ impl TokenSource for TokenEndpoint {
         let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
         self.used.store(fingerprint.map(Arc::new));
         let credentials = credentials?;
-        self.resolve(credentials.route.as_ref()).await?;
+        self.resolve(credentials.route.clone()).await?;
         let exchange = self.exchange(credentials);
         let exchanged = self.clock.timeout(REQUEST_TIMEOUT, exchange).await;
         exchanged.unwrap_or_else(|| {
-            let reason = format!("no response within {REQUEST_TIMEOUT:?}; {CHECK}");
-            Err(self.failed(FetchErrorKind::Timeout, reason))
+            let problem = problems::silent(self.to(), REQUEST_TIMEOUT.as_secs());
+            Err(FetchErrorKind::Timeout.error(problem))
         })
     }
 

@@ -1,12 +1,21 @@
 //! What must hold for every reply of an identity service: for the fuzzer, and for replays of its findings.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 
+use super::refusal::TokenRequestContext;
 use super::response;
 use super::secret_encoding::SecretMatcher;
+use crate::config::{Config, Upstream};
 
 const SECRET: &str = "hunter2+%";
+static UPSTREAM: LazyLock<Upstream> = LazyLock::new(|| {
+    let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = { file = \"/s\" }\n";
+    let config = Config::parse(text, "f", []);
+    config.expect("the configuration is valid").upstreams.remove(0)
+});
 
 /// The first bytes are the status and `Retry-After`, the rest is the body. A grant is a bearer token of visible ASCII
 /// with a lifetime of zero or of a second to a day; a failure is one line without the secret.
@@ -19,10 +28,14 @@ pub fn reply(data: &[u8]) {
     };
     let mut headers = HeaderMap::new();
     headers.insert(http::header::RETRY_AFTER, HeaderValue::from(u16::from(*wait)));
-    let matcher = SecretMatcher::new(&SecretString::from("id"), &SecretString::from(SECRET));
-    match response::parse(status, &headers, body, &matcher) {
+    let request = TokenRequestContext {
+        upstream: &UPSTREAM,
+        client_id: "id",
+        secret: SecretMatcher::new(&SecretString::from("id"), &SecretString::from(SECRET)),
+    };
+    match response::parse(status, &headers, body, &request) {
         Ok(grant) => {
-            assert!(status == StatusCode::OK && grant.authorization.is_sensitive());
+            assert!(status.is_success() && grant.authorization.is_sensitive());
             let token = grant
                 .authorization
                 .as_bytes()
@@ -32,8 +45,9 @@ pub fn reply(data: &[u8]) {
             assert!(grant.lifetime.is_zero() || (1..=86_400).contains(&grant.lifetime.as_secs()));
         }
         Err(error) => {
-            assert!(!error.message.contains(['\n', '\r']) && !error.message.contains(SECRET));
-            assert!(error.message.len() < 2000);
+            let text = error.to_string();
+            assert!(!text.contains(['\n', '\r']) && !text.contains(SECRET));
+            assert!(text.len() < 2000);
         }
     }
 }

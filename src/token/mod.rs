@@ -11,6 +11,7 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod refresher;
+mod refusal;
 mod response;
 pub mod schedule;
 mod secret_encoding;

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{self, FetchError, FetchErrorKind};
-use super::secret_encoding::{SecretMatcher, sensitive};
+use super::refusal::{ErrorReply, TokenRequestContext};
+use super::secret_encoding::sensitive;
+use crate::problems::{Problem, token as problems};
 
 /// A token and its lifetime, from a successful reply (RFC 6749 §5.1).
 #[derive(Debug)]
@@ -29,22 +31,25 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The longest lifetime that is believed, in seconds: the most that Okta can be set to.
 const MAX_LIFETIME_S: f64 = 86_400.0;
 
-/// Parses a complete reply.
+/// Parses a complete reply. Any 2xx with a usable token is a grant, and an error in the body is one at any status.
 pub(super) fn parse(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    secret: &SecretMatcher,
+    request: &TokenRequestContext<'_>,
 ) -> Result<Grant, FetchError> {
     let date = headers.get(DATE).and_then(|date| date.to_str().ok());
     let server_time = date.and_then(|date| httpdate::parse_http_date(date).ok());
-    let parsed = if status == StatusCode::OK {
-        parse_grant(body).map_err(|reason| {
-            let message = format!("the identity service responded 200 without a usable token: {reason}");
-            FetchErrorKind::Malformed.error(message)
-        })
-    } else {
-        Err(failure::parse(status, headers, body, secret))
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    let parsed = match (
+        request.not_the_service(status, headers, body),
+        ErrorReply::parse(body),
+    ) {
+        (Some(error), _) => Err(error),
+        (None, Some(reply)) => Err(request.refusal(status, reply)),
+        (None, None) if status.is_success() => parse_grant(status, body, request.upstream.token_url.host())
+            .map_err(|problem| FetchErrorKind::Malformed.error(problem)),
+        (None, None) => Err(request.refusal(status, ErrorReply::default())),
     };
     let now = server_time.unwrap_or_else(SystemTime::now);
     let retry_after = failure::retry_after(headers, now).unwrap_or_default();
@@ -56,7 +61,7 @@ pub(super) fn parse(
     parsed.map(|grant| Grant { server_time, ..grant }).map_err(failed)
 }
 
-fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
+fn parse_grant(status: StatusCode, body: &[u8], host: &str) -> Result<Grant, Problem> {
     #[derive(Deserialize)]
     struct Reply<'a> {
         #[serde(borrow)]
@@ -65,24 +70,45 @@ fn parse_grant(body: &[u8]) -> Result<Grant, &'static str> {
         #[serde(default)]
         expires_in: Value,
     }
-    if body.is_empty() {
-        return Err("the body is empty");
+    if body.trim_ascii().is_empty() {
+        return Err(problems::response_empty(host, status.as_u16()));
     }
-    let reply: Reply<'_> =
-        serde_json::from_slice(body).map_err(|_| "the body is not the JSON of RFC 6749")?;
-    let token = reply.access_token.ok_or("access_token is missing")?;
+    let unusable = |reason: &str| problems::response_unusable(host, reason);
+    let reply: Reply<'_> = serde_json::from_slice(body).map_err(|error| match kind_of(body) {
+        Some(kind) => problems::response_not_json(host, kind),
+        None if error.is_eof() => unusable("its JSON ends early"),
+        None => unusable("its JSON is not that of RFC 6749"),
+    })?;
+    let token = reply
+        .access_token
+        .ok_or_else(|| unusable("access_token is missing"))?;
     let is_bearer = |kind: String| kind.eq_ignore_ascii_case("bearer");
     if !reply.token_type.is_none_or(is_bearer) {
-        return Err("token_type is not Bearer");
+        return Err(unusable("token_type is not Bearer"));
     }
     if !is_token68(&token) {
-        return Err("access_token holds characters that no bearer token may have (RFC 6750 §2.1)");
+        return Err(unusable(
+            "access_token holds characters that no bearer token may have (RFC 6750 §2.1)",
+        ));
     }
     Ok(Grant {
         authorization: sensitive(Zeroizing::new(["Bearer ", &token].concat())),
-        lifetime: lifetime(&reply.expires_in).ok_or("expires_in is not a number of seconds")?,
+        lifetime: lifetime(&reply.expires_in)
+            .ok_or_else(|| unusable("expires_in is not a number of seconds"))?,
         server_time: None,
     })
+}
+
+/// What a body is that is no JSON object.
+fn kind_of(body: &[u8]) -> Option<&'static str> {
+    match body.trim_ascii_start() {
+        [b'{' | b'[' | b'"', ..] | b"null" | b"true" | b"false" => None,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("text in UTF-16"),
+        [0x50, 0x4b, ..] => Some("a zip archive"),
+        text if text.starts_with(b"access_token=") || text.starts_with(b"error=") => Some("a form"),
+        text if std::str::from_utf8(text).is_ok() => Some("plain text"),
+        _ => Some("binary data"),
+    }
 }
 
 /// `expires_in` may be a number or a string of digits. Without it, the default applies; over a day counts as a day,
@@ -120,16 +146,12 @@ impl Grant {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use secrecy::SecretString;
 
+    use super::super::refusal::tests::{response, upstream};
     use super::*;
 
-    fn matcher() -> SecretMatcher {
-        SecretMatcher::new(&SecretString::from("id"), &SecretString::from("hunter2"))
-    }
-
     fn parsed(body: &str) -> Result<Grant, FetchError> {
-        parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &matcher())
+        response(&upstream(""), 200, &[], body.as_bytes())
     }
 
     fn lifetime_of(expires_in: &str) -> Option<u64> {
@@ -191,20 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn any_2xx_with_a_bearer_is_a_grant() {
+        for status in [200, 201, 203] {
+            for body in ["{\"access_token\":\"t\"}", "\u{feff}{\"access_token\":\"t\"}"] {
+                assert!(
+                    response(&upstream(""), status, &[], body.as_bytes()).is_ok(),
+                    "{status} {body}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn grants_and_failures_carry_the_servers_clock() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static(date))]);
         let expected = Some(httpdate::parse_http_date(date).unwrap());
-        let granted = parse(StatusCode::OK, &headers, br#"{"access_token":"t"}"#, &matcher());
+        let granted = response(&upstream(""), 200, &[("date", date)], br#"{"access_token":"t"}"#);
         assert_eq!(granted.unwrap().server_time, expected);
-        let failed = parse(StatusCode::BAD_GATEWAY, &headers, b"", &matcher());
+        let failed = response(&upstream(""), 502, &[("date", date)], b"");
         assert_eq!(failed.unwrap_err().server_time, expected);
     }
 
     proptest! {
         #[test]
         fn no_reply_makes_the_parser_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &body, &matcher());
+            let _ = response(&upstream(""), status, &[], &body);
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::access_token::AccessToken;
 use super::clock::Moment;
 use super::failure::{FetchError, FetchErrorKind};
+use crate::problems::{Problem, token};
 
 /// The state of an upstream's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,10 @@ pub struct TokenStatus {
 
 /// There is no token to send; nothing was executed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no access token: {reason}")]
+#[error("no access token: {problem}")]
 pub struct Unavailable {
-    /// Why, for the caller; holds no secret.
-    pub reason: String,
+    /// Why; holds no secret.
+    pub problem: Problem,
     /// When the caller should try again.
     pub retry_after: Duration,
 }
@@ -126,18 +127,20 @@ impl TokenStatus {
     pub(super) fn unavailable(&self) -> Unavailable {
         // While the refresher rests, its next attempt is a refresh; a request without a token wakes it earlier.
         let next = self.next_attempt_in.filter(|_| !self.is_resting);
-        let reason = self.message().unwrap_or(match next {
-            Some(_) => "the identity service still returns the previous token, which is no longer valid",
-            None => "the identity service has not responded yet",
+        let problem = self.problem().cloned().unwrap_or_else(|| match next {
+            Some(_) => token::not_renewed_yet(),
+            None => token::not_yet(),
         });
         Unavailable {
-            reason: reason.to_owned(),
+            problem,
             retry_after: next.unwrap_or_default() + Duration::from_secs(1),
         }
     }
 
-    pub(super) fn message(&self) -> Option<&str> {
-        self.last_error.as_ref().map(|(error, _)| error.message.as_str())
+    /// The problem of the last failure, until a fetch succeeds.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        self.last_error.as_ref().map(|(error, _)| &error.problem)
     }
 
     pub(super) fn error_kind(&self) -> Option<FetchErrorKind> {

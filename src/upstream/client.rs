@@ -1,5 +1,6 @@
 //! Sends requests to one upstream.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,13 +8,12 @@ use axum::body::Body;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use rustls::ClientConfig;
 
 use super::connection::RequestError;
-use super::connector::Connector;
-use super::error::{ConnectError, SendError};
+use super::connector::{Connector, Network};
+use super::destination::Destination;
+use super::error::{BrokenKind, ConnectError, SendError};
 use super::pool::Pool;
-use super::resolver::Resolver;
 use super::response_body::ResponseBody;
 use crate::config::{self, InputError};
 
@@ -32,25 +32,41 @@ const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_m
 
 impl UpstreamClient {
     /// Opens no connection yet.
-    pub fn new(
-        upstream: &config::Upstream,
-        tls: ClientConfig,
-        resolver: Resolver,
-    ) -> Result<Self, InputError> {
+    pub fn new(upstream: &config::Upstream, network: Network) -> Result<Self, InputError> {
         let url = &upstream.url;
+        let (proxy, timeout) = (upstream.proxy.route(url)?, upstream.timeout.connect);
+        let connector = Connector::new("API request", url, proxy, timeout, network);
         let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
         Ok(Self {
-            pool: Pool::new(Connector::new(upstream, tls, resolver)?, upstream),
+            pool: Pool::new(connector, upstream),
             base_path: url.path().trim_end_matches('/').to_owned(),
             host,
             idle_limit: upstream.timeout.idle,
         })
     }
 
+    fn destination(&self) -> &Destination {
+        self.pool.connector().destination()
+    }
+
+    /// A request that may have been sent got no response.
+    fn broken(&self, error: &hyper::Error) -> SendError {
+        let kind = match error {
+            _ if error.is_incomplete_message() => BrokenKind::Closed,
+            _ if error.is_parse_too_large() => BrokenKind::HeadTooLarge,
+            _ if error.is_parse() => BrokenKind::NotHttp,
+            _ => BrokenKind::Terminated,
+        };
+        let cause = error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        self.destination().broken(kind, &cause)
+    }
+
     /// Why no request can be sent at present, if that is because the upstream's name is not resolved.
     #[must_use]
     pub fn unresolved(&self) -> Option<ConnectError> {
-        Some(self.pool.connector().unresolved()?.into())
+        self.pool.connector().unresolved()
     }
 
     /// The value of `Host`.
@@ -91,17 +107,27 @@ impl UpstreamClient {
             may_be_sent.store(true, Ordering::Release);
             let (unsent, error) = match connection.send(request).await {
                 Ok(mut response) => {
-                    check_framing(response.headers_mut())?;
+                    if !check_framing(response.headers_mut()) {
+                        return Err(self.destination().broken(BrokenKind::TransferCoding, ""));
+                    }
                     let pool = (!is_fresh).then(|| self.pool.clone());
                     return Ok(response
                         .map(|incoming| ResponseBody::new(incoming, connection, pool, self.idle_limit)));
                 }
-                Err(RequestError::Failed(error)) => return Err(error),
+                Err(RequestError::Failed(error)) => return Err(self.broken(&error)),
+                Err(RequestError::InterimResponses) => {
+                    let reason = "it sent one interim response (1xx) after the other, and no final one";
+                    return Err(self.destination().broken(BrokenKind::NotHttp, reason));
+                }
                 Err(RequestError::NotSent(unsent, error)) => (unsent, error),
             };
             may_be_sent.store(false, Ordering::Release);
             let Some(pause) = pauses.next() else {
-                return Err(ConnectError::Closed(error).into());
+                tracing::debug!(
+                    error = &error as &dyn Error,
+                    "connection closed before a request was sent"
+                );
+                return Err(self.destination().closed().into());
             };
             tokio::time::sleep(*pause).await;
             request = unsent;
@@ -109,9 +135,9 @@ impl UpstreamClient {
     }
 }
 
-/// Refuses a transfer coding that would reach the caller as part of the body, and removes a `Content-Length` that
+/// Returns false for a transfer coding that would reach the caller as part of the body. Removes a `Content-Length` that
 /// does not apply (RFC 9112 §6.3).
-fn check_framing(headers: &mut HeaderMap) -> Result<(), SendError> {
+fn check_framing(headers: &mut HeaderMap) -> bool {
     // RFC 2616 had `identity` for no coding: the body ends with the connection.
     let is_known = |coding: &HeaderValue| {
         let coding = coding.as_bytes();
@@ -119,12 +145,12 @@ fn check_framing(headers: &mut HeaderMap) -> Result<(), SendError> {
     };
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
-        (None, _) => return Ok(()),
+        (None, _) => return true,
         (Some(coding), None) if is_known(coding) => {}
-        _ => return Err(SendError::TransferCoding),
+        _ => return false,
     }
     headers.remove(CONTENT_LENGTH);
-    Ok(())
+    true
 }
 
 #[cfg(test)]
@@ -140,7 +166,7 @@ mod tests {
         );
         let config = Config::parse(&text, "f", []).unwrap();
         let tls = crate::tls::client(None).unwrap();
-        UpstreamClient::new(&config.upstreams[0], tls, Resolver::default()).unwrap()
+        UpstreamClient::new(&config.upstreams[0], Network::new(tls)).unwrap()
     }
 
     #[test]

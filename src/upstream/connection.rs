@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use tokio_util::io::InspectReader;
 
 use super::connector::UpstreamStream;
-use super::error::SendError;
 use super::keep_alive;
 
 /// A connection that sends one request after the other.
@@ -42,7 +41,9 @@ pub(super) enum RequestError {
     /// No byte of it was sent; it may be sent on another connection.
     NotSent(Box<Request<Body>>, hyper::Error),
     /// The upstream may have executed it.
-    Failed(SendError),
+    Failed(hyper::Error),
+    /// The upstream sent interim responses (1xx) without end, and may have executed it.
+    InterimResponses,
 }
 
 /// Read buffer and longest response head.
@@ -101,10 +102,10 @@ impl Connection {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                 Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
                     Some(request) => RequestError::NotSent(Box::new(request), error.into_error()),
-                    None => RequestError::Failed(SendError::Broken(error.into_error())),
+                    None => RequestError::Failed(error.into_error()),
                 })),
                 Poll::Pending if received.load(Ordering::Relaxed) > MAX_BEFORE_RESPONSE => {
-                    Poll::Ready(Err(RequestError::Failed(SendError::InterimResponses)))
+                    Poll::Ready(Err(RequestError::InterimResponses))
                 }
                 Poll::Pending => Poll::Pending,
             }

@@ -6,38 +6,65 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::Authority;
+use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tower::ServiceExt as _;
 
+use super::destination::Destination;
 use super::error::ConnectError;
-use super::resolver::{ResolveError, Resolver};
-use super::tunnel;
-use crate::config::{self, Endpoint, InputError, ProxyRoute};
+use super::refused_login::RefusedLogin;
+use super::resolver::{ResolveError, ResolveFailure, Resolver};
+use super::tunnel::{self, TunnelError};
+use crate::config::{Endpoint, ProxyRoute};
 
 /// A byte stream to the upstream. Plain TCP is for tests on loopback addresses.
 pub(super) type UpstreamStream = Either<TcpStream, TlsStream<TcpStream>>;
 
-/// Opens connections to one upstream. An attempt that fails is repeated for a while, since no byte of a request has
-/// been sent: an upstream that restarts delays requests and fails none.
+/// Opens connections to one host. An attempt that fails is repeated for a while, since no byte of a request has been sent:
+/// an upstream that restarts delays requests and fails none.
 pub(super) struct Connector {
     resolver: Resolver,
     tcp: HttpConnector<Resolver>,
-    /// Where TCP connects to: the outbound proxy, or else the upstream.
+    /// Where TCP connects to: the outbound proxy, or else the host.
     first_hop: Uri,
     proxy: Option<ProxyRoute>,
+    refused_login: RefusedLogin,
     tls: TlsConnector,
-    upstream: Endpoint,
+    endpoint: Endpoint,
+    destination: Destination,
     /// For all attempts together, once the name is resolved.
     timeout: Duration,
+}
+
+/// What connections share, besides where they lead.
+#[derive(Clone)]
+pub struct Network {
+    /// TLS with the trusted certificates.
+    pub tls: ClientConfig,
+    /// Resolves names.
+    pub resolver: Resolver,
+    /// The login that the outbound proxy has refused.
+    pub refused_login: RefusedLogin,
+}
+
+impl Network {
+    /// Connections with these TLS settings. Nothing is known yet.
+    #[must_use]
+    pub fn new(tls: ClientConfig) -> Self {
+        Self {
+            tls,
+            resolver: Resolver::default(),
+            refused_login: RefusedLogin::default(),
+        }
+    }
 }
 
 /// How long attempts are repeated.
@@ -47,70 +74,127 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 
 impl Connector {
+    /// Connections to `endpoint`, for calls of a kind that errors name.
     pub(super) fn new(
-        upstream: &config::Upstream,
-        tls: ClientConfig,
-        resolver: Resolver,
-    ) -> Result<Self, InputError> {
-        let timeout = upstream.timeout.connect;
+        call: &'static str,
+        endpoint: &Endpoint,
+        proxy: Option<ProxyRoute>,
+        timeout: Duration,
+        network: Network,
+    ) -> Self {
+        let Network {
+            tls,
+            resolver,
+            refused_login,
+        } = network;
         let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         // Divided among the addresses of a name: one that drops packets leaves time for the next.
         tcp.set_connect_timeout(Some(timeout));
-        let proxy = upstream.proxy.route(&upstream.url)?;
-        let first_hop = proxy.as_ref().map_or(upstream.url.uri(), |proxy| &proxy.uri);
-        Ok(Self {
+        let first_hop = proxy.as_ref().map_or(endpoint.uri(), |proxy| &proxy.uri);
+        Self {
             resolver,
             tcp,
             first_hop: first_hop.clone(),
+            destination: Destination::new(call, endpoint, proxy.as_ref()),
             proxy,
+            refused_login,
             tls: TlsConnector::from(Arc::new(tls)),
-            upstream: upstream.url.clone(),
+            endpoint: endpoint.clone(),
             timeout,
-        })
+        }
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// The error for a request that cannot be sent because the name has no known address yet.
-    pub(super) fn unresolved(&self) -> Option<ResolveError> {
+    pub(super) fn unresolved(&self) -> Option<ConnectError> {
         let host = self.host();
-        (!self.resolver.is_known(host)).then(|| ResolveError::TimedOut(host.to_owned()))
+        let error = || ResolveError {
+            name: host.to_owned(),
+            reason: ResolveFailure::Silent,
+        };
+        let is_known = self.resolver.known(host).is_some();
+        (!is_known).then(|| self.destination.unresolved(&error()))
     }
 
     /// Waits until the name has a known address. Returns at once if it ever had one.
     pub(super) async fn resolve(&self) -> Result<(), ConnectError> {
         let host = self.host();
-        if self.resolver.is_known(host) {
+        if self.resolver.known(host).is_some() {
             return Ok(());
         }
-        let lookup = || async { Ok(self.resolver.addresses(host).await.map(drop)?) };
+        let lookup = || async {
+            let found = self.resolver.addresses(host).await;
+            found
+                .map(drop)
+                .map_err(|error| self.destination.unresolved(&error))
+        };
         retry(RETRY_FOR, lookup).await
+    }
+
+    /// Connects once, to find out which step fails.
+    pub(super) async fn try_once(&self) -> Result<UpstreamStream, ConnectError> {
+        self.attempt(Instant::now() + self.timeout).await
     }
 
     /// Connects. Each attempt uses the addresses that are known by then.
     pub(super) async fn connect(&self) -> Result<UpstreamStream, ConnectError> {
         self.resolve().await?;
-        let attempts = retry(self.timeout.min(RETRY_FOR), || self.attempt());
-        tokio::time::timeout(self.timeout, attempts)
-            .await
-            .map_err(|_| ConnectError::Timeout)?
+        let deadline = Instant::now() + self.timeout;
+        retry(self.timeout.min(RETRY_FOR), || self.attempt(deadline)).await
     }
 
-    async fn attempt(&self) -> Result<UpstreamStream, ConnectError> {
-        let tcp = self.tcp.clone().oneshot(self.first_hop.clone()).await;
-        let mut stream = tcp.map_err(tcp_error)?.into_inner();
+    async fn attempt(&self, deadline: Instant) -> Result<UpstreamStream, ConnectError> {
+        let tcp = timeout_at(deadline, self.tcp.clone().oneshot(self.first_hop.clone()));
+        let mut stream = match tcp.await {
+            Ok(Ok(stream)) => stream.into_inner(),
+            Ok(Err(error)) => return Err(self.tcp_failed(error.source().and_then(<dyn Error>::downcast_ref))),
+            Err(_) => return Err(self.tcp_failed(None)),
+        };
         if let Some(proxy) = &self.proxy {
-            let authorization = proxy.authorization.as_ref();
-            tunnel::open(&mut stream, &tunnel_target(&self.upstream), authorization).await?;
+            let login = proxy.authorization.as_ref();
+            self.open_tunnel(&mut stream, login, deadline).await?;
         }
-        if !self.upstream.is_https() {
+        if !self.endpoint.is_https() {
             return Ok(Either::Left(stream));
         }
-        let name = ServerName::try_from(self.upstream.host().to_owned())
-            .map_err(|error| ConnectError::Io(io::Error::other(error)))?;
-        let tls = self.tls.connect(name, stream).await;
-        tls.map(Either::Right).map_err(handshake_error)
+        let name = ServerName::try_from(self.endpoint.host().to_owned())
+            .expect("the host of an endpoint is a name or an address");
+        let failed = |error: Option<&io::Error>| self.destination.handshake_failed(error);
+        let tls = timeout_at(deadline, self.tls.connect(name, stream)).await;
+        let tls = tls.map_err(|_| failed(None))?;
+        tls.map(Either::Right).map_err(|error| failed(Some(&error)))
+    }
+
+    /// Opens a tunnel through the outbound proxy. A login that it has refused is not sent again.
+    async fn open_tunnel(
+        &self,
+        stream: &mut TcpStream,
+        login: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        let sent = login.filter(|login| !self.refused_login.is(login));
+        let target = tunnel_target(&self.endpoint);
+        let failed = |error: Option<&TunnelError>| self.destination.tunnel_failed(error);
+        let opened = timeout_at(deadline, tunnel::open(stream, &target, sent)).await;
+        let opened = opened.map_err(|_| failed(None))?;
+        if let (Err(error), Some(login)) = (&opened, sent)
+            && error.is_refused_login()
+        {
+            self.refused_login.set(login);
+        }
+        opened.map_err(|error| failed(Some(&error)))
+    }
+
+    fn tcp_failed(&self, error: Option<&io::Error>) -> ConnectError {
+        let addresses = self.resolver.known(self.host());
+        self.destination
+            .tcp_failed(addresses.as_deref().unwrap_or_default(), error)
     }
 
     fn host(&self) -> &str {
@@ -132,7 +216,7 @@ where
         };
         // Jitter: requests that failed together do not retry together.
         let next = Instant::now() + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-        if is_final(&error) || next >= deadline {
+        if error.is_final || next >= deadline {
             return Err(error);
         }
         tracing::debug!(
@@ -141,30 +225,6 @@ where
         );
         tokio::time::sleep_until(next).await;
         pause = (pause * 2).min(MAX_PAUSE);
-    }
-}
-
-/// Whether another attempt is useless: an operator must correct a certificate or a permission, or the resolver's
-/// timeout has passed.
-fn is_final(error: &ConnectError) -> bool {
-    match error {
-        ConnectError::Tls(_) | ConnectError::Resolve(ResolveError::TimedOut(_)) => true,
-        ConnectError::Tunnel(error) => !error.is_transient(),
-        _ => false,
-    }
-}
-
-/// hyper-util's error, with the kind of the system's error below it.
-fn tcp_error(error: impl Error + Send + Sync + 'static) -> ConnectError {
-    let system = error.source().and_then(<dyn Error>::downcast_ref);
-    let kind = system.map_or(io::ErrorKind::Other, io::Error::kind);
-    ConnectError::Io(io::Error::new(kind, error))
-}
-
-fn handshake_error(error: io::Error) -> ConnectError {
-    match error.downcast() {
-        Ok(tls) => ConnectError::Tls(tls),
-        Err(error) => ConnectError::Io(error),
     }
 }
 
@@ -182,11 +242,15 @@ fn tunnel_target(upstream: &Endpoint) -> Authority {
 mod tests {
     use std::cell::{Cell, RefCell};
 
-    use super::super::tunnel::TunnelError;
+    use super::super::tunnel::ProxyLogin;
     use super::*;
 
+    fn destination() -> Destination {
+        Destination::new("API request", &"https://api.example".parse().unwrap(), None)
+    }
+
     fn refused() -> ConnectError {
-        ConnectError::Io(io::ErrorKind::ConnectionRefused.into())
+        destination().tcp_failed(&[], Some(&io::ErrorKind::ConnectionRefused.into()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,9 +295,12 @@ mod tests {
         let certificate = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let finals: [&dyn Fn() -> ConnectError; 3] = [
             // As tokio-rustls wraps it.
-            &|| handshake_error(io::Error::new(io::ErrorKind::InvalidData, certificate())),
-            &|| TunnelError::Refused(407).into(),
-            &|| TunnelError::Refused(403).into(),
+            &|| {
+                let error = io::Error::new(io::ErrorKind::InvalidData, certificate());
+                destination().handshake_failed(Some(&error))
+            },
+            &|| destination().tunnel_failed(Some(&TunnelError::Refused(407, ProxyLogin::Basic))),
+            &|| destination().tunnel_failed(Some(&TunnelError::Refused(403, ProxyLogin::Unnamed))),
         ];
         for error in finals {
             let attempts = Cell::new(0);

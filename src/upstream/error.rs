@@ -1,46 +1,69 @@
 //! Why a request got no response, and whether the upstream may have executed it.
 
-use std::io;
+use crate::problems::Problem;
 
-use super::resolver::ResolveError;
-use super::tunnel::TunnelError;
-
-/// A request that got no response.
+/// A request that got no response. Displays the problem.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No byte of the request was sent: it was not executed.
-    #[error("cannot connect to the upstream")]
+    #[error(transparent)]
     NotSent(#[from] ConnectError),
-    /// The connection broke, or the response is not valid HTTP/1; the request may have been executed.
-    #[error("the exchange with the upstream broke off")]
-    Broken(#[source] hyper::Error),
-    /// The upstream sent interim responses (1xx) without end; the request may have been executed.
-    #[error("the upstream sent too many interim responses")]
-    InterimResponses,
-    /// The response has a transfer coding other than `chunked`; the request may have been executed.
-    #[error("the upstream's response has a transfer coding other than chunked")]
+    /// The request may have been executed.
+    #[error("{problem}")]
+    Broken {
+        /// How the exchange ended.
+        kind: BrokenKind,
+        /// What happened, and the fix.
+        problem: Problem,
+    },
+}
+
+/// How an exchange ended without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenKind {
+    /// The upstream closed the connection without a response.
+    Closed,
+    /// The connection broke.
+    Terminated,
+    /// The head of the response is too large.
+    HeadTooLarge,
+    /// The response is not HTTP/1.1.
+    NotHttp,
+    /// The response has a transfer coding other than `chunked`.
     TransferCoding,
 }
 
-/// Why there is no connection to the upstream. No byte of a request was sent.
+/// Why there is no connection to the upstream. No byte of a request was sent. Displays the problem.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The name of the upstream, or of the outbound proxy, has no known address.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// No connection within `timeout.connect`.
-    #[error("no connection within timeout.connect")]
+#[error("{problem}")]
+pub struct ConnectError {
+    /// The step that failed.
+    pub kind: ConnectErrorKind,
+    /// What happened, and the fix.
+    pub problem: Problem,
+    /// Whether another attempt is useless before somebody changes something.
+    pub(super) is_final: bool,
+}
+
+/// The step that failed on the way to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectErrorKind {
+    /// No name server has responded.
+    DnsTimeout,
+    /// The name has no address.
+    Dns,
+    /// No response in time, from the host or the proxy.
     Timeout,
-    /// TCP failed, or the connection broke during the TLS handshake.
-    #[error("cannot connect")]
-    Io(#[source] io::Error),
-    /// The outbound proxy opened no tunnel.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelError),
-    /// The TLS handshake failed.
-    #[error("the TLS handshake failed")]
-    Tls(#[source] rustls::Error),
-    /// The connection was closed before a byte of the request was written.
-    #[error("the upstream closed the connection")]
-    Closed(#[source] hyper::Error),
+    /// The host refused the connection, or the proxy the tunnel.
+    Refused,
+    /// Another failure of TCP.
+    Unreachable,
+    /// The connection to the proxy broke.
+    ProxyTerminated,
+    /// The certificate was refused.
+    Certificate,
+    /// The host ended the TLS handshake by an alert.
+    TlsAlert,
+    /// The TLS handshake failed otherwise.
+    Tls,
 }

@@ -7,15 +7,22 @@
 mod client;
 mod connection;
 mod connector;
+mod destination;
 mod error;
 mod keep_alive;
 mod pool;
+mod refused_login;
 mod resolver;
 mod response_body;
+mod status;
 mod tunnel;
+mod way;
 
 pub use self::client::UpstreamClient;
-pub use self::error::{ConnectError, SendError};
-pub use self::resolver::{Addresses, ResolveError, Resolver};
+pub use self::connector::Network;
+pub use self::error::{BrokenKind, ConnectError, ConnectErrorKind, SendError};
+pub use self::refused_login::RefusedLogin;
+pub use self::resolver::{Addresses, ResolveError, ResolveFailure, Resolver};
 pub use self::response_body::{ResponseBody, ResponseBodyError};
-pub use self::tunnel::TunnelError;
+pub use self::status::{ApiState, ApiStatus};
+pub use self::way::Way;

@@ -86,7 +86,7 @@ impl Pool {
         let jitter = MIN_AGE + (1.0 - MIN_AGE) * fastrand::f64();
         let expires = Instant::now() + self.0.max_age.mul_f64(jitter);
         let connection = Connection::new(stream, expires).await;
-        connection.map_err(ConnectError::Closed)
+        connection.map_err(|_| self.0.connector.destination().closed())
     }
 
     /// An idle connection that was open a moment ago.
@@ -186,7 +186,7 @@ async fn sweep(pool: Weak<Inner>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolver::Resolver;
+    use super::super::connector::Network;
     use super::*;
     use crate::config::Config;
 
@@ -196,7 +196,8 @@ mod tests {
         let config = Config::parse(text, "f", []).unwrap();
         let upstream = &config.upstreams[0];
         let tls = crate::tls::client(None).unwrap();
-        let connector = Connector::new(upstream, tls, Resolver::default()).unwrap();
+        let (url, timeout) = (&upstream.url, upstream.timeout.connect);
+        let connector = Connector::new("API request", url, None, timeout, Network::new(tls));
         Pool::new(connector, upstream)
     }
 

@@ -55,21 +55,55 @@ struct HostRecord {
     error: Option<Arc<io::Error>>,
 }
 
-/// Why a name has no known address.
+/// A name has no known address.
 #[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// The lookup has not finished; it continues.
-    #[error("the name {0} is not resolved yet: no name server has responded")]
-    TimedOut(String),
-    /// The lookup failed.
-    #[error("the name {name} cannot be resolved")]
-    Failed {
-        /// The name.
-        name: String,
-        /// The C library's error.
-        source: Arc<io::Error>,
-    },
+#[error("{} {name}", reason.phrase())]
+pub struct ResolveError {
+    /// The name.
+    pub name: String,
+    /// Why.
+    pub reason: ResolveFailure,
 }
+
+/// Why a name has no known address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveFailure {
+    /// No name server has responded. The lookup may still go on.
+    Silent,
+    /// The name does not exist, or has no address.
+    NotFound,
+    /// A name server reported a failure.
+    Failed,
+}
+
+impl ResolveFailure {
+    fn phrase(self) -> &'static str {
+        match self {
+            Self::Silent => "no name server responds to the lookup of",
+            Self::NotFound => "there is no name",
+            Self::Failed => "the name server reports a failure for",
+        }
+    }
+
+    /// The reason of a failed lookup: the C library says it by text alone, and each library by its own.
+    fn of(error: &io::Error, took: Duration) -> Self {
+        const NOT_FOUND: [&str; 5] = [
+            "Name or service not known",
+            "No address associated with hostname",
+            "Name does not resolve",
+            "Name has no usable address",
+            NO_ADDRESS,
+        ];
+        let text = error.to_string();
+        if NOT_FOUND.iter().any(|known| text.contains(known)) {
+            return Self::NotFound;
+        }
+        // A name server that responds does so at once.
+        if took >= SLOW { Self::Silent } else { Self::Failed }
+    }
+}
+
+const NO_ADDRESS: &str = "the name has no address";
 
 /// How long to wait for a name without a known address: enough for two dead name servers before one that responds.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -111,10 +145,20 @@ impl Resolver {
         let finished = updates.wait_for(|record| !record.is_running);
         let is_finished = tokio::time::timeout(patience, finished).await.is_ok();
         let (record, name) = (host.record.borrow(), host.name.clone());
-        match (&record.addresses, record.error.clone()) {
-            (Some(addresses), _) => Ok(addresses.clone()),
-            (None, Some(source)) if is_finished => Err(ResolveError::Failed { name, source }),
-            (None, _) => Err(ResolveError::TimedOut(name)),
+        let reason = match (&record.addresses, &record.error) {
+            (Some(addresses), _) => return Ok(addresses.clone()),
+            (None, Some(error)) if is_finished => ResolveFailure::of(error, record.took),
+            (None, _) => ResolveFailure::Silent,
+        };
+        Err(ResolveError { name, reason })
+    }
+
+    /// The last known addresses of a name.
+    #[must_use]
+    pub fn known(&self, host: &str) -> Option<Addresses> {
+        match parse_ip(host) {
+            Some(address) => Some(Arc::new([SocketAddr::new(address, 0)])),
+            None => self.host(host).record.borrow().addresses.clone(),
         }
     }
 
@@ -186,7 +230,7 @@ impl HostRecord {
 impl Host {
     fn finish_lookup(&self, took: Duration, found: io::Result<Vec<SocketAddr>>) {
         let found = found.and_then(|addresses| match addresses[..] {
-            [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            [] => Err(io::Error::new(io::ErrorKind::NotFound, NO_ADDRESS)),
             _ => Ok(Addresses::from(addresses)),
         });
         self.log_lookup(took, found.as_ref().err());
@@ -323,7 +367,7 @@ mod tests {
         let impatient = tokio::time::timeout(Duration::from_secs(5), lookups.resolved());
         let (first, second) = tokio::join!(impatient, lookups.resolved());
         assert!(first.is_err(), "it gave up");
-        assert!(matches!(second, Err(ResolveError::TimedOut(name)) if name == NAME));
+        assert!(matches!(second, Err(error) if error.reason == ResolveFailure::Silent && error.name == NAME));
         assert!(!lookups.resolver.is_known(NAME));
 
         lookups.complete(Ok([192, 0, 2, 1])).await;
@@ -336,7 +380,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unknown_name_is_waited_for_for_fifteen_seconds() {
         let (lookups, start) = (Lookups::new(), Instant::now());
-        assert!(matches!(lookups.resolved().await, Err(ResolveError::TimedOut(_))));
+        assert!(matches!(lookups.resolved().await, Err(error) if error.reason == ResolveFailure::Silent));
         assert_eq!(start.elapsed(), TIMEOUT);
     }
 
@@ -364,9 +408,7 @@ mod tests {
         lookups.run(refused()).await;
         for _ in 0..2 {
             let error = lookups.resolved().await.unwrap_err();
-            assert!(
-                matches!(&error, ResolveError::Failed { source, .. } if source.to_string() == "SERVFAIL")
-            );
+            assert!(error.reason == ResolveFailure::Failed);
         }
         assert_eq!(lookups.started(), 1, "not looked up again at once");
 
@@ -395,7 +437,10 @@ mod tests {
             assert_eq!(resolver.addresses(host).await.unwrap()[0].to_string(), address);
         }
         let error = resolver.addresses("empty.example").await.unwrap_err();
-        assert!(matches!(error, ResolveError::Failed { .. }), "{error}");
+        assert!(
+            matches!(error.reason, ResolveFailure::NotFound | ResolveFailure::Failed),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -406,5 +451,43 @@ mod tests {
         }
         assert_eq!(resolver.0.hosts.lock().len(), MAX_HOSTS);
         assert!(!resolver.is_known("0.example"));
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_follows_from_the_text_of_either_c_library_and_from_the_time_it_took() {
+        let (at_once, late) = (Duration::from_millis(20), Duration::from_secs(5));
+        for (text, took, reason) in [
+            (
+                "failed to lookup address information: Name or service not known",
+                late,
+                ResolveFailure::NotFound,
+            ),
+            (
+                "failed to lookup address information: Name does not resolve",
+                at_once,
+                ResolveFailure::NotFound,
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                late,
+                ResolveFailure::Silent,
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                at_once,
+                ResolveFailure::Failed,
+            ),
+            (
+                "failed to lookup address information: Try again",
+                late,
+                ResolveFailure::Silent,
+            ),
+        ] {
+            assert_eq!(
+                ResolveFailure::of(&io::Error::other(text), took),
+                reason,
+                "{text} {took:?}"
+            );
+        }
     }
 }

@@ -4,14 +4,18 @@ use std::io;
 
 use http::HeaderValue;
 use http::uri::Authority;
+use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Why the outbound proxy opened no tunnel.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
-    /// It returned a status other than 2xx.
+pub(super) enum TunnelError {
+    /// It returned a status that is neither 2xx nor 3xx, and offers this login.
     #[error("the outbound proxy returned {0}")]
-    Refused(u16),
+    Refused(u16, ProxyLogin),
+    /// It redirects to another place.
+    #[error("the outbound proxy redirects to {0}")]
+    Redirects(String),
     /// It closed the connection.
     #[error("the outbound proxy closed the connection")]
     Closed,
@@ -23,13 +27,29 @@ pub enum TunnelError {
     Io(#[from] io::Error),
 }
 
+/// The kind of login that an outbound proxy offers (`Proxy-Authenticate`, RFC 9110 §11.7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProxyLogin {
+    /// Basic, which bondgate speaks, perhaps among others.
+    Basic,
+    /// Only these.
+    Other(String),
+    /// It names none.
+    Unnamed,
+}
+
 impl TunnelError {
+    /// Whether the proxy has refused a login that it understands.
+    pub(super) fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Refused(407, ProxyLogin::Basic | ProxyLogin::Unnamed))
+    }
+
     /// Whether another attempt may succeed: the proxy, or its connection to the upstream, failed.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Refused(status) => *status >= 500 || matches!(status, 408 | 429),
+            Self::Refused(status, _) => *status >= 500 || matches!(status, 408 | 429),
             Self::Closed | Self::Io(_) => true,
-            Self::NotHttp => false,
+            Self::Redirects(_) | Self::NotHttp => false,
         }
     }
 }
@@ -60,26 +80,59 @@ where
         if stream.read_buf(&mut head).await? == 0 {
             return Err(TunnelError::Closed);
         }
-        match parse_status(&head)? {
-            Some((200..=299, length)) if length == head.len() => return Ok(()),
-            // An upstream never speaks first, so what follows is a body and not a tunnel.
-            Some((200..=299, _)) => return Err(TunnelError::NotHttp),
-            Some((status, _)) => return Err(TunnelError::Refused(status)),
-            None if head.len() > MAX_HEAD => return Err(TunnelError::NotHttp),
-            None => {}
+        let mut fields = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut fields);
+        match response.parse(&head) {
+            Ok(Status::Complete(length)) => return check(&response, length == head.len()),
+            Ok(Status::Partial) if head.len() <= MAX_HEAD => {}
+            _ => return Err(TunnelError::NotHttp),
         }
     }
 }
 
-/// The status of a complete head, and the head's length.
-fn parse_status(head: &[u8]) -> Result<Option<(u16, usize)>, TunnelError> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(head) {
-        Ok(httparse::Status::Complete(length)) => Ok(response.code.map(|status| (status, length))),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err(TunnelError::NotHttp),
+/// Checks the complete head of a response; `is_all` if nothing follows it.
+fn check(response: &httparse::Response<'_, '_>, is_all: bool) -> Result<(), TunnelError> {
+    match response.code {
+        Some(200..=299) if is_all => Ok(()),
+        // An upstream never speaks first, so what follows is a body and not a tunnel.
+        Some(200..=299) | None => Err(TunnelError::NotHttp),
+        Some(300..=399) => {
+            let location = values(response, "location").next().unwrap_or_default();
+            // A query may hold the user's name.
+            let location = location.split(['?', '#']).next().unwrap_or_default();
+            Err(TunnelError::Redirects(location.chars().take(200).collect()))
+        }
+        Some(status) => Err(TunnelError::Refused(status, offered_login(response))),
     }
+}
+
+fn offered_login(response: &httparse::Response<'_, '_>) -> ProxyLogin {
+    // A field lists challenges, each a scheme with parameters.
+    let lines: Vec<String> = values(response, "proxy-authenticate").collect();
+    let parts = lines.iter().flat_map(|line| line.split(','));
+    let words = parts.filter_map(|part| part.split_whitespace().next());
+    let schemes: Vec<&str> = words.filter(|word| !word.contains('=')).collect();
+    match &schemes[..] {
+        [] => ProxyLogin::Unnamed,
+        some if some.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) => ProxyLogin::Basic,
+        some => ProxyLogin::Other(some.join(" and ").chars().take(100).collect()),
+    }
+}
+
+/// The values of a field, without characters that are not visible.
+fn values(response: &httparse::Response<'_, '_>, name: &str) -> impl Iterator<Item = String> {
+    let fields = response
+        .headers
+        .iter()
+        .filter(move |field| field.name.eq_ignore_ascii_case(name));
+    fields.map(|field| {
+        field
+            .value
+            .iter()
+            .map(|byte| char::from(*byte))
+            .filter(|c| matches!(c, ' '..='~'))
+            .collect()
+    })
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ mod config {
     pub(crate) use bondgate::config::*;
 }
 
+mod problems {
+    pub(crate) use bondgate::problems::*;
+}
 mod spelling {
     pub(crate) use bondgate::spelling::*;
 }

@@ -20,7 +20,7 @@ async fn readyz_is_503_until_the_first_token_and_says_why() {
     assert!(
         response
             .body()
-            .contains("upstream cisco has no valid token: the identity service responded 502"),
+            .contains("upstream cisco has no valid token: localhost is temporarily unavailable (502)"),
         "{response:?}"
     );
     assert_eq!(daemon.ask("/livez").await.status(), 200, "it lives all the same");

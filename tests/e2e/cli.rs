@@ -166,7 +166,7 @@ async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
     let unready = run(&["probe", "ready", "--address", &admin]).await;
     assert_eq!((live.code, unready.code), (Some(0), Some(1)));
     assert!(
-        unready.stdout.contains("responded 503"),
+        unready.stdout.contains("temporarily unavailable (503)"),
         "it says why: {unready:?}"
     );
 

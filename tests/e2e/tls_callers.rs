@@ -284,7 +284,7 @@ async fn an_upstreams_certificate_of_version_1_is_reported_as_one() {
         .arg(tokens.config_file())
         .envs(tokens.environment.clone());
     let checked = finished(command).await;
-    let fault = "its certificate is X.509 version 1";
+    let fault = "is X.509 version 1";
     assert!(checked.stdout.contains(fault), "{checked:?}");
     let mut daemon = tokens.start_without_token().await;
     daemon.logged(fault).await;

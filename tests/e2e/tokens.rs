@@ -237,7 +237,10 @@ async fn after_a_failed_first_fetch_requests_get_503_at_once() {
     let response = daemon.get(PULL).await;
 
     assert_without_token(&response);
-    assert!(response.body().contains("responded 500"), "{response:?}");
+    assert!(
+        response.body().contains("temporarily unavailable (500)"),
+        "{response:?}"
+    );
     assert!(began.elapsed() < Duration::from_secs(5), "it waited for a token");
 }
 
@@ -256,7 +259,7 @@ async fn a_failing_fetch_is_logged_once_never_ends_the_daemon_and_recovers() {
     let failures: Vec<_> = failures.collect();
     assert_eq!(failures.len(), 1, "{failures:#?}");
     assert!(
-        failures[0].contains("the identity service responded 503"),
+        failures[0].contains("\"problem\":\"token-unavailable\""),
         "{failures:?}"
     );
 
@@ -293,9 +296,9 @@ async fn a_malformed_token_reply_is_logged_and_the_next_one_is_used() {
     let html = |status| Kind::Html { status };
     let mut runs = JoinSet::new();
     for (kind, why) in [
-        (html(200), "the body is not the JSON of RFC 6749"),
-        (Kind::Empty, "the body is empty"),
-        (Kind::TruncatedJson, "the body is not the JSON of RFC 6749"),
+        (html(200), "\"problem\":\"login-page\""),
+        (Kind::Empty, "\"problem\":\"token-response-empty\""),
+        (Kind::TruncatedJson, "its JSON ends early"),
         (Kind::NoAccessToken, "access_token is missing"),
         (
             Kind::BadToken,
@@ -323,9 +326,7 @@ async fn a_wrong_secret_is_logged_once_and_the_state_is_misconfigured() {
         .listener("127.0.0.1:0", "")
         .start_without_token()
         .await;
-    daemon
-        .logged("the identity service responded 401: it refuses the credentials (invalid_client")
-        .await;
+    daemon.logged("\"problem\":\"client-secret-refused\"").await;
     assert_without_token(&daemon.get(PULL).await);
 
     let token = daemon.status().await["upstreams"][0]["token"].clone();
@@ -350,7 +351,7 @@ async fn a_secret_that_replaces_a_wrong_one_is_tried_at_once() {
         .listener("127.0.0.1:0", "")
         .start_without_token()
         .await;
-    daemon.logged("it refuses the credentials").await;
+    daemon.logged("refuses the client secret").await;
     let secret = daemon.directory.path().join("cisco.secret");
     let next = daemon.directory.path().join("next");
     std::fs::write(&next, format!("{}\n", crate::harness::DEMO_SECRET)).unwrap();

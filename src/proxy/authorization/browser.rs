@@ -5,6 +5,7 @@ use http::header::HOST;
 
 use super::forbidden;
 use crate::config::Listener;
+use crate::problems::request as problems;
 use crate::server::{ProblemResponse, WebPage, web_page};
 
 /// Refuses a request of a web page that is not in the listener's `origins`. `admin` is the address of the status page.
@@ -16,20 +17,13 @@ pub(super) fn check<B>(
     let headers = request.headers();
     match web_page(headers, &listener.origins) {
         None => Ok(()),
-        Some(WebPage::Request) => Err(forbidden(
-            "a web page sent this request, and this listener does not accept requests of web pages; if it should, add the \
-             page's origin to origins of the listener",
-        )),
+        Some(WebPage::Request) => Err(forbidden(problems::page_refused())),
         Some(WebPage::Navigation) => {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            let is_tls = listener.tls.is_some();
-            Err(forbidden(format!(
-                "this address is for programs, not for browsers: a click here could take a message off a queue. Try \
-                 `curl -i {}://{}{}`; the status page is at {admin}",
-                if is_tls { "https" } else { "http" },
-                host.unwrap_or("localhost:8080"),
-                safe_for_a_shell(request.uri().path()),
-            )))
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            let path = safe_for_a_shell(request.uri().path());
+            let command = format!("curl -i {scheme}://{}{path}", host.unwrap_or("localhost:8080"));
+            Err(forbidden(problems::browser_refused(command, admin)))
         }
     }
 }

@@ -4,6 +4,7 @@ use http::header::HOST;
 use http::uri::Authority;
 use http::{Request, StatusCode, Uri};
 
+use crate::problems::request as problems;
 use crate::server::{HostNames, ProblemResponse};
 
 /// Refuses a request for another host (RFC 9110 §15.5.20), as a web page sends it that rebinds its own name.
@@ -11,11 +12,8 @@ pub(super) fn check<B>(hosts: &HostNames, request: &Request<B>) -> Result<(), Pr
     if hosts.allow(request.uri(), request.headers()) {
         return Ok(());
     }
-    let detail = format!(
-        "the request's Host{} is not one of this listener's names; if it should be, add it to hosts of the listener",
-        foreign_host(hosts, request)
-    );
-    Err(ProblemResponse::denied(StatusCode::MISDIRECTED_REQUEST, detail))
+    let problem = problems::host_refused(foreign_host(hosts, request));
+    Err(ProblemResponse::denied(StatusCode::MISDIRECTED_REQUEST, problem))
 }
 
 /// The host name that is not the listener's, in brackets, if it is valid and short.

@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::super::forward::headers::CALLER_KEY;
 use crate::config::{CallerKey, CallerKeys};
+use crate::problems::request;
 use crate::server::ProblemResponse;
 
 /// The name of the caller's key, or the refusal of a request without a valid one.
@@ -17,14 +18,12 @@ pub(super) fn authenticate(keys: &CallerKeys, headers: &HeaderMap) -> Result<Arc
     if let Some(key) = find_key(keys, headers) {
         return Ok(key.name().clone());
     }
-    let reason = if headers.contains_key(AUTHORIZATION) || headers.contains_key(CALLER_KEY) {
-        "the caller's key is not one of this listener's keys"
+    let problem = if headers.contains_key(AUTHORIZATION) || headers.contains_key(CALLER_KEY) {
+        request::key_refused()
     } else {
-        "this listener requires a caller key"
+        request::key_missing()
     };
-    let detail =
-        format!("{reason}; send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key");
-    Err(ProblemResponse::denied(StatusCode::UNAUTHORIZED, detail))
+    Err(ProblemResponse::denied(StatusCode::UNAUTHORIZED, problem))
 }
 
 /// The key that a request carries. Compares with every key, each in constant time, so that the time taken reveals

@@ -17,6 +17,7 @@ use self::path::PathError;
 use super::caller_identity::Caller;
 use super::request_record::{RequestRecord, RouteOptions};
 use crate::config::{self, CallerKeys, InputError, Rules};
+use crate::problems::{Problem, request as problems};
 use crate::server::{HostNames, Peer, ProblemResponse, ProxyErrorType};
 
 pub(super) use self::path::PlainPath;
@@ -86,9 +87,7 @@ impl Authorization {
 
     fn check_required_header(&self, headers: &HeaderMap) -> Result<(), ProblemResponse> {
         match &self.listener.require_header {
-            Some(name) if !headers.contains_key(name) => Err(forbidden(format!(
-                "this listener requires the header field {name}, with any value; configure the caller to send it"
-            ))),
+            Some(name) if !headers.contains_key(name) => Err(forbidden(problems::header_missing(name))),
             _ => Ok(()),
         }
     }
@@ -101,16 +100,14 @@ impl Authorization {
                 is_consuming: rule.is_some_and(|rule| rule.consuming),
             }),
             Err(_) if path.has_encoded_slash => Err(ambiguous(PathError::EncodedSlash)),
-            Err(methods) if methods.is_empty() => Err(forbidden(format!(
-                "no rule of upstream {} allows this path; if one should, add it to rules",
-                self.upstream
-            ))),
+            Err(methods) if methods.is_empty() => Err(forbidden(problems::path_refused(&self.upstream))),
             Err(methods) => {
                 let methods: Vec<&str> = methods.into_iter().map(Method::as_str).collect();
-                Err(forbidden(format!(
-                    "the rules of upstream {} allow {} on this path, not {method}",
-                    self.upstream,
-                    methods.join(" and "),
+                let methods = methods.join(" and ");
+                Err(forbidden(problems::method_refused(
+                    &self.upstream,
+                    methods,
+                    method,
                 )))
             }
         }
@@ -123,11 +120,10 @@ fn check_loop(headers: &HeaderMap) -> Result<(), ProblemResponse> {
     if !is_loop(headers) {
         return Ok(());
     }
-    let detail = "the request has passed through bondgate before: an upstream's url leads back to bondgate";
     Err(ProblemResponse::new(
         StatusCode::LOOP_DETECTED,
         ProxyErrorType::ProxyLoopDetected,
-        detail,
+        problems::loops(),
     ))
 }
 
@@ -143,9 +139,12 @@ pub(super) fn is_loop(headers: &HeaderMap) -> bool {
 }
 
 fn ambiguous(error: PathError) -> ProblemResponse {
-    ProblemResponse::invalid(StatusCode::BAD_REQUEST, error.to_string())
+    ProblemResponse::invalid(
+        StatusCode::BAD_REQUEST,
+        problems::path_ambiguous(error, error.fix()),
+    )
 }
 
-fn forbidden(detail: impl Into<String>) -> ProblemResponse {
-    ProblemResponse::denied(StatusCode::FORBIDDEN, detail)
+fn forbidden(problem: Problem) -> ProblemResponse {
+    ProblemResponse::denied(StatusCode::FORBIDDEN, problem)
 }

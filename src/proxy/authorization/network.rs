@@ -2,6 +2,7 @@
 
 use super::forbidden;
 use crate::config::Listener;
+use crate::problems::request;
 use crate::proxy::caller_identity::{Caller, is_in};
 use crate::server::ProblemResponse;
 
@@ -12,12 +13,8 @@ pub(super) fn check_address(listener: &Listener, caller: &Caller) -> Result<(), 
     };
     match caller.address {
         Some(address) if is_in(allow, address) => Ok(()),
-        Some(address) => Err(forbidden(format!(
-            "the caller's address {address} is not in allow of this listener; if it should be, add it there"
-        ))),
-        None => Err(forbidden(
-            "the caller's address is unknown: the trusted proxy did not send a valid one in X-Forwarded-For",
-        )),
+        Some(address) => Err(forbidden(request::address_refused(address))),
+        None => Err(forbidden(request::address_unknown())),
     }
 }
 
@@ -28,7 +25,5 @@ pub(super) fn check_user(listener: &Listener, caller: &Caller) -> Result<(), Pro
         return Ok(());
     }
     let id = user.map_or_else(String::new, |user| format!(" {user}"));
-    Err(forbidden(format!(
-        "the caller's user id{id} is not in users of this listener; if it should be, add it there"
-    )))
+    Err(forbidden(request::user_refused(id)))
 }

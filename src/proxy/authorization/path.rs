@@ -15,34 +15,48 @@ pub(crate) struct PlainPath<'a> {
     pub(super) has_encoded_slash: bool,
 }
 
-/// Why a path is refused, and what to send instead.
+/// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PathError {
-    #[error("the path has two slashes in a row; remove the base URL's trailing slash")]
+    #[error("the path has two slashes in a row")]
     DoubleSlash,
-    #[error("the path has a dot segment (\".\" or \"..\"); send the resolved path")]
+    #[error("the path has a dot segment (\".\" or \"..\")")]
     DotSegment,
-    #[error("the path has an encoded dot (%2E); send a plain dot")]
+    #[error("the path has an encoded dot (%2E)")]
     EncodedDot,
-    #[error("the path has a backslash; use slashes")]
+    #[error("the path has a backslash")]
     Backslash,
-    #[error("the path has a \";\", where some servers end a segment; encode it as %3B")]
+    #[error("the path has a \";\", where some servers end a segment")]
     Semicolon,
-    #[error("the path has a \"%\" without two hexadecimal digits; encode it as %25")]
+    #[error("the path has a \"%\" without two hexadecimal digits")]
     Percent,
     #[error(
-        "the path has a byte (%C0, %C1) that is never valid in UTF-8 and that some servers decode to another character; remove \
-         it"
+        "the path has a byte (%C0, %C1) that is never valid in UTF-8 and that some servers decode to another character"
     )]
     Overlong,
-    #[error("the path has '{0}', which some clients and servers encode and others do not; percent-encode it")]
+    #[error("the path has '{0}', which some clients and servers encode and others do not")]
     Unencoded(char),
-    #[error("the path has the control character 0x{0:02X}, encoded; remove it")]
+    #[error("the path has the control character 0x{0:02X}, encoded")]
     Control(u8),
-    #[error(
-        "the path has an encoded slash (%2F), which no rule allows; set encoded_slash in the rule if one should"
-    )]
+    #[error("the path has an encoded slash (%2F), which no rule allows")]
     EncodedSlash,
+}
+
+impl PathError {
+    /// What to send instead.
+    pub(crate) fn fix(self) -> &'static str {
+        match self {
+            Self::DoubleSlash => "remove the base URL's trailing slash",
+            Self::DotSegment => "send the resolved path",
+            Self::EncodedDot => "send a plain dot",
+            Self::Backslash => "use slashes",
+            Self::Semicolon => "encode it as %3B",
+            Self::Percent => "encode it as %25",
+            Self::Overlong | Self::Control(_) => "remove it",
+            Self::Unencoded(_) => "percent-encode it",
+            Self::EncodedSlash => "set encoded_slash in the rule if one should",
+        }
+    }
 }
 
 /// Characters that some URL libraries encode (WHATWG URL, the path percent-encode set).

@@ -197,12 +197,7 @@ fn a_navigation_gets_a_command_line_that_is_safe_to_paste_into_a_shell() {
     let detail = |listener: &str, path: &str| {
         let fields = [("host", "localhost:8443"), ("sec-fetch-mode", "navigate")];
         let response = respond(&authorization(listener), "127.0.0.1", "GET", path, &fields);
-        response
-            .extensions()
-            .get::<ProblemResponse>()
-            .unwrap()
-            .detail
-            .clone()
+        response.extensions().get::<ProblemResponse>().unwrap().detail()
     };
     let line = |detail: &str| detail.split('`').nth(1).unwrap().to_owned();
     assert_eq!(

@@ -1,44 +1,35 @@
 //! Why a request gets no response from the upstream, and bondgate's response in that case.
 
-use std::error::Error as StdError;
-use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::problems::{Problem, api, request};
 use crate::server::{ProblemResponse, ProxyErrorType};
-use crate::tls;
 use crate::token::Unavailable;
-use crate::upstream::{ConnectError, ResolveError, SendError, TunnelError};
+use crate::upstream::{BrokenKind, ConnectErrorKind, SendError};
 
-/// A request that got no response from the upstream. The text follows the upstream's name.
-#[derive(Debug, thiserror::Error)]
+/// A request that got no response from the upstream.
+#[derive(Debug)]
 pub(in crate::proxy) enum ProxyError {
     /// The request is refused.
-    #[error("{}", .0.detail)]
     Refused(Box<ProblemResponse>),
     /// There is no token to send.
-    #[error(transparent)]
-    NoToken(#[from] Unavailable),
+    NoToken(Unavailable),
     /// The upstream rejected the token, and the body is not available for a second attempt.
-    #[error("it rejected the token, and bondgate has not kept this body to send it again")]
     NotReplayable,
     /// There is no connection to the upstream, or no valid response from it.
-    #[error("{}", describe(.0).2)]
-    Upstream(#[from] SendError),
+    Upstream(SendError),
     /// The upstream switched protocols.
-    #[error("it switched protocols without a request to")]
     Upgraded,
     /// The caller's body ended early.
-    #[error(transparent)]
-    Body(#[from] UploadError),
+    Body(UploadError),
     /// The upstream stopped reading the body.
-    #[error("it read nothing of the request for timeout.idle")]
     UploadStalled,
     /// There was no response in time, or no connection.
-    #[error("no {} within timeout.head", if *is_sent { "response" } else { "connection" })]
-    Timeout { is_sent: bool },
+    Timeout { is_sent: bool, limit: Duration },
     /// The stop's deadline came first.
-    #[error("bondgate is stopping and cannot wait for its response any longer")]
     Stopping { is_sent: bool },
 }
 
@@ -49,8 +40,26 @@ pub(in crate::proxy) enum UploadError {
     #[error("the request's body ended early")]
     Broken,
     /// The caller sent nothing for `timeout.idle`.
-    #[error("the request's body stalled for longer than timeout.idle")]
+    #[error("the request's body stalled")]
     Stalled,
+}
+
+impl From<Unavailable> for ProxyError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::NoToken(unavailable)
+    }
+}
+
+impl From<SendError> for ProxyError {
+    fn from(error: SendError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl From<UploadError> for ProxyError {
+    fn from(error: UploadError) -> Self {
+        Self::Body(error)
+    }
 }
 
 impl From<ProblemResponse> for ProxyError {
@@ -68,19 +77,56 @@ impl ProxyError {
         matches!(self, Self::Refused(_)) || self.classify().0 == NOT_EXECUTED
     }
 
-    /// The response to the caller; `upstream` is the upstream's name in it.
-    pub(in crate::proxy) fn into_problem(self, upstream: &str) -> ProblemResponse {
-        let (status, error) = self.classify();
-        let reason = format!("{upstream}: {self}");
+    /// Whether it says something about the API, and not about the request, the token or this daemon.
+    pub(super) fn concerns_api(&self) -> bool {
         match self {
-            Self::Refused(problem) => *problem,
-            Self::Body(early) => ProblemResponse::new(status, error, early.to_string()),
+            Self::Upstream(_) | Self::Upgraded | Self::UploadStalled | Self::Timeout { .. } => true,
+            Self::Refused(_)
+            | Self::NoToken(_)
+            | Self::NotReplayable
+            | Self::Body(_)
+            | Self::Stopping { .. } => false,
+        }
+    }
+
+    /// The response to the caller; `upstream` is the upstream's name in it.
+    pub(in crate::proxy) fn into_response(self, upstream: &Arc<str>) -> ProblemResponse {
+        let (status, error) = self.classify();
+        let problem = self.problem();
+        let response = match self {
+            Self::Refused(response) => return *response,
+            Self::Body(_) => return ProblemResponse::new(status, error, problem),
             Self::NoToken(unavailable) => ProblemResponse {
                 retry_after: Some(unavailable.retry_after),
-                ..ProblemResponse::not_executed(error, reason)
+                ..ProblemResponse::not_executed(error, problem)
             },
-            _ if status == NOT_EXECUTED => ProblemResponse::not_executed(error, reason),
-            _ => ProblemResponse::may_have_been_executed(status, error, reason),
+            _ if status == NOT_EXECUTED => ProblemResponse::not_executed(error, problem),
+            _ => ProblemResponse::may_have_been_executed(status, error, problem),
+        };
+        ProblemResponse {
+            upstream: Some(upstream.clone()),
+            ..response
+        }
+    }
+
+    /// What happened, and what to do.
+    pub(in crate::proxy) fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(response) => response.problem.clone(),
+            Self::NoToken(unavailable) => unavailable.problem.clone(),
+            Self::NotReplayable => request::body_not_kept(),
+            Self::Upstream(SendError::NotSent(error)) => error.problem.clone(),
+            Self::Upstream(SendError::Broken { problem, .. }) => problem.clone(),
+            Self::Upgraded => request::protocol_switched(),
+            Self::Body(UploadError::Broken) => request::body_cut(),
+            Self::Body(UploadError::Stalled) => request::body_stalled(),
+            Self::UploadStalled => request::upload_stalled(),
+            Self::Timeout { is_sent: true, limit } => api::silent("the API", limit.as_secs()),
+            Self::Timeout { is_sent: false, .. } => request::no_connection(),
+            Self::Stopping { is_sent: true } => {
+                request::stopping(" and cannot wait for the response any longer")
+            }
+            Self::Stopping { is_sent: false } => request::stopping(""),
         }
     }
 
@@ -91,113 +137,41 @@ impl ProxyError {
             Self::NoToken(_) | Self::NotReplayable | Self::Stopping { is_sent: false } => {
                 (NOT_EXECUTED, Type::ProxyInternalResponse)
             }
-            Self::Upstream(error) => {
-                let (status, error, _) = describe(error);
-                (status, error)
-            }
+            Self::Upstream(SendError::NotSent(error)) => (NOT_EXECUTED, connect_error_type(error.kind)),
+            Self::Upstream(SendError::Broken { kind, .. }) => (StatusCode::BAD_GATEWAY, broken_type(*kind)),
             Self::Upgraded => (StatusCode::BAD_GATEWAY, Type::HttpUpgradeFailed),
             Self::Body(UploadError::Broken) => (StatusCode::BAD_REQUEST, Type::HttpRequestError),
             Self::Body(UploadError::Stalled) => (StatusCode::REQUEST_TIMEOUT, Type::HttpRequestError),
             Self::UploadStalled => (StatusCode::GATEWAY_TIMEOUT, Type::ConnectionWriteTimeout),
-            Self::Timeout { is_sent: true } => (StatusCode::GATEWAY_TIMEOUT, Type::HttpResponseTimeout),
-            Self::Timeout { is_sent: false } => (NOT_EXECUTED, Type::ConnectionTimeout),
+            Self::Timeout { is_sent: true, .. } => (StatusCode::GATEWAY_TIMEOUT, Type::HttpResponseTimeout),
+            Self::Timeout { is_sent: false, .. } => (NOT_EXECUTED, Type::ConnectionTimeout),
             Self::Stopping { is_sent: true } => (StatusCode::GATEWAY_TIMEOUT, Type::ProxyInternalResponse),
         }
     }
 }
 
-/// A send error, with the fix where it is known.
-fn describe(error: &SendError) -> (StatusCode, ProxyErrorType, String) {
+fn connect_error_type(kind: ConnectErrorKind) -> ProxyErrorType {
     use ProxyErrorType as Type;
-    let (error, reason) = match error {
-        SendError::NotSent(error) => {
-            let (error, reason) = describe_connect(error);
-            return (NOT_EXECUTED, error, reason);
-        }
-        SendError::InterimResponses => (
-            Type::HttpProtocolError,
-            "it sent one interim response (1xx) after the other, and no final one".to_owned(),
-        ),
-        SendError::TransferCoding => (
-            Type::HttpResponseTransferCoding,
-            "its response has a transfer coding other than chunked".to_owned(),
-        ),
-        SendError::Broken(error) if error.is_incomplete_message() => (
-            Type::HttpResponseIncomplete,
-            "it closed the connection without a response".to_owned(),
-        ),
-        SendError::Broken(error) if error.is_parse_too_large() => (
-            Type::HttpResponseHeaderSectionSize,
-            "the head of its response is over 64 KiB or 1,000 fields".to_owned(),
-        ),
-        SendError::Broken(error) if error.is_parse() => (
-            Type::HttpProtocolError,
-            format!("its response is not HTTP/1.1 ({error})"),
-        ),
-        SendError::Broken(error) => (
-            Type::ConnectionTerminated,
-            format!("the connection broke ({})", root_cause(error)),
-        ),
-    };
-    (StatusCode::BAD_GATEWAY, error, reason)
-}
-
-fn describe_connect(error: &ConnectError) -> (ProxyErrorType, String) {
-    use ProxyErrorType as Type;
-    match error {
-        ConnectError::Timeout => (Type::ConnectionTimeout, error.to_string()),
-        ConnectError::Resolve(error @ ResolveError::TimedOut(_)) => (Type::DnsTimeout, error.to_string()),
-        ConnectError::Resolve(error @ ResolveError::Failed { source, .. }) => {
-            (Type::DnsError, format!("{error} ({source})"))
-        }
-        ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            (Type::ConnectionRefused, "the connection is refused".to_owned())
-        }
-        ConnectError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            (Type::ConnectionTimeout, "the connection timed out".to_owned())
-        }
-        ConnectError::Io(_) | ConnectError::Closed(_) => (
-            Type::DestinationUnavailable,
-            format!("cannot connect ({})", root_cause(error)),
-        ),
-        ConnectError::Tunnel(error @ TunnelError::Io(source)) => {
-            (Type::ConnectionTerminated, format!("{error} ({source})"))
-        }
-        ConnectError::Tunnel(error @ (TunnelError::Closed | TunnelError::NotHttp)) => {
-            (Type::ConnectionTerminated, error.to_string())
-        }
-        ConnectError::Tunnel(error @ TunnelError::Refused(status)) => {
-            let advice = match status {
-                407 => "it rejects the credentials in proxy; correct them",
-                400..500 => "it does not allow this upstream; ask its administrators to allow it",
-                _ => "it cannot reach the upstream",
-            };
-            (Type::ConnectionRefused, format!("{error}: {advice}"))
-        }
-        ConnectError::Tls(error) if tls::is_version_1(error) => (
-            Type::TlsCertificateError,
-            format!(
-                "its certificate is {}; its operator has to replace it by one of version 3",
-                tls::VERSION_1
-            ),
-        ),
-        ConnectError::Tls(rustls::Error::InvalidCertificate(why)) => (
-            Type::TlsCertificateError,
-            format!("its certificate is not trusted ({why:?}); a private CA goes into ca_file"),
-        ),
-        ConnectError::Tls(rustls::Error::AlertReceived(alert)) => (
-            Type::TlsAlertReceived,
-            format!("it aborted the TLS handshake ({alert:?})"),
-        ),
-        ConnectError::Tls(error) => (
-            Type::TlsProtocolError,
-            format!("the TLS handshake failed ({error})"),
-        ),
+    match kind {
+        ConnectErrorKind::DnsTimeout => Type::DnsTimeout,
+        ConnectErrorKind::Dns => Type::DnsError,
+        ConnectErrorKind::Timeout => Type::ConnectionTimeout,
+        ConnectErrorKind::Refused => Type::ConnectionRefused,
+        ConnectErrorKind::Unreachable => Type::DestinationUnavailable,
+        ConnectErrorKind::ProxyTerminated => Type::ConnectionTerminated,
+        ConnectErrorKind::Certificate => Type::TlsCertificateError,
+        ConnectErrorKind::TlsAlert => Type::TlsAlertReceived,
+        ConnectErrorKind::Tls => Type::TlsProtocolError,
     }
 }
 
-/// The error that caused the others.
-fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.last().map(ToString::to_string).unwrap_or_default()
+fn broken_type(kind: BrokenKind) -> ProxyErrorType {
+    use ProxyErrorType as Type;
+    match kind {
+        BrokenKind::Closed => Type::HttpResponseIncomplete,
+        BrokenKind::Terminated => Type::ConnectionTerminated,
+        BrokenKind::HeadTooLarge => Type::HttpResponseHeaderSectionSize,
+        BrokenKind::NotHttp => Type::HttpProtocolError,
+        BrokenKind::TransferCoding => Type::HttpResponseTransferCoding,
+    }
 }

@@ -3,7 +3,7 @@
 mod error;
 pub(super) mod headers;
 mod inject_bearer;
-mod kept_body;
+pub(super) mod kept_body;
 mod request_body;
 mod response_length;
 
@@ -15,17 +15,17 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use rustls::ClientConfig;
 use tower::Service as _;
 
 use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
+use super::dependencies::Dependencies;
 use crate::config::{self, InputError, Timeouts};
+use crate::problems::request::malformed;
 use crate::server::{Phase, ProblemResponse, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::token::TokenReader;
-use crate::upstream::{Resolver, ResponseBody, UpstreamClient};
+use crate::upstream::{ApiStatus, ResponseBody, UpstreamClient};
 
 pub(super) use self::error::{ProxyError, UploadError};
 pub(super) use self::kept_body::KeptBody;
@@ -40,26 +40,32 @@ pub(super) struct Forwarder {
     timeout: Timeouts,
     replay: u64,
     budget: ReplayBudget,
+    api: ApiStatus,
     stop: Stopping,
 }
 
 impl Forwarder {
     pub(super) fn new(
         upstream: &config::Upstream,
-        tls: ClientConfig,
-        resolver: Resolver,
-        tokens: TokenReader,
-        budget: ReplayBudget,
+        dependencies: &Dependencies,
         metrics: Arc<UpstreamMetrics>,
-        stop: Stopping,
     ) -> Result<Self, InputError> {
-        let client = Arc::new(UpstreamClient::new(upstream, tls, resolver)?);
+        let Dependencies {
+            network,
+            tokens,
+            api,
+            budget,
+            stop,
+            ..
+        } = dependencies.clone();
+        let client = Arc::new(UpstreamClient::new(upstream, network)?);
         Ok(Self {
             inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
             upstream: client,
             timeout: upstream.timeout,
             replay: upstream.replay,
             budget,
+            api,
             stop,
         })
     }
@@ -88,8 +94,9 @@ impl Forwarder {
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
         // Where the caller's body failed, the upstream's reaction to that is not the cause.
-        let response = response.map_err(|error| progress.upload_error().unwrap_or(error))?;
-        Ok(Self::inbound(response, is_head))
+        let response = response.map_err(|error| progress.upload_error().unwrap_or(error));
+        self.record(&response);
+        Ok(Self::inbound(response?, is_head))
     }
 
     /// The upstream's response to a pull, which must be a whole message.
@@ -109,11 +116,23 @@ impl Forwarder {
         self.inject_bearer.clone().call(request).await
     }
 
+    /// Records what a request says about the API.
+    pub(super) fn record(&self, response: &Result<Response<ResponseBody>, ProxyError>) {
+        match response {
+            Ok(response) => self.api.responded(response.status(), response.headers()),
+            Err(error) if error.concerns_api() => self.api.failed(error.problem()),
+            Err(_) => {}
+        }
+    }
+
     /// Why a caller has waited too long.
     pub(super) fn timed_out(&self, is_sent: bool) -> ProxyError {
         match self.upstream.unresolved() {
             Some(unresolved) if !is_sent => ProxyError::Upstream(unresolved.into()),
-            _ => ProxyError::Timeout { is_sent },
+            _ => ProxyError::Timeout {
+                is_sent,
+                limit: self.timeout.head,
+            },
         }
     }
 
@@ -144,8 +163,8 @@ impl Forwarder {
         is_fresh: bool,
     ) -> Result<UnauthorizedRequest, ProxyError> {
         let target = self.upstream.target(&parts.uri).map_err(|error| {
-            let detail = format!("the request's target is invalid: {error}");
-            ProblemResponse::invalid(StatusCode::BAD_REQUEST, detail)
+            let reason = format_args!("the request's target is invalid: {error}");
+            ProblemResponse::invalid(StatusCode::BAD_REQUEST, malformed(reason, "send one like /path"))
         })?;
         let has_body = !body.is_end_stream();
         let mut headers = headers::outbound(parts.headers, self.upstream.host());

@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use self::body::{next_frame, passed_through, stored};
 pub(super) use self::error::PullError;
+use super::dependencies::Dependencies;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
+use crate::problems::request;
 use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
@@ -57,14 +59,13 @@ impl Puller {
     pub(super) fn new(
         upstream: &config::Upstream,
         forwarder: Arc<Forwarder>,
-        spool: Spool,
-        stop: Stopping,
+        dependencies: &Dependencies,
     ) -> Self {
         Self {
             upstream: Arc::new(upstream.clone()),
             forwarder,
-            spool,
-            stop,
+            spool: dependencies.spool.clone(),
+            stop: dependencies.stop.clone(),
         }
     }
 
@@ -125,7 +126,7 @@ impl Puller {
             Ok(whole) => Ok(whole.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(ProxyError::from(ProblemResponse::invalid(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the body of a request for a message may hold up to 64 KiB",
+                request::too_large("the body of a request for a message is over 64 KiB", "send less"),
             ))),
             Err(_) => Err(progress
                 .upload_error()
@@ -158,16 +159,19 @@ impl Puller {
         let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
         let too_late = |_| {
             let is_sent = progress.is_sent();
-            Err(ProxyError::Timeout { is_sent })
+            let limit = self.upstream.timeout.pull;
+            Err(ProxyError::Timeout { is_sent, limit })
         };
-        let response = match asked.unwrap_or_else(too_late) {
+        let asked = asked.unwrap_or_else(too_late);
+        self.forwarder.record(&asked);
+        let response = match asked {
             Ok(response) => response,
             Err(error) if error.is_not_executed() => {
                 writer.discard().await;
                 return Err(error.into());
             }
             Err(error) => {
-                writer.lose(&error.to_string()).await;
+                writer.lose(error.problem().cause()).await;
                 return Err(error.into());
             }
         };

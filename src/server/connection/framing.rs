@@ -157,7 +157,10 @@ impl Chunked {
 }
 
 fn invalid_chunks() -> ProblemResponse {
-    malformed("the request's body is not valid chunked coding")
+    malformed(
+        "the request's body is not valid chunked coding",
+        "correct its coding",
+    )
 }
 
 pub(super) fn is_token(byte: u8) -> bool {

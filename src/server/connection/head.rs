@@ -42,7 +42,8 @@ pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Opt
     }
     if memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(malformed(
-            "a line of the request's head ends in a bare line feed; lines end in CR LF",
+            "a line of the request's head ends in a bare line feed",
+            "lines end in CR LF",
         ));
     }
     let encoded = target::validate(raw, limits)?;
@@ -50,9 +51,16 @@ pub(super) fn parse(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Opt
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(encoded.as_deref().unwrap_or(raw), &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(malformed("the request's head is incomplete")),
+        Ok(httparse::Status::Partial) => {
+            return Err(malformed("the request's head is incomplete", "send all of it"));
+        }
         Err(httparse::Error::TooManyHeaders) => return Err(too_large(limits)),
-        Err(error) => return Err(malformed(format!("the request's head is not HTTP/1.1: {error}"))),
+        Err(error) => {
+            return Err(malformed(
+                format_args!("the request's head is not HTTP/1.1: {error}"),
+                "correct it",
+            ));
+        }
     }
     if request.headers.len() > limits.fields {
         return Err(too_large(limits));
@@ -90,9 +98,10 @@ fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
 fn check_incomplete(bytes: &[u8], limits: &Limits) -> Result<(), ProblemResponse> {
     match bytes.first() {
         Some(0x16) => Err(malformed(
-            "this is a TLS handshake, and this listener speaks plain HTTP; use an http:// URL",
+            "this is a TLS handshake, and this listener speaks plain HTTP",
+            "use an http:// URL",
         )),
-        Some(byte) if !is_token(*byte) => Err(malformed("this is no HTTP request")),
+        Some(byte) if !is_token(*byte) => Err(malformed("this is no HTTP request", "speak HTTP/1.1 here")),
         _ if !bytes.contains(&b'\n') && bytes.len() > limits.target + METHOD_AND_VERSION => {
             Err(target_too_long(limits))
         }
@@ -115,25 +124,30 @@ fn validate_fields(
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
             let parsed = content_length(field.value).ok_or_else(|| {
-                malformed("Content-Length is not a plain number; send the number of body bytes")
+                malformed(
+                    "Content-Length is not a plain number",
+                    "send the number of body bytes",
+                )
             })?;
             if length.replace(parsed).is_some() {
-                return Err(malformed("there are two Content-Length fields; send one"));
+                return Err(malformed("there are two Content-Length fields", "send one"));
             }
         } else if is("transfer-encoding") {
             if is_chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed(
-                    "Transfer-Encoding is not one \"chunked\"; send that, or Content-Length",
+                    "Transfer-Encoding is not one \"chunked\"",
+                    "send that, or Content-Length",
                 ));
             }
             is_chunked = true;
         } else if is("host") {
             if has_host {
-                return Err(malformed("there are two Host fields; send one"));
+                return Err(malformed("there are two Host fields", "send one"));
             }
             if !is_host(field.value) {
                 return Err(malformed(
-                    "Host is not a host name with an optional port; send it like \"localhost:8080\"",
+                    "Host is not a host name with an optional port",
+                    "send it like \"localhost:8080\"",
                 ));
             }
             has_host = true;
@@ -143,13 +157,16 @@ fn validate_fields(
     }
     match length {
         _ if !has_host && !is_http_10 => Err(malformed(
-            "Host is missing; HTTP/1.1 needs it, like \"Host: localhost:8080\"",
+            "Host is missing",
+            "HTTP/1.1 needs it, like \"Host: localhost:8080\"",
         )),
         _ if is_chunked && is_http_10 => Err(malformed(
-            "HTTP/1.0 has no Transfer-Encoding; send Content-Length",
+            "HTTP/1.0 has no Transfer-Encoding",
+            "send Content-Length",
         )),
         Some(_) if is_chunked => Err(malformed(
-            "there are Content-Length and Transfer-Encoding; send one of them",
+            "there are Content-Length and Transfer-Encoding",
+            "send one of them",
         )),
         None if is_chunked => Ok(Framing::chunked(limits.body)),
         Some(length) if limits.body != 0 && length > limits.body => Err(body_too_long()),

@@ -28,7 +28,7 @@ impl HeadFilter {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => self.deregister(),
                 Poll::Ready(Ok(0)) if !self.input.is_empty() => {
-                    self.refuse(malformed("the request's head is incomplete"));
+                    self.refuse(malformed("the request's head is incomplete", "send all of it"));
                     return Poll::Ready(());
                 }
                 Poll::Ready(Ok(0) | Err(_)) => {

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use super::head_filter::{HeadFilter, Stalled};
 use super::service::RouterService;
 use super::transport::{CallerTls, Transport};
+use crate::problems::request;
 use crate::server::active_settings::ActiveSettings;
 use crate::server::context::ServerContext;
 use crate::server::limits::ConnectionPermit;
@@ -162,11 +163,11 @@ fn is_of_caller(error: &hyper::Error) -> bool {
 }
 
 fn unwritable() -> ProblemResponse {
-    let reason = "bondgate could not write the response to this request";
+    let problem = request::bug("bondgate could not write the response to this request");
     ProblemResponse::may_have_been_executed(
         StatusCode::BAD_GATEWAY,
         ProxyErrorType::ProxyInternalError,
-        reason,
+        problem,
     )
 }
 
@@ -196,7 +197,8 @@ fn log_refusal(filter: &HeadFilter, peer: &Peer, context: &ServerContext) {
         tracing::info!(
             address = peer.address.map(tracing::field::display),
             status = problem.status.as_u16(),
-            detail = problem.detail,
+            problem = problem.problem.code(),
+            detail = problem.detail(),
             "request head refused"
         );
     }

@@ -86,14 +86,20 @@ fn split_line(head: &[u8]) -> Option<(&[u8], Range<usize>)> {
 }
 
 fn refuse_method(method: &[u8]) -> Result<(), ProblemResponse> {
-    let detail = if method.eq_ignore_ascii_case(b"CONNECT") {
-        "CONNECT is not relayed; configure bondgate as the tool's server, not as its proxy"
+    let (reason, fix) = if method.eq_ignore_ascii_case(b"CONNECT") {
+        (
+            "CONNECT is not relayed",
+            "configure bondgate as the tool's server, not as its proxy",
+        )
     } else if method.eq_ignore_ascii_case(b"TRACE") {
-        "TRACE is not relayed: its response would contain the token"
+        (
+            "TRACE is not relayed: its response would contain the token",
+            "use another method",
+        )
     } else {
         return Ok(());
     };
-    Err(method_not_relayed(detail))
+    Err(method_not_relayed(reason, fix))
 }
 
 /// Origin-form or absolute-form (RFC 9112 §3.2) that hyper accepts: its own response to others has no body.
@@ -109,12 +115,16 @@ fn validate_form(target: &[u8]) -> Result<(), ProblemResponse> {
     };
     if !is_scheme(b"http://") && !is_scheme(b"https://") {
         return Err(malformed(
-            "the request's target must begin with a slash, like /path",
+            "the request's target does not begin with a slash",
+            "send one like /path",
         ));
     }
     match Uri::try_from(target) {
         Ok(_) => Ok(()),
-        Err(_) => Err(malformed("the request's target is not a valid URL")),
+        Err(_) => Err(malformed(
+            "the request's target is not a valid URL",
+            "send one like /path",
+        )),
     }
 }
 
@@ -146,7 +156,7 @@ fn refuse_character(part: &str, bytes: &[u8], is_allowed: fn(u8) -> bool) -> Res
         0..0x20 | 0x7f => "leave it out".to_owned(),
         _ => format!("send it as {encoded}"),
     };
-    Err(malformed(format!("the request's {part} has {name}; {fix}")))
+    Err(malformed(format_args!("the request's {part} has {name}"), fix))
 }
 
 #[cfg(test)]
@@ -157,7 +167,7 @@ mod tests {
     /// The target for hyper, or the reason for the refusal.
     fn passed(target: &[u8]) -> Result<Vec<u8>, String> {
         let head = [b"GET ", target, b" HTTP/1.1\r\nHost: a?\"\r\n\r\n"].concat();
-        let passed = validate(&head, &limits()).map_err(|problem| problem.detail)?;
+        let passed = validate(&head, &limits()).map_err(|problem| problem.detail())?;
         let head = passed.unwrap_or(head);
         let rest = head.strip_prefix(b"GET ").unwrap();
         Ok(rest

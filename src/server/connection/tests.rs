@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::head_filter::{HeadFilter, Stalled};
 use super::state::Connection;
 use crate::config::{Config, Limits};
+use crate::problems::request::bug;
 use crate::server::delivery_observer::{DeliveryObserver, Recording};
 use crate::server::limits::{ConnectionLimit, ConnectionPermit};
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
@@ -367,7 +368,7 @@ async fn a_failed_delivery_is_recorded_before_the_caller_takes_the_response_in_p
     let problem = ProblemResponse::may_have_been_executed(
         http::StatusCode::BAD_GATEWAY,
         ProxyErrorType::ProxyInternalError,
-        "it cannot be written",
+        bug("it cannot be written"),
     );
     stand.connection.lock().replace_response(problem);
     let began = Instant::now();

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fair_semaphore::{CallerId, FairSemaphore, LimitReason, Permit};
 use super::idle_connections::{ConnectionPermit, IdleConnections};
+use crate::problems::request::too_many_connections;
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::telemetry::metrics::Metrics;
 
@@ -81,7 +82,8 @@ impl ConnectionLimit {
                 "nearly too many connections at once (limits.connections), and this caller already has its share"
             }
         };
-        let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, what);
+        let problem =
+            ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, too_many_connections(what));
         Admission::Refuse(Box::new(problem), permit)
     }
 

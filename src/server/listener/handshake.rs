@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::platform::socket::Accepted;
+use crate::problems::request::tls_expected;
 use crate::server::connection::Transport;
 use crate::server::problem::ProblemResponse;
 use crate::tls::{self, TlsServer};
@@ -29,8 +30,7 @@ pub(super) enum HandshakeError {
 
 /// The response to plain HTTP.
 pub(super) fn plain_http() -> ProblemResponse {
-    let detail = "this listener speaks TLS; use an https:// URL";
-    ProblemResponse::invalid(StatusCode::BAD_REQUEST, detail)
+    ProblemResponse::invalid(StatusCode::BAD_REQUEST, tls_expected())
 }
 
 /// Returns the connection that carries HTTP: the accepted one, or the TLS connection over it.

@@ -19,6 +19,7 @@ use super::failure::{FetchError, FetchErrorKind};
 use super::response::Grant;
 use super::schedule;
 use super::status::TokenStatus;
+use crate::problems::token as problems;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Where tokens come from.
@@ -51,11 +52,6 @@ pub struct Refresher<S> {
 
 /// A token that is rejected or expires at this age or younger suggests that a new one may not help.
 const YOUNG: Duration = Duration::from_secs(60);
-
-const NO_SUCCESSOR: &str = "the identity service returns an expired token and no successor; check its clock";
-const NEW_TOKENS_REJECTED: &str =
-    "the upstream rejects new tokens; check that the credentials are meant for it";
-const NEW_TOKENS_EXPIRED: &str = "tokens expire at once; check the clock and the identity service's delay";
 
 impl<S: TokenSource> Refresher<S> {
     /// The reader of an upstream's token, and the refresher that fetches it once it [runs](Self::run). The token of a
@@ -127,7 +123,7 @@ impl<S: TokenSource> Refresher<S> {
                 return self.await_successor().await;
             }
             if lifetime.is_zero() {
-                let error = FetchErrorKind::Malformed.error(NO_SUCCESSOR);
+                let error = FetchErrorKind::Malformed.error(problems::no_successor());
                 return self.back_off(&error).await;
             }
             if self.successor_requests == schedule::SUCCESSOR_TRIES {
@@ -213,9 +209,9 @@ impl<S: TokenSource> Refresher<S> {
             return;
         }
         let error = if self.cell.is_rejected() {
-            FetchErrorKind::Rejected.error(NEW_TOKENS_REJECTED)
+            FetchErrorKind::Rejected.error(problems::tokens_rejected())
         } else {
-            FetchErrorKind::Clock.error(NEW_TOKENS_EXPIRED)
+            FetchErrorKind::Clock.error(problems::tokens_expire_at_once())
         };
         let next = now.monotonic + wait;
         self.publish_failure(&error, now.wall, next);

@@ -9,6 +9,7 @@ use super::super::failure::{FetchError, FetchErrorKind};
 use super::super::response::Grant;
 use super::super::status::{TokenState, TokenStatus};
 use super::Refresher;
+use crate::problems::Problem;
 
 /// A difference between the clocks that is worth a warning, in seconds. Lifetimes are relative and do not suffer, but
 /// logs of both sides can no longer be compared.
@@ -36,7 +37,12 @@ impl<S> Refresher<S> {
             self.metrics.set_token_expiry(since_1970.as_secs_f64());
         }
         let is_lost = before.has_valid_token && !status.has_valid_token;
-        if status.state != before.state || status.message() != before.message() || is_lost {
+        let codes = [&before, &status].map(|status| status.problem().map(Problem::code));
+        let is_other_problem = codes[0] != codes[1];
+        if is_other_problem {
+            self.metrics.set_problem("token", codes[0], codes[1]);
+        }
+        if status.state != before.state || is_other_problem || is_lost {
             self.log(&status, before.state);
         }
         self.status.send_replace(status);
@@ -71,7 +77,9 @@ impl<S> Refresher<S> {
 
     fn log(&self, status: &TokenStatus, before: TokenState) {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
-        let (kind, error) = (status.error_kind().map(FetchErrorKind::name), status.message());
+        let kind = status.error_kind().map(FetchErrorKind::name);
+        let problem = status.problem().map(Problem::code);
+        let error = status.problem().map(tracing::field::display);
         let next_fetch_s = status.next_attempt_in.map(|wait| wait.as_secs());
         let newest = self.cell.newest();
         let serial = newest.as_ref().map(|token| token.serial);
@@ -88,8 +96,8 @@ impl<S> Refresher<S> {
             (None, _) => (Level::DEBUG, "fetching a token"),
         };
         match level {
-            Level::ERROR => tracing::error!(upstream, state, kind, next_fetch_s, error, "{phrase}"),
-            Level::WARN => tracing::warn!(upstream, state, kind, next_fetch_s, error, "{phrase}"),
+            Level::ERROR => tracing::error!(upstream, state, kind, problem, next_fetch_s, error, "{phrase}"),
+            Level::WARN => tracing::warn!(upstream, state, kind, problem, next_fetch_s, error, "{phrase}"),
             Level::INFO => tracing::info!(upstream, state, serial, lifetime_s, next_fetch_s, "{phrase}"),
             _ => tracing::debug!(upstream, state, serial, lifetime_s, next_fetch_s, "{phrase}"),
         }

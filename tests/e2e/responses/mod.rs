@@ -362,8 +362,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
         let config = Config::parse(&text, "odd.toml", []).unwrap();
         let endpoint = TokenEndpoint::new(
             config.upstreams[0].clone(),
-            tls.clone(),
-            bondgate::upstream::Resolver::default(),
+            bondgate::upstream::Network::new(tls.clone()),
             Clock::default(),
         );
         let want = case.token.unwrap_or_else(|| token_outcome(&case.want));
@@ -372,7 +371,7 @@ async fn an_odd_token_response_is_a_token_or_an_error_that_says_what_was_wrong_w
             let _turn = turns.acquire().await.unwrap();
             let (got, message) = match endpoint.fetch().await {
                 Ok(grant) => ("fresh", format!("{:?}", grant.lifetime)),
-                Err(error) => (error.kind.name(), error.message),
+                Err(error) => (error.kind.name(), error.to_string()),
             };
             let is_told = !message.contains("cannot connect");
             (
@@ -423,7 +422,8 @@ fn token_outcome(want: &Want) -> &'static str {
         };
     };
     match (&line[9..12], body) {
-        ("200", Body::Row) => "fresh",
+        (status, Body::Row) if status.starts_with('2') => "fresh",
+        ("404" | "405" | "410" | "411" | "413" | "415", _) => "malformed",
         ("408" | "425", _) => "unavailable",
         ("429", _) => "rate_limited",
         (status, _) if status.starts_with('5') => "unavailable",

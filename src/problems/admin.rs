@@ -1,0 +1,28 @@
+//! Requests to the admin listener.
+
+use super::entry::problems;
+
+problems! {
+    area Request;
+
+    address_refused(address) "admin-address-refused" Error
+        cause "{address} is in none of the networks that [admin] allows"
+        fix "add it to allow in [admin] if it should be"
+        explanation "Status and metrics show the names of upstreams and callers.";
+    page_refused() "admin-web-page-refused" Error
+        cause "this request came from a web page of another origin"
+        fix "open the address itself"
+        explanation "Browsers mark requests that a page sends (Origin, Sec-Fetch-Site).";
+    host_refused() "admin-host-refused" Error
+        cause "the request's Host is not a name of the admin listener"
+        fix "add it to hosts in [admin]"
+        explanation "Without this check, a web page could read the status by a name of its own that resolves to this machine.";
+    read_only() "admin-read-only" Error
+        cause "the admin listener is read only"
+        fix "use GET"
+        explanation "Changes are made in the configuration, and by the commands of bondgate.";
+    path_unknown() "admin-path-unknown" Error
+        cause "this path does not exist"
+        fix "use /, /livez, /readyz, /readyz?token, /status.json or /metrics"
+        explanation "The README describes each of them.";
+}

@@ -1,0 +1,418 @@
+//! Why the identity service issued no token, from its response: what it refuses, and who responded in its place.
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::failure::{FetchError, FetchErrorKind as Kind};
+use super::secret_encoding::SecretMatcher;
+use crate::config::{ClientAuth, Upstream};
+use crate::problems::{Problem, token as problems};
+
+/// The token request that a response belongs to.
+pub(super) struct TokenRequestContext<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) client_id: &'a str,
+    pub(super) secret: SecretMatcher,
+}
+
+/// The error members of a response, in both formats: RFC 6749 §5.2, and Okta's own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ErrorReply {
+    error: Option<String>,
+    #[serde(rename = "error_description")]
+    description: Option<String>,
+    error_code: Option<String>,
+    error_summary: Option<String>,
+}
+
+impl ErrorReply {
+    /// The error of a body, if it has one.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let reply: Self = serde_json::from_slice(body).ok()?;
+        (reply.error.is_some() || reply.error_code.is_some()).then_some(reply)
+    }
+}
+
+impl TokenRequestContext<'_> {
+    fn host(&self) -> &str {
+        self.upstream.token_url.host()
+    }
+
+    /// Why a response is not read as a token response at all: another server responded, or the path is wrong.
+    pub(super) fn not_the_service(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<FetchError> {
+        let (host, code) = (self.host(), status.as_u16());
+        let coding = headers
+            .get(CONTENT_ENCODING)
+            .map(|_| self.text(headers, &CONTENT_ENCODING));
+        let coding = coding.or_else(|| body.starts_with(&[0x1f, 0x8b]).then(|| "gzip".to_owned()));
+        let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity") && !is_json()) {
+            return Some(Kind::Malformed.error(problems::response_encoded(host, coding)));
+        }
+        let is_html = is_html(headers, body);
+        Some(match code {
+            300..=399 => {
+                let location = self.text(headers, &LOCATION);
+                let location = location.split(['?', '#']).next().unwrap_or_default();
+                Kind::Malformed.error(problems::redirects(host, location))
+            }
+            429 => Kind::RateLimited.error(problems::rate_limited(host)),
+            408 | 425 | 500..=599 if is_html => Kind::Unavailable.error(self.page(status, body)),
+            408 | 425 | 500..=599 => Kind::Unavailable.error(problems::unavailable(host, code)),
+            200..=299 if is_html => {
+                Kind::Malformed.error(problems::captive_portal("token request", host, self.title(body)))
+            }
+            400..=499 if is_html => Kind::Malformed.error(self.page(status, body)),
+            404 | 405 | 410 => {
+                let path = self.upstream.token_url.path();
+                Kind::Malformed.error(problems::path_wrong(host, path, code))
+            }
+            411 | 413 | 415 => {
+                let details = status.canonical_reason().unwrap_or_default();
+                Kind::Malformed.error(problems::request_refused(host, code, details))
+            }
+            200..=299 | 400..=499 => return None,
+            _ => Kind::Malformed.error(problems::response_not_json(
+                host,
+                format_args!("the status {code}"),
+            )),
+        })
+    }
+
+    /// The refusal of a response with an error, whatever its status, or with a status of refusal.
+    pub(super) fn refusal(&self, status: StatusCode, reply: ErrorReply) -> FetchError {
+        let code = reply.error.or(reply.error_code).unwrap_or_default();
+        let description = reply.description.or(reply.error_summary).unwrap_or_default();
+        // RFC 6749 defines these for redirects, which cannot carry a 503; some servers use them here too.
+        if matches!(code.as_str(), "server_error" | "temporarily_unavailable") {
+            return Kind::Unavailable.error(problems::unavailable(self.host(), code));
+        }
+        let details = [code.as_str(), description.as_str()];
+        let details: Vec<_> = details
+            .into_iter()
+            .filter(|text| !text.is_empty() && !self.secret.is_in(text))
+            .collect();
+        let details = match details[..] {
+            [] => status.to_string(),
+            _ => printable(&details.join(": ")),
+        };
+        Kind::Refused.error(self.refused(status, &code, &description.to_ascii_lowercase(), &details))
+    }
+
+    /// The part that is refused, by the error's code, then by the words of its description: Okta has one code for most.
+    fn refused(&self, status: StatusCode, code: &str, description: &str, details: &str) -> Problem {
+        let (host, id) = (self.host(), printable(self.client_id));
+        let has = |words: &[&str]| words.iter().any(|word| description.contains(word));
+        let is_inactive = has(&[
+            "inactive",
+            "not active",
+            "not yet active",
+            "disabled",
+            "suspended",
+        ]);
+        match code {
+            "invalid_scope" => problems::scope_refused(host, &self.upstream.scope, details),
+            _ if is_inactive => problems::credentials_inactive(host, id, details),
+            "unauthorized_client" | "access_denied" if has(&["not authorized"]) && !has(&["grant"]) => {
+                problems::credentials_inactive(host, id, details)
+            }
+            "access_denied" => problems::policy_refused(host, id, details),
+            "unauthorized_client" | "unsupported_grant_type" | "invalid_grant" => {
+                problems::grant_refused(host, id, details)
+            }
+            "invalid_request" if has(&["multiple"]) => problems::credentials_twice(host),
+            "invalid_client" | "invalid_request" if has(&["no client credentials", "credentials found"]) => {
+                self.credentials_not_found()
+            }
+            "invalid_request" if has(&["credential", "client_id", "client id"]) => {
+                self.credentials_not_found()
+            }
+            "invalid_request" => problems::request_refused(host, status.as_u16(), details),
+            _ if has(&["secret"]) => problems::secret_refused(host, id),
+            _ if has(&["client_id", "client id", "unknown client", "client not found"]) => {
+                self.client_id_unknown(&id)
+            }
+            _ => problems::credentials_refused(host, details),
+        }
+    }
+
+    fn credentials_not_found(&self) -> Problem {
+        let (sent, other) = match self.upstream.client_auth {
+            ClientAuth::Form => ("form", "query"),
+            ClientAuth::Query => ("query", "form"),
+            ClientAuth::Mixed => ("mixed", "form"),
+            ClientAuth::Basic => ("basic", "form"),
+        };
+        problems::credentials_not_found(self.host(), sent, other)
+    }
+
+    fn client_id_unknown(&self, id: &str) -> Problem {
+        let (host, preset) = (self.host(), self.upstream.preset.as_str());
+        let (own, of_host) = (preset_environment(preset), host_environment(host));
+        if let (Some(own), Some(of_host)) = (own, of_host)
+            && own != of_host
+        {
+            return problems::wrong_environment(host, preset, of_host);
+        }
+        let hint = match own {
+            Some("stage") => "if it was issued for production, set preset = \"smart-bonding-prod\"",
+            Some(_) => "if it was issued for stage, set preset = \"smart-bonding-stage\"",
+            None => "compare it with the one that was issued for this token_url",
+        };
+        problems::client_id_unknown(host, id, hint)
+    }
+
+    fn page(&self, status: StatusCode, body: &[u8]) -> Problem {
+        problems::page(self.host(), status.as_u16(), self.title(body))
+    }
+
+    /// The title of an HTML page, to name the device that sent it.
+    fn title(&self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
+        let lower = text.to_ascii_lowercase();
+        let title = lower.find("<title").and_then(|at| {
+            let begin = at + lower[at..].find('>')? + 1;
+            let end = begin + lower[begin..].find("</title")?;
+            Some(printable(text[begin..end].trim()))
+        });
+        match title.filter(|title| !title.is_empty() && !self.secret.is_in(title)) {
+            Some(title) => format!(" (\"{title}\")"),
+            None => String::new(),
+        }
+    }
+
+    fn text(&self, headers: &HeaderMap, name: &HeaderName) -> String {
+        let value = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(value);
+        if self.secret.is_in(&text) {
+            String::new()
+        } else {
+            printable(&text)
+        }
+    }
+}
+
+/// The environment that a preset of Smart Bonding is for.
+fn preset_environment(preset: &str) -> Option<&'static str> {
+    match preset {
+        "smart-bonding-stage" => Some("stage"),
+        "smart-bonding-prod" => Some("production"),
+        _ => None,
+    }
+}
+
+/// The environment that a host of Cisco's belongs to.
+fn host_environment(host: &str) -> Option<&'static str> {
+    match host.trim_end_matches('.') {
+        "int-id.cisco.com" => Some("stage"),
+        "id.cisco.com" => Some("production"),
+        _ => None,
+    }
+}
+
+pub(super) fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/html"))
+        || body.trim_ascii_start().starts_with(b"<")
+}
+
+/// A text from the identity service, made safe for the log: one line, bounded, visible ASCII.
+fn printable(text: &str) -> String {
+    let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
+    let visible = text.chars().map(|c| if is_visible(c) { c } else { '?' });
+    visible.take(200).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use secrecy::SecretString;
+
+    use super::super::response::{Grant, parse};
+    use super::*;
+    use crate::config::Config;
+
+    /// An upstream with these keys in addition.
+    pub(in super::super) fn upstream(keys: &str) -> Upstream {
+        let preset = if keys.contains("preset") {
+            ""
+        } else {
+            "preset = \"smart-bonding-stage\""
+        };
+        let text = format!(
+            "[upstream.cisco]\n{preset}\nclient_id = \"id\"\nclient_secret = {{ file = \"/s\" }}\n{keys}"
+        );
+        Config::parse(&text, "f", []).unwrap().upstreams.remove(0)
+    }
+
+    /// What a response with these fields means; the client's id is "0oa1" and its secret "hunter2".
+    pub(in super::super) fn response(
+        upstream: &Upstream,
+        status: u16,
+        fields: &[(&'static str, &str)],
+        body: &[u8],
+    ) -> Result<Grant, FetchError> {
+        let secret = SecretMatcher::new(&SecretString::from("0oa1"), &SecretString::from("hunter2"));
+        let request = TokenRequestContext {
+            upstream,
+            client_id: "0oa1",
+            secret,
+        };
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let status = StatusCode::from_u16(status).unwrap();
+        parse(status, &fields.collect(), body, &request)
+    }
+
+    fn problem(status: u16, fields: &[(&'static str, &str)], body: &str) -> (Kind, &'static str, String) {
+        let error = response(&upstream(""), status, fields, body.as_bytes()).unwrap_err();
+        (error.kind, error.problem.code(), error.to_string())
+    }
+
+    #[test]
+    fn each_refusal_is_one_cause() {
+        for (status, body, code) in [
+            (
+                401,
+                r#"{"error":"invalid_client","error_description":"The client secret supplied for a confidential client is invalid."}"#,
+                "client-secret-refused",
+            ),
+            (
+                400,
+                r#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id' parameter.","errorCauses":[]}"#,
+                "client-id-unknown",
+            ),
+            (
+                401,
+                r#"{"errorCode":"invalid_client","errorSummary":"No client credentials found."}"#,
+                "credentials-not-found",
+            ),
+            (
+                400,
+                r#"{"errorCode":"invalid_request","errorSummary":"Cannot supply multiple client credentials. Use one of the following."}"#,
+                "credentials-twice",
+            ),
+            (400, r#"{"error":"unsupported_grant_type"}"#, "grant-refused"),
+            (
+                400,
+                r#"{"error":"unauthorized_client","error_description":"The client is not authorized to use the provided grant type."}"#,
+                "grant-refused",
+            ),
+            (
+                403,
+                r#"{"error":"unauthorized_client","error_description":"The client is not authorized."}"#,
+                "credentials-inactive",
+            ),
+            (
+                401,
+                r#"{"error":"invalid_client","error_description":"The client is inactive."}"#,
+                "credentials-inactive",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_scope","error_description":"One or more scopes are not configured"}"#,
+                "scope-refused",
+            ),
+            (
+                403,
+                r#"{"error":"access_denied","error_description":"Policy evaluation failed for this request"}"#,
+                "policy-refused",
+            ),
+            (401, r#"{"error":"invalid_client"}"#, "credentials-refused"),
+            (401, "", "credentials-refused"),
+            (200, r#"{"error":"invalid_scope"}"#, "scope-refused"),
+        ] {
+            assert_eq!(problem(status, &[], body).1, code, "{body}");
+            assert_eq!(problem(status, &[], body).0, Kind::Refused, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_client_id_of_another_environment_is_reported_as_one() {
+        let body =
+            br#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id' parameter."}"#;
+        for (keys, code) in [
+            ("token_url = \"https://id.cisco.com/x\"", "wrong-environment"),
+            ("token_url = \"https://int-id.cisco.com/x\"", "client-id-unknown"),
+            ("token_url = \"https://login.example/x\"", "client-id-unknown"),
+        ] {
+            let error = response(&upstream(keys), 400, &[], body).unwrap_err();
+            assert_eq!(error.problem.code(), code, "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_response_of_another_server_says_nothing_about_the_credentials() {
+        let html = "<html><TITLE>Access denied</title>";
+        for (status, fields, body, code) in [
+            (403, &[][..], html, "token-page"),
+            (
+                401,
+                &[("content-type", "text/html;charset=utf-8")],
+                "no",
+                "token-page",
+            ),
+            (503, &[], html, "token-page"),
+            (200, &[], html, "login-page"),
+            (
+                302,
+                &[("location", "https://login.corp/?user=x")],
+                "",
+                "token-redirect",
+            ),
+            (404, &[], "{}", "token-path-wrong"),
+            (405, &[], "", "token-path-wrong"),
+            (415, &[], "", "token-request-refused"),
+            (
+                200,
+                &[("content-encoding", "gzip")],
+                "x",
+                "token-response-encoded",
+            ),
+            (204, &[], "", "token-response-empty"),
+            (200, &[], "access_token=x&expires_in=3", "token-response-not-json"),
+        ] {
+            let (kind, found, text) = problem(status, fields, body);
+            assert_eq!(found, code, "{status} {body}");
+            assert!(!kind.is_misconfiguration(), "{status} {body}");
+            assert!(!text.contains("user=x"), "{text}");
+        }
+        assert!(problem(403, &[], html).2.contains("\"Access denied\""));
+        let gzip = response(&upstream(""), 200, &[], &[0x1f, 0x8b, 8, 0]).unwrap_err();
+        assert_eq!(gzip.problem.code(), "token-response-encoded");
+    }
+
+    #[test]
+    fn texts_that_contain_the_secret_are_left_out() {
+        let body = r#"{"error":"invalid_client","error_description":"HUNTER2 is wrong"}"#;
+        assert!(!problem(401, &[], body).2.to_lowercase().contains("hunter2"));
+        let page = problem(403, &[], "<html><title>hunter2</title>").2;
+        assert!(!page.contains("hunter2"), "{page}");
+    }
+
+    #[test]
+    fn transient_failures_have_kinds_that_are_retried() {
+        for (status, kind) in [
+            (429, Kind::RateLimited),
+            (408, Kind::Unavailable),
+            (425, Kind::Unavailable),
+            (500, Kind::Unavailable),
+            (503, Kind::Unavailable),
+            (302, Kind::Malformed),
+            (204, Kind::Malformed),
+            (596, Kind::Unavailable),
+        ] {
+            assert_eq!(problem(status, &[], "").0, kind, "{status}");
+        }
+        let busy = problem(400, &[], r#"{"error":"temporarily_unavailable"}"#);
+        assert_eq!(busy.0, Kind::Unavailable);
+    }
+}
