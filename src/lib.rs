@@ -9,6 +9,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`platform`] | everything that only one operating system has: sockets, signals, locks, permissions, sandbox, service manager |
+//! | [`problems`] | the catalogue of everything that can be reported: code, cause, fix |
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
 //! | [`telemetry`] | the log, and one struct of metrics |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
@@ -24,7 +25,7 @@
 //! | [`cli`] | one file per subcommand |
 //!
 //! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {upstream, telemetry, tls, spelling} →
-//! config → platform`. `admin` and `proxy` never import each other, and no two files import each other; a test
+//! config → {platform, problems}`. `admin` and `proxy` never import each other, and no two files import each other; a test
 //! (`tests/e2e/architecture.rs`) has the table of imports and enforces it.
 //!
 //! Each **worker** thread (one per core, at most four) runs its own single-threaded runtime, accepts from the same listening

@@ -17,6 +17,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{InputError, ServerTls};
+use crate::problems::{self, files};
 
 use self::verifier::Verifier;
 
@@ -79,8 +80,7 @@ impl Trusted {
             add(&mut roots, own, path)?;
         }
         if roots.is_empty() {
-            let what = "no trusted certificates; install ca-certificates, or set ca_file or SSL_CERT_FILE";
-            return Err(InputError(what.to_owned()));
+            return Err(problems::tls::roots_missing().into());
         }
         let own = roots.len() - system;
         let ssl_cert_file = std::env::var("SSL_CERT_FILE").ok();
@@ -148,15 +148,11 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|source| {
         let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
-        InputError(match source {
-            rustls::Error::InconsistentKeys(_) => {
-                format!("the key in {key} does not belong to the certificate in {certificate}")
-            }
-            source if is_version_1(&source) => {
-                format!("the certificate in {certificate} is {VERSION_1}; {REISSUE}")
-            }
-            source => format!("{certificate} cannot be used: {source}"),
-        })
+        match source {
+            rustls::Error::InconsistentKeys(_) => files::key_mismatch(key, certificate),
+            source if is_version_1(&source) => files::certificate_version_1(certificate),
+            source => files::certificate_unusable(certificate, source),
+        }
     })?;
     // In order of preference. Some callers offer 1.0 only, as curl -0 does.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -191,18 +187,15 @@ fn add(
     let mut certificates = certificates.into_iter();
     certificates
         .try_for_each(|certificate| roots.add(certificate))
-        .map_err(|source| InputError(format!("{} cannot be used: {source}", path.display())))
+        .map_err(|source| files::certificate_unusable(path.display(), source).into())
 }
 
 fn pem_error(path: &Path, what: &str, source: &pem::Error) -> InputError {
-    InputError(format!("cannot read {what} from {}: {source}", path.display()))
+    files::pem_unreadable(path.display(), what, source).into()
 }
 
 fn without_certificate(path: &Path) -> InputError {
-    let path = path.display();
-    InputError(format!(
-        "{path} holds no certificate; it needs PEM, \"-----BEGIN CERTIFICATE-----\""
-    ))
+    files::no_certificate(path.display()).into()
 }
 
 fn provider() -> Arc<CryptoProvider> {

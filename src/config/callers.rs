@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret::{InputError, SecretSource};
+use crate::problems::files;
 
 /// The caller keys of one listener; at least one.
 pub struct CallerKeys(Vec<CallerKey>);
@@ -29,14 +30,13 @@ impl CallerKeys {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |what| Err(InputError(format!("line {} of the caller keys {what}", at + 1)));
             let (name, key) = line.split_once(':').unwrap_or_default();
             if name.is_empty() || key.is_empty() {
-                return wrong("is not \"name:key\"");
+                return Err(files::keys_line_wrong(at + 1).into());
             }
             let is_same = |other: &CallerKey| *other.name != *name && other.key() == key.as_bytes();
             if keys.iter().any(is_same) {
-                return wrong("has the key of another caller; give each caller its own");
+                return Err(files::keys_shared(at + 1).into());
             }
             keys.push(CallerKey {
                 name: name.into(),
@@ -44,8 +44,7 @@ impl CallerKeys {
             });
         }
         if keys.is_empty() {
-            let what = "the caller keys hold no line \"name:key\", and no caller would be allowed; add one";
-            return Err(InputError(what.to_owned()));
+            return Err(files::keys_empty().into());
         }
         Ok(Self(keys))
     }

@@ -1,6 +1,8 @@
 //! The budget of file descriptors: how many connections each part may hold.
 
 use super::root::Config;
+use super::source::{Fault, Origin};
+use crate::problems::configuration;
 
 /// Descriptors that are needed without any caller: listeners, runtimes, logs, token requests.
 const BASE: usize = 64;
@@ -19,10 +21,8 @@ impl Config {
         let configured = self.limits.connections;
         if configured > most {
             self.limits.connections = most;
-            self.warnings.push(format!(
-                "limits.connections is {most} and not {configured}: this process may open {descriptors} files, and half of \
-                 them is for calls upstream; raise LimitNOFILE or ulimit -n"
-            ));
+            let problem = configuration::connections_limited(most, configured, descriptors);
+            self.warnings.push(Fault::at(Origin::Default, problem));
         }
         self.limits.refusals = (rest / 32).clamp(1, REFUSALS);
         self.admin.connections = (rest / 32).clamp(4, ADMIN);
@@ -76,7 +76,7 @@ mod tests {
             panic!("{:?}", config.warnings);
         };
         for word in ["84", "8192", "256", "LimitNOFILE"] {
-            assert!(warning.contains(word), "{warning}");
+            assert!(warning.to_string().contains(word), "{warning}");
         }
         let config = fitted("[limits]\nconnections = 50", 256);
         assert_eq!((config.limits.connections, config.warnings.len()), (50, 0));

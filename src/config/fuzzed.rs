@@ -11,7 +11,7 @@ pub fn file(data: &[u8]) {
         Ok(config) => assert!(!config.upstreams.is_empty() && !config.listeners.is_empty()),
         Err(error) => {
             assert!(!error.faults.is_empty());
-            assert!(error.faults.iter().all(|fault| !fault.what.is_empty()));
+            assert!(error.faults.iter().all(|fault| !fault.problem.cause().is_empty()));
         }
     }
 }

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use super::root::Config;
 use super::source::{self, ConfigError, Fault, KeyPath, Origin, Report};
 use super::validation;
-
-const NO_CONFIGURATION: &str = "there is no configuration: no file was given or found (./bondgate.toml, \
-/etc/bondgate/bondgate.toml), and the environment sets none. Set BONDGATE_PRESET, BONDGATE_CLIENT_ID and \
-BONDGATE_CLIENT_SECRET_FILE, write a file (config/example.toml shows every key), or try `bondgate demo`";
+use crate::problems::{configuration, files};
 
 /// The file to read: the given one, `$BONDGATE_CONFIG`, or one in a default place.
 #[must_use]
@@ -34,8 +31,7 @@ impl Config {
         match std::fs::read_to_string(file) {
             Ok(text) => Self::parse(&text, name.strip_prefix("./").unwrap_or(&name), environment),
             Err(error) => {
-                let what = format!("cannot read the configuration file {name}: {error}");
-                let faults = vec![Fault::at(Origin::Default, what)];
+                let faults = vec![Fault::at(Origin::Default, files::unreadable(name, error))];
                 Err(ConfigError { faults })
             }
         }
@@ -56,7 +52,7 @@ impl Config {
         let variables: Vec<_> = environment.into_iter().collect();
         source::overlay(&mut report, &variables);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
-            report.fault(&KeyPath::default(), NO_CONFIGURATION);
+            report.fault(&KeyPath::default(), configuration::no_configuration());
             return Err(report.into_error());
         }
         let Some(mut config) = source::decode(&mut report) else {
@@ -135,17 +131,17 @@ mod tests {
             (
                 "[upstream.cisco]",
                 "[upstream]",
-                "f:1: upstream: has keys and no name; write [upstream.cisco] with preset, client_id and client_secret",
+                "f:1: upstream: has keys and no name; write [upstream.cisco] with preset, client_id and client_secret [config-value-wrong]",
             ),
             (
                 "[upstream.cisco]",
                 "[upstream.cisco",
-                "f:1: unclosed table, expected `]`",
+                "f:1: unclosed table, expected `]`; correct the line, which is no TOML [config-syntax]",
             ),
             (
                 "client_id",
                 "clientid",
-                "f:3: upstream.cisco.clientid: is not a key here; did you mean \"client_id\"?",
+                "f:3: upstream.cisco.clientid: is not a key here; did you mean \"client_id\"? [config-key-unknown]",
             ),
         ] {
             let error = Config::parse(&LEAST.replace(right, wrong), "f", []).unwrap_err();
@@ -220,10 +216,8 @@ mod tests {
     #[test]
     fn a_warning_names_the_place_of_its_key() {
         let text = format!("{LEAST}[[listener]]\naddress = \"10.0.0.1:1\"\nallow = [\"10.0.0.0/8\"]\n");
-        let warnings = read(&text.replace("{ file = \"/s\" }", "\"s\""))
-            .unwrap()
-            .warnings
-            .join("\n");
+        let config = read(&text.replace("{ file = \"/s\" }", "\"s\"")).unwrap();
+        let warnings = ConfigError::new(config.warnings).to_string();
         for place in [
             "bondgate.toml:4: upstream.cisco.client_secret: ",
             "bondgate.toml:7: listener[0].allow: ",
@@ -298,6 +292,7 @@ mod tests {
             let error = Config::parse(&text, "example.toml", [(unknown, "x".to_owned())]).unwrap_err();
             let faults = error.to_string();
             let (_, known) = faults.split_once("zzz: is not a key here; known are ").unwrap();
+            let (known, _) = known.split_once(" [").unwrap();
             for key in known.split(", ") {
                 let key = KeyPath::from(table).key(key).to_string();
                 let is_shown = |setting: &Setting| setting.key.to_string().starts_with(&key);

@@ -43,4 +43,3 @@ pub use self::server::Server;
 pub use self::source::{ConfigError, Fault, KeyPath, Origin, Setting};
 pub use self::spool::Spool;
 pub use self::upstream::{ClientAuth, Timeouts, Upstream};
-pub use self::validation::cross_field::PAGES_MAY_PULL;

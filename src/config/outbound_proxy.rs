@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::address::Endpoint;
 use super::secret::{InputError, SecretSource};
+use crate::problems::files;
 
 /// The HTTP proxy for outbound calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +43,6 @@ impl OutboundProxy {
 
     /// The route to an endpoint; `None` if it is reached directly.
     pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, InputError> {
-        let wrong = || {
-            let form = "\"http://host:port\" or \"http://user:password@host:port\"";
-            InputError(format!("the outbound proxy is not {form}"))
-        };
         let found = match self {
             Self::Direct => return Ok(None),
             Self::Environment => match Matcher::from_env().intercept(to.uri()) {
@@ -56,11 +53,11 @@ impl OutboundProxy {
                 let url = Some(source.load()?).filter(is_http);
                 let matcher = url.map(|url| Matcher::builder().all(url.expose_secret()).build());
                 let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
-                found.ok_or_else(wrong)?
+                found.ok_or_else(files::proxy_url_wrong)?
             }
         };
         if found.uri().scheme_str() != Some("http") {
-            return Err(wrong());
+            return Err(files::proxy_url_wrong().into());
         }
         Ok(Some(ProxyRoute {
             uri: found.uri().clone(),

@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::listener::{Admin, Listener};
 use super::log::Log;
 use super::server::Server;
-use super::source::report::Setting;
+use super::source::{Fault, Setting};
 use super::spool::Spool;
 use super::upstream::{self, Upstream};
 
@@ -35,5 +35,5 @@ pub struct Config {
     pub settings: Vec<Setting>,
     /// What is valid, and probably not meant.
     #[serde(skip)]
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Fault>,
 }

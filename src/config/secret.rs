@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 use toml::Value;
 
+use crate::problems::{Problem, files};
+
 /// A secret, or the place that holds it.
 ///
 /// A file is read at each [`load`](Self::load), so that a replaced secret (by rename, or by the `..data` symlink
@@ -29,8 +31,14 @@ pub enum SecretSource {
 /// Why a secret, caller keys, an outbound proxy or a certificate cannot be used. The text says what to do, and quotes no
 /// secret.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct InputError(pub(crate) String);
+#[error(transparent)]
+pub struct InputError(#[from] Problem);
+
+impl From<InputError> for Problem {
+    fn from(InputError(problem): InputError) -> Self {
+        problem
+    }
+}
 
 impl SecretSource {
     /// Reads the secret as it is now.
@@ -39,16 +47,13 @@ impl SecretSource {
             (Self::Inline(secret), _) => secret.clone(),
             (_, Some(path)) => load_file(&path)?,
             (Self::Environment(name), _) => {
-                let unset = |_| InputError(format!("the environment variable {name} is not set"));
+                let unset = |_| files::variable_unset(name);
                 SecretString::from(std::env::var(name).map_err(unset)?)
             }
-            _ => {
-                let advice = "$CREDENTIALS_DIRECTORY is not set; add LoadCredential= to the systemd unit";
-                return Err(InputError(format!("cannot read {self}: {advice}")));
-            }
+            (Self::File(_) | Self::Credential(_), None) => return Err(files::credential_missing(self).into()),
         };
         if secret.expose_secret().is_empty() {
-            return Err(InputError(format!("{self} is empty")));
+            return Err(files::empty(self).into());
         }
         Ok(secret)
     }
@@ -69,19 +74,8 @@ impl SecretSource {
 /// A file above this size is not a secret, a key list or a proxy URL.
 const MAX_SIZE: u64 = 1 << 20;
 
-const DENIED: &str = "permission denied; let bondgate's user read it, and restart bondgate if the path leads to \
-another directory than at the start, since the sandbox allows only that one";
-
 fn load_file(path: &Path) -> Result<SecretString, InputError> {
-    let text = read(path).map_err(|error| {
-        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-        let reason = if is_denied {
-            DENIED.to_owned()
-        } else {
-            error.to_string()
-        };
-        InputError(format!("cannot read {}: {reason}", path.display()))
-    })?;
+    let text = read(path).map_err(|error| files::unreadable(path.display(), error))?;
     let text = match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
         None => &text,

@@ -13,6 +13,7 @@ use super::rule::Rules;
 use super::secret::SecretSource;
 use super::source::KeyPath;
 use super::units;
+use crate::problems::{Problem, configuration};
 
 /// An API and the credentials for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -120,14 +121,12 @@ impl Upstream {
     }
 
     /// The faults of endpoints that lead back to bondgate itself, where it listens on `address`.
-    pub(crate) fn loops(&self, address: &ListenAddress) -> impl Iterator<Item = (KeyPath, String)> {
+    pub(crate) fn loops(&self, address: &ListenAddress) -> impl Iterator<Item = (KeyPath, Problem)> {
         let endpoints = self.endpoints().into_iter();
         let own = endpoints.filter(|(_, endpoint)| address.is_reached_by(endpoint));
         own.map(move |(key, _)| {
-            let what = format!(
-                "leads back to bondgate itself, which listens on {address}; write the API's own address"
-            );
-            (KeyPath::upstream(&self.name).key(key), what)
+            let key = KeyPath::upstream(&self.name).key(key);
+            (key, configuration::upstream_is_bondgate(address))
         })
     }
 

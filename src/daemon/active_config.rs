@@ -14,7 +14,8 @@ use super::file_digests::FileDigests;
 use super::reloadable_keys::{changed_keys, is_fixed, match_listeners};
 use super::upstream::Upstream;
 use crate::admin::{Facts, UpstreamFacts};
-use crate::config::{self, Config, ListenAddress, PAGES_MAY_PULL, ServerTls};
+use crate::config::{self, Config, Fault, KeyPath, ListenAddress, Origin, ServerTls};
+use crate::problems::configuration;
 use crate::proxy::{self, Authorization};
 use crate::tls::{self, TlsServer};
 use crate::token::TokenReader;
@@ -153,8 +154,11 @@ impl ActiveConfig {
         let upstream = find(&self.upstreams, &config.upstream).context("the upstream is missing")?;
         let is_inherited = matches!(config.address, ListenAddress::Systemd(_));
         if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
-            let warning = format!("{key}.allow: {PAGES_MAY_PULL}");
-            self.config.warnings.push(warning);
+            self.config.warnings.push(Fault {
+                origin: Origin::Default,
+                key: KeyPath::from(key).key("allow"),
+                problem: configuration::pages_may_pull(),
+            });
         }
         let authorization = Authorization::new(config, &upstream.config, &context.admin.url);
         let authorization = Arc::new(authorization.with_context(|| format!("{key}.keys"))?);
@@ -214,8 +218,8 @@ fn check_loops(config: &Config, context: &Context) -> anyhow::Result<()> {
             .upstreams
             .iter()
             .flat_map(|upstream| upstream.loops(&address));
-        if let Some((key, what)) = loops.next() {
-            bail!("{key}: {what}");
+        if let Some((key, problem)) = loops.next() {
+            bail!("{key}: {problem}");
         }
     }
     Ok(())

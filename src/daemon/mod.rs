@@ -120,7 +120,7 @@ impl Daemon {
         let active = reloader.active.load_full();
         let config = &active.config;
         for warning in &config.warnings {
-            tracing::warn!(%warning, "configuration warning");
+            tracing::warn!(problem = warning.problem.code(), %warning, "configuration warning");
         }
         context.spool.start(Handle::current());
         let spool = context.spool.clone();

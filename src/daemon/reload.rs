@@ -98,10 +98,7 @@ impl Reloader {
                 found = now.digests.clone();
                 self.replace(now).await;
             }
-            Err(error) => {
-                let faults = format!("{error:#}").replace('\n', "; ");
-                tracing::error!(faults, "reload rejected, keeping the current configuration");
-            }
+            Err(error) => report_rejected(&error),
         }
         found
     }
@@ -173,6 +170,17 @@ impl Reloader {
     }
 }
 
+/// Logs one line for each fault.
+fn report_rejected(error: &anyhow::Error) {
+    const REJECTED: &str = "reload rejected, keeping the current configuration";
+    let Some(ConfigError { faults }) = error.downcast_ref() else {
+        return tracing::error!(fault = format!("{error:#}").replace('\n', "; "), "{REJECTED}");
+    };
+    for fault in faults {
+        tracing::error!(problem = fault.problem.code(), %fault, "{REJECTED}");
+    }
+}
+
 /// Logs one line for what changed, and one for each thing that could not.
 fn report(before: &ActiveConfig, now: &ActiveConfig, started: &[&Upstream]) {
     let mut changed = changed_keys(&before.config.settings, &now.config.settings);
@@ -195,7 +203,7 @@ fn report(before: &ActiveConfig, now: &ActiveConfig, started: &[&Upstream]) {
     }
     for warning in &now.config.warnings {
         if !before.config.warnings.contains(warning) {
-            tracing::warn!(%warning, "configuration warning");
+            tracing::warn!(problem = warning.problem.code(), %warning, "configuration warning");
         }
     }
 }

@@ -3,19 +3,20 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use crate::config::{CallerKeys, Config, ConfigError, Fault, Origin, Setting, Upstream};
+use crate::problems::{Problem, configuration};
+use crate::telemetry::LogError;
 use crate::{proxy, server, telemetry, tls};
 
 /// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
 /// starting daemon waits for credentials that it cannot read: they are checked only on request.
 pub fn validate(config: &Config, with_credentials: bool) -> Result<(), ConfigError> {
     let mut faults = Faults::new(config);
-    faults.check("log.level", telemetry::check_level(&config.log.level));
-    faults.check("log.file", telemetry::check_file(&config.log));
+    faults.check_log(telemetry::check_level(&config.log.level));
+    faults.check_log(telemetry::check_file(&config.log));
     let writable = config.spool.directory.as_deref().map(check_writable).transpose();
     faults.check("spool.directory", writable);
     faults.check_reloadable();
@@ -28,7 +29,7 @@ pub fn validate(config: &Config, with_credentials: bool) -> Result<(), ConfigErr
 /// The same for a running daemon, for what a reload can change. New credentials must exist.
 pub(super) fn validate_reload(config: &Config, active: &Config) -> Result<(), ConfigError> {
     let mut faults = Faults::new(config);
-    faults.check("log.level", telemetry::check_level(&config.log.level));
+    faults.check_log(telemetry::check_level(&config.log.level));
     for upstream in &config.upstreams {
         let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
         if !active.upstreams.iter().any(is_same) {
@@ -58,7 +59,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    fn add(&mut self, key: &str, error: impl Into<anyhow::Error>) {
+    fn add(&mut self, key: &str, problem: Problem) {
         let is_of_key = |setting: &&Setting| {
             let setting = setting.key.to_string();
             let rest = setting.strip_prefix(key);
@@ -68,13 +69,19 @@ impl<'a> Faults<'a> {
         self.found.push(Fault {
             origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
             key: key.into(),
-            what: format!("{:#}", error.into()),
+            problem,
         });
     }
 
-    fn check<T>(&mut self, key: &str, result: Result<T, impl Into<anyhow::Error>>) {
+    fn check<T>(&mut self, key: &str, result: Result<T, impl Into<Problem>>) {
         if let Err(error) = result {
-            self.add(key, error);
+            self.add(key, error.into());
+        }
+    }
+
+    fn check_log(&mut self, result: Result<(), LogError>) {
+        if let Err(LogError { key, problem }) = result {
+            self.add(key, problem);
         }
     }
 
@@ -91,14 +98,20 @@ impl<'a> Faults<'a> {
             self.check(&key("ca_file"), tls::client(upstream.ca_file.as_deref()));
             let routes = [&upstream.url, &upstream.token_url].map(|to| upstream.proxy.route(to));
             self.check(&key("proxy"), routes.into_iter().collect::<Result<Vec<_>, _>>());
-            self.check(&key("rules"), proxy::validate_rules(&upstream.rules));
+            let rules = proxy::validate_rules(&upstream.rules).map_err(anyhow::Error::from);
+            self.check(
+                &key("rules"),
+                rules.map_err(|error| configuration::rules_wrong(format!("{error:#}"))),
+            );
         }
         for (at, listener) in config.listeners.iter().enumerate() {
             let key = |name: &str| format!("listener[{at}].{name}");
             let keys = listener.keys.as_ref().map(CallerKeys::load);
             self.check(&key("keys"), keys.transpose());
             self.check(&key("tls"), listener.tls.as_ref().map(tls::server).transpose());
-            self.check(&key("group"), server::group_id(listener.group.as_deref()));
+            let group = listener.group.as_deref();
+            let missing = |_| configuration::group_missing(group.unwrap_or_default());
+            self.check(&key("group"), server::group_id(group).map_err(missing));
         }
         let admin_tls = config.admin.tls.as_ref().map(tls::server);
         self.check("admin.tls", admin_tls.transpose());
@@ -106,16 +119,13 @@ impl<'a> Faults<'a> {
 }
 
 /// Whether bondgate can write in a directory, or create it.
-fn check_writable(directory: &Path) -> anyhow::Result<()> {
+fn check_writable(directory: &Path) -> Result<(), Problem> {
     let mut existing = directory.ancestors().filter(|path| path.exists());
     let existing = existing.next().unwrap_or(Path::new("."));
     match rustix::fs::access(existing.join("."), Access::WRITE_OK | Access::EXEC_OK) {
         // It may become writable while the daemon runs, and pushes need no spool: until then each pull gets 503.
         Err(Errno::ROFS) => Ok(()),
-        access => access.with_context(|| {
-            let existing = existing.display();
-            format!("cannot write to {existing}; make it a directory that bondgate's user can write to")
-        }),
+        access => access.map_err(|error| configuration::spool_not_writable(existing.display(), error)),
     }
 }
 
@@ -148,7 +158,7 @@ mod tests {
         for spool in [file.path().to_owned(), file.path().join("below")] {
             let text = found(&spool).unwrap_err().to_string();
             assert!(
-                text.starts_with("f:9: spool.directory: cannot write to ") && text.ends_with("(os error 20)"),
+                text.starts_with("f:9: spool.directory: cannot write to ") && text.contains("(os error 20)"),
                 "{text}"
             );
         }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 
 /// What the catalogue says about a problem, apart from the values of one occurrence.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The stable name, in words.
     pub code: &'static str,
@@ -29,6 +29,8 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Area {
+    /// The configuration, and the files that it names.
+    Configuration,
     /// Names and connections.
     Network,
     /// The outbound proxy.
@@ -56,7 +58,7 @@ pub enum Severity {
 }
 
 /// A problem: an entry of the catalogue with the values of one occurrence. Displays cause and fix in one line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     entry: &'static Entry,
     cause: Box<str>,

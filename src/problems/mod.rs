@@ -8,6 +8,8 @@ mod entry;
 
 pub mod admin;
 pub mod api;
+pub mod configuration;
+pub mod files;
 pub mod network;
 pub mod outbound_proxy;
 pub mod request;
@@ -20,6 +22,8 @@ pub use self::entry::{Area, Entry, Problem, Severity};
 /// All entries, in the order of a check.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
     let areas = [
+        configuration::ENTRIES,
+        files::ENTRIES,
         network::ENTRIES,
         outbound_proxy::ENTRIES,
         tls::ENTRIES,

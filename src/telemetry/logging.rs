@@ -18,14 +18,16 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::LineFormatter;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
 use crate::config::{Log, LogFormat};
+use crate::problems::{Problem, configuration};
 
 /// The log cannot be written as configured.
 #[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
+#[error("{problem}")]
 pub struct LogError {
     /// The configuration key at fault.
     pub key: &'static str,
-    reason: String,
+    /// What is wrong with it.
+    pub problem: Problem,
 }
 
 /// The process's log, set up by [`init`]; cheap to clone.
@@ -109,7 +111,7 @@ pub fn check_file(log: &Log) -> Result<(), LogError> {
 fn cannot_open(path: &Path, error: &io::Error) -> LogError {
     LogError {
         key: "log.file",
-        reason: format!("cannot open {}: {error}", path.display()),
+        problem: configuration::log_file_not_writable(path.display(), error),
     }
 }
 
@@ -130,7 +132,7 @@ fn check_creatable(path: &Path) -> io::Result<()> {
 fn filter(level: &str) -> Result<Targets, LogError> {
     let wrong = || LogError {
         key: "log.level",
-        reason: format!("{level:?} is not a level; write error, warn, info, debug or trace"),
+        problem: configuration::log_level_wrong(format!("{level:?}")),
     };
     if level.contains(['=', ',']) {
         let directives: Vec<&str> = level.split(',').map(str::trim).collect();

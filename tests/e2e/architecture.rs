@@ -9,8 +9,8 @@ use syn::visit::{self, Visit};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("problems", &[]),
-    ("config", &["platform"]),
-    ("telemetry", &["config"]),
+    ("config", &["platform", "problems"]),
+    ("telemetry", &["config", "problems"]),
     ("tls", &["config", "problems"]),
     ("spelling", &[]),
     ("upstream", &["config", "problems", "telemetry", "tls"]),
@@ -52,6 +52,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
             "config",
             "platform",
+            "problems",
             "proxy",
             "server",
             "spool",

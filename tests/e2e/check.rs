@@ -50,17 +50,18 @@ async fn five_faults_are_all_named_with_their_lines_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("5 faults"), "{}", ended.stderr);
-    for (line, told) in [
-        (2, "smart-bonding-stage"),
-        (5, "client_auth"),
-        (6, "wait"),
-        (9, "allow"),
-        (12, "drain"),
+    for (line, told, code) in [
+        (2, "smart-bonding-stage", "config-value-wrong"),
+        (5, "client_auth", "config-value-wrong"),
+        (6, "wait", "config-key-unknown"),
+        (9, "allow", "listener-unprotected"),
+        (12, "drain", "config-value-wrong"),
     ] {
         let place = format!("gate.toml:{line}: ");
         let found = ended.stderr.lines().find(|found| found.starts_with(&place));
         let found = found.unwrap_or_else(|| panic!("{place} is not in\n{}", ended.stderr));
         assert!(found.contains(told), "{found}");
+        assert!(found.ends_with(&format!(" [{code}]")), "{found}");
     }
     assert_no_secret(&ended, SECRET);
 }
@@ -232,7 +233,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
             "listener[0].group: there is no group \"no-such-group\"",
             "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
             "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
-            "spool.directory: cannot write to /dev/null; ",
+            "spool.directory: cannot write to /dev/null ",
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
         }

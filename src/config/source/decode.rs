@@ -6,11 +6,12 @@
 use toml::{Table, Value};
 
 use super::document::Document;
-use super::fault::Origin;
+use super::fault::{Origin, wrong_value};
 use super::key_path::KeyPath;
 use super::report::Report;
 use crate::config::presets;
 use crate::config::root::Config;
+use crate::problems::configuration;
 
 /// More faults than a person wants to read at once.
 const MAX_FAULTS: usize = 500;
@@ -79,7 +80,7 @@ fn correct(report: &mut Report, key: &KeyPath, message: &str) {
 fn add_missing(report: &mut Report, key: &KeyPath) {
     let (advice, stand_in) = required(key);
     if !report.faults.iter().any(|fault| fault.key == *key) {
-        report.fault_unless_broken(key, format!("is missing; {advice}"));
+        report.fault_unless_broken(key, configuration::key_missing(advice));
     }
     report.document.set(key, stand_in, Origin::Default);
 }
@@ -93,7 +94,7 @@ fn correct_unknown(report: &mut Report, key: &KeyPath, known: &[&str]) {
         Some(meant) => format!("did you mean {meant:?}?"),
         None => format!("known are {}", known.join(", ")),
     };
-    report.fault_unless_broken(key, format!("is not a key here; {advice}"));
+    report.fault_unless_broken(key, configuration::key_unknown(advice));
     let origin = report.document.origin(key);
     let value = report.document.remove(key);
     if let (Some(meant), Some(value)) = (meant, value) {
@@ -131,7 +132,7 @@ fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
         key = "upstream".into();
         what = format!("has keys and no name; {NAME_UPSTREAM}");
     }
-    report.fault(&key, what);
+    report.fault(&key, wrong_value(&what));
     report.document.remove(&key);
 }
 

@@ -9,6 +9,7 @@ use toml::{Spanned, Table, Value};
 
 use super::fault::{Fault, Origin};
 use super::key_path::{KeyPath, Segment};
+use crate::problems::configuration;
 
 /// Values, and the origin of each.
 #[derive(Clone)]
@@ -28,7 +29,10 @@ impl Document {
         let (document, errors) = DeTable::parse_recoverable(text);
         let fault = |error: &toml::de::Error| {
             let at = error.span().map_or(0, |span| span.start);
-            Fault::at(origin(at), error.message().replace('\n', ", "))
+            Fault::at(
+                origin(at),
+                configuration::syntax(error.message().replace('\n', ", ")),
+            )
         };
         let mut origins = BTreeMap::new();
         let mut record = |path: KeyPath, at| {
@@ -189,7 +193,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["f:1", "f:3"]
         );
-        assert!(errors.iter().all(|error| !error.what.contains("hunter2")));
+        assert!(errors.iter().all(|error| !error.to_string().contains("hunter2")));
         assert!(document.get(&"b".into()).is_some());
     }
 }

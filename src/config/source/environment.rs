@@ -7,6 +7,7 @@ use super::document::Document;
 use super::fault::{Fault, Origin};
 use super::key_path::KeyPath;
 use super::report::Report;
+use crate::problems::{Problem, configuration};
 
 /// Short names of the keys that a container usually sets. `upstream` and `listener` stand for the only one.
 const SHORT_NAMES: &[(&str, &str)] = &[
@@ -36,14 +37,15 @@ pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, Stri
     let mut own: Vec<_> = variables.iter().filter(is_own).collect();
     own.sort();
     let is_set = |name: &str| own.iter().any(|(other, _)| other == name);
-    let fault = |variable: &str, what: &str| Fault::at(Origin::Environment(variable.to_owned()), what);
+    let fault = |variable: &str, problem| Fault::at(Origin::Environment(variable.to_owned()), problem);
     if is_set("BONDGATE_CLIENT_SECRET") && is_set("BONDGATE_CLIENT_SECRET_FILE") {
-        let what = "is set, and so is BONDGATE_CLIENT_SECRET_FILE; set one of them";
-        report.faults.push(fault("BONDGATE_CLIENT_SECRET", what));
+        let problem =
+            configuration::keys_conflict("is set, and so is BONDGATE_CLIENT_SECRET_FILE", "set one of them");
+        report.faults.push(fault("BONDGATE_CLIENT_SECRET", problem));
     }
     for (name, text) in own {
-        if let Err(what) = set(report, name, text) {
-            report.faults.push(fault(name, &what));
+        if let Err(problem) = set(report, name, text) {
+            report.faults.push(fault(name, problem));
         }
     }
     let state = variables.iter().find(|(name, _)| name == STATE_DIRECTORY);
@@ -62,7 +64,7 @@ pub(in crate::config) fn proxy_variable(variables: &[(String, String)]) -> Optio
     names.find(|wanted| variables.iter().any(|variable| is_set(variable, wanted)))
 }
 
-fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
+fn set(report: &mut Report, name: &str, text: &str) -> Result<(), Problem> {
     let short = SHORT_NAMES.iter().find(|(short, _)| *short == name);
     let key = if let Some((_, key)) = short {
         full_key(&report.document, key)?
@@ -70,9 +72,8 @@ fn set(report: &mut Report, name: &str, text: &str) -> Result<(), String> {
         resolve(&report.document, path)?
     } else {
         if !is_foreign(name) {
-            report.warnings.push(format!(
-                "the environment variable {name} is not known to bondgate; set any key with BONDGATE__SECTION__KEY"
-            ));
+            let problem = configuration::variable_unknown(name);
+            report.warnings.push(Fault::at(Origin::Default, problem));
         }
         return Ok(());
     };
@@ -102,14 +103,15 @@ fn is_foreign(name: &str) -> bool {
 }
 
 /// The key of a short name in the only upstream or listener.
-fn full_key(document: &Document, key: &str) -> Result<KeyPath, String> {
+fn full_key(document: &Document, key: &str) -> Result<KeyPath, Problem> {
     let (section, name) = key.split_once('.').unwrap_or_default();
     match (section, &document.tables(&section.into())[..]) {
         ("upstream" | "listener", [only]) => Ok(only.key(name)),
         ("upstream" | "listener", [first, ..]) => {
             let variable = first.key(name).variable();
-            Err(format!(
-                "sets the one {section}, but there are several; write a name like {variable}"
+            Err(configuration::variable_wrong(
+                format!("sets the one {section}, but there are several"),
+                format!("write a name like {variable}"),
             ))
         }
         ("upstream", []) => Ok(KeyPath::upstream(DEFAULT_UPSTREAM).key(name)),
@@ -119,7 +121,7 @@ fn full_key(document: &Document, key: &str) -> Result<KeyPath, String> {
 }
 
 /// The key that `SECTION__KEY` names; the case of letters and `-` for `_` make no difference.
-fn resolve(document: &Document, name: &str) -> Result<KeyPath, String> {
+fn resolve(document: &Document, name: &str) -> Result<KeyPath, Problem> {
     let mut key = KeyPath::default();
     for part in name.split("__").map(str::to_ascii_lowercase) {
         let index = part.parse::<usize>().ok();
@@ -129,12 +131,16 @@ fn resolve(document: &Document, name: &str) -> Result<KeyPath, String> {
             Some(_) => None,
         };
         key = match (length, index) {
-            _ if part.is_empty() => return Err("has an empty part; write BONDGATE__SECTION__KEY".to_owned()),
+            _ if part.is_empty() => {
+                let form = "write BONDGATE__SECTION__KEY";
+                return Err(configuration::variable_wrong("has an empty part", form));
+            }
             (Some(length), Some(index)) if index <= length => key.item(index),
             (Some(length), _) => {
                 let part = part.to_uppercase();
-                return Err(format!(
-                    "has {part:?} for an item of a list of {length}; count from 0, without a gap"
+                return Err(configuration::variable_wrong(
+                    format!("has {part:?} for an item of a list of {length}"),
+                    "count from 0, without a gap",
                 ));
             }
             (None, _) => {
@@ -194,7 +200,7 @@ mod tests {
         );
         assert!(report.document.root().as_table().unwrap().is_empty() && report.faults.is_empty());
         assert_eq!(report.warnings.len(), 1);
-        assert!(report.warnings[0].contains("BONDGATE_CLIENTID"));
+        assert!(report.warnings[0].to_string().contains("BONDGATE_CLIENTID"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::key_path::KeyPath;
+use crate::problems::{Problem, configuration};
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One fault of a configuration.
+/// A problem of a configuration and its place: a fault, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where the key is set.
@@ -41,14 +42,25 @@ pub struct Fault {
     /// The key; empty for the whole configuration.
     pub key: KeyPath,
     /// What is wrong, and what to write instead. Never quotes a secret.
-    pub what: String,
+    pub problem: Problem,
 }
 
 impl Fault {
     /// A fault of no single key.
-    pub(in crate::config) fn at(origin: Origin, what: impl Into<String>) -> Self {
-        let (key, what) = (KeyPath::default(), what.into());
-        Self { origin, key, what }
+    pub(in crate::config) fn at(origin: Origin, problem: Problem) -> Self {
+        let key = KeyPath::default();
+        Self { origin, key, problem }
+    }
+}
+
+/// The problem of a value, from a text "what is wrong; what to write".
+pub(in crate::config) fn wrong_value(text: &str) -> Problem {
+    if let Some((wrong, form)) = text.split_once("; ") {
+        return configuration::value_wrong(wrong, form);
+    }
+    match text.split_once(", expected ") {
+        Some((wrong, form)) => configuration::value_wrong(wrong, format!("write {form}")),
+        None => configuration::value_wrong(text, "correct it"),
     }
 }
 
@@ -60,7 +72,7 @@ impl fmt::Display for Fault {
         if self.key != KeyPath::default() {
             write!(f, "{}: ", self.key)?;
         }
-        f.write_str(&self.what)
+        write!(f, "{} [{}]", self.problem, self.problem.code())
     }
 }
 

@@ -5,6 +5,7 @@ use toml::Value;
 use super::document::Document;
 use super::fault::{ConfigError, Fault, Origin};
 use super::key_path::KeyPath;
+use crate::problems::Problem;
 
 /// A value in force, as `bondgate check --print` shows it.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct Setting {
 pub(in crate::config) struct Report {
     pub(in crate::config) document: Document,
     pub(in crate::config) faults: Vec<Fault>,
-    pub(in crate::config) warnings: Vec<String>,
+    pub(in crate::config) warnings: Vec<Fault>,
     /// Whether there is a syntax error.
     is_broken: bool,
 }
@@ -39,19 +40,19 @@ impl Report {
     }
 
     /// Reports a fault that may follow from a syntax error: after one, it is left out.
-    pub(super) fn fault_unless_broken(&mut self, key: &KeyPath, what: String) {
+    pub(super) fn fault_unless_broken(&mut self, key: &KeyPath, problem: Problem) {
         if !self.is_broken {
-            self.fault(key, what);
+            self.fault(key, problem);
         }
     }
 
-    pub(in crate::config) fn fault(&mut self, key: &KeyPath, what: impl Into<String>) {
-        let fault = self.located(key, what.into());
+    pub(in crate::config) fn fault(&mut self, key: &KeyPath, problem: Problem) {
+        let fault = self.located(key, problem);
         self.faults.push(fault);
     }
 
-    pub(in crate::config) fn warn(&mut self, key: &KeyPath, what: impl Into<String>) {
-        let warning = self.located(key, what.into()).to_string();
+    pub(in crate::config) fn warn(&mut self, key: &KeyPath, problem: Problem) {
+        let warning = self.located(key, problem);
         self.warnings.push(warning);
     }
 
@@ -93,9 +94,9 @@ impl Report {
         }
     }
 
-    fn located(&self, key: &KeyPath, what: String) -> Fault {
+    fn located(&self, key: &KeyPath, problem: Problem) -> Fault {
         let (origin, key) = (self.document.origin(key), key.clone());
-        Fault { origin, key, what }
+        Fault { origin, key, problem }
     }
 }
 

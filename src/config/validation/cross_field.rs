@@ -4,21 +4,15 @@ use crate::config::listener::Listener;
 use crate::config::root::Config;
 use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
-
-/// The warning for `Listener::lets_pages_pull` if other machines can reach the listener.
-pub const PAGES_MAY_PULL: &str = "is the only check of plain HTTP from other machines: a web page in a browser on one of \
-                                  them can pull a message with a GET that looks like that of a program; set \
-                                  require_header = \"X-Bondgate\", keys, or tls";
+use crate::problems::configuration;
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
     let mut addresses = vec![&config.admin.address];
     for (at, listener) in config.listeners.iter().enumerate() {
         let (table, address) = (KeyPath::listener(at), &listener.address);
         if let Some(other) = addresses.iter().find(|other| other.collides_with(address)) {
-            let what = format!(
-                "{address} and {other} have an address and port in common; give each listener (and [admin]) its own"
-            );
-            report.fault(&table.key("address"), what);
+            let problem = configuration::listeners_collide(address, other);
+            report.fault(&table.key("address"), problem);
         }
         addresses.push(address);
         for upstream in config
@@ -30,18 +24,14 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         }
     }
     for upstream in &config.upstreams {
-        for (key, what) in addresses.iter().flat_map(|address| upstream.loops(address)) {
-            report.fault(&key, what);
+        for (key, problem) in addresses.iter().flat_map(|address| upstream.loops(address)) {
+            report.fault(&key, problem);
         }
     }
     let consuming = config.upstreams.iter().find(|upstream| upstream.rules.consume());
     if let (None, Some(upstream)) = (&config.spool.directory, consuming) {
-        let what = format!(
-            "is not set: messages pulled from {} are held in memory until they are delivered, and are lost when \
-             bondgate ends; set it (or BONDGATE_SPOOL_DIRECTORY) to a persistent directory",
-            upstream.name
-        );
-        report.warn(&"spool.directory".into(), what);
+        let problem = configuration::spool_in_memory(&upstream.name);
+        report.warn(&"spool.directory".into(), problem);
     }
 }
 
@@ -52,11 +42,12 @@ fn validate_served(table: &KeyPath, listener: &Listener, upstream: &Upstream, re
         && rules.iter().any(|rule| rule.path.matches(health))
     {
         let name = &upstream.name;
-        let what = format!("{health:?} is a path of the API, by a rule of upstream {name}; choose another");
-        report.fault(&table.key("health"), what);
+        let conflict = format!("{health:?} is a path of the API, by a rule of upstream {name}");
+        let problem = configuration::keys_conflict(conflict, "choose another");
+        report.fault(&table.key("health"), problem);
     }
     if !listener.address.is_local() && listener.lets_pages_pull(upstream) {
-        report.warn(&table.key("allow"), PAGES_MAY_PULL);
+        report.warn(&table.key("allow"), configuration::pages_may_pull());
     }
 }
 
@@ -75,7 +66,9 @@ mod tests {
         let warned = |listener: &str| {
             let text = format!("{LEAST}[[listener]]\nallow = [\"10.0.0.0/8\"]\n{listener}\n");
             let warnings = read(&text).unwrap().warnings;
-            warnings.iter().any(|warning| warning.contains("require_header"))
+            warnings
+                .iter()
+                .any(|warning| warning.problem.code() == "pages-may-pull")
         };
         assert!(warned("address = \"10.0.0.1:8080\""));
         for listener in [
@@ -164,7 +157,7 @@ mod tests {
         let warned = |proxy: &str, name: &str, value: &str| {
             let text = format!("{LEAST}{proxy}\n");
             let config = Config::parse(&text, "f", [(name.to_owned(), value.to_owned())]).unwrap();
-            config.warnings.iter().any(|warning| {
+            config.warnings.iter().map(ToString::to_string).any(|warning| {
                 assert!(!warning.contains("hunter2"), "{warning}");
                 warning.contains(name) && warning.contains("proxy = \"environment\"")
             })

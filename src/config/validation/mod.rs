@@ -8,6 +8,7 @@ mod upstream;
 use super::limits::MAX_FIELDS;
 use super::root::Config;
 use super::source::Report;
+use crate::problems::configuration;
 
 /// The largest `limits.target` that the HTTP library reads.
 const MAX_TARGET: usize = 65_534;
@@ -31,10 +32,11 @@ pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut
 fn validate_limits(config: &Config, report: &mut Report) {
     let (server, limits) = (&config.server, &config.limits);
     if server.lame_duck > server.drain {
-        report.fault(
-            &"server.lame_duck".into(),
+        let problem = configuration::keys_conflict(
             "is longer than drain, of which it is a part",
+            "shorten it, or lengthen drain",
         );
+        report.fault(&"server.lame_duck".into(), problem);
     }
     for (key, value, most) in [
         ("limits.fields", limits.fields, MAX_FIELDS),
@@ -42,7 +44,9 @@ fn validate_limits(config: &Config, report: &mut Report) {
         ("limits.head", limits.head, MAX_HEAD),
     ] {
         if value > most {
-            report.fault(&key.into(), format!("is over {most}, the largest possible value"));
+            let wrong = format!("is over {most}, the largest possible value");
+            let problem = configuration::value_wrong(wrong, format!("write at most {most}"));
+            report.fault(&key.into(), problem);
         }
     }
 }

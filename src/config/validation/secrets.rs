@@ -8,15 +8,14 @@ use crate::config::root::Config;
 use crate::config::secret::SecretSource;
 use crate::config::source::{KeyPath, Origin, Report};
 use crate::platform::files::{Exposure, exposure};
+use crate::problems::{configuration, files};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
     for file in config.files().into_iter().filter(NamedFile::is_secret) {
         let path = file.path.display();
-        let what =
-            |may| format!("names a file that every user of this machine may {may}; run: chmod o-rwx {path}");
         match exposure(&file.path) {
-            Some(Exposure::Writable) => report.fault(&file.key, what("change")),
-            Some(Exposure::Readable) => report.warn(&file.key, what("read")),
+            Some(Exposure::Writable) => report.fault(&file.key, files::writable_by_others(path)),
+            Some(Exposure::Readable) => report.warn(&file.key, files::readable_by_others(path)),
             None => {}
         }
     }
@@ -37,32 +36,24 @@ fn is_without_password(proxy: &SecretSource) -> bool {
 
 /// A secret belongs in a file: it can be replaced while bondgate runs, and is not read by accident.
 fn warn_of_place(key: &KeyPath, source: &SecretSource, report: &mut Report) {
-    let name = key.name();
     let variable = match (source, report.document.origin(key)) {
         (SecretSource::File(_) | SecretSource::Credential(_), _) => return,
         (SecretSource::Environment(variable), _) => variable.clone(),
         (SecretSource::Inline(_), Origin::Environment(variable)) => variable,
         (SecretSource::Inline(_), _) => {
-            let what = format!(
-                "is in the configuration itself; keep it in a file of its own: {name} = {{ file = \"/path\" }}"
-            );
-            return report.warn(key, what);
+            return report.warn(key, configuration::secret_in_configuration(key.name()));
         }
     };
     let advice = match variable.as_str() {
         "BONDGATE_CLIENT_SECRET" => "BONDGATE_CLIENT_SECRET_FILE=/path".to_owned(),
         other => format!("{}__FILE=/path in place of {other}", key.variable()),
     };
-    let what = format!(
-        "is in the environment ({variable}), where it is visible in the process and in the settings of its container, \
-         and cannot change while bondgate runs; keep it in a file: {advice}"
-    );
-    report.warn(key, what);
+    report.warn(key, configuration::secret_in_environment(variable, advice));
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use crate::config::{Config, ConfigError};
 
     #[test]
     fn a_secret_outside_of_a_file_causes_a_warning_that_shows_how_to_use_one() {
@@ -74,7 +65,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let config = Config::parse(&text, "f", set).unwrap();
-            config.warnings.join("\n")
+            ConfigError::new(config.warnings).to_string()
         };
         let file = "client_secret = { file = \"/s\" }";
         for (client_secret, set, advice) in [

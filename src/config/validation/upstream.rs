@@ -5,15 +5,17 @@ use http::Method;
 use crate::config::outbound_proxy::OutboundProxy;
 use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
+use crate::problems::configuration;
 
 pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: &mut Report) {
     let table = KeyPath::upstream(&upstream.name);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !upstream.name.bytes().all(is_plain) {
-        report.fault(
-            &table,
+        let problem = configuration::value_wrong(
             "has a name with other characters than letters, digits, - and _",
+            "rename it",
         );
+        report.fault(&table, problem);
     }
     for (key, endpoint) in upstream
         .endpoints()
@@ -21,28 +23,30 @@ pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: 
         .filter(|(_, endpoint)| !endpoint.is_https())
     {
         if !upstream.unsafe_plain_http {
-            let what = "is plain http, which would show the credentials to the network; write https";
-            report.fault(&table.key(key), what);
+            let danger = ", which would show the credentials to the network";
+            report.fault(&table.key(key), configuration::plain_http(danger, "write https"));
         } else if !endpoint.is_loopback() {
-            let what = "is plain http to another machine; unsafe_plain_http allows loopback addresses only";
-            report.fault(&table.key(key), what);
+            let remedy = "write https; unsafe_plain_http allows loopback addresses only";
+            report.fault(
+                &table.key(key),
+                configuration::plain_http(" to another machine", remedy),
+            );
         }
     }
     for (at, rule) in upstream.rules.named().iter().enumerate() {
         if rule.consuming && rule.methods.contains(&Method::HEAD) {
-            let what = "has HEAD, which would consume a message without showing it; leave HEAD out";
-            report.fault(&table.key("rules").item(at).key("methods"), what);
+            let conflict = "has HEAD, which would consume a message without showing it";
+            let problem = configuration::keys_conflict(conflict, "leave HEAD out");
+            report.fault(&table.key("rules").item(at).key("methods"), problem);
         }
     }
     if upstream.url.query().is_some() {
-        let what = "has a query; leave it out: the caller's path and query are appended to it";
-        report.fault(&table.key("url"), what);
+        let form = "leave it out: the caller's path and query are appended to it";
+        report.fault(&table.key("url"), configuration::value_wrong("has a query", form));
     }
     if let (OutboundProxy::Direct, Some(variable)) = (&upstream.proxy, unused_proxy) {
-        report.warnings.push(format!(
-            "{}: is not set, and {variable} of the environment is not used; to use it, set proxy = \"environment\"",
-            table.key("proxy")
-        ));
+        let problem = configuration::proxy_of_environment_unused(variable);
+        report.warn(&table.key("proxy"), problem);
     }
 }
 

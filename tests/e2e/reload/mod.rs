@@ -202,9 +202,16 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
         ),
     ] {
         replace(&daemon, "bondgate.toml", &broken);
-        let line = reload(&mut daemon, REJECTED).await;
+        let seen = daemon.log().len();
+        reload(&mut daemon, REJECTED).await;
         for part in reported {
-            assert!(line.contains(part), "{part} in {line} of\n{broken}");
+            // Each fault is a line of its own.
+            daemon.logged(part).await;
+            let log = &daemon.log()[seen..];
+            assert!(
+                log.iter().any(|line| line.contains(part)),
+                "{part} in {log:?} of\n{broken}"
+            );
         }
         assert_eq!(status(&daemon, PULL, "localhost", "").await, 200, "{broken}");
     }

@@ -1,0 +1,81 @@
+//! Files that the configuration names: secrets, caller keys, certificates.
+
+use super::entry::problems;
+
+problems! {
+    area Configuration;
+
+    missing(file) "file-missing" Error
+        cause "cannot read {file}: it does not exist"
+        fix "write the file, or correct its path"
+        explanation "Relative paths in the configuration file are relative to its directory.";
+    unreadable(file, reason) "file-not-readable" Error
+        cause "cannot read {file}: {reason}"
+        fix "let bondgate's user read it, and restart bondgate if the path leads to another directory than at the start, since the \
+             sandbox allows only that one"
+        explanation "The file, or a directory on the way to it, cannot be read by the user that bondgate runs as.";
+    not_regular(file) "file-not-regular" Error
+        cause "cannot read {file}: it is not a regular file"
+        fix "name a file, which can be read again for each use"
+        explanation "A pipe would block, or be empty at the next use. A shell's <(command) is such a pipe.";
+    too_large(file, most) "file-too-large" Error
+        cause "cannot read {file}: it is over {most} MiB"
+        fix "correct the path; it is another file"
+        explanation "Secrets, caller keys, certificates and configurations are small; a large file is named by mistake.";
+    writable_by_others(file) "file-writable-by-others" Error
+        cause "names a file that every user of this machine may change"
+        fix "run: chmod o-rwx {file}"
+        explanation "Who may change the file decides which secret is used. Files on a read-only mount are accepted.";
+    readable_by_others(file) "file-readable-by-others" Warning
+        cause "names a file that every user of this machine may read"
+        fix "run: chmod o-rwx {file}"
+        explanation "It holds a secret. Files on a read-only mount, as Docker and Kubernetes make them, are not reported.";
+    empty(source) "secret-empty" Error
+        cause "{source} is empty"
+        fix "write the secret there"
+        explanation "An empty file or variable is no secret.";
+    variable_unset(name) "variable-unset" Error
+        cause "the environment variable {name} is not set"
+        fix "set it, or keep the secret in a file"
+        explanation "The key names an environment variable as the source, and bondgate's own environment does not have it.";
+    credential_missing(source) "credentials-directory-missing" Error
+        cause "cannot read {source}: $CREDENTIALS_DIRECTORY is not set"
+        fix "add LoadCredential= to the systemd unit"
+        explanation "systemd sets $CREDENTIALS_DIRECTORY for units with LoadCredential= or SetCredential=.";
+    keys_line_wrong(line) "keys-line-wrong" Error
+        cause "line {line} of the caller keys is not \"name:key\""
+        fix "write a name, a colon and the key"
+        explanation "The file of keys has a line for each caller. Empty lines, and those that begin with #, are skipped.";
+    keys_shared(line) "keys-shared" Error
+        cause "line {line} of the caller keys has the key of another caller"
+        fix "give each caller its own"
+        explanation "A request is attributed to the caller whose key it carries, in logs and limits.";
+    keys_empty() "keys-empty" Error
+        cause "the caller keys hold no line \"name:key\", and no caller would be allowed"
+        fix "add one"
+        explanation "A listener with keys serves only callers that send one of them.";
+    pem_unreadable(file, kind, reason) "pem-unreadable" Error
+        cause "cannot read {kind} from {file}: {reason}"
+        fix "write it as PEM"
+        explanation "PEM is text: the data in base64, between a BEGIN line and an END line.";
+    no_certificate(file) "no-certificate-in-file" Error
+        cause "{file} holds no certificate"
+        fix "write it as PEM, \"-----BEGIN CERTIFICATE-----\""
+        explanation "Certificates are read from PEM blocks with the label CERTIFICATE.";
+    certificate_unusable(file, reason) "certificate-file-unusable" Error
+        cause "{file} cannot be used: {reason}"
+        fix "issue the certificate again"
+        explanation "The file is PEM, and its content is no certificate that TLS can use.";
+    certificate_version_1(file) "certificate-file-version-1" Error
+        cause "the certificate in {file} is X.509 version 1, which is not accepted"
+        fix "issue it again with a version 3 extension: openssl x509 -req … -extfile FILE, with \"basicConstraints = CA:FALSE\" in FILE"
+        explanation "`openssl x509 -req` without extensions makes version 1, which has no names to check.";
+    key_mismatch(file, certificate) "key-mismatch" Error
+        cause "the key in {file} does not belong to the certificate in {certificate}"
+        fix "name the key that the certificate was issued for, and put the server's own certificate first in its file"
+        explanation "A certificate holds a public key; the private key must be its counterpart.";
+    proxy_url_wrong() "proxy-url-wrong" Error
+        cause "the outbound proxy is not \"http://host:port\" or \"http://user:password@host:port\""
+        fix "correct the URL; SOCKS proxies and proxies that need TLS cannot be used"
+        explanation "The URL comes from the key proxy, the file or variable that it names, or HTTPS_PROXY of the environment.";
+}
