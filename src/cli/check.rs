@@ -34,20 +34,20 @@ const SLOW_LOOKUP: Duration = Duration::from_secs(2);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let config = load(args.config.file().as_deref())?;
-    if args.print {
-        print_settings(&config);
+    let loaded = load(args.config.file().as_deref());
+    if let (true, Ok(config)) = (args.print, &loaded) {
+        print_settings(config);
     }
-    for warning in &config.warnings {
+    let (config, findings) = daemon::inspect(loaded);
+    for warning in &findings.warnings {
         eprintln!("warning: {warning}");
     }
-    // A daemon waits for its credentials; a check does not.
-    daemon::validate(&config, true)?;
+    findings.into_warnings()?;
     println!("the configuration is valid");
-    if args.live {
-        return runtime()?.block_on(check_live(&config));
+    match config.filter(|_| args.live) {
+        Some(config) => runtime()?.block_on(check_live(&config)),
+        None => Ok(Exit::Done),
     }
-    Ok(Exit::Done)
 }
 
 fn print_settings(config: &Config) {

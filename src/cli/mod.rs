@@ -96,7 +96,7 @@ impl ConfigArgs {
 
 /// Prints why a command failed; every fault of a configuration.
 fn print_error(error: &anyhow::Error) -> Exit {
-    let Some(ConfigError { faults }) = error.downcast_ref() else {
+    let Some(ConfigError { faults, .. }) = error.downcast_ref() else {
         eprintln!("bondgate: {error:#}");
         return Exit::Failed;
     };

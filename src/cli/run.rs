@@ -5,7 +5,7 @@ use tokio::runtime::Runtime;
 
 use super::{ConfigArgs, Exit, load, runtime};
 use crate::config::ConfigError;
-use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox};
+use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox, with_all_faults};
 use crate::platform::hardening;
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
@@ -17,7 +17,7 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let control = runtime()?;
     let signals = control.block_on(async { Signals::install() })?;
     let file = args.file();
-    let mut config = load(file.as_deref())?;
+    let mut config = load(file.as_deref()).map_err(with_all_faults)?;
     config.fit(hardening::raise_descriptor_limit());
     let log = match telemetry::init(&config.log) {
         Ok(log) => log,

@@ -21,6 +21,11 @@ impl NamedFile {
         ["client_id", "client_secret"].contains(&self.key.name())
     }
 
+    /// Whether it is a PEM file.
+    pub(crate) fn is_pem(&self) -> bool {
+        ["ca_file", "certificate_file", "client_ca_file", "key_file"].contains(&self.key.name())
+    }
+
     /// Whether it holds a secret.
     pub(crate) fn is_secret(&self) -> bool {
         self.is_credential() || ["proxy", "keys", "key_file"].contains(&self.key.name())

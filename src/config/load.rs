@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::ConfigError;
 use super::root::Config;
-use super::source::{self, ConfigError, Fault, KeyPath, Origin, Report};
-use super::validation;
-use crate::problems::{configuration, files};
+use super::source::{self, Fault, KeyPath, Origin, Report};
+use super::{text, validation};
+use crate::problems::configuration;
 
 /// The file to read: the given one, `$BONDGATE_CONFIG`, or one in a default place.
 #[must_use]
@@ -28,13 +29,11 @@ impl Config {
             return Self::parse("", "", environment);
         };
         let name = file.display().to_string();
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&text, name.strip_prefix("./").unwrap_or(&name), environment),
-            Err(error) => {
-                let faults = vec![Fault::at(Origin::Default, files::unreadable(name, error))];
-                Err(ConfigError { faults })
-            }
-        }
+        // Not through `text::read`: a file that is read once may be a pipe.
+        let fault = |problem| ConfigError::new(vec![Fault::at(Origin::Default, problem)]);
+        let bytes = std::fs::read(file).map_err(|error| fault(text::cannot_read(file, &error)))?;
+        let text = text::decode(&bytes, file).map_err(fault)?;
+        Self::parse(text, name.strip_prefix("./").unwrap_or(&name), environment)
     }
 
     /// Reads the text of the configuration file `file`, and the environment over it.
@@ -53,19 +52,20 @@ impl Config {
         source::overlay(&mut report, &variables);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
             report.fault(&KeyPath::default(), configuration::no_configuration());
-            return Err(report.into_error());
+            return Err(ConfigError::new(report.faults));
         }
         let Some(mut config) = source::decode(&mut report) else {
-            return Err(report.into_error());
+            return Err(ConfigError::new(report.faults));
         };
         config.complete();
         validation::validate(&config, source::proxy_variable(&variables), &mut report);
-        if !report.faults.is_empty() {
-            return Err(report.into_error());
-        }
         config.settings = report.settings();
         config.warnings = report.warnings;
-        Ok(config)
+        match report.faults {
+            faults if faults.is_empty() => Ok(config),
+            faults if report.is_broken => Err(ConfigError::new(faults)),
+            faults => Err(ConfigError::corrected(faults, config, report.corrected)),
+        }
     }
 
     /// Sets what depends on several keys.

@@ -6,6 +6,7 @@
 mod address;
 mod callers;
 mod descriptor_budget;
+mod error;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
@@ -22,12 +23,14 @@ mod secret;
 mod server;
 mod source;
 mod spool;
+pub(crate) mod text;
 mod units;
 mod upstream;
 mod validation;
 
 pub use self::address::{Endpoint, ListenAddress, Network};
 pub use self::callers::{CallerKey, CallerKeys};
+pub use self::error::ConfigError;
 pub use self::files::NamedFile;
 pub use self::limits::{Limits, MAX_FIELDS};
 pub use self::listener::{Admin, Listener, ServerTls};
@@ -40,6 +43,6 @@ pub use self::root::Config;
 pub use self::rule::{PathPattern, Rule, Rules};
 pub use self::secret::{InputError, SecretSource};
 pub use self::server::Server;
-pub use self::source::{ConfigError, Fault, KeyPath, Origin, Setting};
+pub use self::source::{Fault, KeyPath, Origin, Setting};
 pub use self::spool::Spool;
 pub use self::upstream::{ClientAuth, Timeouts, Upstream};

@@ -1,15 +1,13 @@
 //! The source of a secret. The secret is read again for each use.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 use toml::Value;
 
+use super::text;
 use crate::problems::{Problem, files};
 
 /// A secret, or the place that holds it.
@@ -72,36 +70,18 @@ impl SecretSource {
 }
 
 /// A file above this size is not a secret, a key list or a proxy URL.
-const MAX_SIZE: u64 = 1 << 20;
+const MOST_MIB: u64 = 1;
 
-fn load_file(path: &Path) -> Result<SecretString, InputError> {
-    let text = read(path).map_err(|error| files::unreadable(path.display(), error))?;
+/// The text of a file, without its byte order mark and one trailing line break.
+fn load_file(path: &Path) -> Result<SecretString, Problem> {
+    let bytes = text::read(path, MOST_MIB)?;
+    let text = text::decode(&bytes, path)?;
     let text = match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
-        None => &text,
+        None => text,
     };
     // Boxed at its exact size: a string that shrinks may leave a copy behind.
     Ok(SecretString::new(Box::from(text)))
-}
-
-/// Reads a regular file. A pipe would block, or be empty at the next use.
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        let what = "it is not a regular file; name a file, which can be read again for each use";
-        return Err(io::Error::other(what));
-    }
-    if metadata.len() > MAX_SIZE {
-        return Err(io::Error::other(
-            "it is over 1 MiB, which is too large for a secret",
-        ));
-    }
-    // A string that grows leaves copies behind. So does, on the stack, the reader's probe for the end if
-    // little room is left.
-    let capacity = usize::try_from(metadata.len()).unwrap_or(0) + 64;
-    let mut text = Zeroizing::new(String::with_capacity(capacity));
-    File::open(path)?.take(MAX_SIZE).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// The errors quote no value: it may be a secret in the wrong form.
@@ -161,10 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_trailing_line_break_is_not_part_of_the_secret() {
+    fn one_byte_order_mark_and_one_trailing_line_break_are_not_part_of_the_secret() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (held, secret) in [
             ("a\n", "a"),
+            ("\u{feff}a\r\n", "a"),
             ("a\r\n", "a"),
             ("a\r", "a\r"),
             ("a", "a"),

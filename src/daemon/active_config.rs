@@ -31,6 +31,8 @@ pub(super) struct ActiveConfig {
     pub(super) admin_tls: Option<Arc<TlsServer>>,
     /// Changes that need a restart, and are not applied before.
     pub(super) restarts: Vec<String>,
+    /// What is valid, and probably not meant.
+    pub(super) warnings: Vec<Fault>,
 }
 
 /// What a bound socket serves.
@@ -44,9 +46,10 @@ pub(super) struct ActiveListener {
 }
 
 /// Builds an active configuration from a valid configuration; `previous` is `None` at the start. Unchanged parts of
-/// `previous` are kept, above all tokens and connections.
+/// `previous` are kept, above all tokens and connections. `warnings` are those of the validation.
 pub(super) fn build(
     config: Config,
+    mut warnings: Vec<Fault>,
     digests: FileDigests,
     previous: Option<&ActiveConfig>,
     context: &Context,
@@ -54,6 +57,7 @@ pub(super) fn build(
     check_loops(&config, context)?;
     let mut restarts = changed_keys(&context.settings, &config.settings);
     restarts.retain(|key| is_fixed(key));
+    warnings.splice(..0, config.warnings.iter().cloned());
     let mut next = ActiveConfig {
         admin: config.admin.clone(),
         admin_tls: None,
@@ -62,6 +66,7 @@ pub(super) fn build(
         config,
         digests,
         restarts,
+        warnings,
     };
     next.build_upstreams(previous, context)?;
     next.build_listeners(previous, context)?;
@@ -154,7 +159,7 @@ impl ActiveConfig {
         let upstream = find(&self.upstreams, &config.upstream).context("the upstream is missing")?;
         let is_inherited = matches!(config.address, ListenAddress::Systemd(_));
         if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
-            self.config.warnings.push(Fault {
+            self.warnings.push(Fault {
                 origin: Origin::Default,
                 key: KeyPath::from(key).key("allow"),
                 problem: configuration::pages_may_pull(),

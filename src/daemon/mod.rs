@@ -23,6 +23,7 @@ use self::context::Context;
 use self::file_digests::FileDigests;
 use self::reload::Reloader;
 use self::tasks::{Tasks, start_workers};
+use self::validation::validate;
 use crate::config::Config;
 use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, ConnectionLimit, Listener, Phase, ServerContext, Stopping};
@@ -32,7 +33,7 @@ use crate::token::Clock;
 pub use self::reload::Source;
 pub use self::sandbox_needs::enter_sandbox;
 pub use self::shutdown::Outcome;
-pub use self::validation::validate;
+pub use self::validation::{Findings, inspect, with_all_faults};
 pub use crate::admin::Readiness;
 pub use crate::platform::signals::Signal;
 pub use crate::server::BindError;
@@ -50,11 +51,11 @@ impl Daemon {
     /// Validates the configuration and binds every listener. Tokens expire by `clock`. The error is a [`BindError`] where
     /// an address cannot be listened on.
     pub fn bind(config: Config, clock: &Clock) -> anyhow::Result<Self> {
-        validate(&config, false)?;
+        let warnings = validate(&config, false).into_warnings()?;
         let digests = FileDigests::read(&config, None);
         let (stop, stopping) = server::stopping();
         let (context, listeners, admin) = Context::new(&config, clock.clone(), stopping.clone())?;
-        let active = active_config::build(config, digests, None, &context)?;
+        let active = active_config::build(config, warnings, digests, None, &context)?;
         let (sender, ended_tasks) = mpsc::unbounded_channel();
         let reloader = Reloader {
             readiness: Readiness::new(active.tokens(), stopping),
@@ -119,7 +120,7 @@ impl Daemon {
             (&reloader.context, &reloader.tasks, &reloader.service_manager);
         let active = reloader.active.load_full();
         let config = &active.config;
-        for warning in &config.warnings {
+        for warning in &active.warnings {
             tracing::warn!(problem = warning.problem.code(), %warning, "configuration warning");
         }
         context.spool.start(Handle::current());

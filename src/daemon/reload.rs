@@ -117,10 +117,10 @@ impl Reloader {
         let denied = source.map(|source| source.sandbox.denied(&sandbox_needs(&config)));
         let denied = denied.unwrap_or_default();
         ensure!(denied.is_empty(), denied.join("\n"));
-        validate_reload(&config, &active.config)?;
+        let warnings = validate_reload(&config, &active.config).into_warnings()?;
         let mut digests = FileDigests::read(&config, None);
         digests.config_file = config_file.filter(|_| config.server.watch);
-        build(config, digests, Some(&active), &self.context)
+        build(config, warnings, digests, Some(&active), &self.context)
     }
 
     async fn replace(&self, now: ActiveConfig) {
@@ -173,7 +173,7 @@ impl Reloader {
 /// Logs one line for each fault.
 fn report_rejected(error: &anyhow::Error) {
     const REJECTED: &str = "reload rejected, keeping the current configuration";
-    let Some(ConfigError { faults }) = error.downcast_ref() else {
+    let Some(ConfigError { faults, .. }) = error.downcast_ref() else {
         return tracing::error!(fault = format!("{error:#}").replace('\n', "; "), "{REJECTED}");
     };
     for fault in faults {
@@ -201,8 +201,8 @@ fn report(before: &ActiveConfig, now: &ActiveConfig, started: &[&Upstream]) {
     for change in &now.restarts {
         tracing::warn!(change, "change needs a restart");
     }
-    for warning in &now.config.warnings {
-        if !before.config.warnings.contains(warning) {
+    for warning in &now.warnings {
+        if !before.warnings.contains(warning) {
             tracing::warn!(problem = warning.problem.code(), %warning, "configuration warning");
         }
     }

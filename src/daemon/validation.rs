@@ -6,57 +6,103 @@ use std::path::Path;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use crate::config::{CallerKeys, Config, ConfigError, Fault, Origin, Setting, Upstream};
-use crate::problems::{Problem, configuration};
+use crate::config::{CallerKeys, Config, ConfigError, Fault, NamedFile, Origin, Setting, Upstream};
+use crate::problems::{Problem, Severity, configuration};
 use crate::telemetry::LogError;
 use crate::{proxy, server, telemetry, tls};
 
+/// The faults and warnings of a configuration that was read, or could not be, and of everything that it refers to. A
+/// starting daemon waits for its credentials; a check does not.
+#[must_use]
+pub fn inspect(loaded: Result<Config, ConfigError>) -> (Option<Config>, Findings) {
+    match loaded {
+        Ok(config) => {
+            let mut findings = validate(&config, true);
+            findings.warnings.splice(..0, config.warnings.iter().cloned());
+            (Some(config), findings)
+        }
+        Err(error) => (None, findings_of_rest(error, true)),
+    }
+}
+
+/// The error of a configuration with the faults of what can be read of it.
+#[must_use]
+pub fn with_all_faults(error: ConfigError) -> ConfigError {
+    ConfigError::new(findings_of_rest(error, false).faults)
+}
+
+fn findings_of_rest(mut error: ConfigError, with_credentials: bool) -> Findings {
+    let Some(config) = error.config.take() else {
+        let faults = error.faults;
+        return Findings {
+            faults,
+            ..Findings::default()
+        };
+    };
+    let found = validate(&config, with_credentials);
+    let warnings = [config.warnings, error.beside(found.warnings)].concat();
+    let faults = [error.beside(found.faults), error.faults].concat();
+    Findings { faults, warnings }
+}
+
 /// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
 /// starting daemon waits for credentials that it cannot read: they are checked only on request.
-pub fn validate(config: &Config, with_credentials: bool) -> Result<(), ConfigError> {
-    let mut faults = Faults::new(config);
-    faults.check_log(telemetry::check_level(&config.log.level));
-    faults.check_log(telemetry::check_file(&config.log));
+pub(super) fn validate(config: &Config, with_credentials: bool) -> Findings {
+    let mut findings = Validation::new(config);
+    findings.check_log(telemetry::check_level(&config.log.level));
+    findings.check_log(telemetry::check_file(&config.log));
     let writable = config.spool.directory.as_deref().map(check_writable).transpose();
-    faults.check("spool.directory", writable);
-    faults.check_reloadable();
+    findings.check("spool.directory", writable);
+    findings.check_reloadable();
     for upstream in config.upstreams.iter().filter(|_| with_credentials) {
-        faults.check_credentials(upstream);
+        findings.check_credentials(upstream);
     }
-    faults.into_result()
+    findings.found
 }
 
 /// The same for a running daemon, for what a reload can change. New credentials must exist.
-pub(super) fn validate_reload(config: &Config, active: &Config) -> Result<(), ConfigError> {
-    let mut faults = Faults::new(config);
-    faults.check_log(telemetry::check_level(&config.log.level));
+pub(super) fn validate_reload(config: &Config, active: &Config) -> Findings {
+    let mut findings = Validation::new(config);
+    findings.check_log(telemetry::check_level(&config.log.level));
     for upstream in &config.upstreams {
         let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
         if !active.upstreams.iter().any(is_same) {
-            faults.check_credentials(upstream);
+            findings.check_credentials(upstream);
         }
     }
-    faults.check_reloadable();
-    faults.into_result()
+    findings.check_reloadable();
+    findings.found
 }
 
-/// Collects faults, each with the place where its key was set.
-struct Faults<'a> {
+/// What a validation found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What keeps a daemon from starting.
+    pub faults: Vec<Fault>,
+    /// What is valid, and probably not meant.
+    pub warnings: Vec<Fault>,
+}
+
+impl Findings {
+    /// The warnings, or the faults if there are any.
+    pub fn into_warnings(self) -> Result<Vec<Fault>, ConfigError> {
+        match self.faults {
+            faults if faults.is_empty() => Ok(self.warnings),
+            faults => Err(ConfigError::new(faults)),
+        }
+    }
+}
+
+/// Collects findings, each with the place where its key was set.
+struct Validation<'a> {
     config: &'a Config,
-    found: Vec<Fault>,
+    found: Findings,
 }
 
-impl<'a> Faults<'a> {
+impl<'a> Validation<'a> {
     fn new(config: &'a Config) -> Self {
-        let found = Vec::new();
+        let found = Findings::default();
         Self { config, found }
-    }
-
-    fn into_result(self) -> Result<(), ConfigError> {
-        match self.found {
-            found if found.is_empty() => Ok(()),
-            found => Err(ConfigError::new(found)),
-        }
     }
 
     fn add(&mut self, key: &str, problem: Problem) {
@@ -66,7 +112,11 @@ impl<'a> Faults<'a> {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let setting = self.config.settings.iter().find(is_of_key);
-        self.found.push(Fault {
+        let list = match problem.entry().severity {
+            Severity::Error => &mut self.found.faults,
+            Severity::Warning => &mut self.found.warnings,
+        };
+        list.push(Fault {
             origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
             key: key.into(),
             problem,
@@ -115,6 +165,21 @@ impl<'a> Faults<'a> {
         }
         let admin_tls = config.admin.tls.as_ref().map(tls::server);
         self.check("admin.tls", admin_tls.transpose());
+        self.check_blocks();
+    }
+
+    /// Warns of each block of a PEM file that is not loaded.
+    fn check_blocks(&mut self) {
+        let mut files = self.config.files();
+        files.retain(NamedFile::is_pem);
+        while let Some(NamedFile { key, path }) = files.first().cloned() {
+            let (same, others): (Vec<_>, _) = files.into_iter().partition(|file| file.path == path);
+            files = others;
+            let keys: Vec<_> = same.iter().map(|file| file.key.name()).collect();
+            for problem in tls::unloaded_blocks(&path, &keys) {
+                self.add(&key.to_string(), problem);
+            }
+        }
     }
 }
 
@@ -137,8 +202,12 @@ mod tests {
     fn a_wrong_log_level_does_not_hide_a_wrong_log_file() {
         let text = "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
                     client_id = \"id\"\nclient_secret = \"s\"\n[log]\nlevel = \"loud\"\nfile = \"/nowhere/a.log\"\n";
-        let error = validate(&Config::parse(text, "f", []).unwrap(), false).unwrap_err();
-        let texts: Vec<_> = error.faults.iter().map(ToString::to_string).collect();
+        let found = validate(&Config::parse(text, "f", []).unwrap(), false);
+        let texts: Vec<_> = ConfigError::new(found.faults)
+            .faults
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
         assert!(texts[0].starts_with("f:9: log.level: \"loud\" is not a level"));
         assert!(texts[1].starts_with("f:10: log.file: cannot open /nowhere/a.log: "));
@@ -153,7 +222,7 @@ mod tests {
                 "[upstream.a]\npreset = \"none\"\nurl = \"https://a\"\ntoken_url = \"https://b\"\nrules = \"any\"\n\
                  client_id = \"id\"\nclient_secret = \"s\"\n[spool]\ndirectory = {spool:?}\n"
             );
-            validate(&Config::parse(&text, "f", []).unwrap(), false)
+            validate(&Config::parse(&text, "f", []).unwrap(), false).into_warnings()
         };
         for spool in [file.path().to_owned(), file.path().join("below")] {
             let text = found(&spool).unwrap_err().to_string();

@@ -11,6 +11,10 @@ problems! {
         explanation "Relative paths in the configuration file are relative to its directory.";
     unreadable(file, reason) "file-not-readable" Error
         cause "cannot read {file}: {reason}"
+        fix "check the file system that it is on"
+        explanation "The operating system reports the reason.";
+    denied(file) "file-permission-denied" Error
+        cause "cannot read {file}: permission denied"
         fix "let bondgate's user read it, and restart bondgate if the path leads to another directory than at the start, since the \
              sandbox allows only that one"
         explanation "The file, or a directory on the way to it, cannot be read by the user that bondgate runs as.";
@@ -18,6 +22,16 @@ problems! {
         cause "cannot read {file}: it is not a regular file"
         fix "name a file, which can be read again for each use"
         explanation "A pipe would block, or be empty at the next use. A shell's <(command) is such a pipe.";
+    in_utf_16(file, encoding) "file-in-utf-16" Error
+        cause "{file} is in UTF-16, not UTF-8"
+        fix "run: iconv -f {encoding} -t UTF-8 {file} > {file}.utf8 && cp {file}.utf8 {file} && rm {file}.utf8"
+        explanation "PowerShell's > and Out-File, and \"Unicode\" in Notepad, write UTF-16. bondgate reads UTF-8, with or without a \
+            byte order mark, and with line breaks of Windows.";
+    not_utf_8(file, line) "file-not-utf-8" Error
+        cause "{file} is not UTF-8 (line {line})"
+        fix "run: iconv -f WINDOWS-1252 -t UTF-8 {file} > {file}.utf8 && cp {file}.utf8 {file} && rm {file}.utf8"
+        explanation "As a rule an editor wrote it in the code page of Windows. If the command does not give the right characters, \
+            save the file as UTF-8 in an editor.";
     too_large(file, most) "file-too-large" Error
         cause "cannot read {file}: it is over {most} MiB"
         fix "correct the path; it is another file"
@@ -54,10 +68,48 @@ problems! {
         cause "the caller keys hold no line \"name:key\", and no caller would be allowed"
         fix "add one"
         explanation "A listener with keys serves only callers that send one of them.";
-    pem_unreadable(file, kind, reason) "pem-unreadable" Error
-        cause "cannot read {kind} from {file}: {reason}"
-        fix "write it as PEM"
-        explanation "PEM is text: the data in base64, between a BEGIN line and an END line.";
+    pem_block_damaged(file, line) "pem-block-damaged" Error
+        cause "the block at line {line} of {file} is damaged"
+        fix "copy it again, from its BEGIN line to its END line"
+        explanation "The END line is missing or has another label, or what is between them is not base64 or no certificate.";
+    pem_block_not_loaded(file, line, label) "pem-block-not-loaded" Warning
+        cause "the block {label} at line {line} of {file} is not loaded"
+        fix "remove it from this file; if it is needed, give it a line of its own, or name its file where it belongs"
+        explanation "Certificates are loaded from blocks with the label CERTIFICATE, and the first private key from a key file.";
+    trusted_certificate(file, line) "pem-trusted-certificate" Warning
+        cause "the block TRUSTED CERTIFICATE at line {line} of {file} is not loaded"
+        fix "run: openssl x509 -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "It is OpenSSL's own form of a certificate. The command converts the first block of a file; split a file with \
+            several, or copy the authority's certificate as CERTIFICATE.";
+    only_trusted_certificates(file) "file-in-trusted-form" Error
+        cause "{file} holds a TRUSTED CERTIFICATE, and no CERTIFICATE"
+        fix "run: openssl x509 -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "It is OpenSSL's own form of a certificate. The command converts the first block of a file.";
+    certificate_in_der(file) "file-in-der" Error
+        cause "{file} is in DER, not PEM"
+        fix "run: openssl x509 -inform DER -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "DER is the binary form of a certificate (.cer, .der, .crt), and PEM its text.";
+    key_in_der(file) "key-file-in-der" Error
+        cause "the private key {file} is in DER, not PEM"
+        fix "run: openssl pkey -inform DER -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "DER is the binary form of a key, and PEM its text.";
+    in_pkcs7(file, form) "file-in-pkcs7" Error
+        cause "{file} is PKCS#7, not a PEM certificate"
+        fix "run: openssl pkcs7 -print_certs{form} -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "PKCS#7 (.p7b, .p7c) holds a chain of certificates. Windows exports chains in this form.";
+    in_pkcs12(file, form) "file-in-pkcs12" Error
+        cause "{file} is PKCS#12, not PEM"
+        fix "run: openssl pkcs12 {form} -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "PKCS#12 (.pfx, .p12) holds a certificate and its key behind a password, which the command asks for.";
+    key_encrypted(file) "key-encrypted" Error
+        cause "the private key in {file} is encrypted"
+        fix "run: openssl pkey -in {file} -out {file}.pem, and set the key to {file}.pem"
+        explanation "bondgate starts without a person who could type the password. The command asks for it and writes a key without \
+            one, which only bondgate's user may read.";
+    no_private_key(file) "no-private-key-in-file" Error
+        cause "{file} holds no private key"
+        fix "write it as PEM, \"-----BEGIN PRIVATE KEY-----\""
+        explanation "The key is read from the first PEM block with the label PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY.";
     no_certificate(file) "no-certificate-in-file" Error
         cause "{file} holds no certificate"
         fix "write it as PEM, \"-----BEGIN CERTIFICATE-----\""

@@ -93,7 +93,7 @@ async fn a_secret_that_is_missing_is_a_fault_that_names_its_place() {
                 client_secret = { file = \"/nowhere/secret\" }\n";
     let ended = check(text, &[]).await;
     assert_eq!(ended.code, Some(3));
-    let told = "gate.toml:4: upstream.cisco.client_secret: cannot read /nowhere/secret: No such file";
+    let told = "gate.toml:4: upstream.cisco.client_secret: cannot read /nowhere/secret: it does not exist";
     assert!(ended.stderr.contains(told), "{ended:?}");
 }
 
@@ -131,11 +131,14 @@ async fn print_shows_every_value_and_its_origin_and_redacts_secrets() {
 async fn start(toml: &str, secret_mode: u32, key_mode: u32) -> Ended {
     let setup = Setup::new();
     let secret = setup.file("secret", SECRET);
-    let key = setup.file("server.key", "no key");
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = setup.file("server.pem", &issued.cert.pem());
+    let key = setup.file("server.key", &issued.signing_key.serialize_pem());
     std::fs::set_permissions(&secret, Permissions::from_mode(secret_mode)).unwrap();
     std::fs::set_permissions(&key, Permissions::from_mode(key_mode)).unwrap();
     let text = toml
         .replace("SECRET", &format!("{{ file = {secret:?} }}"))
+        .replace("CERTIFICATE", &format!("{certificate:?}"))
         .replace("KEY", &format!("{key:?}"));
     let file = setup.file("bondgate.toml", &text);
     let mut command = bondgate();
@@ -148,7 +151,7 @@ const LEAST: &str =
 
 #[tokio::test]
 async fn a_start_that_is_refused_is_one_line_with_the_mend_and_exit_code_3() {
-    let tls = "tls = { certificate_file = \"/nowhere\", key_file = KEY }";
+    let tls = "tls = { certificate_file = CERTIFICATE, key_file = KEY }";
     for (more, secret_mode, key_mode, told, mend) in [
         (
             "[[listener]]\naddress = \"0.0.0.0:8080\"",
@@ -228,11 +231,11 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
         assert_eq!(ended.code, Some(3), "{ended:?}");
         for told in [
             "upstream.cisco.rules: the rule for \"/a/../b\" matches no request: the path has a dot segment",
-            "upstream.cisco.proxy: cannot read /nowhere/proxy: No such file",
+            "upstream.cisco.proxy: cannot read /nowhere/proxy: it does not exist",
             "listener[0].keys: line 2 of the caller keys is not \"name:key\"",
             "listener[0].group: there is no group \"no-such-group\"",
-            "listener[0].tls: cannot read a certificate from /nowhere/c.pem: ",
-            "admin.tls: cannot read a certificate from /nowhere/c.pem: ",
+            "listener[0].tls: cannot read /nowhere/c.pem: it does not exist",
+            "admin.tls: cannot read /nowhere/c.pem: it does not exist",
             "spool.directory: cannot write to /dev/null ",
         ] {
             assert_eq!(ended.stderr.matches(told).count(), 1, "{told}: {ended:?}");
@@ -246,7 +249,7 @@ async fn a_check_refuses_what_a_start_would_all_of_it_at_once_and_each_cause_onc
                 .contains("environment BONDGATE__ADMIN__TLS__CERTIFICATE_FILE: admin.tls")
         );
         for line in ended.stderr.lines() {
-            assert!(line.matches("No such file").count() <= 1, "{line}");
+            assert!(line.matches("does not exist").count() <= 1, "{line}");
         }
         assert_no_secret(&ended, SECRET);
     }

@@ -35,6 +35,7 @@ mod malformed;
 mod outage;
 mod outbound;
 mod overload;
+mod problems;
 mod queries;
 mod raw_upstream;
 mod refusals;

@@ -1,7 +1,7 @@
 //! Decodes a document into a [`Config`], and reports every fault at once.
 //!
 //! serde stops at the first error. That error is reported and its key is corrected, by the default or by a
-//! stand-in, and the document is decoded again. The result is used only if there was no fault.
+//! stand-in, and the document is decoded again. With a fault, the result serves only to find further ones.
 
 use toml::{Table, Value};
 
@@ -83,6 +83,7 @@ fn add_missing(report: &mut Report, key: &KeyPath) {
         report.fault_unless_broken(key, configuration::key_missing(advice));
     }
     report.document.set(key, stand_in, Origin::Default);
+    report.corrected.push(key.clone());
 }
 
 /// A misspelled key is read as the known key that it resembles.
@@ -134,6 +135,7 @@ fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
     }
     report.fault(&key, wrong_value(&what));
     report.document.remove(&key);
+    report.corrected.push(key);
 }
 
 /// serde names Rust types if a value has the wrong type; a person needs the form to write.

@@ -75,30 +75,3 @@ impl fmt::Display for Fault {
         write!(f, "{} [{}]", self.problem, self.problem.code())
     }
 }
-
-/// Every fault of a configuration, in the order of the file.
-#[derive(Debug)]
-pub struct ConfigError {
-    /// At least one.
-    pub faults: Vec<Fault>,
-}
-
-impl ConfigError {
-    /// The error for these faults, which it sorts.
-    pub(crate) fn new(mut faults: Vec<Fault>) -> Self {
-        faults.sort_by_key(|fault| match &fault.origin {
-            Origin::File { line, .. } => *line,
-            _ => usize::MAX,
-        });
-        Self { faults }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -41,6 +41,11 @@ impl KeyPath {
         Some(Self(parent.to_vec()))
     }
 
+    /// Whether this is the other key, or a key of the table or list at it.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     /// The last name in the path: `key_file`.
     pub(crate) fn name(&self) -> &str {
         let name = self.0.iter().rev().find_map(|segment| match segment {

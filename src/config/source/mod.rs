@@ -7,7 +7,7 @@ mod fault;
 mod key_path;
 pub(super) mod report;
 
-pub use self::fault::{ConfigError, Fault, Origin};
+pub use self::fault::{Fault, Origin};
 pub use self::key_path::KeyPath;
 pub use self::report::Setting;
 

@@ -3,7 +3,7 @@
 use toml::Value;
 
 use super::document::Document;
-use super::fault::{ConfigError, Fault, Origin};
+use super::fault::{Fault, Origin};
 use super::key_path::KeyPath;
 use crate::problems::Problem;
 
@@ -23,8 +23,10 @@ pub(in crate::config) struct Report {
     pub(in crate::config) document: Document,
     pub(in crate::config) faults: Vec<Fault>,
     pub(in crate::config) warnings: Vec<Fault>,
+    /// Keys whose value was left out, or replaced by a stand-in.
+    pub(in crate::config) corrected: Vec<KeyPath>,
     /// Whether there is a syntax error.
-    is_broken: bool,
+    pub(in crate::config) is_broken: bool,
 }
 
 impl Report {
@@ -36,6 +38,7 @@ impl Report {
             is_broken: !faults.is_empty(),
             faults,
             warnings: Vec::new(),
+            corrected: Vec::new(),
         }
     }
 
@@ -54,11 +57,6 @@ impl Report {
     pub(in crate::config) fn warn(&mut self, key: &KeyPath, problem: Problem) {
         let warning = self.located(key, problem);
         self.warnings.push(warning);
-    }
-
-    /// The faults, in the order of the file.
-    pub(in crate::config) fn into_error(self) -> ConfigError {
-        ConfigError::new(self.faults)
     }
 
     /// Every value of the document, secrets redacted.

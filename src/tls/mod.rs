@@ -1,6 +1,7 @@
 //! rustls configurations: one for every outgoing connection, one for each TLS listener.
 
 mod handshake;
+mod pem;
 mod verifier;
 
 use std::error::Error;
@@ -9,15 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{InputError, ServerTls};
-use crate::problems::{self, files};
+use crate::problems::{self, Problem, files};
 
 use self::verifier::Verifier;
 
@@ -72,7 +72,7 @@ impl Trusted {
         let mut native = rustls_native_certs::load_native_certs().certs;
         // A directory lists them in any order.
         native.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        let own = ca_file.map(certificates).transpose()?.unwrap_or_default();
+        let own = ca_file.map(pem::certificates).transpose()?.unwrap_or_default();
         let read = native.iter().chain(&own);
         let digest = read.fold(Sha256::new(), Sha256::chain_update);
         let (system, _) = roots.add_parsable_certificates(native);
@@ -135,9 +135,8 @@ impl TlsServer {
 
 /// Reads the settings of a TLS listener.
 pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
-    let chain = certificates(&tls.certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file);
-    let key = key.map_err(|source| pem_error(&tls.key_file, "a private key", &source))?;
+    let chain = pem::certificates(&tls.certificate_file)?;
+    let key = pem::private_key(&tls.key_file)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
@@ -165,18 +164,15 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
 
 fn client_verifier(ca_file: &Path) -> Result<Arc<dyn ClientCertVerifier>, InputError> {
     let mut roots = RootCertStore::empty();
-    add(&mut roots, certificates(ca_file)?, ca_file)?;
+    add(&mut roots, pem::certificates(ca_file)?, ca_file)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
-    verifier.map_err(|_| without_certificate(ca_file))
+    verifier.map_err(|_| files::no_certificate(ca_file.display()).into())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, InputError> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = found.map_err(|source| pem_error(path, "a certificate", &source))?;
-    if found.is_empty() {
-        return Err(without_certificate(path));
-    }
-    Ok(found)
+/// A problem for each block of a PEM file that is not loaded. `keys` are the names of the keys that name the file.
+#[must_use]
+pub fn unloaded_blocks(path: &Path, keys: &[&str]) -> Vec<Problem> {
+    pem::unloaded_blocks(path, keys)
 }
 
 fn add(
@@ -188,14 +184,6 @@ fn add(
     certificates
         .try_for_each(|certificate| roots.add(certificate))
         .map_err(|source| files::certificate_unusable(path.display(), source).into())
-}
-
-fn pem_error(path: &Path, what: &str, source: &pem::Error) -> InputError {
-    files::pem_unreadable(path.display(), what, source).into()
-}
-
-fn without_certificate(path: &Path) -> InputError {
-    files::no_certificate(path.display()).into()
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -1,0 +1,52 @@
+//! Problems of the catalogue, injected one by one: each place names the code, and a printed fix mends it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Ended, Setup, bondgate, finished};
+
+mod faults;
+mod text_files;
+
+/// The result of `check` for a configuration.
+async fn check(setup: &Setup) -> Ended {
+    check_with(setup, &[]).await
+}
+
+/// The same with further variables.
+async fn check_with(setup: &Setup, environment: &[(&str, &str)]) -> Ended {
+    let mut command = bondgate();
+    command.args(["check", "--config"]).arg(setup.config_file());
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    command.envs(environment.iter().copied());
+    finished(command).await
+}
+
+/// The lines of a check's output that carry a code.
+fn lines<'a>(ended: &'a Ended, code: &str) -> Vec<&'a str> {
+    let end = format!(" [{code}]");
+    ended.stderr.lines().filter(|line| line.ends_with(&end)).collect()
+}
+
+/// Runs the command that a line prints after "run: ", and returns the file that the key is to be set to, if any.
+fn apply(line: &str) -> Option<String> {
+    let (_, fix) = line.split_once("run: ").unwrap_or_else(|| panic!("{line}"));
+    let (fix, _) = fix.rsplit_once(" [").unwrap();
+    let (command, file) = match fix.split_once(", and set the key to ") {
+        Some((command, file)) => (command, Some(file.to_owned())),
+        None => (fix, None),
+    };
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    file
+}
+
+/// Runs a program of the machine in a directory.
+fn run(directory: &Path, command: &str) {
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(directory)
+        .output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+}
