@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use http::{HeaderValue, Uri};
-use hyper_util::client::proxy::matcher::Matcher;
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer};
 
 use super::address::Endpoint;
+use super::no_proxy;
+use super::proxy_url::ProxyRoute;
 use super::secret::{InputError, SecretSource};
-use crate::problems::files;
+use super::secret_check::is_placeholder;
+use crate::problems::{Problem, files, outbound_proxy};
 
 /// The HTTP proxy for outbound calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,15 +24,6 @@ pub enum OutboundProxy {
     Url(SecretSource),
 }
 
-/// The proxy for one endpoint.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ProxyRoute {
-    /// The proxy, without credentials.
-    pub uri: Uri,
-    /// The value of `Proxy-Authorization`, marked sensitive.
-    pub authorization: Option<HeaderValue>,
-}
-
 impl OutboundProxy {
     /// The file that holds the URL, if a file does.
     pub(crate) fn path(&self) -> Option<PathBuf> {
@@ -43,75 +35,86 @@ impl OutboundProxy {
 
     /// The route to an endpoint; `None` if it is reached directly.
     pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, InputError> {
-        let found = match self {
-            Self::Direct => return Ok(None),
-            Self::Environment => match Matcher::from_env().intercept(to.uri()) {
-                Some(found) => found,
-                None => return Ok(None),
-            },
+        match self {
+            Self::Direct => Ok(None),
+            Self::Environment => Ok(of_environment(to)?),
             Self::Url(source) => {
-                let url = Some(source.load()?).filter(is_http);
-                let matcher = url.map(|url| Matcher::builder().all(url.expose_secret()).build());
-                let found = matcher.and_then(|matcher| matcher.intercept(to.uri()));
-                found.ok_or_else(files::proxy_url_wrong)?
+                let url = source.load()?;
+                if is_placeholder(&url) {
+                    return Err(files::placeholder("proxy").into());
+                }
+                Ok(Some(ProxyRoute::parse(
+                    url.expose_secret(),
+                    "the outbound proxy",
+                )?))
             }
-        };
-        if found.uri().scheme_str() != Some("http") {
-            return Err(files::proxy_url_wrong().into());
         }
-        Ok(Some(ProxyRoute {
-            uri: found.uri().clone(),
-            authorization: found.basic_auth().cloned(),
-        }))
+    }
+
+    /// A warning for each entry of `NO_PROXY` that means nothing here.
+    pub(crate) fn warnings(&self) -> Vec<Problem> {
+        match (self, first_set(&NO_PROXY)) {
+            (Self::Environment, Some((_, list))) => no_proxy::ignored(&list)
+                .map(outbound_proxy::exception_ignored)
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 }
 
-const FORM: &str = "is not a proxy; write \"http://host:port\", \"http://user:password@host:port\", \"environment\", \
-                    or { file = \"/path\" }";
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// The first variable that is set to a value.
+fn first_set(names: &[&'static str]) -> Option<(&'static str, String)> {
+    let value = |name| Some((name, std::env::var_os(name).filter(|value| !value.is_empty())?));
+    let (name, value) = names.iter().copied().find_map(value)?;
+    // A value that is not UTF-8 is no URL.
+    Some((name, value.to_string_lossy().into_owned()))
+}
+
+fn of_environment(to: &Endpoint) -> Result<Option<ProxyRoute>, Problem> {
+    // A CGI server sets HTTP_PROXY to a field of the request.
+    let is_cgi = std::env::var_os("REQUEST_METHOD").is_some();
+    let names: &[_] = match to.is_https() {
+        true => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        false if is_cgi => &["http_proxy", "ALL_PROXY", "all_proxy"],
+        false => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
+    };
+    let exceptions = first_set(&NO_PROXY).unwrap_or_default().1;
+    let Some((name, url)) = first_set(names).filter(|_| !no_proxy::is_exempt(&exceptions, to)) else {
+        return Ok(None);
+    };
+    let url = if url.contains("://") {
+        url
+    } else {
+        format!("http://{url}")
+    };
+    ProxyRoute::parse(&url, name).map(Some)
+}
 
 impl<'de> Deserialize<'de> for OutboundProxy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = SecretSource::deserialize(deserializer)?;
-        match &source {
-            SecretSource::Inline(text) if text.expose_secret() == "environment" => Ok(Self::Environment),
-            SecretSource::Inline(text) if !is_http(text) => Err(de::Error::custom(FORM)),
-            _ => Ok(Self::Url(source)),
-        }
+        Ok(match &source {
+            SecretSource::Inline(text) if text.expose_secret() == "environment" => Self::Environment,
+            _ => Self::Url(source),
+        })
     }
-}
-
-fn is_http(url: &SecretString) -> bool {
-    url.expose_secret().starts_with("http://")
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
 
-    fn route(url: &str) -> Result<Option<ProxyRoute>, InputError> {
-        let to: Endpoint = "https://sb.xylem.cisco.com".parse().unwrap();
-        OutboundProxy::Url(SecretSource::Inline(SecretString::from(url.to_owned()))).route(&to)
-    }
-
     #[test]
-    fn credentials_move_from_the_url_to_the_header() {
-        let route = route("http://user:p%40ss@proxy.corp:3128").unwrap().unwrap();
-        assert_eq!(
-            route.uri.authority().map(http::uri::Authority::as_str),
-            Some("proxy.corp:3128")
-        );
-        let authorization = route.authorization.unwrap();
-        assert_eq!(authorization, "Basic dXNlcjpwQHNz", "user:p@ss in base64");
-        assert!(authorization.is_sensitive());
-    }
-
-    #[test]
-    fn a_wrong_proxy_is_rejected_without_its_text() {
-        for wrong in ["https://hunter2@proxy", "socks5://hunter2", "hunter2", "http://"] {
-            let Err(error) = route(wrong) else {
-                panic!("{wrong}")
-            };
-            assert!(!error.to_string().contains("hunter2"));
-        }
+    fn a_placeholder_of_the_documentation_is_no_proxy() {
+        let url = SecretString::from("http://user:password@proxy.corp:3128".to_owned());
+        let to = "https://sb.xylem.cisco.com".parse().unwrap();
+        let Err(error) = OutboundProxy::Url(SecretSource::Inline(url)).route(&to) else {
+            panic!("it is refused");
+        };
+        assert_eq!(Problem::from(error).code(), "placeholder-in-credentials");
     }
 }

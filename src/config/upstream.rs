@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
 use super::address::{Endpoint, ListenAddress};
@@ -11,9 +12,10 @@ use super::outbound_proxy::OutboundProxy;
 use super::presets::{self, TokenRejection};
 use super::rule::Rules;
 use super::secret::SecretSource;
+use super::secret_check::is_placeholder;
 use super::source::KeyPath;
 use super::units;
-use crate::problems::{Problem, configuration};
+use crate::problems::{Problem, configuration, files};
 
 /// An API and the credentials for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -128,6 +130,14 @@ impl Upstream {
             let key = KeyPath::upstream(&self.name).key(key);
             (key, configuration::upstream_is_bondgate(address))
         })
+    }
+
+    /// Refuses a placeholder of the documentation, unless the identity service is on this machine, as a simulator is.
+    pub(crate) fn check_credential(&self, key: &str, secret: &SecretString) -> Result<(), Problem> {
+        if is_placeholder(secret) && !self.token_url.is_loopback() {
+            return Err(files::placeholder(key));
+        }
+        Ok(())
     }
 
     /// The endpoints, with their keys.

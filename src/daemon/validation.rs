@@ -54,8 +54,8 @@ pub(super) fn validate(config: &Config, with_credentials: bool) -> Findings {
     let writable = config.spool.directory.as_deref().map(check_writable).transpose();
     findings.check("spool.directory", writable);
     findings.check_reloadable();
-    for upstream in config.upstreams.iter().filter(|_| with_credentials) {
-        findings.check_credentials(upstream);
+    for upstream in &config.upstreams {
+        findings.check_credentials(upstream, with_credentials);
     }
     findings.found
 }
@@ -67,7 +67,7 @@ pub(super) fn validate_reload(config: &Config, active: &Config) -> Findings {
     for upstream in &config.upstreams {
         let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
         if !active.upstreams.iter().any(is_same) {
-            findings.check_credentials(upstream);
+            findings.check_credentials(upstream, true);
         }
     }
     findings.check_reloadable();
@@ -135,10 +135,24 @@ impl<'a> Validation<'a> {
         }
     }
 
-    fn check_credentials(&mut self, upstream: &Upstream) {
-        let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
-        self.check(&key("client_id"), upstream.client_id.load());
-        self.check(&key("client_secret"), upstream.client_secret.load());
+    /// Credentials that cannot be read are a fault if they must exist now. Those that are read for a token are warned of
+    /// then.
+    fn check_credentials(&mut self, upstream: &Upstream, must_exist: bool) {
+        for (name, source) in [
+            ("client_id", &upstream.client_id),
+            ("client_secret", &upstream.client_secret),
+        ] {
+            let key = format!("upstream.{}.{name}", upstream.name);
+            match source.load() {
+                Ok(secret) => {
+                    self.check(&key, upstream.check_credential(name, &secret));
+                    let warning = source.warn_of(&secret).filter(|_| must_exist);
+                    self.check(&key, warning.map_or(Ok(()), Err));
+                }
+                Err(error) if must_exist => self.add(&key, error.into()),
+                Err(_) => {}
+            }
+        }
     }
 
     fn check_reloadable(&mut self) {
@@ -148,6 +162,9 @@ impl<'a> Validation<'a> {
             self.check(&key("ca_file"), tls::client(upstream.ca_file.as_deref()));
             let routes = [&upstream.url, &upstream.token_url].map(|to| upstream.proxy.route(to));
             self.check(&key("proxy"), routes.into_iter().collect::<Result<Vec<_>, _>>());
+            for warning in upstream.proxy.warnings() {
+                self.add(&key("proxy"), warning);
+            }
             let rules = proxy::validate_rules(&upstream.rules).map_err(anyhow::Error::from);
             self.check(
                 &key("rules"),

@@ -48,6 +48,23 @@ problems! {
         cause "{source} is empty"
         fix "write the secret there"
         explanation "An empty file or variable is no secret.";
+    secret_has_blanks(remedy) "secret-has-blanks" Warning
+        cause "begins or ends with a blank or a line break, which is sent as a part of it"
+        fix "if it does not belong there, {remedy}"
+        explanation "One line break at the end is not part of the value, further ones are. Identity services report such a secret as \
+            wrong. Editors and echo add line breaks, and copying adds blanks.";
+    secret_in_quotes(remedy) "secret-in-quotes" Warning
+        cause "begins or ends with a quote, which is sent as a part of it"
+        fix "if it does not belong there, {remedy}"
+        explanation "A file holds the value alone, without quotes. In TOML and in a shell, quotes stand around a value.";
+    secret_has_control_characters() "secret-has-control-characters" Warning
+        cause "has a control character, a line break or an invisible character inside"
+        fix "write it again, without what an editor or a terminal has added"
+        explanation "A tab, a line break or a character without a width is hard to see, and is sent as a part of the value.";
+    placeholder(name) "placeholder-in-credentials" Error
+        cause "{name} is a placeholder from the documentation, and is not sent"
+        fix "write the value that was issued to you"
+        explanation "Values like <secret>, changeme and those in bondgate's own documentation are sent to no other machine.";
     variable_unset(name) "variable-unset" Error
         cause "the environment variable {name} is not set"
         fix "set it, or keep the secret in a file"
@@ -126,8 +143,4 @@ problems! {
         cause "the key in {file} does not belong to the certificate in {certificate}"
         fix "name the key that the certificate was issued for, and put the server's own certificate first in its file"
         explanation "A certificate holds a public key; the private key must be its counterpart.";
-    proxy_url_wrong() "proxy-url-wrong" Error
-        cause "the outbound proxy is not \"http://host:port\" or \"http://user:password@host:port\""
-        fix "correct the URL; SOCKS proxies and proxies that need TLS cannot be used"
-        explanation "The URL comes from the key proxy, the file or variable that it names, or HTTPS_PROXY of the environment.";
 }

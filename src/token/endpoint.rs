@@ -242,8 +242,11 @@ impl TokenSource for TokenEndpoint {
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let credentials = self.credentials().await;
         let fingerprint = credentials.as_ref().ok().map(Credentials::fingerprint);
-        self.used.store(fingerprint.map(Arc::new));
+        let used = self.used.swap(fingerprint.map(Arc::new));
         let credentials = credentials?;
+        if used.as_deref() != fingerprint.as_ref() {
+            credentials.warn(&self.upstream);
+        }
         self.resolve(credentials.route.clone()).await?;
         let exchange = self.exchange(credentials);
         let exchanged = self.clock.timeout(REQUEST_TIMEOUT, exchange).await;
@@ -276,8 +279,21 @@ impl Credentials {
         if id.expose_secret() != before.expose_secret() {
             secret = upstream.client_secret.load()?;
         }
+        upstream.check_credential("client_id", &id)?;
+        upstream.check_credential("client_secret", &secret)?;
         let route = upstream.proxy.route(&upstream.token_url)?;
         Ok(Self { id, secret, route })
+    }
+
+    /// Logs what is odd about them.
+    fn warn(&self, upstream: &Upstream) {
+        let id = ("client_id", &upstream.client_id, &self.id);
+        for (key, source, secret) in [id, ("client_secret", &upstream.client_secret, &self.secret)] {
+            if let Some(warning) = source.warn_of(secret) {
+                let (problem, upstream) = (warning.code(), &upstream.name);
+                tracing::warn!(upstream, key, problem, %warning, "credential is probably not meant like this");
+            }
+        }
     }
 
     /// Distinguishes credentials without keeping them.

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use crate::harness::{Ended, Setup, bondgate, finished};
 
+mod credentials;
 mod faults;
+mod proxies;
 mod text_files;
 
 /// The result of `check` for a configuration.

@@ -159,7 +159,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
         ),
         (
             upstream("proxy = \"socks5://x\""),
-            &["upstream.cisco.proxy: is not a proxy"],
+            &["upstream.cisco.proxy: the outbound proxy is not "],
         ),
         (
             good.replace("cisco-ca.pem", "nowhere.pem"),
