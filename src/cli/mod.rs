@@ -109,10 +109,8 @@ fn print_error(error: &anyhow::Error) -> Exit {
 
 /// Reads the configuration.
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // None of our names is anything but UTF-8; a value may be.
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    });
+    // None of our names is anything but UTF-8; a value may be.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     Config::load(file, variables)
 }
 

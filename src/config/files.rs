@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::listener::ServerTls;
+use super::outbound_proxy::OutboundProxy;
 use super::root::Config;
 use super::secret::SecretSource;
 use super::source::KeyPath;
@@ -33,6 +35,36 @@ impl NamedFile {
 }
 
 impl Config {
+    /// Every path that a key sets, of files that are read and of those that are written.
+    pub(super) fn paths_mut(&mut self) -> Vec<(KeyPath, &mut PathBuf)> {
+        let mut paths = Vec::new();
+        for upstream in &mut self.upstreams {
+            let table = KeyPath::upstream(&upstream.name);
+            let proxy = match &mut upstream.proxy {
+                OutboundProxy::Url(source) => Some(source),
+                OutboundProxy::Direct | OutboundProxy::Environment => None,
+            };
+            let id = (table.key("client_id"), Some(&mut upstream.client_id));
+            let secret = (table.key("client_secret"), Some(&mut upstream.client_secret));
+            add_sources(&mut paths, [id, secret, (table.key("proxy"), proxy)]);
+            paths.extend(upstream.ca_file.as_mut().map(|path| (table.key("ca_file"), path)));
+        }
+        for (at, listener) in self.listeners.iter_mut().enumerate() {
+            let table = KeyPath::listener(at);
+            add_sources(&mut paths, [(table.key("keys"), listener.keys.as_mut())]);
+            add_tls(&mut paths, &table.key("tls"), listener.tls.as_mut());
+        }
+        add_tls(&mut paths, &"admin.tls".into(), self.admin.tls.as_mut());
+        paths.extend(self.log.file.as_mut().map(|path| ("log.file".into(), path)));
+        paths.extend(
+            self.spool
+                .directory
+                .as_mut()
+                .map(|path| ("spool.directory".into(), path)),
+        );
+        paths
+    }
+
     /// Every file that a daemon with this configuration reads.
     pub(crate) fn files(&self) -> Vec<NamedFile> {
         let mut files = Vec::new();
@@ -65,4 +97,26 @@ impl Config {
         }
         files
     }
+}
+
+fn add_sources<'a, const N: usize>(
+    paths: &mut Vec<(KeyPath, &'a mut PathBuf)>,
+    sources: [(KeyPath, Option<&'a mut SecretSource>); N],
+) {
+    for (key, source) in sources {
+        if let Some(SecretSource::File(path)) = source {
+            paths.push((key.key("file"), path));
+        }
+    }
+}
+
+fn add_tls<'a>(paths: &mut Vec<(KeyPath, &'a mut PathBuf)>, table: &KeyPath, tls: Option<&'a mut ServerTls>) {
+    let Some(tls) = tls else { return };
+    paths.push((table.key("certificate_file"), &mut tls.certificate_file));
+    paths.push((table.key("key_file"), &mut tls.key_file));
+    paths.extend(
+        tls.client_ca_file
+            .as_mut()
+            .map(|path| (table.key("client_ca_file"), path)),
+    );
 }

@@ -1,5 +1,7 @@
 //! From a file and the environment to a [`Config`], or to every fault in them.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
@@ -20,20 +22,23 @@ pub fn find_file(given: Option<PathBuf>) -> Option<PathBuf> {
 }
 
 impl Config {
-    /// Reads a file, if there is one, and the environment over it.
+    /// Reads a file, if there is one, and the environment over it. Relative paths in the file are relative to its directory.
     pub fn load(
         file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (String, OsString)>,
     ) -> Result<Self, ConfigError> {
         let Some(file) = file else {
-            return Self::parse("", "", environment);
+            return Self::read("", "", None, environment);
         };
         let name = file.display().to_string();
         // Not through `text::read`: a file that is read once may be a pipe.
         let fault = |problem| ConfigError::new(vec![Fault::at(Origin::Default, problem)]);
         let bytes = std::fs::read(file).map_err(|error| fault(text::cannot_read(file, &error)))?;
         let text = text::decode(&bytes, file).map_err(fault)?;
-        Self::parse(text, name.strip_prefix("./").unwrap_or(&name), environment)
+        let directory = std::path::absolute(file).ok();
+        let directory = directory.as_deref().and_then(Path::parent);
+        let name = name.strip_prefix("./").unwrap_or(&name);
+        Self::read(text, name, directory, environment)
     }
 
     /// Reads the text of the configuration file `file`, and the environment over it.
@@ -42,13 +47,28 @@ impl Config {
         file: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let environment = environment.into_iter();
+        Self::read(
+            text,
+            file,
+            None,
+            environment.map(|(name, value)| (name, value.into())),
+        )
+    }
+
+    fn read(
+        text: &str,
+        file: &str,
+        directory: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, OsString)>,
+    ) -> Result<Self, ConfigError> {
         let mut report = Report::new(text, file);
         let is_empty = report
             .document
             .root()
             .as_table()
             .is_some_and(toml::Table::is_empty);
-        let variables: Vec<_> = environment.into_iter().collect();
+        let variables = source::variables(environment, &mut report);
         source::overlay(&mut report, &variables);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
             report.fault(&KeyPath::default(), configuration::no_configuration());
@@ -58,6 +78,7 @@ impl Config {
             return Err(ConfigError::new(report.faults));
         };
         config.complete();
+        config.anchor(directory, &mut report);
         validation::validate(&config, source::proxy_variable(&variables), &mut report);
         config.settings = report.settings();
         config.warnings = report.warnings;
@@ -65,6 +86,19 @@ impl Config {
             faults if faults.is_empty() => Ok(config),
             faults if report.is_broken => Err(ConfigError::new(faults)),
             faults => Err(ConfigError::corrected(faults, config, report.corrected)),
+        }
+    }
+
+    /// Makes relative paths of the file absolute. A path with a control character was meant to have a backslash there.
+    fn anchor(&mut self, directory: Option<&Path>, report: &mut Report) {
+        for (key, path) in self.paths_mut() {
+            let has_control = path.as_os_str().as_bytes().iter().any(u8::is_ascii_control);
+            if has_control && !report.is_broken {
+                report.fault(&key, configuration::backslash());
+            }
+            if let (Some(directory), Origin::File { .. }) = (directory, report.document.origin(&key)) {
+                *path = directory.join(&path);
+            }
         }
     }
 
@@ -95,6 +129,44 @@ mod tests {
 
     fn read(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, "bondgate.toml", [])
+    }
+
+    #[test]
+    fn a_relative_path_is_relative_to_the_file_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bondgate.toml");
+        let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = { file = \"id\" }\n\
+                    client_secret = { file = \"/absolute\" }\nca_file = \"certificates/ca.pem\"\n\
+                    [[listener]]\nkeys = { file = \"keys\" }\n[log]\nfile = \"log\"\n[spool]\ndirectory = \"spool\"\n";
+        std::fs::write(&file, text).unwrap();
+        let set = [("BONDGATE_CLIENT_ID".to_owned(), "{ file = 'elsewhere' }".into())];
+        let config = Config::load(Some(&file), []).unwrap();
+        let upstream = &config.upstreams[0];
+        let below = |name: &str| directory.path().join(name);
+        assert_eq!(upstream.client_id.path(), Some(below("id")));
+        assert_eq!(upstream.client_secret.path(), Some("/absolute".into()));
+        assert_eq!(upstream.ca_file, Some(below("certificates/ca.pem")));
+        assert_eq!(
+            config.listeners[0].keys.as_ref().unwrap().path(),
+            Some(below("keys"))
+        );
+        assert_eq!(config.log.file, Some(below("log")));
+        assert_eq!(config.spool.directory, Some(below("spool")));
+        // One of the environment is relative to the working directory, as on a command line.
+        let config = Config::load(Some(&file), set).unwrap();
+        assert_eq!(config.upstreams[0].client_id.path(), Some("elsewhere".into()));
+    }
+
+    #[test]
+    fn a_path_with_a_tab_was_meant_to_have_a_backslash() {
+        let faults = read(&format!("{LEAST}ca_file = \"C:\\temp\"\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            faults.starts_with("bondgate.toml:5: upstream.cisco.ca_file: ")
+                && faults.contains("single quotes"),
+            "{faults}"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The source of a secret. The secret is read again for each use.
 
+use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Value;
 
 use super::text;
-use crate::problems::{Problem, files};
+use crate::problems::{Problem, configuration, files};
 
 /// A secret, or the place that holds it.
 ///
@@ -45,7 +46,10 @@ impl SecretSource {
             (Self::Inline(secret), _) => secret.clone(),
             (_, Some(path)) => load_file(&path)?,
             (Self::Environment(name), _) => {
-                let unset = |_| files::variable_unset(name);
+                let unset = |error| match error {
+                    VarError::NotPresent => files::variable_unset(name),
+                    VarError::NotUnicode(_) => configuration::variable_not_utf_8(name),
+                };
                 SecretString::from(std::env::var(name).map_err(unset)?)
             }
             (Self::File(_) | Self::Credential(_), None) => return Err(files::credential_missing(self).into()),

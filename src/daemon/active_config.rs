@@ -158,12 +158,15 @@ impl ActiveConfig {
         );
         let upstream = find(&self.upstreams, &config.upstream).context("the upstream is missing")?;
         let is_inherited = matches!(config.address, ListenAddress::Systemd(_));
+        let mut warn = |name: &str, problem| {
+            let (origin, key) = (Origin::Default, KeyPath::from(key).key(name));
+            self.warnings.push(Fault { origin, key, problem });
+        };
         if is_inherited && !socket.is_local && config.lets_pages_pull(&upstream.config) {
-            self.warnings.push(Fault {
-                origin: Origin::Default,
-                key: KeyPath::from(key).key("allow"),
-                problem: configuration::pages_may_pull(),
-            });
+            warn("allow", configuration::pages_may_pull());
+        }
+        if is_inherited && !socket.is_local && config.hosts.is_empty() {
+            warn("hosts", config::without_hosts(&config.address));
         }
         let authorization = Authorization::new(config, &upstream.config, &context.admin.url);
         let authorization = Arc::new(authorization.with_context(|| format!("{key}.keys"))?);

@@ -71,6 +71,13 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// The name of this machine, as its own resolver may know it.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// Whether every user of the machine may create and remove files in a directory.
 #[must_use]
 pub fn is_writable_by_others(directory: &Path) -> bool {

@@ -51,6 +51,19 @@ problems! {
         cause "{address} can be reached from other machines, and no key restricts the callers"
         fix "set {checks} or tls.client_ca_file, or listen on localhost"
         explanation "Whoever reaches the listener calls Cisco's API with your credentials, and takes messages off your queue.";
+    without_hosts(address, name) "listener-without-hosts" Warning
+        cause "is not set: {address} can be reached from other machines, and callers that use a name instead of an address get 421"
+        fix "write hosts = [\"{name}\"], with each name that callers use"
+        explanation "A name that a web page has rebound to this machine must not reach the listener, so only listed names are accepted, \
+            besides loopback names, addresses and the upstream's own name.";
+    backslash() "toml-backslash-in-quotes" Error
+        cause "has a backslash in double quotes, where it begins an escape (\\t is a tab)"
+        fix "write the text in single quotes, like 'C:\\path'"
+        explanation "TOML takes text in single quotes as it is. In double quotes, a backslash is written twice.";
+    variable_not_utf_8(name) "variable-not-utf-8" Error
+        cause "the environment variable {name} is not UTF-8"
+        fix "set it to text in UTF-8; a path with other bytes can be set by --config and by links alone"
+        explanation "Its value would be changed, and a path would become another one.";
     pages_may_pull() "pages-may-pull" Warning
         cause "is the only check of plain HTTP from other machines: a web page in a browser on one of them can pull a message with a \
                GET that looks like that of a program"

@@ -39,7 +39,8 @@ pub(crate) async fn fast_simulator(speed: u32, lifetime: Duration) -> Handle {
 impl Inside {
     /// Starts a daemon whose token clock runs so many times as fast as the machine's.
     pub(crate) fn start(setup: Setup, speed: u32) -> Self {
-        let environment = setup.environment.clone();
+        let environment = setup.environment.clone().into_iter();
+        let environment = environment.map(|(name, value)| (name, value.into()));
         let directory = setup.into_file();
         let path = directory.path().join("bondgate.toml");
         let config = Config::load(Some(&path), environment).unwrap();

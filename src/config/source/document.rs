@@ -9,7 +9,7 @@ use toml::{Spanned, Table, Value};
 
 use super::fault::{Fault, Origin};
 use super::key_path::{KeyPath, Segment};
-use crate::problems::configuration;
+use crate::problems::{Problem, configuration};
 
 /// Values, and the origin of each.
 #[derive(Clone)]
@@ -29,17 +29,17 @@ impl Document {
         let (document, errors) = DeTable::parse_recoverable(text);
         let fault = |error: &toml::de::Error| {
             let at = error.span().map_or(0, |span| span.start);
-            Fault::at(
-                origin(at),
-                configuration::syntax(error.message().replace('\n', ", ")),
-            )
+            Fault::at(origin(at), syntax_problem(error.message()))
         };
+        // The parser reports a wrong escape twice.
+        let mut faults: Vec<_> = errors.iter().map(fault).collect();
+        faults.dedup();
         let mut origins = BTreeMap::new();
         let mut record = |path: KeyPath, at| {
             origins.insert(path, origin(at));
         };
         let root = table(document.get_ref(), &KeyPath::default(), &mut record);
-        (Self { root, origins }, errors.iter().map(fault).collect())
+        (Self { root, origins }, faults)
     }
 
     pub(in crate::config) fn root(&self) -> &Value {
@@ -84,6 +84,7 @@ impl Document {
             };
         }
         *place = value;
+        self.origins.retain(|key, _| !key.is_within(path));
         self.origins.insert(path.clone(), origin);
     }
 
@@ -119,6 +120,14 @@ impl Document {
             .cloned()
             .unwrap_or(Origin::Default)
     }
+}
+
+fn syntax_problem(message: &str) -> Problem {
+    let is_escape = ["missing escaped value", "too few unicode value digits"];
+    if is_escape.iter().any(|start| message.starts_with(start)) {
+        return configuration::backslash();
+    }
+    configuration::syntax(message.replace('\n', ", "))
 }
 
 fn table(source: &DeTable<'_>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, usize)) -> Value {
@@ -181,6 +190,22 @@ mod tests {
         let shown = ["a.b", "a.c.d", "a.c.e"].map(|path| document.get(&path.into()).unwrap().to_string());
         assert_eq!(shown, ["1", "1", "2"]);
         assert_eq!(document.origin(&"a.c.e".into()), Origin::Default);
+    }
+
+    #[test]
+    fn a_path_with_backslashes_is_one_fault_that_shows_single_quotes() {
+        for path in ["C:\\Users\\x", "C:\\temp\\s", "\\\\server\\share"] {
+            let (_, faults) = parse(&format!("a = 1\nb = \"{path}\"\n"));
+            let [fault] = &faults[..] else {
+                panic!("{path}: {faults:?}")
+            };
+            assert_eq!(
+                (fault.origin.to_string().as_str(), fault.problem.code()),
+                ("f:2", "toml-backslash-in-quotes")
+            );
+            let (_, faults) = parse(&format!("b = '{path}'\n"));
+            assert!(faults.is_empty(), "{faults:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Sets `BONDGATE_…` variables over the configuration file: the environment overrides the file and is
 //! sufficient alone.
 
+use std::ffi::OsString;
+
 use toml::{Table, Value};
 
 use super::document::Document;
@@ -30,6 +32,25 @@ const DEFAULT_UPSTREAM: &str = "cisco";
 
 /// Set by systemd for `StateDirectory=`, several directories separated by colons.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+/// The variables as text. One that is not UTF-8 is a fault if it sets a key.
+pub(in crate::config) fn variables(
+    environment: impl IntoIterator<Item = (String, OsString)>,
+    report: &mut Report,
+) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, value) in environment {
+        match value.into_string() {
+            Ok(value) => variables.push((name, value)),
+            Err(_) if name == STATE_DIRECTORY || name.starts_with("BONDGATE_") && !is_foreign(&name) => {
+                let problem = configuration::variable_not_utf_8(&name);
+                report.faults.push(Fault::at(Origin::Environment(name), problem));
+            }
+            Err(_) => {}
+        }
+    }
+    variables
+}
 
 /// Sets the values of the variables in the report's document.
 pub(in crate::config) fn overlay(report: &mut Report, variables: &[(String, String)]) {

@@ -12,5 +12,5 @@ pub use self::key_path::KeyPath;
 pub use self::report::Setting;
 
 pub(super) use self::decode::decode;
-pub(super) use self::environment::{overlay, proxy_variable};
+pub(super) use self::environment::{overlay, proxy_variable, variables};
 pub(super) use self::report::Report;

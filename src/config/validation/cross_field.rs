@@ -81,6 +81,32 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_for_other_machines_without_hosts_causes_a_warning() {
+        let warned = |text: &str| {
+            let config = read(&format!("{LEAST}{text}\n")).unwrap();
+            let found = config.warnings.into_iter();
+            let mut found = found.filter(|warning| warning.problem.code() == "listener-without-hosts");
+            found.next().map(|warning| warning.key.to_string())
+        };
+        let open = "allow = [\"10.0.0.0/8\"]\naddress = \"10.0.0.1:8080\"";
+        assert_eq!(
+            warned(&format!("[[listener]]\n{open}")).as_deref(),
+            Some("listener[0].hosts")
+        );
+        assert_eq!(
+            warned(&format!("[admin]\n{open}")).as_deref(),
+            Some("admin.hosts")
+        );
+        for text in [
+            format!("[[listener]]\n{open}\nhosts = [\"a\"]"),
+            "[[listener]]\naddress = \"localhost:8080\"".to_owned(),
+            "[[listener]]\naddress = \"unix:/s\"".to_owned(),
+        ] {
+            assert_eq!(warned(&text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn listeners_with_a_common_address_are_a_fault() {
         let faults_of = |one: &str, other: &str| {
             let listener = |address: &str| {

@@ -6,7 +6,8 @@ use crate::config::names::is_plain_path;
 use crate::config::secret::SecretSource;
 use crate::config::source::{KeyPath, Report};
 use crate::config::upstream::Upstream;
-use crate::problems::configuration;
+use crate::platform::files::host_name;
+use crate::problems::{Problem, configuration};
 
 pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], report: &mut Report) {
     let (table, address) = (KeyPath::listener(at), &listener.address);
@@ -28,6 +29,9 @@ pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], r
         let problem = configuration::value_wrong("is in the configuration itself", form);
         report.fault(&table.key("keys"), problem);
     }
+    if !address.is_local() && listener.hosts.is_empty() {
+        report.warn(&table.key("hosts"), without_hosts(address));
+    }
     let checks = "allow = [\"10.0.0.0/8\"], keys = { file = \"/path\" }";
     let checks = (listener.is_gated(), checks);
     validate_checks(&table, address, checks, &listener.tcp_keys(), report);
@@ -40,9 +44,18 @@ pub(super) fn validate(at: usize, listener: &Listener, upstreams: &[Upstream], r
 }
 
 pub(super) fn validate_admin(admin: &Admin, report: &mut Report) {
+    if !admin.address.is_local() && admin.hosts.is_empty() {
+        report.warn(&"admin.hosts".into(), without_hosts(&admin.address));
+    }
     let tcp_keys = [("allow", admin.allow.is_some()), ("tls", admin.tls.is_some())];
     let checks = (admin.is_gated(), "allow = [\"10.0.0.0/8\"]");
     validate_checks(&"admin".into(), &admin.address, checks, &tcp_keys, report);
+}
+
+/// The warning for a listener for other machines that accepts no name.
+pub(crate) fn without_hosts(address: &ListenAddress) -> Problem {
+    let name = host_name().unwrap_or_else(|| "bondgate.example".to_owned());
+    configuration::without_hosts(address, name)
 }
 
 /// Off loopback, a listener must check its callers. A check without effect is refused: an operator may rely on it.

@@ -1,7 +1,7 @@
 //! Rules that a configuration keeps beyond the types of its keys.
 
 pub(super) mod cross_field;
-mod listener;
+pub(super) mod listener;
 mod secrets;
 mod upstream;
 

@@ -67,3 +67,23 @@ async fn a_key_with_a_fault_causes_no_second_one() {
         "{ended:?}"
     );
 }
+
+#[tokio::test]
+async fn a_listener_for_other_machines_without_hosts_is_warned_about_until_it_has_the_name_that_the_warning_shows()
+ {
+    let cisco = simulator(Options::default()).await;
+    let with = |hosts: &str| {
+        let setup = Setup::new().upstream("cisco", &cisco, "demo", DEMO_SECRET, "");
+        setup.listener(
+            "0.0.0.0:0",
+            &format!("keys = {{ file = \"/dev/null\" }}\n{hosts}"),
+        )
+    };
+    let ended = check(&with("")).await;
+    let found = lines(&ended, "listener-without-hosts");
+    assert_eq!(found.len(), 1, "{ended:?}");
+    let (_, fix) = found[0].split_once("write ").unwrap();
+    let ended = check(&with(fix.split_once(", with").unwrap().0)).await;
+    assert!(lines(&ended, "listener-without-hosts").is_empty(), "{ended:?}");
+    assert!(lines(&ended, "config-value-wrong").is_empty(), "{ended:?}");
+}
