@@ -29,7 +29,7 @@ RUN rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
 COPY . .
 RUN TARGET_CC=musl-gcc cargo build --locked --release --target "$(uname -m)-unknown-linux-musl"
-# `demo` and `simulate` write their certificate authority to /tmp.
+# `simulate` writes its certificate authority to /tmp.
 RUN mkdir -m 700 /spool \
  && mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
  && chmod 1777 /image/tmp \

@@ -1,5 +1,6 @@
 //! Which requests the admin listener accepts.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -14,15 +15,27 @@ use crate::server::{HostNames, Peer, ProblemResponse, WebPage, web_page};
 /// Who may call the admin listener, and by which names.
 pub(super) struct Access {
     allow: Option<Vec<config::Network>>,
+    /// The listener's own addresses, from which this machine calls.
+    own: Vec<SocketAddr>,
     hosts: HostNames,
 }
 
 impl Access {
-    pub(super) fn new(admin: &config::Admin) -> Self {
+    pub(super) fn new(admin: &config::Admin, own: &[SocketAddr]) -> Self {
         Self {
             allow: admin.allow.clone(),
+            own: own.to_vec(),
             hosts: HostNames::new(admin.hosts.clone(), None),
         }
+    }
+
+    /// Whether a caller may ask for this path. Health checks of this machine, as of a container, are always answered.
+    fn allow(&self, caller: IpAddr, path: &str) -> bool {
+        let caller = caller.to_canonical();
+        let is_own = caller.is_loopback() || self.own.iter().any(|own| own.ip().to_canonical() == caller);
+        let is_health = matches!(path, "/livez" | "/readyz");
+        let mut allowed = self.allow.iter().flatten();
+        self.allow.is_none() || is_own && is_health || allowed.any(|network| network.contains(caller))
     }
 }
 
@@ -33,8 +46,8 @@ pub(super) async fn check_caller(
     next: Next,
 ) -> Response {
     let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let (Some(allow), Some(address)) = (&access.allow, address)
-        && !allow.iter().any(|network| network.contains(address.ip()))
+    if let Some(address) = address
+        && !access.allow(address.ip(), request.uri().path())
     {
         let problem = problems::address_refused(address.ip().to_canonical());
         return refuse(StatusCode::FORBIDDEN, problem);

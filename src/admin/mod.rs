@@ -5,19 +5,21 @@ mod readiness;
 mod status;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::StatusCode;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use self::authorization::{Access, check_caller, check_host, refuse};
 use crate::config;
 use crate::problems::admin as problems;
+use crate::server::Peer;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,15 +33,16 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// The admin listener's router.
+/// The admin listener's router; `own` are the listener's addresses.
 pub fn router(
     config: &config::Admin,
+    own: &[SocketAddr],
     facts: Facts,
     readiness: Readiness,
     spool: Spool,
     metrics: Arc<Metrics>,
 ) -> Router {
-    let access = Arc::new(Access::new(config));
+    let access = Arc::new(Access::new(config, own));
     let documents = Router::new()
         .route("/", get(page))
         .route("/status.json", get(status_json))
@@ -84,9 +87,11 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
     (status, text).into_response()
 }
 
-async fn status_json(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
+    let address = peer.and_then(|peer| peer.address);
+    let is_local = address.is_none_or(|address| address.ip().to_canonical().is_loopback());
     let (totals, troubles) = (admin.spool.totals().await, admin.spool.troubles());
-    let document = status::document(&admin.facts, &admin.readiness, totals, &troubles);
+    let document = status::document(is_local, &admin.facts, &admin.readiness, totals, &troubles);
     ([(CONTENT_TYPE, "application/json")], document)
 }
 

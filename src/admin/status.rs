@@ -1,6 +1,7 @@
 //! The status document: JSON for people and scripts. It holds no secret.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -19,6 +20,8 @@ pub struct Facts {
     pub started: SystemTime,
     /// When the configuration became active.
     pub configured: SystemTime,
+    /// The absolute path of the configuration file, or "environment"; `None` for a demo.
+    pub configuration: Option<PathBuf>,
     /// The address of each listener, and the name of the upstream that it serves.
     pub listeners: Vec<(String, String)>,
     /// Each upstream.
@@ -36,8 +39,10 @@ pub struct UpstreamFacts {
     pub api: ApiStatus,
 }
 
-/// The document. `troubles` keep messages in the spool from being delivered.
+/// The document. `troubles` keep messages in the spool from being delivered. Only a caller on this machine may see
+/// process id and file.
 pub(super) fn document(
+    is_local: bool,
     facts: &Facts,
     readiness: &Readiness,
     totals: io::Result<Totals>,
@@ -62,12 +67,13 @@ pub(super) fn document(
         Ok(totals) => {
             let mut spool = json!(totals);
             spool["troubles"] = json!(troubles);
+            spool["text"] = spool_text(&totals, troubles).into();
             spool
         }
-        Err(error) => json!({ "error": error.to_string() }),
+        Err(error) => json!({ "error": error.to_string(), "text": format!("it cannot be read ({error})") }),
     };
     let is_serving = readiness.stop.phase() == Phase::Serving;
-    let document = json!({
+    let mut document = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(facts.started),
         "configured": time(facts.configured),
@@ -78,6 +84,10 @@ pub(super) fn document(
         "upstreams": upstreams,
         "spool": spool,
     });
+    if is_local {
+        document["pid"] = std::process::id().into();
+        document["configuration"] = json!(facts.configuration);
+    }
     format!("{document:#}")
 }
 
@@ -92,6 +102,7 @@ fn token(tokens: &TokenReader) -> serde_json::Value {
         "expires": status.expires.map(time),
         "next_attempt_s": status.next_attempt_in.map(|wait| wait.as_secs()),
         "clock_skew_s": status.skew_s,
+        "clock": status.skew_s.map(clock_text),
         "last_error": last_error,
         "problem": status.problem().map(|cause| problem(cause, status.since)),
     })
@@ -133,6 +144,38 @@ fn problems(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
         })
     });
     problems.collect()
+}
+
+/// What the spool holds, as the page and `bondgate status` show it.
+fn spool_text(totals: &Totals, troubles: &[String]) -> String {
+    let mut parts = vec![match (totals.messages, totals.oldest) {
+        (0, _) | (_, None) => "no message waits for a caller".to_owned(),
+        (messages, Some(oldest)) => format!(
+            "{messages} messages wait for a caller ({} bytes, the oldest pulled {oldest})",
+            totals.bytes
+        ),
+    }];
+    for (count, what) in [
+        (
+            totals.set_aside,
+            "dead letters (bondgate spool requeue --dead-letters delivers them again)",
+        ),
+        (totals.perhaps_lost, "perhaps lost"),
+        (totals.damaged, "damaged"),
+    ] {
+        parts.extend((count > 0).then(|| format!("{count} {what}")));
+    }
+    let troubles = troubles.iter().map(|trouble| format!(". {trouble}"));
+    parts.join(", ") + &troubles.collect::<String>()
+}
+
+/// How this machine's clock differs from the identity service's, which is ahead by `skew_s`.
+fn clock_text(skew_s: i64) -> String {
+    match skew_s {
+        -1..=1 => "agrees".to_owned(),
+        behind @ 2.. => format!("{behind} s behind Cisco's"),
+        ahead => format!("{} s ahead of Cisco's", ahead.unsigned_abs()),
+    }
 }
 
 /// RFC 3339, rounded to whole seconds.

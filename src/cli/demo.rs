@@ -9,10 +9,10 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::run::{run_to_end, start_failed};
-use super::simulate::write_temporary_ca;
-use super::{Exit, runtime};
+use super::{Exit, output, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
-use crate::daemon::{Daemon, Readiness};
+use crate::daemon::{BindError, Daemon, Readiness};
+use crate::platform::files;
 use crate::platform::signals::Signals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
@@ -36,21 +36,20 @@ const CONFIG: &str = include_str!("../../config/demo.toml");
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     if !args.listen.is_local() && args.allow.is_empty() {
-        eprintln!(
-            "bondgate: {} can be reached from other machines, and nothing limits the callers; add --allow NETWORK, \
+        output::error(format_args!(
+            "{} can be reached from other machines, and nothing limits the callers; add --allow NETWORK, \
              for example --allow 172.16.0.0/12, or leave --listen out",
             args.listen
-        );
+        ));
         return Ok(Exit::Configuration);
     }
     let runtime = runtime()?;
     let simulator = runtime
         .block_on(Simulator::bind(Options::default()))
         .context("the simulator cannot start")?;
-    let ca_file = write_temporary_ca(&simulator.handle())?;
-    let exit = serve(args, runtime, simulator, &ca_file);
-    let _ = std::fs::remove_file(ca_file);
-    exit
+    // In memory, so that no file is left behind however the demo ends.
+    let (_open, ca_file) = files::create_in_memory("simulator-ca", simulator.handle().ca_pem())?;
+    serve(args, runtime, simulator, &ca_file)
 }
 
 fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path) -> anyhow::Result<Exit> {
@@ -60,8 +59,9 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
     let daemon = match bind(config) {
         Ok(daemon) => daemon,
         Err(error) => {
-            let fix = "use --listen, for example: bondgate demo --listen localhost:8081";
-            return start_failed(error, fix);
+            let bind = error.downcast_ref::<BindError>();
+            let problem = bind.map(|error| error.problem("--listen"));
+            return start_failed(error, problem.as_slice());
         }
     };
     let _log_thread = log.start(&daemon.metrics().log_lines_dropped);
@@ -81,11 +81,14 @@ fn bind(config: Config) -> anyhow::Result<Daemon> {
 }
 
 fn config(args: &DemoArgs, cisco: &Handle, ca_file: &Path) -> Result<Config, ConfigError> {
+    // An address needs no lookup: an empty image has no /etc/hosts.
+    let url = format!("https://{}", cisco.address());
+    let token_url = cisco.token_url().replace(&cisco.url(), &url);
     let mut overrides = vec![
         ("BONDGATE_LISTEN", args.listen.to_string()),
         ("BONDGATE_CA_FILE", ca_file.display().to_string()),
-        ("BONDGATE__UPSTREAM__CISCO__URL", cisco.url()),
-        ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", cisco.token_url()),
+        ("BONDGATE__UPSTREAM__CISCO__URL", url),
+        ("BONDGATE__UPSTREAM__CISCO__TOKEN_URL", token_url),
     ];
     if !args.allow.is_empty() {
         // This machine stays allowed.

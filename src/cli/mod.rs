@@ -1,27 +1,36 @@
 //! The command line: one file for each subcommand, the exit codes here.
 
+mod admin_client;
 mod check;
 mod demo;
+mod explain;
+mod init;
+mod output;
 mod probe;
 mod run;
 mod simulate;
 mod spool;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, find_file};
+use crate::config::{Config, ConfigError, Fault, find_file};
 use crate::platform::hardening;
+use crate::problems::Problem;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: accepts plain HTTP, keeps a \
 fresh OAuth 2.0 token and relays over HTTPS";
 
 const AFTER: &str = "Start here:
   bondgate demo                       daemon and simulated API, without credentials
+  bondgate init                       write a first configuration, and check it
   bondgate check --config FILE        check the configuration
   bondgate run --config FILE          run the daemon (the default command)
+  bondgate status                     show what a running daemon does
+  bondgate explain CODE               explain a problem that bondgate reports
 
 Configured by environment variables alone:
   BONDGATE_PRESET=smart-bonding-stage BONDGATE_CLIENT_ID=… BONDGATE_CLIENT_SECRET_FILE=/path bondgate
@@ -30,7 +39,11 @@ Exit codes:
   0  done or drained
   1  runtime failure, forced stop, or messages lost from the memory spool
   2  usage
-  3  configuration";
+  3  configuration, or this machine (check)
+  4  network or outbound proxy (check)
+  5  TLS or clock (check)
+  6  token (check)
+  7  API (check)";
 
 #[derive(Parser)]
 #[command(name = "bondgate", version, about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]
@@ -47,8 +60,11 @@ enum Command {
     Run(ConfigArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
+    Explain(explain::ExplainArgs),
+    Init(init::InitArgs),
     Simulate(Box<simulate::SimulateArgs>),
     Probe(probe::ProbeArgs),
+    Status(status::StatusArgs),
     Spool(spool::SpoolArgs),
 }
 
@@ -61,11 +77,16 @@ struct ConfigArgs {
 }
 
 /// Exit codes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Exit {
     Done = 0,
     Failed = 1,
+    Usage = 2,
     Configuration = 3,
+    Network = 4,
+    Tls = 5,
+    Token = 6,
+    Api = 7,
 }
 
 /// Runs the program.
@@ -77,14 +98,33 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Simulate(args) => runtime().and_then(|runtime| {
             runtime.block_on(simulate::run(*args))?;
             Ok(Exit::Done)
         }),
         Command::Probe(args) => probe::run(args),
+        Command::Status(args) => status::run(args),
         Command::Spool(args) => spool::run(&args),
     };
     ExitCode::from(result.unwrap_or_else(|error| print_error(&error)) as u8)
+}
+
+impl Exit {
+    /// The exit code that another process of this program had.
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Configuration,
+            4 => Self::Network,
+            5 => Self::Tls,
+            6 => Self::Token,
+            7 => Self::Api,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl ConfigArgs {
@@ -96,15 +136,30 @@ impl ConfigArgs {
 
 /// Prints why a command failed; every fault of a configuration.
 fn print_error(error: &anyhow::Error) -> Exit {
+    if let Some(problem) = error.downcast_ref::<Problem>() {
+        output::problem(problem);
+        return Exit::Failed;
+    }
     let Some(ConfigError { faults, .. }) = error.downcast_ref() else {
-        eprintln!("bondgate: {error:#}");
+        output::error(format_args!("{error:#}"));
         return Exit::Failed;
     };
-    match &faults[..] {
-        [fault] => eprintln!("bondgate: {fault}"),
-        faults => eprintln!("bondgate: {} faults in the configuration:\n{error}", faults.len()),
-    }
+    print_faults(faults);
     Exit::Configuration
+}
+
+/// Prints the faults of a configuration.
+fn print_faults(faults: &[Fault]) {
+    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    match &lines[..] {
+        [] => {}
+        [fault] => output::error(fault),
+        faults => output::error(format_args!(
+            "{} faults in the configuration:\n{}",
+            faults.len(),
+            faults.join("\n")
+        )),
+    }
 }
 
 /// Reads the configuration.

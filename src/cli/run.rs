@@ -1,14 +1,15 @@
 //! `bondgate run`: the daemon.
 
-use anyhow::bail;
+use std::path::Path;
+
 use tokio::runtime::Runtime;
 
-use super::{ConfigArgs, Exit, load, runtime};
+use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::ConfigError;
-use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox, with_all_faults};
-use crate::platform::hardening;
+use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox, preflight, with_all_faults};
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
+use crate::problems::Problem;
 use crate::telemetry::{self, LogHandle};
 use crate::token::Clock;
 
@@ -18,19 +19,28 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let signals = control.block_on(async { Signals::install() })?;
     let file = args.file();
     let mut config = load(file.as_deref()).map_err(with_all_faults)?;
-    config.fit(hardening::raise_descriptor_limit());
+    preflight::fit_descriptors(&mut config)?;
     let log = match telemetry::init(&config.log) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("bondgate: {}: {error}", error.key);
+            output::error(format_args!("{}: {error}", error.key));
             return Ok(Exit::Configuration);
         }
     };
+    let configuration = file.as_deref().unwrap_or(Path::new("environment"));
+    let spool = config.spool.directory.as_deref().unwrap_or(Path::new("memory"));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = %configuration.display(),
+        spool = %spool.display(),
+        "starting"
+    );
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {
-            let fix = "set address in [[listener]] or [admin], or BONDGATE_LISTEN or BONDGATE_ADMIN";
-            return start_failed(error, fix);
+            let failed = preflight::check_listeners(&config);
+            let problems = failed.iter().map(|(setting, _, error)| error.problem(setting));
+            return start_failed(error, &problems.collect::<Vec<_>>());
         }
     };
     // Every socket is bound, and no other thread runs yet.
@@ -76,14 +86,17 @@ async fn next_signal(signals: &mut Signals, log: &LogHandle) -> Signal {
     signal
 }
 
-/// Why a daemon does not start. `fix` says how to choose another address.
-pub(super) fn start_failed(error: anyhow::Error, fix: &str) -> anyhow::Result<Exit> {
-    match error.downcast_ref() {
-        Some(BindError::InUse { .. }) => bail!("{error:#}; to listen elsewhere, {fix}"),
-        Some(BindError::Refused { .. }) => Err(error),
+/// Why a daemon does not start: all `problems` of its addresses, if it cannot listen on one.
+pub(super) fn start_failed(error: anyhow::Error, problems: &[Problem]) -> anyhow::Result<Exit> {
+    match error.downcast_ref::<BindError>() {
+        Some(BindError::Refused { .. }) if !problems.is_empty() => {
+            problems.iter().for_each(output::problem);
+            Ok(Exit::Failed)
+        }
+        Some(bind @ BindError::Refused { .. }) => Err(bind.problem("address").into()),
         _ if error.is::<ConfigError>() => Err(error),
         _ => {
-            eprintln!("bondgate: {error:#}");
+            output::error(format_args!("{error:#}"));
             Ok(Exit::Configuration)
         }
     }

@@ -96,10 +96,12 @@ fn banner(cisco: &Handle, ca_file: &Path, clients: &[Client]) -> String {
     let credentials = credentials.collect::<Vec<_>>().join("\n");
     let first = clients.first();
     let (id, secret) = first.map_or(("", ""), |client| (&client.id, &client.secret));
-    let (id, secret) = (quote(id), quote(secret));
     let (url, token_url, control) = (cisco.url(), cisco.token_url(), cisco.control_url());
+    let ca_file = std::path::absolute(ca_file).unwrap_or_else(|_| ca_file.to_owned());
     let ca_file = ca_file.display().to_string();
-    let ca = quote(&ca_file);
+    let [toml_id, toml_secret, toml_ca] =
+        [id, secret, &ca_file].map(|text| toml::Value::from(text).to_string());
+    let (id, secret, ca) = (quote(id), quote(secret), quote(&ca_file));
     format!(
         r#"This is a simulator of Cisco's Smart Bonding API and identity service. Nothing here reaches Cisco.
 
@@ -108,6 +110,15 @@ fn banner(cisco: &Handle, ca_file: &Path, clients: &[Client]) -> String {
   CA file            {ca_file}
 {credentials}
   control API        {control}
+
+A bondgate.toml that uses it:
+  [upstream.cisco]
+  preset = "smart-bonding-stage"
+  client_id = {toml_id}
+  client_secret = {toml_secret}
+  url = "{url}"
+  token_url = "{token_url}"
+  ca_file = {toml_ca}
 
 Try:
   TOKEN=$(curl -sS --cacert {ca} {token_url} \

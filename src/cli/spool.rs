@@ -1,13 +1,13 @@
 //! `bondgate spool`: lists, shows, requeues and discards pulled messages.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{Exit, load};
+use super::{Exit, load, output};
 use crate::config::find_file;
 use crate::spool::{InspectError, Listed, MessageState};
 
@@ -81,9 +81,9 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
         None => load(find_file(args.config.clone()).as_deref())?.spool.directory,
     };
     let Some(directory) = directory else {
-        eprintln!(
-            "bondgate: spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
-             sets it, add --directory /var/lib/bondgate"
+        output::error(
+            "spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
+             sets it, add --directory /var/lib/bondgate",
         );
         return Ok(Exit::Configuration);
     };
@@ -100,18 +100,13 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
         Action::Discard(Name { name }) => discard(&directory, name),
         Action::Requeue(which) => requeue(&directory, which),
     };
-    match done {
-        // `head` and the like close the pipe early.
-        Err(InspectError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        done => Ok(done?),
-    }
+    Ok(done?)
 }
 
 fn list(directory: &Path) -> Result<Exit, InspectError> {
     let listed = Listed::list(directory)?;
-    let mut out = io::stdout().lock();
     if listed.is_empty() {
-        writeln!(out, "no messages are held")?;
+        output::line("no messages are held")?;
     }
     for message in &listed {
         let queue = match &message.intent {
@@ -120,20 +115,18 @@ fn list(directory: &Path) -> Result<Exit, InspectError> {
         };
         let pulled = message.file.id;
         let age = pulled.time().elapsed().unwrap_or_default().as_secs();
-        writeln!(
-            out,
+        output::line(format_args!(
             "{}  pulled {} ({} ago), {} bytes, {}\n    {queue}",
             message.name,
             pulled,
             humantime::format_duration(Duration::from_secs(age)),
             message.bytes,
             state(message),
-        )?;
+        ))?;
     }
     if listed.iter().any(Listed::is_requeueable) {
-        writeln!(
-            out,
-            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`"
+        output::line(
+            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`",
         )?;
     }
     Ok(Exit::Done)
@@ -176,23 +169,25 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
         wanted.retain(|message| message.is_requeueable() && is_wanted(message));
     }
     if wanted.is_empty() {
-        println!(
-            "nothing to requeue: no dead letter or delivered message matches; see `bondgate spool list`"
-        );
+        output::line(
+            "nothing to requeue: no dead letter or delivered message matches; see `bondgate spool list`",
+        )?;
     }
     let mut requeued = 0;
     for message in &wanted {
         match message.requeue() {
             Ok(()) => {
-                println!("requeued {}", message.name);
+                output::line(format_args!("requeued {}", message.name))?;
                 requeued += 1;
             }
             Err(error @ InspectError::Io(_)) => return Err(error),
-            Err(error) => eprintln!("bondgate: {error}"),
+            Err(error) => output::error(error),
         }
     }
     if requeued > 0 {
-        println!("{requeued} messages will be delivered again, before newer ones");
+        output::line(format_args!(
+            "{requeued} messages will be delivered again, before newer ones"
+        ))?;
     }
     let is_done = requeued == wanted.len();
     Ok(if is_done { Exit::Done } else { Exit::Failed })
@@ -200,8 +195,15 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
 
 fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {
     let message = Listed::find(directory, name)?;
-    if !message.show(&mut io::stdout().lock())? {
-        eprintln!("bondgate: {name} is not a whole message; this is its file as it is");
+    let shown = match message.show(&mut io::stdout().lock()) {
+        // `head` and the like close the pipe early.
+        Err(InspectError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+        shown => shown,
+    };
+    if !shown? {
+        output::error(format_args!(
+            "{name} is not a whole message; this is its file as it is"
+        ));
     }
     Ok(Exit::Done)
 }
@@ -209,6 +211,6 @@ fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {
 fn discard(directory: &Path, name: &str) -> Result<Exit, InspectError> {
     let message = Listed::find(directory, name)?;
     message.discard()?;
-    println!("discarded {}", message.name);
+    output::line(format_args!("discarded {}", message.name))?;
     Ok(Exit::Done)
 }

@@ -44,6 +44,9 @@ pub struct Upstream {
     pub scope: String,
     /// The allowed requests.
     pub rules: Rules,
+    /// A path whose GET changes nothing, for `bondgate check --live`.
+    #[serde(default, deserialize_with = "check_path")]
+    pub check_path: Option<String>,
     /// Certificates trusted in addition to the system's, for both calls.
     pub ca_file: Option<PathBuf>,
     /// The outbound proxy, for both calls.
@@ -68,6 +71,16 @@ pub struct Upstream {
     pub replay: u64,
     /// Whether plain HTTP to loopback addresses is allowed.
     pub(super) unsafe_plain_http: bool,
+}
+
+fn check_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(Some(path));
+    }
+    Err(de::Error::custom(
+        "is not a path; write one that begins with a slash, like \"/status\"",
+    ))
 }
 
 /// The form of the token request.

@@ -94,6 +94,7 @@ impl ActiveConfig {
         Facts {
             started: context.started,
             configured,
+            configuration: None,
             listeners: sockets.zip(served).collect(),
             upstreams: self.upstreams.iter().map(upstream).collect(),
         }

@@ -3,6 +3,7 @@
 mod active_config;
 mod context;
 mod file_digests;
+pub mod preflight;
 mod reload;
 mod reloadable_keys;
 mod sandbox_needs;

@@ -148,9 +148,15 @@ impl Reloader {
             socket.serve(&listener.routers, listener.tls.as_ref());
         }
         self.readiness.replace(now.tokens());
-        let facts = now.facts(context, configured);
+        let mut facts = now.facts(context, configured);
+        facts.configuration = self.source.as_ref().map(|source| {
+            let file = source.file.as_deref();
+            let file = file.and_then(|file| std::path::absolute(file).ok());
+            file.unwrap_or("environment".into())
+        });
         let (spool, metrics) = (context.spool.clone(), context.metrics.clone());
-        let router = admin::router(&now.admin, facts, self.readiness.clone(), spool, metrics);
+        let own = &context.admin.addresses;
+        let router = admin::router(&now.admin, own, facts, self.readiness.clone(), spool, metrics);
         context.admin.serve(&[router], now.admin_tls.as_ref());
         if let Some(source) = &self.source {
             // It was validated before.

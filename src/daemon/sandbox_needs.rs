@@ -13,10 +13,28 @@ pub fn enter_sandbox(config: &Config, file: Option<&Path>) -> Sandbox {
         tracing::warn!("not sandboxed: server.sandbox is false");
         return Sandbox::default();
     }
+    let sandbox = Sandbox::enter(&all_needs(config, file));
+    for warning in &sandbox.misfits {
+        tracing::warn!(warning, "sandbox does not fit the configured files");
+    }
+    for reason in &sandbox.missing {
+        tracing::warn!(
+            reason,
+            "a part of the sandbox is missing, the daemon runs without it"
+        );
+    }
+    if !sandbox.restrictions.is_empty() {
+        tracing::info!(restrictions = sandbox.restrictions.join(", "), "sandboxed");
+    }
+    sandbox
+}
+
+/// The same as [`sandbox_needs`], with the configuration file.
+pub(super) fn all_needs(config: &Config, file: Option<&Path>) -> Needs {
     let mut needs = sandbox_needs(config);
     let file = file.map(|file| ("the configuration".to_owned(), file.to_owned()));
     needs.files.extend(file);
-    Sandbox::enter(&needs)
+    needs
 }
 
 /// The files that a running daemon reads and writes, and the ports that it connects to.

@@ -1,10 +1,12 @@
 //! Files: private, locked, durable, on reserved disk space, and the access that other users have to them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use rustix::fs::MemfdFlags;
 use rustix::fs::{Access, FallocateFlags, StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 
@@ -30,6 +32,22 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
     options.open(path)
+}
+
+/// Holds a text in memory under a path, which only this process can open while the file is open.
+#[cfg(target_os = "linux")]
+pub fn create_in_memory(name: &str, text: &str) -> io::Result<(File, PathBuf)> {
+    use std::os::fd::AsRawFd as _;
+    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok((file, path.into()))
+}
+
+/// Only Linux has such files.
+#[cfg(not(target_os = "linux"))]
+pub fn create_in_memory(_name: &str, _text: &str) -> io::Result<(File, PathBuf)> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Opens a lock file, and creates it if it is missing. It stays empty.

@@ -36,6 +36,12 @@ pub fn raise_descriptor_limit() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// The size of the largest file that the process may write; `None` for no limit.
+#[must_use]
+pub fn file_size_limit() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {

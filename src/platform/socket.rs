@@ -13,16 +13,47 @@ pub const BACKLOG: i32 = 4096;
 
 /// Listens on a TCP address; `[::]` accepts IPv4 connections too.
 pub fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Binds and does not listen, so that no connection is accepted. It fails as [`listen`] does.
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
     Ok(socket)
 }
+
+/// The program that listens on a TCP port, where the system shows it: its name and process id.
+#[must_use]
+pub fn listening_program(port: u16) -> Option<String> {
+    let port = format!(":{port:04X}");
+    let socket = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let is_wanted = fields.get(3) == Some(&LISTENING) && fields[1].ends_with(&port);
+            is_wanted.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+        })
+    })?;
+    let mut processes = std::fs::read_dir("/proc").ok()?.flatten();
+    processes.find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let mut files = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        let is_wanted = files.any(|file| file.path().read_link().is_ok_and(|to| to.as_os_str() == &*socket));
+        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        is_wanted.then(|| format!("{} (pid {pid})", name.trim_end()))
+    })
+}
+
+/// The state of a listening socket in /proc/net/tcp.
+const LISTENING: &str = "0A";
 
 /// A listening socket within a runtime.
 pub enum Acceptor {
@@ -139,6 +170,19 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (listener.accept().unwrap().0.into(), caller)
+    }
+
+    #[test]
+    fn the_program_that_listens_on_a_port_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let program = listening_program(port).unwrap();
+        assert!(
+            program.ends_with(&format!("(pid {})", std::process::id())),
+            "{program}"
+        );
+        drop(listener);
+        assert_eq!(listening_program(port), None);
     }
 
     #[test]

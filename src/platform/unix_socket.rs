@@ -3,25 +3,17 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{Access, Mode};
 use rustix::process::umask;
 use socket2::Socket;
 
 /// Listens on a unix socket whose file has this mode and group. A file that a crash left behind is replaced.
 pub fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Socket> {
-    if let Ok(found) = std::fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            let detail = "a file that is no socket exists there; move it, or choose another path";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, detail));
-        }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            Err(error) => return Err(error),
-        }
+    if is_left_behind(path)? {
+        std::fs::remove_file(path)?;
     }
     // Until the mode is set no process may connect, or it would be served.
     let before = umask(Mode::all());
@@ -34,6 +26,29 @@ pub fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Socket> 
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(OwnedFd::from(listener).into())
+}
+
+/// Whether [`listen`] would succeed; creates nothing.
+pub fn check(path: &Path) -> io::Result<()> {
+    is_left_behind(path)?;
+    SocketAddr::from_pathname(path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether there is a socket's file on which nobody listens. Anything else there is an error.
+fn is_left_behind(path: &Path) -> io::Result<bool> {
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return Ok(false);
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// The id of a group of /etc/group, given by its name or its number.

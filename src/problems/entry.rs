@@ -31,6 +31,8 @@ pub struct Entry {
 pub enum Area {
     /// The configuration, and the files that it names.
     Configuration,
+    /// Sockets, descriptors, disk and sandbox of this machine.
+    Machine,
     /// Names and connections.
     Network,
     /// The outbound proxy.
@@ -45,6 +47,25 @@ pub enum Area {
     Request,
     /// The messages in the spool.
     Spool,
+    /// Commands that query a running daemon.
+    Command,
+}
+
+impl Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configuration => "configuration",
+            Self::Machine => "machine",
+            Self::Network => "network",
+            Self::OutboundProxy => "outbound proxy",
+            Self::Tls => "TLS and clock",
+            Self::Token => "token",
+            Self::Api => "API",
+            Self::Request => "requests",
+            Self::Spool => "spool",
+            Self::Command => "commands",
+        })
+    }
 }
 
 /// Whether something fails.
@@ -55,6 +76,15 @@ pub enum Severity {
     Error,
     /// It works, or will again without a change.
     Warning,
+}
+
+impl Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
 }
 
 /// A problem: an entry of the catalogue with the values of one occurrence. Displays cause and fix in one line.
@@ -123,7 +153,10 @@ impl std::error::Error for Problem {}
 pub(super) const fn is_private(fields: &[&str]) -> bool {
     let mut index = 0;
     while index < fields.len() {
-        if matches!(fields[index].as_bytes(), b"file" | b"client_id" | b"proxy") {
+        if matches!(
+            fields[index].as_bytes(),
+            b"file" | b"source" | b"client_id" | b"proxy"
+        ) {
             return true;
         }
         index += 1;

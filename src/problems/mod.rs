@@ -8,8 +8,10 @@ mod entry;
 
 pub mod admin;
 pub mod api;
+pub mod commands;
 pub mod configuration;
 pub mod files;
+pub mod machine;
 pub mod network;
 pub mod outbound_proxy;
 pub mod request;
@@ -24,6 +26,7 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
     let areas = [
         configuration::ENTRIES,
         files::ENTRIES,
+        machine::ENTRIES,
         network::ENTRIES,
         outbound_proxy::ENTRIES,
         tls::ENTRIES,
@@ -32,6 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
         request::ENTRIES,
         admin::ENTRIES,
         spool::ENTRIES,
+        commands::ENTRIES,
     ];
     areas.into_iter().flatten().copied()
 }
@@ -45,6 +49,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use super::*;
 
@@ -69,6 +74,41 @@ mod tests {
             }
             assert!(entry.explanation.ends_with('.'), "{}", entry.explanation);
         }
+    }
+
+    /// TROUBLESHOOTING.md: its beginning, which is written by hand, and a table for each area.
+    fn troubleshooting(file: &str) -> String {
+        let beginning = file.split("\n## ").next().unwrap().trim_end();
+        let mut text = format!("{beginning}\n");
+        let mut area = None;
+        for entry in all() {
+            if area.replace(entry.area) != Some(entry.area) {
+                let _ = write!(
+                    text,
+                    "\n## {}\n\n| code | cause | fix |\n|---|---|---|\n",
+                    entry.area
+                );
+            }
+            let cell = |text: &str| text.replace('|', "\\|").replace('<', "\\<");
+            let (cause, fix) = (cell(entry.cause), cell(entry.fix));
+            let _ = writeln!(text, "| `{}` | {cause} | {fix} |", entry.code);
+        }
+        text
+    }
+
+    #[test]
+    fn the_troubleshooting_page_shows_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/TROUBLESHOOTING.md");
+        let file = std::fs::read_to_string(path).unwrap();
+        let right = troubleshooting(&file);
+        if std::env::var_os("UPDATE_TROUBLESHOOTING").is_some() {
+            std::fs::write(path, right).unwrap();
+            return;
+        }
+        assert!(
+            file == right,
+            "TROUBLESHOOTING.md must be as follows; UPDATE_TROUBLESHOOTING=1 cargo test --lib problems writes it\n{right}"
+        );
     }
 
     #[test]

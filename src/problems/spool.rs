@@ -19,7 +19,7 @@ problems! {
         cause "{file} is a symbolic link"
         fix "replace it by a directory"
         explanation "Messages behind a link would not be found again once it leads elsewhere, so nothing is pulled for its queue.";
-    unusable(reason) "spool-unusable" Error
+    unusable(reason) "spool-failed" Error
         cause "the spool's directory cannot be used ({reason})"
         fix "free disk space, raise a file-size limit of bondgate's process (ulimit -f, LimitFSIZE=), and make the directory writable"
         explanation "A pull takes a message off Cisco's queue. Without a place to store it, nothing is pulled.";

@@ -5,12 +5,7 @@ use super::entry::problems;
 problems! {
     area Token;
 
-    credentials_unreadable(reason, file) "credentials-unreadable" Error
-        cause "the credentials cannot be read: {reason}"
-        fix "write the file, or correct its owner and mode for bondgate's user; bondgate reads it again by itself"
-        explanation "client_id, client_secret and proxy may name files, environment variables and systemd credentials. They are \
-            read before each token request.";
-    credentials_hang(file) "credentials-hang" Error
+    credentials_hang() "credentials-hang" Error
         cause "reading the credentials takes over 5 s"
         fix "check the file system that they are on"
         explanation "A network file system that does not respond blocks the read. bondgate keeps its current token meanwhile.";

@@ -60,7 +60,7 @@ pub struct MessageBody {
 }
 
 /// Disk space that is reserved before a pull is sent: a message of up to this size cannot meet a full disk.
-const RESERVED: u64 = 2 << 20;
+pub(super) const RESERVED: u64 = 2 << 20;
 /// How much remains of the file of a lost message. Its beginning may show whose it was.
 const LOST_REST: u64 = 16 << 10;
 

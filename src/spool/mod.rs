@@ -10,6 +10,7 @@
 
 mod blocking;
 mod caller_outcomes;
+mod check;
 mod delivery;
 mod error;
 mod failed_deliveries;
@@ -32,6 +33,7 @@ mod take;
 mod tests;
 mod totals;
 
+pub use self::check::check;
 pub use self::delivery::Delivery;
 pub use self::error::{OpenError, SpoolError};
 pub use self::format::Intent;

@@ -20,6 +20,7 @@ use crate::config::{InputError, ServerTls};
 use crate::problems::{self, Problem, files};
 
 use self::verifier::Verifier;
+pub use self::verifier::expires_soon;
 
 pub use self::handshake::{HandshakeFailure, handshake_problem};
 

@@ -71,6 +71,7 @@ const INTERCEPTORS: [(&str, &str); 32] = [
     ("fiddler", "Fiddler"),
     ("mitmproxy", "mitmproxy"),
 ];
+const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Names of a certificate that a problem shows.
 const MOST_NAMES: usize = 8;
 
@@ -210,6 +211,16 @@ impl RefusedCertificate {
             ),
         }
     }
+}
+
+/// The warning of a server's certificate that expires within a month.
+#[must_use]
+pub fn expires_soon(chain: &[CertificateDer<'_>], to: &str) -> Option<Problem> {
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    let not_after = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    let not_after = UNIX_EPOCH + Duration::from_secs(not_after);
+    let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    (left < MONTH).then(|| problems::certificate_expires_soon(to, date(not_after)))
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {

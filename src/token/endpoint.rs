@@ -23,7 +23,7 @@ use super::secret_encoding::SecretMatcher;
 use super::shapes::TokenRequest;
 use crate::config::{ProxyRoute, Upstream};
 use crate::problems::network::call_failed_once;
-use crate::problems::token as problems;
+use crate::problems::{Problem, token as problems};
 use crate::telemetry::with_causes;
 use crate::upstream::{ConnectError, ConnectErrorKind, Network, Way};
 
@@ -87,10 +87,8 @@ impl TokenEndpoint {
             .await
         };
         match self.clock.timeout(READ_TIMEOUT, read).await {
-            Some(Ok(read)) => read.map_err(|error| {
-                FetchErrorKind::Secret.error(problems::credentials_unreadable(with_causes(&*error), ""))
-            }),
-            None | Some(Err(_)) => Err(FetchErrorKind::Secret.error(problems::credentials_hang(""))),
+            Some(Ok(read)) => read.map_err(|problem| FetchErrorKind::Secret.error(problem)),
+            None | Some(Err(_)) => Err(FetchErrorKind::Secret.error(problems::credentials_hang())),
         }
     }
 
@@ -271,7 +269,7 @@ impl TokenSource for TokenEndpoint {
 }
 
 impl Credentials {
-    fn read(upstream: &Upstream) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn read(upstream: &Upstream) -> Result<Self, Problem> {
         // Both may be replaced while they are read: if the identifier changed meanwhile, read the secret again.
         let before = upstream.client_id.load()?;
         let mut secret = upstream.client_secret.load()?;

@@ -113,7 +113,7 @@ impl Connector {
 
     /// The error for a request that cannot be sent because the name has no known address yet.
     pub(super) fn unresolved(&self) -> Option<ConnectError> {
-        let host = self.host();
+        let host = self.first_hop();
         let error = || ResolveError {
             name: host.to_owned(),
             reason: ResolveFailure::Silent,
@@ -124,7 +124,7 @@ impl Connector {
 
     /// Waits until the name has a known address. Returns at once if it ever had one.
     pub(super) async fn resolve(&self) -> Result<(), ConnectError> {
-        let host = self.host();
+        let host = self.first_hop();
         if self.resolver.known(host).is_some() {
             return Ok(());
         }
@@ -192,13 +192,18 @@ impl Connector {
     }
 
     fn tcp_failed(&self, error: Option<&io::Error>) -> ConnectError {
-        let addresses = self.resolver.known(self.host());
+        let addresses = self.resolver.known(self.first_hop());
         self.destination
             .tcp_failed(addresses.as_deref().unwrap_or_default(), error)
     }
 
-    fn host(&self) -> &str {
+    /// The host that is resolved and connected to.
+    pub(super) fn first_hop(&self) -> &str {
         self.first_hop.host().unwrap_or_default()
+    }
+
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
     }
 }
 

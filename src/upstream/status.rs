@@ -68,7 +68,7 @@ impl ApiStatus {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.0.last_response.store(now, Ordering::Relaxed);
         self.0.last_status.store(status.as_u16(), Ordering::Relaxed);
-        match problem(&self.0.to, status, headers) {
+        match response_problem(&self.0.to, status, headers) {
             Some(problem) => self.failed(problem),
             None if self.0.has_problem.load(Ordering::Relaxed) => self.recovered(),
             None => {}
@@ -109,7 +109,7 @@ impl ApiStatus {
 }
 
 /// What a response says about the API itself. What it says about one request, such as 404, is the caller's.
-fn problem(to: &str, status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
+pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
     let is_html = || {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         kind.and_then(|kind| kind.get(..9))
@@ -175,7 +175,7 @@ mod tests {
             (200, html.clone(), Some("api-page")),
             (403, html, Some("api-page")),
         ] {
-            let found = problem("api.example:443", StatusCode::from_u16(code).unwrap(), &headers);
+            let found = response_problem("api.example:443", StatusCode::from_u16(code).unwrap(), &headers);
             assert_eq!(found.map(|found| found.code()), expected, "{code}");
         }
     }

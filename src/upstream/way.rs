@@ -25,6 +25,18 @@ impl Way {
         Self(Connector::new(call, endpoint, route, timeout, network))
     }
 
+    /// The host that is resolved and connected to first: the outbound proxy, or else the host itself.
+    #[must_use]
+    pub fn first_hop(&self) -> &str {
+        self.0.first_hop()
+    }
+
+    /// Whether it leads through the outbound proxy.
+    #[must_use]
+    pub fn is_proxied(&self) -> bool {
+        self.0.is_proxied()
+    }
+
     /// Waits until the name of the first hop has a known address.
     pub async fn resolve(&self) -> Result<(), ConnectError> {
         self.0.resolve().await

@@ -91,6 +91,22 @@ async fn health_accepts_any_host_and_every_other_path_only_the_listeners_names()
 }
 
 #[tokio::test]
+async fn health_is_open_to_this_machine_whatever_allow_says_and_the_rest_is_not() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco).environment("BONDGATE__ADMIN__ALLOW", "10.99.99.99");
+    let daemon = setup.start().await;
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/status.json", 403),
+        ("/metrics", 403),
+        ("/", 403),
+    ] {
+        assert_eq!(daemon.ask(path).await.status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_admin_listener_refuses_malformed_requests_and_web_pages_and_a_person_may_open_its_paths() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;

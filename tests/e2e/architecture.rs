@@ -19,7 +19,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "server",
         &["config", "platform", "problems", "spelling", "telemetry", "tls"],
     ),
-    ("spool", &["config", "platform", "spelling", "telemetry"]),
+    (
+        "spool",
+        &["config", "platform", "problems", "spelling", "telemetry"],
+    ),
     (
         "proxy",
         &[
@@ -68,6 +71,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "daemon",
             "platform",
+            "problems",
             "simulator",
             "spool",
             "telemetry",

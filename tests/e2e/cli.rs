@@ -97,11 +97,40 @@ async fn usage_errors_exit_2_and_point_at_the_help() {
         &["probe", "alive"],
         &["demo", "--listen", "not an address"],
         &["simulate", "--client", "without-secret"],
+        &["explain", "credentials-refusd"],
     ] {
         let ended = run(arguments).await;
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
         assert!(ended.stderr.contains("--help"), "{arguments:?}: {}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn explain_shows_each_problem_that_it_lists_and_suggests_the_nearest_code() {
+    let list = run(&["explain"]).await;
+    assert_eq!(list.code, Some(0), "{list:?}");
+    let lines = list.stdout.lines().filter(|line| line.starts_with("  "));
+    let codes: Vec<_> = lines.filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(codes.len(), bondgate::problems::all().count());
+    for code in codes {
+        let entry = bondgate::problems::find(code).unwrap();
+        let explained = run(&["explain", code]).await;
+        assert_eq!(explained.code, Some(0), "{explained:?}");
+        for part in [entry.cause, entry.fix, entry.explanation] {
+            assert!(explained.stdout.contains(part), "{part}: {explained:?}");
+        }
+    }
+    let of_a_response = run(&["explain", "urn:bondgate:problem:tls-alert"]).await;
+    assert!(
+        of_a_response.stdout.starts_with("tls-alert (error"),
+        "{of_a_response:?}"
+    );
+    let unknown = run(&["explain", "tls-intercept"]).await;
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("did you mean tls-intercepted?"),
+        "{unknown:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +142,9 @@ async fn every_option_of_every_subcommand_is_described() {
     let commands = commands.filter(|line| !line.starts_with("   "));
     let commands = commands.filter_map(|line| line.split_whitespace().next());
     let commands: Vec<_> = commands.filter(|name| *name != "help").collect();
-    for expected in ["run", "check", "demo", "simulate", "probe"] {
+    for expected in [
+        "run", "check", "demo", "explain", "init", "simulate", "probe", "status",
+    ] {
         assert!(commands.contains(&expected), "{commands:?}");
     }
     for command in commands {
@@ -215,10 +246,69 @@ async fn a_demo_whose_port_is_taken_says_so_names_listen_and_leaves_nothing_behi
     command.env("TMPDIR", directory.path());
     let ended = finished(command).await;
     assert_eq!(ended.code, Some(1));
-    let told = format!("{address} is in use by another program");
+    let told = format!("{address} is in use by e2e");
     assert!(ended.stderr.contains(&told), "{}", ended.stderr);
     assert!(ended.stderr.contains("--listen"), "{}", ended.stderr);
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn the_demo_leaves_nothing_in_the_temporary_directory_however_it_ends() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(["demo", "--listen", "127.0.0.1:0"]);
+    command.env("TMPDIR", temporary.path());
+    let mut demo = Daemon::spawn(command, tempfile::tempdir().unwrap());
+    demo.logged("Ctrl-C ends it").await;
+    demo.signal("KILL");
+    demo.ended().await;
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[tokio::test]
+#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
+async fn the_demo_needs_no_etc_hosts() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let empty = empty.display();
+    let inside = format!(
+        "mount --bind {empty} /etc/hosts && mount --bind {empty} /etc/resolv.conf && mount --bind {empty} \
+         /etc/nsswitch.conf && exec {} demo --listen 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_bondgate")
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
+    let mut demo = Daemon::spawn(command, directory);
+    demo.logged("Ctrl-C ends it").await;
+}
+
+#[tokio::test]
+async fn simulate_prints_the_lines_of_a_configuration_that_uses_it() {
+    let mut command = bondgate();
+    let directory = tempfile::tempdir().unwrap();
+    command.args(["simulate", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    command.args(["--ca-file", "it's a \"ca\".pem", "--client", "an id:a \"secret\""]);
+    command.current_dir(&directory);
+    let mut simulator = Daemon::spawn(command, directory);
+    simulator.logged("Ctrl-C ends it").await;
+    let log = simulator.log();
+    let lines = log
+        .iter()
+        .skip_while(|line| *line != "A bondgate.toml that uses it:")
+        .skip(1);
+    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).cloned().collect();
+    assert_eq!(lines.len(), 7, "{log:#?}");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("bondgate.toml"), lines.join("\n")).unwrap();
+    let mut command = bondgate();
+    command.args(["check", "--live"]).current_dir(&directory);
+    command.envs([
+        ("BONDGATE_LISTEN", "127.0.0.1:0"),
+        ("BONDGATE_ADMIN", "127.0.0.1:0"),
+    ]);
+    let checked = finished(command).await;
+    assert_eq!(checked.code, Some(0), "{lines:#?} {checked:?}");
 }
 
 #[tokio::test]
@@ -285,4 +375,25 @@ fn shell(line: &str) -> std::process::Command {
     command.arg("-c").arg(line).env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
+}
+
+#[tokio::test]
+async fn a_reader_that_closes_early_ends_no_command_with_a_panic() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let config = setup.config_file();
+    let (config, spool) = (config.to_str().unwrap(), setup.directory.path().to_str().unwrap());
+    for (arguments, code) in [
+        (&["check", "--print", "--config", config][..], 0),
+        (&["spool", "list", "--directory", spool], 0),
+        (&["spool", "requeue", "--all", "--directory", spool], 0),
+        (&["check", "--config", "nowhere.toml"], 3),
+        (&["explain"], 0),
+    ] {
+        let closed = || std::io::pipe().unwrap().1;
+        let mut command = bondgate();
+        command.args(arguments).stdout(closed()).stderr(closed());
+        let status = tokio::process::Command::from(command).status().await.unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
 }

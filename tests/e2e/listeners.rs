@@ -105,19 +105,32 @@ async fn an_address_that_is_taken_is_named_with_the_ways_to_choose_another() {
     let cisco = simulator(Options::default()).await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
+    let both = [("BONDGATE_ADMIN", address.as_str())];
+    let also = TcpListener::bind("127.0.0.1:0").unwrap();
+    let also_address = also.local_addr().unwrap().to_string();
     let asked = [
-        (setup(&cisco).listener(&address, ""), &[][..]),
+        (
+            setup(&cisco).listener(&address, ""),
+            &[][..],
+            &["[[listener]]", "BONDGATE_LISTEN"][..],
+        ),
         (
             setup(&cisco).listener("127.0.0.1:0", ""),
-            &[("BONDGATE_ADMIN", address.as_str())],
+            &both[..],
+            &["[admin]", "BONDGATE_ADMIN"],
+        ),
+        (
+            setup(&cisco).listener(&also_address, ""),
+            &both[..],
+            &["[admin]", "[[listener]]", &also_address],
         ),
     ];
-    for (setup, environment) in asked {
+    for (setup, environment, mends) in asked {
         let ended = start_fails(setup, environment).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        let told = format!("{address} is in use by another program");
+        let told = format!("{address} is in use by e2e");
         assert!(ended.stderr.contains(&told), "{ended:?}");
-        for mend in ["[[listener]]", "BONDGATE_LISTEN", "[admin]", "BONDGATE_ADMIN"] {
+        for mend in mends {
             assert!(ended.stderr.contains(mend), "{mend}: {ended:?}");
         }
     }

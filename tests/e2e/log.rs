@@ -292,3 +292,24 @@ async fn logrotate_with_the_snippet_of_config_loses_no_line_under_load() {
     println!("{responses} requests over 5 rotations: {lines} lines in {files} files");
     assert_eq!((lines, files), (responses, 6));
 }
+
+#[tokio::test]
+async fn the_first_line_names_version_configuration_file_and_spool() {
+    let cisco = simulator(Options::default()).await;
+    for directory in [None, Some("spool")] {
+        let setup = Setup::at(&cisco);
+        let (file, spool) = (setup.config_file(), setup.directory.path().join("spool"));
+        let setup = match directory {
+            None => setup,
+            Some(_) => setup.environment("BONDGATE_SPOOL_DIRECTORY", spool.to_str().unwrap()),
+        };
+        let daemon = setup.start_without_token().await;
+        let log = daemon.log();
+        let line: serde_json::Value = serde_json::from_str(&log[0]).unwrap();
+        let spool = directory.map_or("memory", |_| spool.to_str().unwrap());
+        assert_eq!(line["message"], "starting", "{line}");
+        assert_eq!(line["version"], env!("CARGO_PKG_VERSION"), "{line}");
+        assert_eq!(line["configuration"], file.to_str().unwrap(), "{line}");
+        assert_eq!(line["spool"], spool, "{line}");
+    }
+}

@@ -22,45 +22,44 @@ pub use self::rules::Needs;
 pub struct Sandbox {
     /// Landlock's rules, if they are in force.
     rules: Option<Rules>,
+    /// What does not fit the configured files.
+    pub misfits: Vec<String>,
+    /// What the kernel lacks.
+    pub missing: Vec<String>,
+    /// What is restricted.
+    pub restrictions: Vec<String>,
 }
 
 impl Sandbox {
-    /// Restricts this thread and all that it will start, and logs how. What the kernel lacks is logged, too, and the
-    /// daemon runs without.
+    /// Restricts this thread and all that it will start, as far as the kernel can.
     #[must_use]
     #[cfg(target_os = "linux")]
     pub fn enter(needs: &Needs) -> Self {
         let mut rules = Rules::new(needs);
-        for warning in std::mem::take(&mut rules.warnings) {
-            tracing::warn!(%warning, "sandbox does not fit the configured files");
-        }
+        let mut sandbox = Self {
+            misfits: std::mem::take(&mut rules.warnings),
+            ..Self::default()
+        };
         let files = landlock::restrict(&rules);
-        let is_landlocked = files.is_ok();
-        let mut restrictions = Vec::new();
+        tracing::debug!(?rules, "what the sandbox allows");
+        sandbox.rules = files.is_ok().then_some(rules);
         for result in [files, seccomp::restrict()] {
             match result {
-                Ok(restriction) => restrictions.push(restriction),
-                Err(reason) => tracing::warn!(
-                    reason,
-                    "a part of the sandbox is missing, the daemon runs without it"
-                ),
+                Ok(restriction) => sandbox.restrictions.push(restriction),
+                Err(reason) => sandbox.missing.push(reason),
             }
         }
-        if !restrictions.is_empty() {
-            tracing::info!(restrictions = restrictions.join(", "), "sandboxed");
-        }
-        tracing::debug!(?rules, "what the sandbox allows");
-        Self {
-            rules: is_landlocked.then_some(rules),
-        }
+        sandbox
     }
 
     /// Does nothing: only Linux has these restrictions.
     #[must_use]
     #[cfg(not(target_os = "linux"))]
     pub fn enter(_needs: &Needs) -> Self {
-        tracing::info!("not sandboxed: this system has no sandbox that bondgate supports");
-        Self::default()
+        Self {
+            missing: vec!["this system has no sandbox that bondgate supports".to_owned()],
+            ..Self::default()
+        }
     }
 
     /// What a changed configuration needs and the sandbox denies, a sentence each: it takes a restart.

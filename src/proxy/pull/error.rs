@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::super::forward::ProxyError;
-use crate::problems::{Problem, request, spool, token};
+use crate::problems::{Problem, request, spool};
 use crate::server::{ProblemResponse, ProxyErrorType};
 use crate::spool::SpoolError;
 
@@ -17,7 +17,7 @@ pub(in super::super) enum PullError {
     /// The spool has no message, and nothing can be pulled.
     Spool(SpoolError),
     /// The client id, which is a part of the queue's name, cannot be read.
-    NoClientId(String),
+    NoClientId(Problem),
     /// The pull was sent, and had no response within `timeout.head`. It continues.
     Continues,
     /// Nothing was sent within `timeout.head`, as a rule because another request for the queue is in progress.
@@ -55,7 +55,7 @@ impl PullError {
             Self::Spool(SpoolError::Unusable(error)) => not_executed(spool::unusable(error)),
             Self::Spool(SpoolError::Link(folder)) => not_executed(spool::link(folder)),
             Self::Spool(SpoolError::Stopping) => not_executed(request::stopping("")),
-            Self::NoClientId(reason) => not_executed(token::credentials_unreadable(reason, "")),
+            Self::NoClientId(problem) => not_executed(problem),
             Self::Waiting => not_executed(spool::pull_waits()),
             Self::Spool(SpoolError::Broken) => ProblemResponse::may_have_been_executed(
                 StatusCode::BAD_GATEWAY,

@@ -22,7 +22,7 @@ pub(super) use self::error::PullError;
 use super::dependencies::Dependencies;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
-use crate::problems::request;
+use crate::problems::{request, token};
 use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
@@ -140,8 +140,8 @@ impl Puller {
         let read = tokio::task::spawn_blocking(move || source.load());
         match tokio::time::timeout(LONGEST_READ, read).await {
             Ok(Ok(Ok(id))) => Ok(id.expose_secret().to_owned()),
-            Ok(Ok(Err(error))) => Err(PullError::NoClientId(error.to_string())),
-            _ => Err(PullError::NoClientId("reading it takes too long".to_owned())),
+            Ok(Ok(Err(error))) => Err(PullError::NoClientId(error.into())),
+            _ => Err(PullError::NoClientId(token::credentials_hang())),
         }
     }
 

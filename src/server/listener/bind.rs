@@ -8,6 +8,7 @@ use socket2::Socket;
 
 use crate::config::ListenAddress;
 use crate::platform::{inherited_sockets, socket, unix_socket};
+use crate::problems::{Problem, machine};
 
 /// The bound sockets of one listener of the configuration. Clones share them.
 #[derive(Clone)]
@@ -17,32 +18,69 @@ pub struct Listener {
     is_tls: bool,
 }
 
-/// Why a listener cannot listen; the text names the fix.
+/// Why a listener cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another socket listens on the address.
-    #[error("{address} is in use by another program, or by another listener of this one")]
-    InUse {
-        /// The address.
-        address: String,
-    },
     /// The system refuses.
-    #[error("cannot listen on {address}{fix}")]
+    #[error("{}", self.problem("address"))]
     Refused {
         /// The address.
-        address: String,
-        /// The fix, if it is known.
-        fix: &'static str,
+        address: ListenAddress,
         /// The system's reason.
         source: io::Error,
     },
     /// systemd passed no socket of that name.
-    #[error("systemd passed no socket named {0:?}; set FileDescriptorName={0} in the .socket unit")]
+    #[error("{}", self.problem("address"))]
     NotInherited(String),
     /// The group of a unix socket does not exist.
     #[error("there is no group {0:?} on this machine; use a group of /etc/group, or its number")]
     NoGroup(String),
 }
+
+impl BindError {
+    /// The problem; `setting` is what sets the address.
+    #[must_use]
+    pub fn problem(&self, setting: &str) -> Problem {
+        let (address, source) = match self {
+            Self::NotInherited(name) => return machine::socket_not_inherited(name),
+            Self::NoGroup(group) => return machine::listen_failed(group, self),
+            Self::Refused { address, source } => (address, source),
+        };
+        match (address, source.kind()) {
+            (_, io::ErrorKind::AddrInUse) => {
+                let port = match address {
+                    ListenAddress::Localhost(port) => Some(*port),
+                    ListenAddress::Socket(address) => Some(address.port()),
+                    _ => None,
+                };
+                let holder = port.and_then(socket::listening_program);
+                let holder = holder.as_deref().unwrap_or(OTHER_PROGRAM);
+                machine::port_taken(address, holder, setting)
+            }
+            (ListenAddress::Unix(_), io::ErrorKind::NotFound) => machine::unix_directory_missing(address),
+            (ListenAddress::Unix(_), io::ErrorKind::PermissionDenied) => {
+                machine::unix_directory_not_writable(address)
+            }
+            (ListenAddress::Unix(_), io::ErrorKind::AlreadyExists) => {
+                machine::unix_path_taken(address, setting)
+            }
+            (ListenAddress::Unix(_), io::ErrorKind::InvalidInput) => {
+                machine::unix_path_too_long(address, setting)
+            }
+            (_, io::ErrorKind::PermissionDenied) => machine::port_privileged(address, setting),
+            (_, io::ErrorKind::AddrNotAvailable) => machine::address_foreign(address, setting),
+            _ => machine::listen_failed(address, source),
+        }
+    }
+
+    /// Whether another program listens on the address.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+const OTHER_PROGRAM: &str = "another program, or by another listener of this one";
 
 /// The id of a group; without a name, files keep the group of the process.
 pub fn group_id(group: Option<&str>) -> Result<Option<u32>, BindError> {
@@ -61,14 +99,18 @@ impl Listener {
     ) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Socket(address) => socket::listen(*address).map(|socket| vec![socket]),
-            ListenAddress::Localhost(port) => localhost(*port),
+            ListenAddress::Localhost(port) => bind_localhost(*port, socket::listen),
             ListenAddress::Unix(path) => {
                 let group = group_id(group)?;
                 unix_socket::listen(path, mode, group).map(|socket| vec![socket])
             }
             ListenAddress::Systemd(name) => inherited_sockets::named(name),
         };
-        let sockets = bound.map_err(|source| refused(address, source))?;
+        let refused = |source| BindError::Refused {
+            address: address.clone(),
+            source,
+        };
+        let sockets = bound.map_err(refused)?;
         if let ListenAddress::Systemd(name) = address
             && sockets.is_empty()
         {
@@ -78,6 +120,22 @@ impl Listener {
             address: address.clone(),
             sockets: sockets.into_iter().map(Arc::new).collect(),
             is_tls,
+        })
+    }
+
+    /// Whether [`Self::bind`] would succeed now. It does not listen, so that no connection is accepted. A socket that
+    /// systemd holds is not checked.
+    pub fn check(address: &ListenAddress) -> Result<(), BindError> {
+        let checked = match address {
+            // The system chooses a free one.
+            ListenAddress::Localhost(0) | ListenAddress::Systemd(_) => Ok(()),
+            ListenAddress::Localhost(port) => bind_localhost(*port, socket::bind).map(|_| ()),
+            ListenAddress::Socket(address) => socket::bind(*address).map(|_| ()),
+            ListenAddress::Unix(path) => unix_socket::check(path),
+        };
+        checked.map_err(|source| BindError::Refused {
+            address: address.clone(),
+            source,
         })
     }
 
@@ -127,11 +185,11 @@ fn ip_address(socket: &Socket) -> Option<SocketAddr> {
     socket.local_addr().ok()?.as_socket()
 }
 
-fn localhost(port: u16) -> io::Result<Vec<Socket>> {
-    let first = socket::listen((Ipv4Addr::LOCALHOST, port).into())?;
+fn bind_localhost(port: u16, bind: impl Fn(SocketAddr) -> io::Result<Socket>) -> io::Result<Vec<Socket>> {
+    let first = bind((Ipv4Addr::LOCALHOST, port).into())?;
     let port = ip_address(&first).map_or(port, |address| address.port());
     let mut sockets = vec![first];
-    match socket::listen((Ipv6Addr::LOCALHOST, port).into()) {
+    match bind((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(second) => sockets.push(second),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
         Err(error) => tracing::debug!(%error, "this machine has no IPv6 loopback address"),
@@ -139,26 +197,53 @@ fn localhost(port: u16) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-fn refused(address: &ListenAddress, source: io::Error) -> BindError {
-    let fix = match (address, source.kind()) {
-        (_, io::ErrorKind::AddrInUse) => {
-            return BindError::InUse {
-                address: address.to_string(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_the_system_has_a_problem_of_its_own() {
+        for (address, kind, code) in [
+            ("127.0.0.1:80", io::ErrorKind::PermissionDenied, "port-privileged"),
+            ("127.0.0.1:8080", io::ErrorKind::AddrInUse, "port-taken"),
+            (
+                "192.0.2.1:8080",
+                io::ErrorKind::AddrNotAvailable,
+                "address-foreign",
+            ),
+            ("127.0.0.1:8080", io::ErrorKind::Other, "listen-failed"),
+            ("unix:/a/b", io::ErrorKind::AddrInUse, "port-taken"),
+            ("unix:/a/b", io::ErrorKind::NotFound, "unix-directory-missing"),
+            (
+                "unix:/a/b",
+                io::ErrorKind::PermissionDenied,
+                "unix-directory-not-writable",
+            ),
+            ("unix:/a/b", io::ErrorKind::AlreadyExists, "unix-path-taken"),
+            ("unix:/a/b", io::ErrorKind::InvalidInput, "unix-path-too-long"),
+        ] {
+            let error = BindError::Refused {
+                address: address.parse().unwrap(),
+                source: kind.into(),
             };
+            assert_eq!(error.problem("address").code(), code, "{address} {kind}");
         }
-        (ListenAddress::Unix(_), io::ErrorKind::NotFound) => " (create its directory)",
-        (ListenAddress::Unix(_), io::ErrorKind::PermissionDenied) => {
-            " (make its directory writable for bondgate's user)"
-        }
-        (_, io::ErrorKind::PermissionDenied) => {
-            " (ports below 1024 need privileges: choose a higher one, or let systemd listen)"
-        }
-        (_, io::ErrorKind::AddrNotAvailable) => " (this machine has no such address: use one that it has)",
-        _ => "",
-    };
-    BindError::Refused {
-        address: address.to_string(),
-        fix,
-        source,
+        let missing = BindError::NotInherited("http".to_owned());
+        assert_eq!(missing.problem("address").code(), "socket-not-inherited");
+    }
+
+    #[test]
+    fn a_check_finds_what_a_bind_would_and_creates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(108));
+        let address = ListenAddress::Unix(long);
+        let error = Listener::check(&address).unwrap_err();
+        assert_eq!(error.problem("address").code(), "unix-path-too-long");
+        let address = ListenAddress::Unix(directory.path().join("socket"));
+        Listener::check(&address).unwrap();
+        let listener = Listener::bind(&address, 0o600, None, false).unwrap();
+        assert!(Listener::check(&address).unwrap_err().is_in_use());
+        drop(listener);
+        Listener::check(&address).unwrap();
     }
 }

@@ -1,0 +1,187 @@
+//! The steps of a call: name, outbound proxy, TLS, clock, token and API.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
+
+use super::is_faulty;
+use super::report::{Outcome, Report};
+use crate::config::{Config, Endpoint, Fault, Upstream};
+use crate::problems::{self, Problem, api, network};
+use crate::tls;
+use crate::token::{Clock, TokenEndpoint, TokenSource as _};
+use crate::upstream::{Network, Way, probe};
+
+/// A lookup that takes longer indicates a name server that does not respond.
+const SLOW_LOOKUP: Duration = Duration::from_secs(1);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// An upstream whose steps run.
+struct Live<'a> {
+    upstream: &'a Upstream,
+    network: Network,
+}
+
+/// The token that the identity service granted, and how far its clock differs from this machine's.
+struct Granted {
+    authorization: HeaderValue,
+    lifetime: Duration,
+    skew: Option<Duration>,
+}
+
+/// Tests each upstream. After a problem, the steps continue that do not depend on it.
+pub(super) async fn check(config: &Config, faults: &[Fault], report: &mut Report) -> io::Result<()> {
+    for upstream in &config.upstreams {
+        let (name, key) = (Some(&*upstream.name), format!("upstream.{}", upstream.name));
+        match tls::client(upstream.ca_file.as_deref()) {
+            Ok(tls) if !is_faulty(faults, &key) => {
+                let network = Network::new(tls);
+                Live { upstream, network }.check(report).await?;
+            }
+            _ => report.skip("live", name, &format!("{key} has faults"))?,
+        }
+    }
+    Ok(())
+}
+
+impl Live<'_> {
+    async fn check(&self, report: &mut Report) -> io::Result<()> {
+        let Upstream { token_url, url, .. } = self.upstream;
+        let name = Some(&*self.upstream.name);
+        let mut granted = None;
+        if self.reach("token request", token_url, report).await? {
+            let started = Instant::now();
+            granted = match self.fetch().await {
+                Ok(found) => {
+                    report.step("clock", name, started, clock(found.skew))?;
+                    report.step("token", name, started, Ok(lifetime(found.lifetime)))?;
+                    Some(found.authorization)
+                }
+                Err(problem) => {
+                    report.step("token", name, started, Err(problem))?;
+                    None
+                }
+            };
+        } else {
+            report.skip("token", name, "the identity service is not reached")?;
+        }
+        if !self.reach("API request", url, report).await? {
+            return report.skip("API", name, "it is not reached");
+        }
+        match granted {
+            Some(authorization) => {
+                let started = Instant::now();
+                let outcome = self.ask(authorization).await;
+                report.step("API", name, started, outcome)
+            }
+            None => report.skip("API", name, "there is no token"),
+        }
+    }
+
+    /// Looks the host's name up, and walks the way to it. Returns whether the host is reached.
+    async fn reach(&self, call: &'static str, endpoint: &Endpoint, report: &mut Report) -> io::Result<bool> {
+        let name = Some(&*self.upstream.name);
+        let started = Instant::now();
+        let way = match self.way(call, endpoint) {
+            Ok(way) => way,
+            Err(problem) => {
+                report.step("proxy", name, started, Err(problem))?;
+                return Ok(false);
+            }
+        };
+        let outcome = self.resolve(&way).await;
+        let is_known = outcome.is_ok();
+        let outcome = with_slow_lookup(outcome, started.elapsed(), way.first_hop());
+        report.step("name", name, started, outcome)?;
+        if !is_known {
+            report.skip("TLS", name, "the name has no known address")?;
+            return Ok(false);
+        }
+        let started = Instant::now();
+        let walked = way.walk().await.map_err(|error| error.problem);
+        let is_reached = walked.is_ok();
+        let to = endpoint.authority();
+        let mut expires = None;
+        let walked = walked.map(|chain| {
+            expires = tls::expires_soon(&chain, to.as_ref());
+            format!("{to} is reached and its certificate is trusted")
+        });
+        let mut outcome = Outcome::from(walked);
+        outcome.problems.extend(expires);
+        report.step("TLS", name, started, outcome)?;
+        Ok(is_reached)
+    }
+
+    fn way(&self, call: &'static str, endpoint: &Endpoint) -> Result<Way, Problem> {
+        let route = self.upstream.proxy.route(endpoint)?;
+        let timeout = self.upstream.timeout.connect;
+        Ok(Way::new(call, endpoint, route, timeout, self.network.clone()))
+    }
+
+    async fn resolve(&self, way: &Way) -> Result<String, Problem> {
+        way.resolve().await.map_err(|error| error.problem)?;
+        let host = way.first_hop();
+        let known = self.network.resolver.known(host).unwrap_or_default();
+        let address = known
+            .first()
+            .map_or_else(String::new, |address| address.ip().to_string());
+        let role = if way.is_proxied() {
+            "the outbound proxy "
+        } else {
+            ""
+        };
+        Ok(format!("{role}{host} is {address}"))
+    }
+
+    async fn fetch(&self) -> Result<Granted, Problem> {
+        let endpoint = TokenEndpoint::new(self.upstream.clone(), self.network.clone(), Clock::default());
+        let grant = endpoint.fetch().await.map_err(|error| error.problem)?;
+        let skew = |server: SystemTime| {
+            let difference = SystemTime::now().duration_since(server);
+            difference.unwrap_or_else(|error| error.duration())
+        };
+        Ok(Granted {
+            authorization: grant.authorization,
+            lifetime: grant.lifetime,
+            skew: grant.server_time.map(skew),
+        })
+    }
+
+    /// Sends one authorized request that changes nothing.
+    async fn ask(&self, authorization: HeaderValue) -> Outcome {
+        let to = self.upstream.url.authority();
+        match &self.upstream.check_path {
+            None => Err(api::not_checked(to)).into(),
+            Some(path) => probe(self.upstream, self.network.clone(), path, authorization)
+                .await
+                .map(|status| format!("{to}{path} responds {status}"))
+                .into(),
+        }
+    }
+}
+
+fn with_slow_lookup(outcome: Result<String, Problem>, took: Duration, host: &str) -> Outcome {
+    let is_slow = outcome.is_ok() && took > SLOW_LOOKUP;
+    let mut outcome = Outcome::from(outcome);
+    let seconds = format!("{:.1}", took.as_secs_f32());
+    outcome
+        .problems
+        .extend(is_slow.then(|| network::lookup_slow(host, seconds)));
+    outcome
+}
+
+fn clock(skew: Option<Duration>) -> Result<String, Problem> {
+    match skew.map(|skew| skew.as_secs()) {
+        None => Ok("the identity service sends no Date to compare with".to_owned()),
+        Some(seconds) if seconds > MAX_CLOCK_SKEW.as_secs() => Err(problems::tls::clock_skew(seconds)),
+        Some(seconds) => Ok(format!("within {} s of the identity service's", seconds.max(1))),
+    }
+}
+
+fn lifetime(lifetime: Duration) -> String {
+    match lifetime.as_secs() {
+        0 => "granted in its last second, as the identity service reuses tokens".to_owned(),
+        seconds => format!("granted, lifetime {seconds} s"),
+    }
+}

@@ -1,0 +1,185 @@
+//! `bondgate check`: the steps of a start, without starting, and with `--live` those of a call.
+
+mod live;
+mod report;
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::Value;
+
+use self::report::{Outcome, Report};
+use super::admin_client::AdminClient;
+use super::{ConfigArgs, Exit, load, output, print_faults, runtime};
+use crate::config::{Config, Fault};
+use crate::daemon::{self, Findings, preflight};
+use crate::problems::machine;
+use crate::spool;
+
+/// Check the configuration and this machine, and name the cause and the fix of everything that a start would fail on
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 no error; 3 configuration or machine; 4 network or outbound proxy; 5 TLS or clock; \
+6 token; 7 API. With errors of several kinds, the smallest."
+)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Also test DNS, outbound proxy, TLS, clock, token and API. Takes no message off a queue
+    #[arg(long)]
+    live: bool,
+
+    /// Print every step as JSON
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
+
+    /// Print every value and its source, secrets redacted
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let file = args.config.file();
+    let mut report = Report::new(args.json);
+    let place = file
+        .as_deref()
+        .map_or("the environment".to_owned(), |file| file.display().to_string());
+    let loaded = load(file.as_deref());
+    if let (true, Ok(config)) = (args.print, &loaded) {
+        print_settings(config)?;
+    }
+    let (config, Findings { faults, warnings }) = daemon::inspect(loaded);
+    if !args.json {
+        warnings.iter().for_each(output::warning);
+        print_faults(&faults);
+    }
+    report.configuration(started, &place, &faults, &warnings)?;
+    let Some(mut config) = config else {
+        return Ok(report.finish(file.as_deref())?);
+    };
+    let descriptors_started = Instant::now();
+    let descriptors = preflight::fit_descriptors(&mut config);
+    let descriptors = descriptors.map(|limit| format!("this process may open {limit} files"));
+    report.step("descriptors", None, descriptors_started, descriptors)?;
+    check_machine(&config, file.as_deref(), &faults, &mut report)?;
+    if args.live {
+        runtime()?.block_on(live::check(&config, &faults, &mut report))?;
+    }
+    Ok(report.finish(file.as_deref())?)
+}
+
+fn print_settings(config: &Config) -> io::Result<()> {
+    let settings = config.settings.iter();
+    let pairs: Vec<_> = settings
+        .map(|setting| (format!("{} = {}", setting.key, setting.value), &setting.origin))
+        .collect();
+    let width = pairs.iter().map(|(pair, _)| pair.len()).max().unwrap_or(0);
+    let width = width.min(72);
+    for (pair, origin) in pairs {
+        output::line(format_args!("{pair:width$}  # {origin}"))?;
+    }
+    Ok(())
+}
+
+/// Whether a fault concerns a key, or a key below it.
+fn is_faulty(faults: &[Fault], key: &str) -> bool {
+    faults.iter().any(|fault| {
+        let fault = fault.key.to_string();
+        let rest = fault.strip_prefix(key);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// The steps of a start that need this machine.
+fn check_machine(
+    config: &Config,
+    file: Option<&Path>,
+    faults: &[Fault],
+    report: &mut Report,
+) -> io::Result<()> {
+    let started = Instant::now();
+    report.step("ports", None, started, check_ports(config, file))?;
+    let started = Instant::now();
+    match &config.spool.directory {
+        _ if is_faulty(faults, "spool.directory") => {
+            report.skip("spool", None, "spool.directory has a fault")?;
+        }
+        None => report.step("spool", None, started, Ok("in memory".to_owned()))?,
+        Some(directory) => {
+            let text = directory.display().to_string();
+            let problems = spool::check(directory);
+            report.step("spool", None, started, Outcome { text, problems })?;
+        }
+    }
+    if !config.server.sandbox {
+        return report.skip("sandbox", None, "server.sandbox is false");
+    }
+    let started = Instant::now();
+    let (text, problems) = preflight::check_sandbox(config, file);
+    report.step("sandbox", None, started, Outcome { text, problems })
+}
+
+/// Whether each address can be listened on. A running bondgate holds those of the same configuration rightly.
+fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
+    let addresses = config.listeners.iter().map(|listener| &listener.address);
+    let addresses = addresses.chain([&config.admin.address]).map(ToString::to_string);
+    let mut text = addresses.collect::<Vec<_>>().join(", ");
+    let failed = preflight::check_listeners(config);
+    let is_held = failed.iter().any(|(_, _, error)| error.is_in_use());
+    let running = is_held.then(|| Running::find(config)).flatten();
+    let file = file.map_or("environment".into(), |file| {
+        std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
+    });
+    let is_same = |running: &Running| running.configuration.as_ref() == Some(&file);
+    let mut problems = Vec::new();
+    for (setting, address, error) in failed {
+        let holder = running
+            .as_ref()
+            .filter(|running| error.is_in_use() && running.addresses.contains(&address.to_string()));
+        match holder {
+            Some(holder) if is_same(holder) => {}
+            Some(holder) => problems.push(machine::port_taken(address, holder, setting)),
+            None => problems.push(error.problem(&setting)),
+        }
+    }
+    if let Some(running) = running.filter(is_same) {
+        text = format!("{text}, held by {running}");
+    }
+    Outcome { text, problems }
+}
+
+/// A bondgate that runs on this machine.
+struct Running {
+    pid: u64,
+    configuration: Option<PathBuf>,
+    addresses: Vec<String>,
+}
+
+impl Running {
+    /// The one at the configured admin address.
+    fn find(config: &Config) -> Option<Self> {
+        let response = AdminClient::of(&config.admin).ok()?.get("/status.json").ok()?;
+        let status: Value = serde_json::from_str(&response.body).ok()?;
+        let listeners = status["listeners"].as_array()?.iter();
+        let addresses = listeners.filter_map(|listener| Some(listener["address"].as_str()?.to_owned()));
+        Some(Self {
+            pid: status["pid"].as_u64()?,
+            configuration: status["configuration"].as_str().map(PathBuf::from),
+            addresses: addresses.chain([config.admin.address.to_string()]).collect(),
+        })
+    }
+}
+
+impl Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.configuration {
+            Some(file) => write!(f, "the bondgate of {} (pid {})", file.display(), self.pid),
+            None => write!(f, "a `bondgate demo` (pid {})", self.pid),
+        }
+    }
+}

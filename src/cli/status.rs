@@ -1,0 +1,164 @@
+//! `bondgate status`: what the status page shows, for a terminal.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Exit;
+use super::admin_client::AdminArgs;
+use super::output::{self, Mark};
+
+/// Show what a running daemon does: tokens, spool and problems; exit code 0 means that no error is active
+#[derive(Args)]
+pub(super) struct StatusArgs {
+    /// Print the status document itself, as /status.json
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let response = client.get("/status.json")?;
+    let status: Value = match (response.status, serde_json::from_str(&response.body)) {
+        (200, Ok(status)) => status,
+        _ => return Err(client.refused(&response).into()),
+    };
+    if args.json {
+        output::line(&response.body)?;
+    } else {
+        print(&status)?;
+    }
+    let is_well = status["ready"] == true && !lines(&status).any(|(mark, _)| mark == Mark::Failed);
+    Ok(if is_well { Exit::Done } else { Exit::Failed })
+}
+
+fn print(status: &Value) -> std::io::Result<()> {
+    let text = |key: &str| text(&status[key]);
+    let ready = if status["ready"] == true {
+        "ready"
+    } else {
+        "not ready"
+    };
+    output::line(format_args!(
+        "bondgate {}, started {}, configured {}, {}, {ready}",
+        text("version"),
+        text("started"),
+        text("configured"),
+        text("phase"),
+    ))?;
+    for (mark, line) in lines(status) {
+        output::line(format_args!("  {mark}  {line}"))?;
+    }
+    for listener in items(&status["listeners"]) {
+        let (address, upstream) = (
+            self::text(&listener["address"]),
+            self::text(&listener["upstream"]),
+        );
+        output::line(format_args!("listening on {address} for {upstream}"))?;
+    }
+    output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))
+}
+
+/// A line for each token and each problem.
+fn lines(status: &Value) -> impl Iterator<Item = (Mark, String)> {
+    let tokens = items(&status["upstreams"]).map(token);
+    tokens.chain(items(&status["problems"]).map(problem))
+}
+
+fn token(upstream: &Value) -> (Mark, String) {
+    let token = &upstream["token"];
+    let state = text(&token["state"]);
+    let mark = match state {
+        "fresh" | "refreshing" => Mark::Ok,
+        "starting" | "degraded" => Mark::Warning,
+        _ => Mark::Failed,
+    };
+    let mut line = format!(
+        "{} ({}): token {state} since {}",
+        text(&upstream["name"]),
+        text(&upstream["url"]),
+        text(&token["since"]),
+    );
+    let parts = [
+        token["expires"].as_str().map(|at| format!("expires {at}")),
+        token["next_attempt_s"]
+            .as_u64()
+            .map(|wait| format!("next attempt in {wait} s")),
+        token["clock"].as_str().map(|clock| format!("clock {clock}")),
+        // The problem has a line of its own.
+        token["last_error"]["message"]
+            .as_str()
+            .filter(|_| token["problem"].is_null())
+            .map(|message| format!("last error: {message}")),
+        upstream["api"]["last_status"].as_u64().map(|status| {
+            let at = text(&upstream["api"]["last_response"]);
+            format!("API responded {status} at {at}")
+        }),
+    ];
+    for part in parts.into_iter().flatten() {
+        line = line + ", " + &part;
+    }
+    (mark, line)
+}
+
+fn problem(problem: &Value) -> (Mark, String) {
+    let mark = match text(&problem["severity"]) {
+        "warning" => Mark::Warning,
+        _ => Mark::Failed,
+    };
+    let [upstream, cause, fix, code, since] =
+        ["upstream", "cause", "fix", "code", "since"].map(|key| text(&problem[key]));
+    (
+        mark,
+        format!("{upstream}: {cause}; {fix} [{code}], since {since}"),
+    )
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_problem_has_a_line_with_its_fix_and_is_not_repeated_at_the_token() {
+        let problem = json!({
+            "code": "client-secret-refused", "severity": "error", "cause": "CAUSE", "fix": "FIX",
+            "since": "2026-11-29T04:00:00Z", "upstream": "cisco", "call": "token",
+        });
+        let status = json!({
+            "upstreams": [{
+                "name": "cisco", "url": "https://api.example/",
+                "token": {
+                    "state": "degraded", "since": "2026-11-29T04:00:00Z", "problem": problem,
+                    "last_error": { "message": "CAUSE; FIX" },
+                },
+                "api": { "last_status": 200, "last_response": "2026-11-29T03:00:00Z", "problem": null },
+            }],
+            "problems": [problem],
+        });
+        let [(token, token_line), (mark, line)] = &lines(&status).collect::<Vec<_>>()[..] else {
+            panic!("a line for the token and one for the problem")
+        };
+        assert_eq!((*token, *mark), (Mark::Warning, Mark::Failed));
+        assert!(!token_line.contains("CAUSE"), "{token_line}");
+        assert!(
+            token_line.ends_with("API responded 200 at 2026-11-29T03:00:00Z"),
+            "{token_line}"
+        );
+        assert_eq!(
+            line,
+            "cisco: CAUSE; FIX [client-secret-refused], since 2026-11-29T04:00:00Z"
+        );
+    }
+}

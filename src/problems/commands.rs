@@ -1,0 +1,30 @@
+//! Commands that query a running bondgate.
+
+use super::entry::problems;
+
+problems! {
+    area Command;
+
+    not_reachable(address, reason) "daemon-not-reachable" Error
+        cause "no bondgate responds at {address} ({reason})"
+        fix "start it with `bondgate run`, or name the admin listener of the running one with --address or --config"
+        explanation "The command queries the admin listener: the one of --address, else of the configuration that a start would \
+            read, else localhost:9180. A daemon that has ended, or one with another configuration, does not respond there.";
+    not_bondgate(address, reason) "admin-not-bondgate" Error
+        cause "{address} does not respond as bondgate's admin listener ({reason})"
+        fix "correct --address; add --tls if that listener has tls"
+        explanation "Another program listens there, or the listener speaks TLS and --address was given without --tls.";
+    needs_certificate(address) "admin-needs-certificate" Error
+        cause "the admin listener at {address} requires a client certificate"
+        fix "add --certificate FILE and --key FILE with one from tls.client_ca_file of [admin]"
+        explanation "`bondgate probe live` needs none: a listener that asks for a certificate is alive.";
+    refuses(address, status) "admin-refuses-this-machine" Error
+        cause "the admin listener at {address} refuses this machine ({status})"
+        fix "add 127.0.0.1 and ::1 to allow in [admin], and reload"
+        explanation "allow in [admin] limits who may read status and metrics. Health checks of the same machine are always \
+            answered.";
+    address_unknown(name) "admin-address-unknown" Error
+        cause "only systemd knows the address of the admin listener (systemd:{name})"
+        fix "set it with --address, as ListenStream= of the .socket unit has it"
+        explanation "bondgate gets the socket from systemd, under the name that the configuration gives.";
+}

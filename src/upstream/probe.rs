@@ -1,0 +1,62 @@
+//! One authorized request that changes nothing, to find out whether the API accepts bondgate's token.
+
+use std::sync::atomic::AtomicBool;
+
+use axum::body::Body;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, StatusCode, Uri};
+
+use super::client::UpstreamClient;
+use super::connector::Network;
+use super::error::SendError;
+use super::status::response_problem;
+use crate::config;
+use crate::problems::{Problem, api};
+
+/// The path of Smart Bonding whose response says nothing about push and pull.
+const TSP_CODES: &str = "/tspcodes";
+
+/// Sends `GET path` with a bearer, and reads the head of the response: its body may have megabytes.
+pub async fn probe(
+    upstream: &config::Upstream,
+    network: Network,
+    path: &str,
+    authorization: HeaderValue,
+) -> Result<StatusCode, Problem> {
+    let client = UpstreamClient::new(upstream, network)?;
+    let to = format!("{}:{}", upstream.url.authority().host(), upstream.url.port());
+    let target = path.parse::<Uri>().map(|path| client.target(&path));
+    let Ok(Ok(target)) = target else {
+        return Err(api::path_wrong(to, path));
+    };
+    let agent = HeaderValue::from_static(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
+    let request = Request::get(target)
+        .header(HOST, client.host())
+        .header(AUTHORIZATION, authorization)
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, agent)
+        .body(Body::empty());
+    let request = request.expect("each part is valid");
+    let may_be_sent = AtomicBool::new(false);
+    let sent = client.send(Box::new(request), true, &may_be_sent);
+    let Ok(sent) = tokio::time::timeout(upstream.timeout.head, sent).await else {
+        return Err(api::silent(to, upstream.timeout.head.as_secs()));
+    };
+    let response = sent.map_err(|error| match error {
+        SendError::NotSent(error) => error.problem,
+        SendError::Broken { problem, .. } => problem,
+    })?;
+    let status = response.status();
+    let is_mashery = response.headers().contains_key("x-mashery-error-code");
+    match response_problem(&to, status, response.headers()) {
+        Some(problem) => Err(problem),
+        None => match status.as_u16() {
+            200..=299 => Ok(status),
+            403 if is_mashery => Err(api::rejects_token(to, 403)),
+            403 if path.ends_with(TSP_CODES) => Err(api::tsp_codes_forbidden(to, path)),
+            403 => Err(api::forbidden(to, path)),
+            404 => Err(api::path_wrong(to, path)),
+            code => Err(api::responds(to, code)),
+        },
+    }
+}

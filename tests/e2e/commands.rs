@@ -1,0 +1,163 @@
+//! The commands that query a running daemon: probe and status.
+
+use bondgate::simulator::{Fault, Kind, On, Options};
+use http::StatusCode;
+
+use crate::harness::{Daemon, Ended, Setup, bondgate, finished, simulator};
+use crate::listeners::Certificates;
+
+/// Runs the program in an empty directory.
+async fn run(arguments: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bondgate();
+    command.args(arguments).current_dir(&directory);
+    finished(command).await
+}
+
+/// The address of an admin listener that may have TLS.
+fn admin_address(daemon: &Daemon) -> String {
+    let log = daemon.log().join("\n");
+    let (_, url) = log.split_once("metrics are at https://").unwrap();
+    url.split(['"', '/']).next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_probe_works_with_tls_and_allow_and_without_a_configuration() {
+    let (cisco, certificates) = (simulator(Options::default()).await, Certificates::new());
+    let with_tls = |setup: Setup| {
+        let certificate = setup.file("server.pem", &certificates.server.0);
+        let key = setup.file("server-key.pem", &certificates.server.1);
+        let [certificate, key] = [certificate, key].map(|path| path.to_str().unwrap().to_owned());
+        setup
+            .environment("BONDGATE__ADMIN__TLS__CERTIFICATE_FILE", &certificate)
+            .environment("BONDGATE__ADMIN__TLS__KEY_FILE", &key)
+            .environment("BONDGATE__ADMIN__ALLOW", "10.99.99.99")
+    };
+    let daemon = with_tls(Setup::at(&cisco)).start().await;
+    let address = admin_address(&daemon);
+    for what in ["live", "ready"] {
+        let probe = run(&["probe", what, "--tls", "--address", &address]).await;
+        assert_eq!(probe.code, Some(0), "{probe:?}");
+        let plain = run(&["probe", what, "--address", &address]).await;
+        assert_eq!(plain.code, Some(1), "{plain:?}");
+    }
+    let status = run(&["status", "--tls", "--address", &address]).await;
+    assert_eq!(status.code, Some(1), "{status:?}");
+    assert!(
+        status
+            .stderr
+            .contains("add 127.0.0.1 and ::1 to allow in [admin]"),
+        "{status:?}"
+    );
+    assert!(
+        status.stderr.contains("[admin-refuses-this-machine]"),
+        "{status:?}"
+    );
+
+    let setup = with_tls(Setup::at(&cisco));
+    let ca = setup.file("client-ca.pem", &certificates.ca);
+    let certificate = setup.file("client.pem", &certificates.client.0);
+    let key = setup.file("client-key.pem", &certificates.client.1);
+    let setup = setup.environment("BONDGATE__ADMIN__TLS__CLIENT_CA_FILE", ca.to_str().unwrap());
+    let daemon = setup.start().await;
+    let address = admin_address(&daemon);
+    let probe = ["probe", "live", "--tls", "--address", &address];
+    assert_eq!(
+        run(&probe).await.code,
+        Some(0),
+        "a listener that asks for a certificate lives"
+    );
+    let ready = ["probe", "ready", "--tls", "--address", &address];
+    let without = run(&ready).await;
+    assert_eq!(without.code, Some(1), "{without:?}");
+    assert!(
+        without.stderr.contains("add --certificate FILE and --key FILE"),
+        "{without:?}"
+    );
+    let identity = [
+        "--certificate",
+        certificate.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+    ];
+    let with = run(&[&ready[..], &identity].concat()).await;
+    assert_eq!(with.code, Some(0), "{with:?}");
+
+    // Something may listen there on this machine.
+    let unconfigured = run(&["probe"]).await;
+    assert_ne!(unconfigured.code, Some(3), "{unconfigured:?}");
+    if unconfigured.code != Some(0) {
+        assert!(unconfigured.stderr.contains("localhost:9180"), "{unconfigured:?}");
+    }
+}
+
+#[tokio::test]
+async fn status_shows_what_the_page_shows_and_exits_1_while_something_fails() {
+    let cisco = simulator(Options::default()).await;
+    let failure = Kind::status(StatusCode::SERVICE_UNAVAILABLE);
+    cisco.script(Fault::on(On::Token, failure));
+    let mut daemon = Setup::at(&cisco).start_without_token().await;
+    daemon.logged("no valid token").await;
+    let address = daemon.admin().to_string();
+
+    let unready = run(&["status", "--address", &address]).await;
+    assert_eq!(unready.code, Some(1), "{unready:?}");
+    for part in [
+        "serving, not ready",
+        "last error: the identity service responded 503",
+    ] {
+        assert!(unready.stdout.contains(part), "{part}: {unready:?}");
+    }
+
+    daemon.logged("token acquired").await;
+    let ready = run(&["status", "--address", &address]).await;
+    assert_eq!(ready.code, Some(0), "{ready:?}");
+    let listener = format!("listening on {} for cisco", daemon.address());
+    for part in [
+        "serving, ready",
+        &format!("  ok  cisco ({}/): token fresh since 20", cisco.url()),
+        ", expires 20",
+        ", next attempt in ",
+        ", clock agrees",
+        &listener,
+        "spool: no message waits for a caller",
+    ] {
+        assert!(ready.stdout.contains(part), "{part}: {}", ready.stdout);
+    }
+    let json = run(&["status", "--json", "--address", &address]).await;
+    assert_eq!(json.code, Some(0), "{json:?}");
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(document["upstreams"][0]["token"]["clock"], "agrees");
+
+    drop(daemon);
+    let gone = run(&["status", "--address", &address]).await;
+    assert_eq!(gone.code, Some(1), "{gone:?}");
+    assert!(
+        gone.stderr
+            .contains(&format!("no bondgate responds at {address}")),
+        "{gone:?}"
+    );
+}
+
+/// What a command prints on a terminal.
+async fn on_a_terminal(command: &str, environment: &[(&str, &str)]) -> String {
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--command", command, "/dev/null"]);
+    script.env_clear().envs(environment.iter().copied());
+    script.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    finished(script).await.stdout
+}
+
+#[tokio::test]
+async fn a_terminal_gets_signs_and_colours_and_a_pipe_gets_words() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let program = bondgate().get_program().to_str().unwrap().to_owned();
+    let command = format!("{program} status --address {}", daemon.admin());
+    let coloured = on_a_terminal(&command, &[]).await;
+    assert!(coloured.contains("\x1b[32m√\x1b[0m  cisco"), "{coloured}");
+    let plain = on_a_terminal(&command, &[("NO_COLOR", "1")]).await;
+    assert!(plain.contains("  √  cisco") && !plain.contains('\x1b'), "{plain}");
+    let piped = run(&["status", "--address", &daemon.admin().to_string()]).await;
+    assert!(piped.stdout.contains("  ok  cisco"), "{piped:?}");
+}
