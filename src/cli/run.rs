@@ -1,6 +1,7 @@
 //! `bondgate run`: the daemon.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
@@ -11,6 +12,7 @@ use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
 use crate::problems::Problem;
 use crate::telemetry::{self, LogHandle};
+use crate::tls;
 use crate::token::Clock;
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
@@ -35,6 +37,9 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
         spool = %spool.display(),
         "starting"
     );
+    if let Some(error) = tls::clock_problem(SystemTime::now()) {
+        tracing::error!(problem = error.code(), %error, "this machine's clock is wrong");
+    }
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {

@@ -1,5 +1,6 @@
 //! rustls configurations: one for every outgoing connection, one for each TLS listener.
 
+mod clock;
 mod handshake;
 mod pem;
 mod verifier;
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{InputError, ServerTls};
 use crate::problems::{self, Problem, files};
 
+pub use self::clock::{clock_problem, date};
 use self::verifier::Verifier;
 pub use self::verifier::expires_soon;
 

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
+use super::clock::{clock_problem, date};
 use crate::problems::{Problem, tls as problems};
 
 /// The verifier of rustls, whose error for a refused certificate holds a [`RefusedCertificate`].
@@ -168,6 +169,9 @@ impl RefusedCertificate {
     pub(super) fn problem(&self, call: &str, to: &str) -> Problem {
         use CertificateError as Reason;
         let Self { subject, issuer, .. } = self;
+        if let Some(problem) = clock_problem(self.now) {
+            return problem;
+        }
         match &self.reason {
             Reason::Expired | Reason::ExpiredContext { .. } => {
                 problems::certificate_expired(call, to, date(self.not_after), date(self.now))
@@ -246,10 +250,4 @@ fn printable(name: &X509Name<'_>) -> String {
     } else {
         text
     }
-}
-
-/// As people write it, in UTC.
-fn date(at: SystemTime) -> String {
-    let text = humantime::format_rfc3339_seconds(at).to_string();
-    text.replace('T', " ").replace('Z', " UTC")
 }

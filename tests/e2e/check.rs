@@ -394,7 +394,7 @@ async fn a_live_check_with_a_name_that_does_not_resolve_names_it() {
     assert!(named, "{ended:?}");
     assert!(ended.stdout.contains("  skipped  cisco: token"), "{ended:?}");
     assert!(
-        ended.stdout.contains("  ok  cisco: API"),
+        ended.stdout.contains("  ok  cisco: TLS"),
         "the API's steps go on: {ended:?}"
     );
 }

@@ -6,7 +6,7 @@ mod report;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use clap::Args;
 use serde_json::Value;
@@ -16,8 +16,9 @@ use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, print_faults, runtime};
 use crate::config::{Config, Fault};
 use crate::daemon::{self, Findings, preflight};
-use crate::problems::machine;
+use crate::problems::{Problem, machine};
 use crate::spool;
+use crate::tls;
 
 /// Check the configuration and this machine, and name the cause and the fix of everything that a start would fail on
 #[derive(Args)]
@@ -66,11 +67,17 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let descriptors = preflight::fit_descriptors(&mut config);
     let descriptors = descriptors.map(|limit| format!("this process may open {limit} files"));
     report.step("descriptors", None, descriptors_started, descriptors)?;
+    report.step("clock", None, Instant::now(), clock())?;
     check_machine(&config, file.as_deref(), &faults, &mut report)?;
     if args.live {
         runtime()?.block_on(live::check(&config, &faults, &mut report))?;
     }
     Ok(report.finish(file.as_deref())?)
+}
+
+fn clock() -> Result<String, Problem> {
+    let now = SystemTime::now();
+    tls::clock_problem(now).map_or_else(|| Ok(tls::date(now)), Err)
 }
 
 fn print_settings(config: &Config) -> io::Result<()> {

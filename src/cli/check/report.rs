@@ -133,11 +133,11 @@ impl Report {
         Ok(exit)
     }
 
-    /// The code of an earlier problem that causes this one.
+    /// The code of an earlier problem that is this one, or causes it.
     fn cause_of(&self, upstream: Option<&str>, problem: &Problem) -> Option<&'static str> {
         let is_cause = |(of, cause): &&(Option<String>, Problem)| {
             let is_near = of.is_none() || of.as_deref() == upstream;
-            is_near && cause.entry().hides.contains(&problem.code())
+            is_near && (cause == problem || cause.entry().hides.contains(&problem.code()))
         };
         self.found.iter().find(is_cause).map(|(_, cause)| cause.code())
     }

@@ -7,6 +7,7 @@ use crate::harness::{Ended, Setup, bondgate, finished};
 
 mod credentials;
 mod faults;
+mod live;
 mod paths;
 mod proxies;
 mod text_files;
