@@ -1,8 +1,7 @@
 //! The files that a configuration names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::listener::ServerTls;
 use super::outbound_proxy::OutboundProxy;
 use super::root::Config;
 use super::secret::SecretSource;
@@ -35,88 +34,81 @@ impl NamedFile {
 }
 
 impl Config {
-    /// Every path that a key sets, of files that are read and of those that are written.
-    pub(super) fn paths_mut(&mut self) -> Vec<(KeyPath, &mut PathBuf)> {
-        let mut paths = Vec::new();
-        for upstream in &mut self.upstreams {
-            let table = KeyPath::upstream(&upstream.name);
-            let proxy = match &mut upstream.proxy {
-                OutboundProxy::Url(source) => Some(source),
-                OutboundProxy::Direct | OutboundProxy::Environment => None,
-            };
-            let id = (table.key("client_id"), Some(&mut upstream.client_id));
-            let secret = (table.key("client_secret"), Some(&mut upstream.client_secret));
-            add_sources(&mut paths, [id, secret, (table.key("proxy"), proxy)]);
-            paths.extend(upstream.ca_file.as_mut().map(|path| (table.key("ca_file"), path)));
-        }
-        for (at, listener) in self.listeners.iter_mut().enumerate() {
-            let table = KeyPath::listener(at);
-            add_sources(&mut paths, [(table.key("keys"), listener.keys.as_mut())]);
-            add_tls(&mut paths, &table.key("tls"), listener.tls.as_mut());
-        }
-        add_tls(&mut paths, &"admin.tls".into(), self.admin.tls.as_mut());
-        paths.extend(self.log.file.as_mut().map(|path| ("log.file".into(), path)));
-        paths.extend(
-            self.spool
-                .directory
-                .as_mut()
-                .map(|path| ("spool.directory".into(), path)),
-        );
-        paths
-    }
-
     /// Every file that a daemon with this configuration reads.
     pub(crate) fn files(&self) -> Vec<NamedFile> {
-        let mut files = Vec::new();
-        let mut add = |key: KeyPath, path: Option<PathBuf>| {
-            files.extend(path.map(|path| NamedFile { key, path }));
-        };
-        for upstream in &self.upstreams {
-            let table = KeyPath::upstream(&upstream.name);
-            add(table.key("client_id"), upstream.client_id.path());
-            add(table.key("client_secret"), upstream.client_secret.path());
-            add(table.key("proxy"), upstream.proxy.path());
-            add(table.key("ca_file"), upstream.ca_file.clone());
-        }
-        let mut tls = vec![(KeyPath::from("admin.tls"), &self.admin.tls)];
-        for (at, listener) in self.listeners.iter().enumerate() {
-            let keys = listener.keys.as_ref();
-            add(
-                KeyPath::listener(at).key("keys"),
-                keys.and_then(SecretSource::path),
-            );
-            tls.push((KeyPath::listener(at).key("tls"), &listener.tls));
-        }
-        for (table, tls) in tls
-            .into_iter()
-            .filter_map(|(table, tls)| Some((table, tls.as_ref()?)))
-        {
-            add(table.key("certificate_file"), Some(tls.certificate_file.clone()));
-            add(table.key("key_file"), Some(tls.key_file.clone()));
-            add(table.key("client_ca_file"), tls.client_ca_file.clone());
-        }
+        let mut config = self.clone();
+        let sources = config.sources_mut().into_iter();
+        let mut files: Vec<_> = sources
+            .filter_map(|(key, source)| {
+                Some(NamedFile {
+                    key,
+                    path: source.path()?,
+                })
+            })
+            .collect();
+        let paths = config.paths_mut().into_iter();
+        let read = paths.map(|(key, path)| NamedFile {
+            key,
+            path: path.clone(),
+        });
+        files.extend(read.filter(NamedFile::is_pem));
         files
     }
-}
 
-fn add_sources<'a, const N: usize>(
-    paths: &mut Vec<(KeyPath, &'a mut PathBuf)>,
-    sources: [(KeyPath, Option<&'a mut SecretSource>); N],
-) {
-    for (key, source) in sources {
-        if let Some(SecretSource::File(path)) = source {
-            paths.push((key.key("file"), path));
+    /// Makes each relative path that a key sets absolute, in the directory for its key.
+    pub(super) fn anchor<'a>(&mut self, directory: impl Fn(&KeyPath) -> Option<&'a Path>) {
+        let anchor = |key: &KeyPath, path: &mut PathBuf| {
+            if let Some(directory) = directory(key) {
+                *path = directory.join(&path);
+            }
+        };
+        for (key, source) in self.sources_mut() {
+            if let SecretSource::File(path) = source {
+                anchor(&key.key("file"), path);
+            }
+        }
+        for (key, path) in self.paths_mut() {
+            anchor(&key, path);
         }
     }
-}
 
-fn add_tls<'a>(paths: &mut Vec<(KeyPath, &'a mut PathBuf)>, table: &KeyPath, tls: Option<&'a mut ServerTls>) {
-    let Some(tls) = tls else { return };
-    paths.push((table.key("certificate_file"), &mut tls.certificate_file));
-    paths.push((table.key("key_file"), &mut tls.key_file));
-    paths.extend(
-        tls.client_ca_file
-            .as_mut()
-            .map(|path| (table.key("client_ca_file"), path)),
-    );
+    /// The sources of secrets, with their keys.
+    fn sources_mut(&mut self) -> Vec<(KeyPath, &mut SecretSource)> {
+        let mut sources = Vec::new();
+        for upstream in &mut self.upstreams {
+            let table = KeyPath::upstream(&upstream.name);
+            sources.push((table.key("client_id"), &mut upstream.client_id));
+            sources.push((table.key("client_secret"), &mut upstream.client_secret));
+            if let OutboundProxy::Url(source) = &mut upstream.proxy {
+                sources.push((table.key("proxy"), source));
+            }
+        }
+        for (at, listener) in self.listeners.iter_mut().enumerate() {
+            let keys = listener.keys.as_mut();
+            sources.extend(keys.map(|keys| (KeyPath::listener(at).key("keys"), keys)));
+        }
+        sources
+    }
+
+    /// The other paths, with their keys.
+    fn paths_mut(&mut self) -> Vec<(KeyPath, &mut PathBuf)> {
+        let mut paths = vec![
+            (KeyPath::from("log.file"), self.log.file.as_mut()),
+            ("spool.directory".into(), self.spool.directory.as_mut()),
+        ];
+        for upstream in &mut self.upstreams {
+            let key = KeyPath::upstream(&upstream.name).key("ca_file");
+            paths.push((key, upstream.ca_file.as_mut()));
+        }
+        let listeners = self.listeners.iter_mut().enumerate();
+        let tls = listeners.map(|(at, listener)| (KeyPath::listener(at).key("tls"), &mut listener.tls));
+        for (table, tls) in tls.chain([("admin.tls".into(), &mut self.admin.tls)]) {
+            let Some(tls) = tls else { continue };
+            paths.push((table.key("certificate_file"), Some(&mut tls.certificate_file)));
+            paths.push((table.key("key_file"), Some(&mut tls.key_file)));
+            paths.push((table.key("client_ca_file"), tls.client_ca_file.as_mut()));
+        }
+        let set = paths.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        set.collect()
+    }
 }

@@ -1,7 +1,6 @@
 //! From a file and the environment to a [`Config`], or to every fault in them.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
@@ -78,7 +77,7 @@ impl Config {
             return Err(ConfigError::new(report.faults));
         };
         config.complete();
-        config.anchor(directory, &mut report);
+        config.anchor(|key| directory.filter(|_| matches!(report.document.origin(key), Origin::File { .. })));
         validation::validate(&config, source::proxy_variable(&variables), &mut report);
         config.settings = report.settings();
         config.warnings = report.warnings;
@@ -86,19 +85,6 @@ impl Config {
             faults if faults.is_empty() => Ok(config),
             faults if report.is_broken => Err(ConfigError::new(faults)),
             faults => Err(ConfigError::corrected(faults, config, report.corrected)),
-        }
-    }
-
-    /// Makes relative paths of the file absolute. A path with a control character was meant to have a backslash there.
-    fn anchor(&mut self, directory: Option<&Path>, report: &mut Report) {
-        for (key, path) in self.paths_mut() {
-            let has_control = path.as_os_str().as_bytes().iter().any(u8::is_ascii_control);
-            if has_control && !report.is_broken {
-                report.fault(&key, configuration::backslash());
-            }
-            if let (Some(directory), Origin::File { .. }) = (directory, report.document.origin(&key)) {
-                *path = directory.join(&path);
-            }
         }
     }
 

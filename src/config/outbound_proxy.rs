@@ -1,7 +1,5 @@
 //! The outbound proxy of a corporate network, for the token call and the API call.
 
-use std::path::PathBuf;
-
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer};
 
@@ -10,7 +8,7 @@ use super::no_proxy;
 use super::proxy_url::ProxyRoute;
 use super::secret::{InputError, SecretSource};
 use super::secret_check::is_placeholder;
-use crate::problems::{Problem, files, outbound_proxy};
+use crate::problems::{Problem, configuration, files};
 
 /// The HTTP proxy for outbound calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,14 +23,6 @@ pub enum OutboundProxy {
 }
 
 impl OutboundProxy {
-    /// The file that holds the URL, if a file does.
-    pub(crate) fn path(&self) -> Option<PathBuf> {
-        match self {
-            Self::Direct | Self::Environment => None,
-            Self::Url(source) => source.path(),
-        }
-    }
-
     /// The route to an endpoint; `None` if it is reached directly.
     pub fn route(&self, to: &Endpoint) -> Result<Option<ProxyRoute>, InputError> {
         match self {
@@ -55,7 +45,7 @@ impl OutboundProxy {
     pub(crate) fn warnings(&self) -> Vec<Problem> {
         match (self, first_set(&NO_PROXY)) {
             (Self::Environment, Some((_, list))) => no_proxy::ignored(&list)
-                .map(outbound_proxy::exception_ignored)
+                .map(configuration::no_proxy_entry_ignored)
                 .collect(),
             _ => Vec::new(),
         }

@@ -7,7 +7,7 @@ use http::{HeaderValue, Uri};
 use secrecy::zeroize::Zeroizing;
 
 use super::address::names_host;
-use crate::problems::{Problem, outbound_proxy};
+use crate::problems::{Problem, configuration};
 
 /// The proxy for one endpoint.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl ProxyRoute {
     /// Parses a URL from `place`. No problem quotes the text, which may hold a password; nor may a part of it be taken for
     /// the host: everything before the last `@` is credentials.
     pub(super) fn parse(url: &str, place: &str) -> Result<Self, Problem> {
-        let wrong = || outbound_proxy::url_wrong(place);
+        let wrong = || configuration::proxy_url_wrong(place);
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
         let (credentials, host) = rest.rsplit_once('@').unwrap_or(("", rest));
         let host = host.strip_suffix('/').unwrap_or(host);
@@ -38,7 +38,9 @@ impl ProxyRoute {
             uri: uri.build().map_err(|_| wrong())?,
             authorization: match credentials {
                 "" => None,
-                credentials => Some(basic(credentials).ok_or_else(|| outbound_proxy::needs_encoding(place))?),
+                credentials => {
+                    Some(basic(credentials).ok_or_else(|| configuration::proxy_url_needs_encoding(place))?)
+                }
             },
         })
     }

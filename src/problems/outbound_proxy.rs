@@ -5,23 +5,6 @@ use super::entry::problems;
 problems! {
     area OutboundProxy;
 
-    url_wrong(place) "proxy-url-wrong" Error
-        cause "{place} is not \"http://host:port\" or \"http://user:password@host:port\""
-        fix "correct the URL; SOCKS proxies and proxies that need TLS cannot be used"
-        explanation "The URL comes from the key proxy, from the file or variable that it names, or from HTTPS_PROXY of the \
-            environment if proxy = \"environment\". Everything before its last @ is user and password.";
-    needs_encoding(place) "proxy-url-needs-encoding" Error
-        cause "{place} has a character in user or password that must be percent-encoded"
-        fix "write @ as %40, # as %23, / as %2F, ? as %3F, % as %25, \\ as %5C, a blank as %20, and any other special character as % and \
-             its two hexadecimal digits"
-        explanation "In a URL these characters end user and password, or are not allowed. Sent as they are, a part of the password \
-            would be taken for the host and reach the name server.";
-    exception_ignored(entry) "no-proxy-entry-ignored" Warning
-        cause "the entry {entry} of NO_PROXY means nothing, and is ignored"
-        fix "write a name, an address or a network, each with an optional port, like .corp.example, 10.0.0.0/8 or host:8443"
-        explanation "Entries are separated by commas or blanks. name, .name and *.name exempt the name and all below it, and * exempts \
-            every host. Prefixes of addresses (10.0.*) and URLs are not understood.";
-
     unreachable(proxy, reason) "proxy-unreachable" Error
         cause "the outbound proxy {proxy} cannot be reached ({reason})"
         fix "correct host and port in proxy, or ask the proxy's administrators"

@@ -5,6 +5,9 @@ pub(super) mod listener;
 mod secrets;
 mod upstream;
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
 use super::limits::MAX_FIELDS;
 use super::root::Config;
 use super::source::Report;
@@ -25,8 +28,22 @@ pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut
     }
     listener::validate_admin(&config.admin, report);
     validate_limits(config, report);
+    validate_paths(config, report);
     secrets::validate(config, report);
     cross_field::validate(config, report);
+}
+
+/// A path with a control character was meant to have a backslash there.
+fn validate_paths(config: &Config, report: &mut Report) {
+    let read = config.files().into_iter().map(|file| (file.key, Some(file.path)));
+    let log = ("log.file".into(), config.log.file.clone());
+    let written = [log, ("spool.directory".into(), config.spool.directory.clone())];
+    for (key, path) in read.chain(written) {
+        let bytes = path.map(PathBuf::into_os_string).unwrap_or_default();
+        if bytes.as_bytes().iter().any(u8::is_ascii_control) && !report.is_broken {
+            report.fault(&key, configuration::backslash());
+        }
+    }
 }
 
 fn validate_limits(config: &Config, report: &mut Report) {

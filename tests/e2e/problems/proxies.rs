@@ -116,3 +116,17 @@ async fn no_proxy_entries_with_a_port_or_a_star_are_honoured_and_others_are_repo
     let found = lines(&ended, "no-proxy-entry-ignored");
     assert_eq!((ended.code, found.len()), (Some(0), 2), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_proxy_file_that_becomes_unusable_is_reported_and_no_part_of_it_is_resolved_or_called() {
+    let cisco = simulator(Options::default()).await;
+    let proxy = Corporate::start().await;
+    let setup = Setup::open(&cisco, "");
+    let file = setup.file("proxy", &format!("http://{}", proxy.address));
+    let setup = setup.environment("BONDGATE__UPSTREAM__CISCO__PROXY__FILE", file.to_str().unwrap());
+    let mut daemon = setup.start().await;
+    std::fs::write(&file, "http://user:123#hunter2@proxy.corp:3128").unwrap();
+    daemon.logged("\"problem\":\"proxy-url-needs-encoding\"").await;
+    let resolved = |line: &&String| line.contains("\"name\":\"user\"") || line.contains("hunter2");
+    assert_eq!(daemon.log().iter().find(resolved), None);
+}
