@@ -20,7 +20,7 @@ use super::reloadable_keys::{changed_keys, is_fixed, list};
 use super::sandbox_needs::sandbox_needs;
 use super::tasks::Tasks;
 use super::upstream::Upstream;
-use super::validation::validate_reload;
+use super::validation::{validate_reload, with_all_reload_faults};
 use crate::admin::{self, Readiness};
 use crate::config::{Config, ConfigError};
 use crate::platform::sandbox::Sandbox;
@@ -109,7 +109,7 @@ impl Reloader {
         let source = self.source.as_ref();
         let config = if from_file {
             let source = source.context("there is no configuration to read again")?;
-            (source.load)()?
+            (source.load)().map_err(|error| with_all_reload_faults(error, &active.config))?
         } else {
             active.config.clone()
         };

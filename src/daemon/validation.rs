@@ -21,17 +21,22 @@ pub fn inspect(loaded: Result<Config, ConfigError>) -> (Option<Config>, Findings
             findings.warnings.splice(..0, config.warnings.iter().cloned());
             (Some(config), findings)
         }
-        Err(error) => (None, findings_of_rest(error, true)),
+        Err(error) => (None, findings_of_rest(error, |rest| validate(rest, true))),
     }
 }
 
 /// The error of a configuration with the faults of what can be read of it.
 #[must_use]
 pub fn with_all_faults(error: ConfigError) -> ConfigError {
-    ConfigError::new(findings_of_rest(error, false).faults)
+    ConfigError::new(findings_of_rest(error, |rest| validate(rest, false)).faults)
 }
 
-fn findings_of_rest(mut error: ConfigError, with_credentials: bool) -> Findings {
+/// The same at a reload.
+pub(super) fn with_all_reload_faults(error: ConfigError, active: &Config) -> ConfigError {
+    ConfigError::new(findings_of_rest(error, |rest| validate_reload(rest, active)).faults)
+}
+
+fn findings_of_rest(mut error: ConfigError, validate: impl Fn(&Config) -> Findings) -> Findings {
     let Some(config) = error.config.take() else {
         let faults = error.faults;
         return Findings {
@@ -39,7 +44,7 @@ fn findings_of_rest(mut error: ConfigError, with_credentials: bool) -> Findings 
             ..Findings::default()
         };
     };
-    let found = validate(&config, with_credentials);
+    let found = validate(&config);
     let warnings = [config.warnings, error.beside(found.warnings)].concat();
     let faults = [error.beside(found.faults), error.faults].concat();
     Findings { faults, warnings }

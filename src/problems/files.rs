@@ -44,8 +44,8 @@ problems! {
         cause "names a file that every user of this machine may read"
         fix "run: chmod o-rwx {file}"
         explanation "It holds a secret. Files on a read-only mount, as Docker and Kubernetes make them, are not reported.";
-    empty(source) "secret-empty" Error
-        cause "{source} is empty"
+    empty(file) "secret-empty" Error
+        cause "{file} is empty"
         fix "write the secret there"
         explanation "An empty file or variable is no secret.";
     secret_has_blanks(remedy) "secret-has-blanks" Warning
@@ -69,8 +69,8 @@ problems! {
         cause "the environment variable {name} is not set"
         fix "set it, or keep the secret in a file"
         explanation "The key names an environment variable as the source, and bondgate's own environment does not have it.";
-    credential_missing(source) "credentials-directory-missing" Error
-        cause "cannot read {source}: $CREDENTIALS_DIRECTORY is not set"
+    credential_missing(file) "credentials-directory-missing" Error
+        cause "cannot read {file}: $CREDENTIALS_DIRECTORY is not set"
         fix "add LoadCredential= to the systemd unit"
         explanation "systemd sets $CREDENTIALS_DIRECTORY for units with LoadCredential= or SetCredential=.";
     keys_line_wrong(line) "keys-line-wrong" Error

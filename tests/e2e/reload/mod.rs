@@ -125,6 +125,13 @@ async fn a_token_task_that_is_replaced_under_load_fails_no_request_and_leaves_no
     assert_eq!(cisco.tokens.refused(), 0);
 }
 
+/// Waits for a log line that holds `part` after so many lines.
+async fn logged_since(daemon: &mut Daemon, seen: usize, part: &str) {
+    daemon.logged(part).await;
+    let log = &daemon.log()[seen..];
+    assert!(log.iter().any(|line| line.contains(part)), "{part} in {log:?}");
+}
+
 #[tokio::test]
 async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
     let cisco = simulator(Options::default()).await;
@@ -154,8 +161,12 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
         ("[upstream.cisco\n".to_owned(), &["bondgate.toml:1"][..]),
         (String::new(), &["there is no configuration"]),
         (
-            upstream("wait = 7\nscoop = \"x\""),
-            &["upstream.cisco.wait: ", "did you mean \\\"scope\\\"?"],
+            upstream("wait = 7\nscoop = \"x\"").replace("cisco-ca.pem", "none.pem"),
+            &[
+                "cisco.wait: ",
+                "mean \\\"scope\\\"?",
+                "none.pem: it does not exist",
+            ],
         ),
         (
             upstream("proxy = \"socks5://x\""),
@@ -205,13 +216,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
         let seen = daemon.log().len();
         reload(&mut daemon, REJECTED).await;
         for part in reported {
-            // Each fault is a line of its own.
-            daemon.logged(part).await;
-            let log = &daemon.log()[seen..];
-            assert!(
-                log.iter().any(|line| line.contains(part)),
-                "{part} in {log:?} of\n{broken}"
-            );
+            logged_since(&mut daemon, seen, part).await;
         }
         assert_eq!(status(&daemon, PULL, "localhost", "").await, 200, "{broken}");
     }
