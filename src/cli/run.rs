@@ -7,7 +7,9 @@ use tokio::runtime::Runtime;
 
 use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::ConfigError;
-use crate::daemon::{BindError, Daemon, Outcome, Source, enter_sandbox, preflight, with_all_faults};
+use crate::daemon::{
+    BindError, Daemon, Outcome, Source, enter_sandbox, preflight, validate, with_all_faults,
+};
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
 use crate::problems::Problem;
@@ -25,6 +27,8 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let log = match telemetry::init(&config.log) {
         Ok(log) => log,
         Err(error) => {
+            // The validation reports it with its place, and other faults beside it.
+            validate(&config, false).into_warnings()?;
             output::error(format_args!("{}: {error}", error.key));
             return Ok(Exit::Configuration);
         }

@@ -52,7 +52,8 @@ fn findings_of_rest(mut error: ConfigError, validate: impl Fn(&Config) -> Findin
 
 /// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
 /// starting daemon waits for credentials that it cannot read: they are checked only on request.
-pub(super) fn validate(config: &Config, with_credentials: bool) -> Findings {
+#[must_use]
+pub fn validate(config: &Config, with_credentials: bool) -> Findings {
     let mut findings = Validation::new(config);
     findings.check_log(telemetry::check_level(&config.log.level));
     findings.check_log(telemetry::check_file(&config.log));

@@ -125,7 +125,8 @@ pub(super) fn unloaded_blocks(path: &Path, keys: &[&str]) -> Vec<Problem> {
 
 impl Block<'_> {
     fn is_private_key(&self) -> bool {
-        self.label.ends_with("PRIVATE KEY") && !matches!(self.content, Content::Prefixed)
+        let is_key = key_kind(self.label).is_some() || self.label == "ENCRYPTED PRIVATE KEY";
+        is_key && !matches!(self.content, Content::Prefixed)
     }
 }
 
@@ -202,7 +203,7 @@ fn block(text: &str) -> (&str, Content, usize) {
         return (label, Content::Damaged, begun);
     }
     let length = begun + body.len() + "-----END ".len() + begun;
-    if body.contains("ENCRYPTED") {
+    if body.contains(",ENCRYPTED") {
         return (label, Content::Encrypted, length);
     }
     let body: Zeroizing<Vec<u8>> =
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_behind_a_password_is_named() {
+    fn a_key_behind_a_password_and_one_of_another_form_are_told_apart() {
         for text in [
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
@@ -312,7 +313,10 @@ mod tests {
                 "key-encrypted"
             );
         }
-        let none = private_key(file(&certificate()).path()).unwrap_err();
-        assert_eq!(none.code(), "no-private-key-in-file");
+        let openssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+        for text in [openssh, &certificate()] {
+            let problem = private_key(file(text).path()).unwrap_err();
+            assert_eq!(problem.code(), "no-private-key-in-file");
+        }
     }
 }

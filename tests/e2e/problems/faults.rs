@@ -87,3 +87,18 @@ async fn a_listener_for_other_machines_without_hosts_is_warned_about_until_it_ha
     assert!(lines(&ended, "listener-without-hosts").is_empty(), "{ended:?}");
     assert!(lines(&ended, "config-value-wrong").is_empty(), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_hides_no_other_fault_of_a_start() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    std::fs::remove_file(setup.directory.path().join("cisco-ca.pem")).unwrap();
+    let mut command = bondgate();
+    command.args(["run", "--config"]).arg(setup.config_file());
+    command.env("BONDGATE__LOG__FILE", "/nowhere/bondgate.log");
+    let ended = finished(command).await;
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    for code in ["log-file-not-writable", "file-missing"] {
+        assert_eq!(lines(&ended, code).len(), 1, "{code}: {ended:?}");
+    }
+}
