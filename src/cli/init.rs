@@ -33,7 +33,7 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
 
-    /// Read the secret from this file, for example /dev/stdin
+    /// Read the secret from this file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 
@@ -151,8 +151,13 @@ fn ask(args: &InitArgs) -> anyhow::Result<Option<Answers>> {
     };
     let secret = match &args.secret_file {
         Some(file) => {
-            let text = std::fs::read_to_string(file).map(Zeroizing::new);
-            text.with_context(|| format!("cannot read {}", file.display()))?
+            let text = if file == Path::new("-") {
+                io::read_to_string(io::stdin())
+            } else {
+                std::fs::read_to_string(file)
+            };
+            text.map(Zeroizing::new)
+                .with_context(|| format!("cannot read {}", file.display()))?
         }
         None => ask_secret()?,
     };

@@ -83,6 +83,15 @@ async fn a_probe_works_with_tls_and_allow_and_without_a_configuration() {
     let with = run(&[&ready[..], &identity].concat()).await;
     assert_eq!(with.code, Some(0), "{with:?}");
 
+    let setup = Setup::at(&cisco);
+    let socket = format!("unix:{}", setup.directory.path().join("admin.sock").display());
+    let _daemon = setup
+        .environment("BONDGATE_ADMIN", &socket)
+        .start_without_token()
+        .await;
+    let probe = run(&["probe", "live", "--address", &socket]).await;
+    assert_eq!(probe.code, Some(0), "{probe:?}");
+
     // Something may listen there on this machine.
     let unconfigured = run(&["probe"]).await;
     assert_ne!(unconfigured.code, Some(3), "{unconfigured:?}");

@@ -147,6 +147,17 @@ async fn init_without_a_terminal_takes_options_and_overwrites_nothing() {
         refused.stdout.contains("Correct what the check reports"),
         "{refused:?}"
     );
+    std::fs::remove_dir_all(setup.directory.path().join("new")).unwrap();
+    let by_stdin = options(&setup, &cisco).join(" ");
+    let program = bondgate().get_program().to_str().unwrap().to_owned();
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(format!(
+        "printf '%s\\r\\n' '{DEMO_SECRET}' | {program} init {by_stdin} --preset smart-bonding-stage --client-id demo --secret-file -"
+    ));
+    command.env("BONDGATE_ADMIN", "127.0.0.1:0");
+    let by_stdin = finished(command).await;
+    assert_eq!(by_stdin.code, Some(0), "{by_stdin:?}");
+
     let again = init(&[&words[..], &["smart-bonding-stage"]].concat()).await;
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(

@@ -19,6 +19,19 @@ async fn check(setup: &Setup, arguments: &[&str]) -> Ended {
     finished(command).await
 }
 
+#[tokio::test]
+async fn a_secret_that_is_missing_keeps_no_step_from_running_that_needs_none() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    std::fs::remove_file(setup.directory.path().join("cisco.secret")).unwrap();
+    let checked = check(&setup, &["--live"]).await;
+    assert_eq!(checked.code, Some(3), "{checked:?}");
+    for part in ["  ok  cisco: TLS", "  skipped  cisco: token", "  ok  cisco: API"] {
+        assert!(checked.stdout.contains(part), "{part}: {checked:?}");
+    }
+    assert!(!checked.stdout.contains("  FAILED  cisco"), "{checked:?}");
+}
+
 /// A subcommand under a limit of the shell.
 async fn limited(setup: &Setup, limit: &str, subcommand: &str) -> Ended {
     let program = bondgate().get_program().to_str().unwrap().to_owned();
@@ -84,6 +97,25 @@ async fn a_check_names_every_address_that_a_start_could_not_listen_on() {
 }
 
 #[tokio::test]
+#[ignore = "needs unshare, as root or in a user namespace; run by .ci/run"]
+async fn a_check_names_a_port_that_needs_a_privilege() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco).relisten("127.0.0.1:80");
+    let mut command = Command::new("unshare");
+    // Another user without privileges, in a network where the limit is 1024.
+    command.args(["--user", "--net"]).arg(bondgate().get_program());
+    command.args(["check", "--config"]).arg(setup.config_file());
+    let checked = finished(command).await;
+    assert_eq!(checked.code, Some(3), "{checked:?}");
+    let problem = "127.0.0.1:80 is a port below 1024";
+    assert!(
+        checked.stdout.contains(problem) && checked.stdout.contains("[port-privileged]"),
+        "{checked:?}"
+    );
+    assert!(!checked.stdout.contains("  ok  ports"), "{checked:?}");
+}
+
+#[tokio::test]
 async fn a_port_that_a_bondgate_of_this_configuration_holds_is_no_fault_and_one_of_another_is_named() {
     let cisco = simulator(Options::default()).await;
     let setup = || {
@@ -123,7 +155,10 @@ async fn a_check_reports_a_spool_that_others_may_write_in_and_a_limit_of_file_si
     let fix = format!("run: chmod o-w {} [spool-open-to-others]", spool.display());
     assert!(open.stdout.contains(&fix), "{open:?}");
     std::fs::set_permissions(&spool, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let setup = setup.relisten("systemd:http");
     let closed = check(&setup, &[]).await;
+    let unchecked = "systemd:http (systemd holds it, not checked)";
+    assert!(closed.stdout.contains(unchecked), "{closed:?}");
     assert!(
         closed
             .stdout
@@ -197,6 +232,8 @@ async fn a_check_in_json_has_each_step_with_its_time_and_each_fault() {
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let document: Value = serde_json::from_str(&checked.stdout).unwrap();
     assert_eq!(document["exit_code"], 0);
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(document["is_root"], is_root);
     let steps = document["steps"].as_array().unwrap();
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(
@@ -216,6 +253,8 @@ async fn a_check_in_json_has_each_step_with_its_time_and_each_fault() {
             "API"
         ]
     );
+    let text = steps[0]["text"].as_str().unwrap();
+    assert_eq!(text.contains("checked as root"), is_root, "{text}");
     for step in steps {
         assert!(step["duration_ms"].is_u64(), "{step}");
     }

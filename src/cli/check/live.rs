@@ -1,6 +1,7 @@
 //! The steps of a call: name, outbound proxy, TLS, clock, token and API.
 
 use std::io;
+use std::slice;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
@@ -15,12 +16,15 @@ use crate::upstream::{Network, Way, probe};
 
 /// A lookup that takes longer indicates a name server that does not respond.
 const SLOW_LOOKUP: Duration = Duration::from_secs(1);
+/// The keys that only the token request needs.
+const CREDENTIALS: [&str; 2] = ["client_id", "client_secret"];
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// An upstream whose steps run.
 struct Live<'a> {
     upstream: &'a Upstream,
     network: Network,
+    has_credentials: bool,
 }
 
 /// The token that the identity service granted, and how far its clock differs from this machine's.
@@ -33,13 +37,22 @@ struct Granted {
 /// Tests each upstream. After a problem, the steps continue that do not depend on it.
 pub(super) async fn check(config: &Config, faults: &[Fault], report: &mut Report) -> io::Result<()> {
     for upstream in &config.upstreams {
-        let (name, key) = (Some(&*upstream.name), format!("upstream.{}", upstream.name));
+        let key = format!("upstream.{}", upstream.name);
+        let faults = faults
+            .iter()
+            .filter(|fault| is_faulty(slice::from_ref(fault), &key));
+        let keys: Vec<_> = faults.map(|fault| fault.key.name()).collect();
+        let is_blocking = |key: &&str| !CREDENTIALS.contains(key) && *key != "rules";
         match tls::client(upstream.ca_file.as_deref()) {
-            Ok(tls) if !is_faulty(faults, &key) => {
-                let network = Network::new(tls);
-                Live { upstream, network }.check(report).await?;
+            Ok(tls) if !keys.iter().any(is_blocking) => {
+                let live = Live {
+                    upstream,
+                    network: Network::new(tls),
+                    has_credentials: !keys.iter().any(|key| CREDENTIALS.contains(key)),
+                };
+                live.check(report).await?;
             }
-            _ => report.skip("live", name, &format!("{key} has faults"))?,
+            _ => report.skip("live", Some(&upstream.name), &format!("{key} has faults"))?,
         }
     }
     Ok(())
@@ -50,21 +63,20 @@ impl Live<'_> {
         let Upstream { token_url, url, .. } = self.upstream;
         let name = Some(&*self.upstream.name);
         let mut granted = None;
-        if self.reach("token request", token_url, report).await? {
+        if !self.reach("token request", token_url, report).await? {
+            report.skip("token", name, "the identity service is not reached")?;
+        } else if !self.has_credentials {
+            report.skip("token", name, "the credentials have faults")?;
+        } else {
             let started = Instant::now();
-            granted = match self.fetch().await {
+            match self.fetch().await {
                 Ok(found) => {
                     report.step("clock", name, started, clock(found.skew))?;
                     report.step("token", name, started, Ok(lifetime(found.lifetime)))?;
-                    Some(found.authorization)
+                    granted = Some(found.authorization);
                 }
-                Err(problem) => {
-                    report.step("token", name, started, Err(problem))?;
-                    None
-                }
-            };
-        } else {
-            report.skip("token", name, "the identity service is not reached")?;
+                Err(problem) => report.step("token", name, started, Err(problem))?,
+            }
         }
         if !self.reach("API request", url, report).await? {
             return report.skip("API", name, "it is not reached");

@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::report::{Outcome, Report};
 use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, print_faults, runtime};
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, Findings, preflight};
 use crate::problems::{Problem, machine};
 use crate::spool;
@@ -134,7 +134,12 @@ fn check_machine(
 /// Whether each address can be listened on. A running bondgate holds those of the same configuration rightly.
 fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
     let addresses = config.listeners.iter().map(|listener| &listener.address);
-    let addresses = addresses.chain([&config.admin.address]).map(ToString::to_string);
+    let addresses = addresses
+        .chain([&config.admin.address])
+        .map(|address| match address {
+            ListenAddress::Systemd(_) => format!("{address} (systemd holds it, not checked)"),
+            address => address.to_string(),
+        });
     let mut text = addresses.collect::<Vec<_>>().join(", ");
     let failed = preflight::check_listeners(config);
     let is_held = failed.iter().any(|(_, _, error)| error.is_in_use());

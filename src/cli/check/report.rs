@@ -103,6 +103,10 @@ impl Report {
     ) -> io::Result<()> {
         let took = started.elapsed();
         let (mark, text) = match faults {
+            [] if is_root() => (
+                Mark::Ok,
+                format!("{place} is valid; checked as root, and the service's user may have fewer rights"),
+            ),
             [] => (Mark::Ok, format!("{place} is valid")),
             faults => (Mark::Failed, format!("{place} has faults: {}", faults.len())),
         };
@@ -124,6 +128,7 @@ impl Report {
         if self.is_json {
             let document = json!({
                 "version": env!("CARGO_PKG_VERSION"),
+                "is_root": is_root(),
                 "configuration": file.map(|file| file.display().to_string()),
                 "exit_code": exit as u8,
                 "steps": self.steps,
@@ -165,7 +170,8 @@ impl Report {
         }
         let label = upstream.map_or(name.to_owned(), |upstream| format!("{upstream}: {name}"));
         let took = took.map_or(String::new(), |took| format!(" ({} ms)", took.as_millis()));
-        if problems.is_empty() || !text.is_empty() {
+        // What works beside a warning has a line of its own.
+        if problems.is_empty() || mark == Mark::Warning && !text.is_empty() {
             let mark = if problems.is_empty() { mark } else { Mark::Ok };
             output::line(format_args!("  {mark}  {label:14} {text}{took}"))?;
         }
@@ -179,6 +185,10 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 fn step(name: &str, upstream: Option<&str>, mark: Mark, took: Option<Duration>, text: &str) -> Value {
@@ -237,7 +247,7 @@ mod tests {
         let results: Vec<_> = report.steps.iter().map(|step| step["result"].clone()).collect();
         assert_eq!(results, ["failed", "skipped", "failed"]);
         assert_eq!(report.steps[1]["text"], "follows from clock-wrong");
-        assert!(report.finish(None).unwrap() == Exit::Network);
+        assert!(report.failed == Some(Exit::Network));
     }
 
     #[test]
