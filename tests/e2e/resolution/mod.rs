@@ -119,6 +119,33 @@ async fn a_dead_first_name_server_delays_the_first_request_and_no_later_one() {
 
 #[tokio::test]
 #[ignore = "needs root or user namespaces, unshare and iproute2; .ci/run runs it"]
+async fn no_part_of_a_proxy_url_that_is_not_percent_encoded_reaches_a_name_server() {
+    let test = "resolution::no_part_of_a_proxy_url_that_is_not_percent_encoded_reaches_a_name_server";
+    if !in_namespace(test, &[ALIVE]).await {
+        return;
+    }
+    let local = Ipv4Addr::LOCALHOST;
+    let alive = NameServer::at(ALIVE, &[("user", local), (PROXY, local)]).await;
+    let cisco = named((local, 0), Duration::from_secs(3600)).await;
+    for password in ["123#x", "123/x", "123?x", "p@ss"] {
+        let proxy = format!("proxy = \"http://user:{password}@{PROXY}:3128\"");
+        let file = Setup::open(&cisco, &proxy);
+        for arguments in [&["check", "--live"][..], &["run"]] {
+            let mut command = bondgate();
+            command.args(arguments).arg("--config").arg(file.config_file());
+            let ended = finished(command).await;
+            assert_eq!(
+                (alive.lookups("user"), alive.lookups(PROXY)),
+                (0, 0),
+                "{password}"
+            );
+            assert_eq!(ended.code, Some(3), "{password}");
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root or user namespaces, unshare and iproute2; .ci/run runs it"]
 async fn a_corporate_proxy_that_waits_for_a_dead_name_server_itself_is_waited_for() {
     let test = "resolution::a_corporate_proxy_that_waits_for_a_dead_name_server_itself_is_waited_for";
     if !in_namespace(test, &[DEAD, ALIVE]).await {
