@@ -71,11 +71,15 @@ async fn wrong_method() -> impl IntoResponse {
     )
 }
 
-async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+async fn ready(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+    peer: Option<Extension<Peer>>,
+) -> Response {
     let query = query.unwrap_or_default();
     // Some clients write `token=` for a name without a value.
     let needs_token = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "token");
-    let (is_ready, mut text) = admin.readiness.check(needs_token);
+    let (is_ready, mut text) = admin.readiness.check(needs_token, is_local(peer));
     for trouble in admin.spool.troubles() {
         let _ = writeln!(text, "spool: {trouble}");
     }
@@ -88,11 +92,15 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 }
 
 async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
-    let address = peer.and_then(|peer| peer.address);
-    let is_local = address.is_none_or(|address| address.ip().to_canonical().is_loopback());
     let (totals, troubles) = (admin.spool.totals().await, admin.spool.troubles());
-    let document = status::document(is_local, &admin.facts, &admin.readiness, totals, &troubles);
+    let document = status::document(is_local(peer), &admin.facts, &admin.readiness, totals, &troubles);
     ([(CONTENT_TYPE, "application/json")], document)
+}
+
+/// Whether the caller is on this machine: it may see names of files, client ids and proxies.
+fn is_local(peer: Option<Extension<Peer>>) -> bool {
+    let address = peer.and_then(|peer| peer.address);
+    address.is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

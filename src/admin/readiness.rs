@@ -38,14 +38,14 @@ impl Readiness {
     /// Replaces the upstreams.
     pub fn replace(&self, upstreams: Vec<(String, TokenReader)>) {
         // Records that the previous ones are ready, if no request did.
-        let _ = self.check(false);
+        let _ = self.check(false, true);
         self.upstreams.store(Arc::new(upstreams));
     }
 
     /// Whether callers should be sent here (with `needs_token`: whether each upstream has a valid token now), and one
     /// line per reason.
     #[must_use]
-    pub fn check(&self, needs_token: bool) -> (bool, String) {
+    pub fn check(&self, needs_token: bool, is_local: bool) -> (bool, String) {
         let is_stopping = self.stop.phase() > Phase::Serving;
         let (mut had_tokens, mut have_tokens) = (true, true);
         let mut text = String::from(if is_stopping { "stopping\n" } else { "" });
@@ -55,7 +55,9 @@ impl Readiness {
             have_tokens &= has_token;
             had_tokens &= status.expires.is_some();
             if !has_token {
-                let problem = status.problem().map(ToString::to_string);
+                let problem = status
+                    .problem()
+                    .map(|problem| problem.for_caller(is_local).to_string());
                 let reason = problem.as_deref().unwrap_or("it is being fetched");
                 let _ = writeln!(text, "upstream {name} has no valid token: {reason}");
             }

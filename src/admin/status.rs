@@ -58,8 +58,8 @@ pub(super) fn document(
             json!({
                 "name": name,
                 "url": facts.map(|facts| facts.url.as_str()),
-                "token": token(tokens),
-                "api": facts.map(|facts| api(&facts.api)),
+                "token": token(tokens, is_local),
+                "api": facts.map(|facts| api(&facts.api, is_local)),
             })
         })
         .collect();
@@ -78,7 +78,7 @@ pub(super) fn document(
         "started": time(facts.started),
         "configured": time(facts.configured),
         "phase": if is_serving { "serving" } else { "stopping" },
-        "ready": readiness.check(false).0,
+        "ready": readiness.check(false, is_local).0,
         "listeners": listeners.collect::<Vec<_>>(),
         "problems": problems(&upstreams),
         "upstreams": upstreams,
@@ -91,10 +91,10 @@ pub(super) fn document(
     format!("{document:#}")
 }
 
-fn token(tokens: &TokenReader) -> serde_json::Value {
+fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
     let status = tokens.status();
     let last_error = status.last_error.as_ref().map(
-        |(error, at)| json!({ "kind": error.kind.name(), "message": error.to_string(), "at": time(*at) }),
+        |(error, at)| json!({ "kind": error.kind.name(), "message": error.problem.for_caller(is_local).to_string(), "at": time(*at) }),
     );
     json!({
         "state": status.state.name(),
@@ -104,11 +104,11 @@ fn token(tokens: &TokenReader) -> serde_json::Value {
         "clock_skew_s": status.skew_s,
         "clock": status.skew_s.map(clock_text),
         "last_error": last_error,
-        "problem": status.problem().map(|cause| problem(cause, status.since)),
+        "problem": status.problem().map(|cause| problem(cause, status.since, is_local)),
     })
 }
 
-fn api(api: &ApiStatus) -> serde_json::Value {
+fn api(api: &ApiStatus, is_local: bool) -> serde_json::Value {
     let ApiState {
         last_response,
         problem: cause,
@@ -116,11 +116,12 @@ fn api(api: &ApiStatus) -> serde_json::Value {
     json!({
         "last_response": last_response.map(|(at, _)| time(at)),
         "last_status": last_response.map(|(_, status)| status),
-        "problem": cause.map(|(cause, since)| problem(&cause, since)),
+        "problem": cause.map(|(cause, since)| problem(&cause, since, is_local)),
     })
 }
 
-fn problem(problem: &Problem, since: SystemTime) -> serde_json::Value {
+fn problem(problem: &Problem, since: SystemTime, is_local: bool) -> serde_json::Value {
+    let problem = problem.for_caller(is_local);
     json!({
         "code": problem.code(),
         "severity": problem.entry().severity,

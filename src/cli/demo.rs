@@ -107,7 +107,7 @@ fn config(args: &DemoArgs, cisco: &Handle, ca_file: &Path) -> Result<Config, Con
 
 /// Prints what to try once the daemon is ready.
 async fn greet(readiness: Readiness, banner: String) {
-    while !readiness.check(true).0 {
+    while !readiness.check(true, true).0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // A closed stdout must not end the daemon.

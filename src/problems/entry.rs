@@ -128,16 +128,17 @@ impl Problem {
         &self.fix
     }
 
-    /// Cause and fix for a caller on another host, without file names, client ids and addresses of proxies.
+    /// What a caller may see: on another host, neither file names nor client ids and addresses of proxies.
     #[must_use]
-    pub fn for_other_hosts(&self) -> String {
-        if self.entry.is_private {
-            let code = self.code();
-            return format!(
-                "{code}; bondgate's log, and `bondgate check --live` on its host, have the cause and the fix"
-            );
+    pub fn for_caller(&self, is_local: bool) -> Self {
+        if is_local || !self.entry.is_private {
+            return self.clone();
         }
-        self.to_string()
+        Self {
+            entry: self.entry,
+            cause: format!("the problem is {}", self.code()).into(),
+            fix: "bondgate's log, and `bondgate check --live` on its host, have the cause and the fix".into(),
+        }
     }
 }
 
@@ -219,9 +220,9 @@ mod tests {
     fn a_caller_on_another_host_sees_no_address_of_a_proxy() {
         let problem = outbound_proxy::not_http("proxy.corp:3128");
         assert!(problem.to_string().contains("proxy.corp:3128"));
-        assert!(!problem.for_other_hosts().contains("proxy.corp"));
-        assert!(problem.for_other_hosts().contains("proxy-not-http"));
+        assert!(!problem.for_caller(false).to_string().contains("proxy.corp"));
+        assert!(problem.for_caller(false).to_string().contains("proxy-not-http"));
         let problem = network::name_not_found("API", "api.example");
-        assert_eq!(problem.for_other_hosts(), problem.to_string());
+        assert_eq!(problem.for_caller(false), problem);
     }
 }

@@ -129,11 +129,7 @@ impl ProblemResponse {
     /// What happened, what to do, and whether the request was executed.
     #[must_use]
     pub fn detail(&self) -> String {
-        let text = if self.is_for_other_host {
-            self.problem.for_other_hosts()
-        } else {
-            self.problem.to_string()
-        };
+        let text = self.problem.for_caller(!self.is_for_other_host).to_string();
         match &self.upstream {
             Some(name) => format!("{name}: {text}{}", self.execution),
             None => text + self.execution,

@@ -10,6 +10,7 @@ use super::super::response::Grant;
 use super::super::status::{TokenState, TokenStatus};
 use super::Refresher;
 use crate::problems::Problem;
+use crate::problems::tls::clock_skew;
 
 /// A difference between the clocks that is worth a warning, in seconds. Lifetimes are relative and do not suffer, but
 /// logs of both sides can no longer be compared.
@@ -70,8 +71,8 @@ impl<S> Refresher<S> {
         self.metrics.set_clock_skew(clock_skew_s);
         let before = self.skew_s.replace(clock_skew_s).unwrap_or_default();
         if clock_skew_s.abs() >= SKEW_WARNING_S && before.abs() < SKEW_WARNING_S {
-            let upstream = self.upstream.as_str();
-            tracing::warn!(upstream, clock_skew_s, "clock skew; run NTP on this machine");
+            let (upstream, error) = (self.upstream.as_str(), clock_skew(clock_skew_s.unsigned_abs()));
+            tracing::warn!(upstream, clock_skew_s, problem = error.code(), %error, "clock skew");
         }
     }
 

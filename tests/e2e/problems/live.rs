@@ -123,7 +123,7 @@ async fn wrong_places(injected: Injected) -> String {
 }
 
 /// The codes of the steps of a live check, without the warnings of the configuration's own.
-async fn checked_codes(setup: &Setup) -> Vec<String> {
+pub(super) async fn checked_codes(setup: &Setup) -> Vec<String> {
     let mut command = bondgate();
     command
         .args(["check", "--live", "--json", "--config"])
@@ -133,7 +133,7 @@ async fn checked_codes(setup: &Setup) -> Vec<String> {
     let document: Value =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     let steps = document["steps"].as_array().unwrap().iter();
-    let steps = steps.filter(|step| step["upstream"] == "cisco");
+    let steps = steps.filter(|step| step["upstream"] == "cisco" || step["step"] == "clock");
     let problems = steps.flat_map(|step| step["problems"].as_array().unwrap());
     let codes = problems.map(|problem| problem["code"].as_str().unwrap().to_owned());
     // An outbound proxy may refuse each of the two hosts.
@@ -198,9 +198,9 @@ fn both(
 }
 
 /// Makes a certificate and its issuer; returns the chain to send, the key, and the PEM of what a client may trust.
-type Made = (Vec<rustls::pki_types::CertificateDer<'static>>, KeyPair, String);
+pub(super) type Made = (Vec<rustls::pki_types::CertificateDer<'static>>, KeyPair, String);
 
-fn leaf(names: &[&str]) -> CertificateParams {
+pub(super) fn leaf(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     CertificateParams::new(names).unwrap()
 }
@@ -216,7 +216,7 @@ fn issued(name: &str, params: &CertificateParams) -> (Made, String) {
     ((vec![certificate.der().clone()], key, String::new()), pem)
 }
 
-fn trusted(params: &CertificateParams) -> Made {
+pub(super) fn trusted(params: &CertificateParams) -> Made {
     let ((chain, key, _), pem) = issued("trusted authority", params);
     (chain, key, pem)
 }
@@ -234,7 +234,7 @@ fn self_signed(is_ca: bool) -> Made {
 }
 
 /// A server that presents a certificate and reads what follows.
-async fn tls_server((chain, key, ca_pem): Made) -> (String, String) {
+pub(super) async fn tls_server((chain, key, ca_pem): Made) -> (String, String) {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

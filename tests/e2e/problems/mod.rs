@@ -5,11 +5,14 @@ use std::process::Command;
 
 use crate::harness::{Ended, Setup, bondgate, finished};
 
+mod clock;
 mod credentials;
 mod faults;
 mod live;
+mod other_hosts;
 mod paths;
 mod proxies;
+mod squid;
 mod text_files;
 
 /// The result of `check` for a configuration.
