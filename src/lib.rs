@@ -13,7 +13,7 @@
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
 //! | [`telemetry`] | the log, and one struct of metrics |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
-//! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use only its resolver |
+//! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use its resolver, and walk its way to a host to name the step that fails |
 //! | [`token`] | token endpoint, refresher, and the arc-swap cell that every request reads |
 //! | [`server`] | listeners, limits, connections with their head filter, and how the delivery of a message ended; knows nothing of tokens |
 //! | [`spool`] | pulled messages, until a caller has received them |
@@ -24,7 +24,7 @@
 //! | [`simulator`] | simulates Cisco for demos and tests; shares no code with `token` |
 //! | [`cli`] | one file per subcommand |
 //!
-//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → {upstream, telemetry, tls, spelling} →
+//! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → upstream → {telemetry, tls, spelling} →
 //! config → {platform, problems}`. `admin` and `proxy` never import each other, and no two files import each other; a test
 //! (`tests/e2e/architecture.rs`) has the table of imports and enforces it.
 //!
@@ -116,8 +116,9 @@
 //!
 //! 1. The refresher, a task that `daemon/upstream` builds, starts and holds, fetches: `token/endpoint` reads client id
 //!    and secret anew each time and sends them in the configured shape.
-//! 2. `token/response` parses the reply to a grant. It calls `token/failure` for a status that is not 200; a fetch
-//!    without a reply fails in `token/endpoint`. The refresher decides by the kind of a failure when to try again, with
+//! 2. `token/response` parses the reply to a grant. `token/refusal` finds out why there is none in a reply; for a fetch
+//!    without a reply, `token/endpoint` walks the way to the host (`upstream/way`), to name the step that fails. Each
+//!    failure is a problem of the catalogue. The refresher decides by the kind of a failure when to try again, with
 //!    the times of `token/schedule`.
 //! 3. `token/refresher` makes a token of the grant and stores it in the arc-swap cell (`token/cell`), which every
 //!    request reads without a lock. Then `token/refresher/report` publishes the status, which wakes the requests that
@@ -126,6 +127,16 @@
 //!    expires by the monotonic or by the wall clock.
 //! 5. A token that the upstream rejects, or that a request finds expired, wakes the refresher; it fetches once,
 //!    whatever the number of requests.
+//!
+//! # Life of a problem
+//!
+//! 1. What fails is named where its facts are known: a refused certificate in `tls/verifier`, a step on the way to a host
+//!    in `upstream/destination`, a refusal of the identity service in `token/refusal`, a key in `config/validation`, an
+//!    address in `server/listener/bind`, a caller's request in `proxy/authorization` and `server/connection`. The code there calls a
+//!    function of [`problems`] with the values that cause and fix name.
+//! 2. The problem travels in the error: in a response (`server/problem`), in the status of a token (`token/status`) or of an
+//!    API (`upstream/status`), in a fault of the configuration, in a step of `cli/check`. Each of them shows its text; none
+//!    has a text of its own.
 //!
 //! # Life of a configuration
 //!

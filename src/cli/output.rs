@@ -66,7 +66,7 @@ impl Display for Mark {
     }
 }
 
-/// https://no-color.org
+/// <https://no-color.org>
 fn has_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

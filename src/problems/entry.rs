@@ -179,7 +179,7 @@ macro_rules! problems {
         )+
     ) => {
         $(
-            #[doc = $cause]
+            #[doc = concat!("`", $code, "`")]
             #[must_use]
             pub fn $name($($field: impl std::fmt::Display),*) -> $crate::problems::Problem {
                 $(let _ = &$field;)*
