@@ -36,11 +36,10 @@ fn explanation(entry: &Entry) -> String {
         code,
         severity,
         area,
-        cause,
-        fix,
         explanation,
         ..
     } = entry;
+    let [cause, fix] = entry.templates();
     let follow = match entry.hides {
         [] => String::new(),
         hides => format!(
@@ -62,7 +61,7 @@ fn list() -> String {
             lines.push(format!("{break_before}{}", entry.area));
         }
         area = Some(entry.area);
-        lines.push(format!("  {:width$}  {}", entry.code, entry.cause));
+        lines.push(format!("  {:width$}  {}", entry.code, entry.templates()[0]));
     }
     lines.join("\n")
 }

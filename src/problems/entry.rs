@@ -13,10 +13,10 @@ pub struct Entry {
     pub area: Area,
     /// Whether something fails.
     pub severity: Severity,
-    /// The cause in one line, with the names of its values in braces.
-    pub cause: &'static str,
-    /// The fix in one line, with the names of its values in braces.
-    pub fix: &'static str,
+    /// The cause in one line, as a format with its values.
+    pub(super) cause: &'static str,
+    /// The fix in one line, as a format with its values.
+    pub(super) fix: &'static str,
     /// What `bondgate explain` adds.
     pub explanation: &'static str,
     /// The codes of problems that follow from this one, and are not reported beside it.
@@ -95,6 +95,14 @@ pub struct Problem {
     fix: Box<str>,
 }
 
+impl Entry {
+    /// Cause and fix, with the names of their values in braces.
+    #[must_use]
+    pub fn templates(&self) -> [String; 2] {
+        [self.cause, self.fix].map(|text| text.replace("{{", "{").replace("}}", "}"))
+    }
+}
+
 impl Problem {
     pub(super) fn new(entry: &'static Entry, cause: String, fix: String) -> Self {
         Self {
@@ -156,7 +164,7 @@ pub(super) const fn is_private(fields: &[&str]) -> bool {
     while index < fields.len() {
         if matches!(
             fields[index].as_bytes(),
-            b"file" | b"source" | b"client_id" | b"proxy"
+            b"file" | b"directory" | b"source" | b"client_id" | b"proxy"
         ) {
             return true;
         }

@@ -90,7 +90,7 @@ mod tests {
                 );
             }
             let cell = |text: &str| text.replace('|', "\\|").replace('<', "\\<");
-            let (cause, fix) = (cell(entry.cause), cell(entry.fix));
+            let [cause, fix] = entry.templates().map(|text| cell(&text));
             let _ = writeln!(text, "| `{}` | {cause} | {fix} |", entry.code);
         }
         text

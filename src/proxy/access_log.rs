@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use tower::Service;
 
+use super::pull::PullOutcome;
 use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -75,6 +76,7 @@ struct Entry {
     /// 0 until there is a response.
     status: u16,
     problem: Option<ProblemResponse>,
+    pull: Option<PullOutcome>,
     bytes: u64,
     is_complete: bool,
 }
@@ -92,6 +94,7 @@ impl Entry {
             record: Arc::default(),
             status: 0,
             problem: None,
+            pull: None,
             bytes: 0,
             is_complete: false,
         }
@@ -103,6 +106,7 @@ impl Entry {
         self.status = response.status().as_u16();
         self.transaction = response.headers().get(&TRANSACTION).cloned();
         self.problem = response.extensions_mut().remove();
+        self.pull = response.extensions_mut().remove();
         metrics.count_response(self.status);
         metrics.duration.observe(self.began.elapsed().as_secs_f64());
         if let Some(problem) = &self.problem {
@@ -133,6 +137,7 @@ impl Drop for Entry {
             method = self.method.as_str(),
             path = start(self.uri.path(), LONGEST_PATH),
             status = self.status,
+            pull = self.pull.map(|PullOutcome(outcome)| outcome),
             error = self.problem.as_ref().map(|problem| problem.error.to_string()),
             problem = self.problem.as_ref().map(|problem| problem.problem.code()),
             reason = self.problem.as_ref().map(ProblemResponse::detail),

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -53,9 +53,14 @@ pub(super) struct Sink {
 /// How many lines were dropped.
 pub type DroppedLines = Counter<u64, DroppedLineCount>;
 
-/// tracing-appender's own counter, for [`DroppedLines`]; zero until the log's thread runs.
+/// The lines that are lost, for [`DroppedLines`].
 #[derive(Debug, Default)]
-pub struct DroppedLineCount(OnceLock<ErrorCounter>);
+pub struct DroppedLineCount {
+    /// Of tracing-appender, for a reader that is too slow; none until the log's thread runs.
+    queue: OnceLock<ErrorCounter>,
+    /// Those that could not be written, as on a full disk.
+    unwritten: AtomicU64,
+}
 
 /// The log's thread. When this is dropped, the queued lines are written, unless the reader is stuck.
 pub struct LogThread {
@@ -81,10 +86,11 @@ impl LogWriter {
             lines: Vec::new(),
             dropped: dropped.clone(),
             reported: 0,
+            reported_unwritten: 0,
         };
         let builder = NonBlockingBuilder::default().thread_name("log");
         let (queue, guard) = builder.buffered_lines_limit(QUEUE).finish(batches);
-        let _ = dropped.inner().0.set(queue.error_counter());
+        let _ = dropped.inner().queue.set(queue.error_counter());
         let _ = self.0.queue.set(queue);
         LogThread {
             writer: self.clone(),
@@ -101,7 +107,8 @@ impl LogWriter {
     /// Takes a whole line, or an empty one to wake the thread; an urgent one ends its pause.
     fn append(&self, line: &[u8], is_urgent: bool) {
         let Some(queue) = self.0.queue.get() else {
-            return self.write(line);
+            self.write(line);
+            return;
         };
         // It cannot fail: a line for which there is no room is dropped and counted.
         let _ = queue.make_writer().write_all(line);
@@ -110,10 +117,11 @@ impl LogWriter {
         }
     }
 
-    fn write(&self, lines: &[u8]) {
-        self.0.sink.lock().write(lines);
+    /// Writes whole lines. Returns how many of them are lost.
+    fn write(&self, lines: &[u8]) -> u64 {
+        let lost = self.0.sink.lock().write(lines);
         if !self.0.is_reopen_due.swap(false, Ordering::Relaxed) {
-            return;
+            return lost;
         }
         // The result is logged without the lock, which a line that is written at once takes.
         let reopened = self.0.sink.lock().reopen();
@@ -126,6 +134,7 @@ impl LogWriter {
                  directory and send SIGUSR1 (a directory created since the start needs a restart)"
             ),
         }
+        lost
     }
 }
 
@@ -159,9 +168,9 @@ impl Sink {
         Ok((now.dev(), now.ino()) != (before.dev(), before.ino()))
     }
 
-    /// Waits for a slow reader, even if the pipe was made non-blocking by another process. What cannot be written is
-    /// lost, as there is nowhere to report it.
-    fn write(&mut self, mut bytes: &[u8]) {
+    /// Waits for a slow reader, even if the pipe was made non-blocking by another process. Returns how many lines could
+    /// not be written.
+    fn write(&mut self, mut bytes: &[u8]) -> u64 {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(written) if written > 0 => bytes = &bytes[written..],
@@ -169,9 +178,10 @@ impl Sink {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let _ = poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None);
                 }
-                _ => return,
+                _ => return memchr::memchr_iter(b'\n', bytes).count() as u64,
             }
         }
+        0
     }
 }
 
@@ -187,14 +197,32 @@ struct Batches {
     dropped: DroppedLines,
     /// The dropped lines that the log mentions already.
     reported: u64,
+    reported_unwritten: u64,
+}
+
+impl Batches {
+    /// Writes the lines, and reports those that were lost before once writing works again.
+    fn write_lines(&mut self) {
+        let count = self.dropped.inner();
+        let lost = self.writer.write(&self.lines);
+        let unwritten = count.unwritten.fetch_add(lost, Ordering::Relaxed) + lost;
+        let lines = unwritten - self.reported_unwritten;
+        if lost == 0 && lines > 0 && !self.lines.is_empty() {
+            self.reported_unwritten = unwritten;
+            tracing::warn!(
+                lines,
+                "log lines lost, they could not be written; check the disk of log.file"
+            );
+        }
+        self.lines.clear();
+    }
 }
 
 impl Write for Batches {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.lines.extend_from_slice(line);
         if self.lines.len() > BATCH {
-            self.writer.write(&self.lines);
-            self.lines.clear();
+            self.write_lines();
         }
         Ok(line.len())
     }
@@ -204,17 +232,24 @@ impl Write for Batches {
         self.writer.0.thread.get_or_init(thread::current);
         let is_end = self.lines.is_empty();
         // There is room for the report now; the queue may be full again once the batch is written.
-        let lines = self.dropped.get() - self.reported;
+        let lines = self.dropped.inner().dropped_by_queue() - self.reported;
         if lines > 0 {
             self.reported += lines;
             tracing::warn!(lines, "log lines dropped, the log's reader is too slow");
         }
-        self.writer.write(&self.lines);
-        self.lines.clear();
+        self.write_lines();
         if !is_end {
             thread::park_timeout(self.pause);
         }
         Ok(())
+    }
+}
+
+impl DroppedLineCount {
+    fn dropped_by_queue(&self) -> u64 {
+        self.queue
+            .get()
+            .map_or(0, |counter| counter.dropped_lines() as u64)
     }
 }
 
@@ -228,7 +263,7 @@ impl Atomic<u64> for DroppedLineCount {
     }
 
     fn get(&self) -> u64 {
-        self.0.get().map_or(0, |counter| counter.dropped_lines() as u64)
+        self.dropped_by_queue() + self.unwritten.load(Ordering::Relaxed)
     }
 }
 

@@ -116,7 +116,8 @@ async fn explain_shows_each_problem_that_it_lists_and_suggests_the_nearest_code(
         let entry = bondgate::problems::find(code).unwrap();
         let explained = run(&["explain", code]).await;
         assert_eq!(explained.code, Some(0), "{explained:?}");
-        for part in [entry.cause, entry.fix, entry.explanation] {
+        let [cause, fix] = entry.templates();
+        for part in [&cause, &fix, entry.explanation] {
             assert!(explained.stdout.contains(part), "{part}: {explained:?}");
         }
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::confidential;
-use crate::harness::{PATIENCE, Setup, bondgate, seen_when, send, simulator};
+use crate::harness::{PATIENCE, PULL, Setup, bondgate, seen_when, send, simulator};
 use crate::rotation::Load;
 use crate::wire::Caller;
 
@@ -312,4 +312,15 @@ async fn the_first_line_names_version_configuration_file_and_spool() {
         assert_eq!(line["configuration"], file.to_str().unwrap(), "{line}");
         assert_eq!(line["spool"], spool, "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_line_says_whether_a_pull_got_a_ticket_a_redelivery_or_nothing() {
+    let cisco = simulator(Options::default()).await;
+    cisco.put_raw_message("demo", "{\"Calls\":{\"CustCallID\":\"INC1\"}}");
+    let mut daemon = Setup::at(&cisco).start().await;
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+    daemon.logged("\"pull\":\"ticket\"").await;
+    assert_eq!(daemon.get(PULL).await.status(), 200);
+    daemon.logged("\"pull\":\"empty\"").await;
 }

@@ -46,6 +46,10 @@ pub(super) struct PullCaller {
     pub(super) is_relayed: bool,
 }
 
+/// What a request on a consuming route got, for its log line; an extension of the response.
+#[derive(Clone, Copy)]
+pub(super) struct PullOutcome(pub(super) &'static str);
+
 type PullResult = Result<Response<Body>, PullError>;
 
 /// The longest body of a pull request. Requests that wait for their queue keep their bodies in memory.
@@ -181,7 +185,7 @@ impl Puller {
         }
         if response.body().is_end_stream() {
             writer.queue_is_empty().await;
-            return Ok(Forwarder::inbound(response, false));
+            return Ok(with_outcome(Forwarder::inbound(response, false), "empty"));
         }
         let (mut head, mut body) = response.into_parts();
         head.version = Version::default();
@@ -195,7 +199,10 @@ impl Puller {
         if let Some(notice) = writer.small_body().filter(|body| is_empty_queue(body)) {
             let notice = Bytes::copy_from_slice(notice);
             writer.queue_is_empty().await;
-            return Ok(Response::from_parts(head, Body::from(notice)));
+            return Ok(with_outcome(
+                Response::from_parts(head, Body::from(notice)),
+                "empty",
+            ));
         }
         match writer.finish(head.clone()).await {
             Ok(delivery) => self.deliver(delivery, is_relayed),
@@ -219,7 +226,7 @@ impl Puller {
         let passed = writer.pass_through(&error);
         let (begun, passing) = passed.map_err(|_| PullError::Incomplete)?;
         let body = passed_through(begun, rest, passing.broken_off());
-        let response = Response::from_parts(head, body);
+        let response = with_outcome(Response::from_parts(head, body), "ticket");
         Ok(self.observed(response, Message::PassedThrough(Box::new(passing)), is_relayed))
     }
 
@@ -229,6 +236,12 @@ impl Puller {
         let length = body.length();
         let mut response = Response::from_parts(delivery.head().clone(), stored(body));
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let outcome = if delivery.redelivered().is_some() {
+            "redelivery"
+        } else {
+            "ticket"
+        };
+        response.extensions_mut().insert(PullOutcome(outcome));
         if let Some(pulled) = delivery.redelivered() {
             let pulled = httpdate::fmt_http_date(pulled.time());
             let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
@@ -252,6 +265,11 @@ impl Puller {
         }));
         response
     }
+}
+
+fn with_outcome(mut response: Response<Body>, outcome: &'static str) -> Response<Body> {
+    response.extensions_mut().insert(PullOutcome(outcome));
+    response
 }
 
 /// Stores a response's body as it comes.

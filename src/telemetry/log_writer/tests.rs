@@ -57,6 +57,28 @@ fn stuck() -> (LogWriter, PipeReader, LogThread, DroppedLines) {
     (writer, from, thread, dropped)
 }
 
+#[test]
+fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let writer = LogWriter::new(Sink {
+        path: None,
+        file: full,
+    });
+    let dropped = DroppedLines::default();
+    let thread = writer.start(&dropped, Duration::ZERO);
+    writer.append(b"lost\nlost, too\n", true);
+    while dropped.get() < 2 {
+        thread::yield_now();
+    }
+    let (from, to) = io::pipe().unwrap();
+    writer.0.sink.lock().file = File::from(OwnedFd::from(to));
+    writer.append(b"written\n", true);
+    drop(thread);
+    drop(writer);
+    assert_eq!(read_all(from).join().unwrap(), "written\n");
+    assert_eq!(dropped.get(), 2);
+}
+
 /// More than a pipe holds.
 fn large_line() -> Vec<u8> {
     let mut line = vec![b'x'; 100_000];
