@@ -119,7 +119,7 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     write(created, &config_file, &text)?;
     output::line("\nThe check:")?;
     let exit = check(&config_file, directory)?;
-    output::line(next_steps(args, &answers, &config_file, exit == 0))?;
+    output::line(next_steps(args, &answers, &config_file, is_service, exit == 0))?;
     Ok(Exit::from_code(exit))
 }
 
@@ -289,14 +289,28 @@ fn check(config_file: &Path, directory: &Path) -> anyhow::Result<u8> {
         .unwrap_or(1))
 }
 
-fn next_steps(args: &InitArgs, answers: &Answers, config_file: &Path, is_well: bool) -> String {
+fn next_steps(
+    args: &InitArgs,
+    answers: &Answers,
+    config_file: &Path,
+    is_service: bool,
+    is_well: bool,
+) -> String {
     let file = config_file.display();
+    // A service gets its credentials from systemd; a shell has to be told where they are.
+    let environment = match config_file.parent() {
+        Some(directory) if is_service => format!("CREDENTIALS_DIRECTORY={} ", directory.display()),
+        _ => String::new(),
+    };
     if !is_well {
         return format!(
-            "\nCorrect what the check reports, and check again:\n  bondgate check --live --config {file}"
+            "\nCorrect what the check reports, and check again:\n  {environment}bondgate check --live --config {file}"
         );
     }
-    let mut text = format!("\nRun it:\n  bondgate run --config {file}");
+    let mut text = format!("\nRun it:\n  {environment}bondgate run --config {file}");
+    if is_service {
+        text += "\nor, as a service, install the unit config/systemd/bondgate.service, and:\n  systemctl start bondgate";
+    }
     let listen = args.listen.clone().unwrap_or(ListenAddress::Localhost(8080));
     if answers.preset.starts_with("smart-bonding") {
         text = format!(

@@ -107,8 +107,7 @@ impl<'de> Deserialize<'de> for SecretSource {
     }
 }
 
-const FORM: &str =
-    "is not a secret's source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
+const FORM: &str = "is neither text in quotes nor a source; write { file = \"/path\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
 
 /// Compares places, or the secrets themselves if both are inline.
 impl PartialEq for SecretSource {

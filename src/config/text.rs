@@ -46,13 +46,24 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Proble
         _ => None,
     };
     if let Some(encoding) = encoding {
-        return Err(files::in_utf_16(path.display(), encoding));
+        return Err(files::in_utf_16(for_shell(path), encoding));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(text).map_err(|error| {
         let line = text[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-        files::not_utf_8(path.display(), line)
+        files::not_utf_8(for_shell(path), line)
     })
+}
+
+/// A path as one word of a shell: in quotes if it has other characters than the usual ones.
+#[must_use]
+pub(crate) fn for_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ problems! {
         fix "{remedy}"
         explanation "Over plain HTTP everyone on the way can read the client secret and the token.";
     listener_unprotected(address, checks) "listener-unprotected" Error
-        cause "{address} can be reached from other machines, and no key restricts the callers"
+        cause "{address} can be reached from other machines, and nothing restricts the callers"
         fix "set {checks} or tls.client_ca_file, or listen on localhost"
         explanation "Whoever reaches the listener calls Cisco's API with your credentials, and takes messages off your queue.";
     without_hosts(address, name) "listener-without-hosts" Warning
@@ -127,7 +127,7 @@ problems! {
         explanation "bondgate appends to the file, and creates it if its directory allows that.";
     rules_wrong(error) "rules-wrong" Error
         cause "{error}"
-        fix "correct its path"
+        fix "correct the path of the rule"
         explanation "The path of a request is compared after checks that refuse dot segments, empty segments and encoded slashes, so \
             that such a rule would never match.";
     group_missing(group) "group-missing" Error

@@ -15,8 +15,8 @@ problems! {
         explanation "The operating system reports the reason.";
     denied(file) "file-permission-denied" Error
         cause "cannot read {file}: permission denied"
-        fix "let bondgate's user read it, and restart bondgate if the path leads to another directory than at the start, since the \
-             sandbox allows only that one"
+        fix "let bondgate's user read it; if the path is a link that now leads to another directory, restart bondgate: its sandbox \
+             allows the old one only"
         explanation "The file, or a directory on the way to it, cannot be read by the user that bondgate runs as.";
     not_regular(file) "file-not-regular" Error
         cause "cannot read {file}: it is not a regular file"
@@ -24,12 +24,12 @@ problems! {
         explanation "A pipe would block, or be empty at the next use. A shell's <(command) is such a pipe.";
     in_utf_16(file, encoding) "file-in-utf-16" Error
         cause "{file} is in UTF-16, not UTF-8"
-        fix "run: iconv -f {encoding} -t UTF-8 {file} > {file}.utf8 && cp {file}.utf8 {file} && rm {file}.utf8"
+        fix "run: (umask 077; iconv -f {encoding} -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
         explanation "PowerShell's > and Out-File, and \"Unicode\" in Notepad, write UTF-16. bondgate reads UTF-8, with or without a \
             byte order mark, and with line breaks of Windows.";
     not_utf_8(file, line) "file-not-utf-8" Error
         cause "{file} is not UTF-8 (line {line})"
-        fix "run: iconv -f WINDOWS-1252 -t UTF-8 {file} > {file}.utf8 && cp {file}.utf8 {file} && rm {file}.utf8"
+        fix "run: (umask 077; iconv -f WINDOWS-1252 -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
         explanation "As a rule an editor wrote it in the code page of Windows. If the command does not give the right characters, \
             save the file as UTF-8 in an editor.";
     too_large(file, most) "file-too-large" Error

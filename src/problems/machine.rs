@@ -74,7 +74,7 @@ problems! {
         explanation "A spool that another user has created, as a check or a test run as root does, cannot be read by the service.";
     sandbox_incomplete(reason) "sandbox-incomplete" Warning
         cause "a part of the sandbox is missing: {reason}"
-        fix "nothing is needed to run; a kernel from Linux 5.13 on has it, where no container forbids it"
+        fix "nothing is needed to run; files need Linux 5.13, ports 6.7 and signals 6.12, and a container may forbid all of them"
         explanation "The sandbox limits what an attacker gains who exploits a bug. bondgate runs without the missing part.";
     sandbox_misfit(reason) "sandbox-misfit" Warning
         cause "the sandbox does not fit the configured files: {reason}"

@@ -66,7 +66,7 @@ problems! {
         explanation "Browsers mark requests that a page sends (Origin, Sec-Fetch-Site). A page could take messages off a queue.";
     browser_refused(command, admin) "browser-refused" Error
         cause "this address is for programs, not for browsers: a click here could take a message off a queue"
-        fix "Try `{command}`; the status page is at {admin}"
+        fix "run `{command}`; the status page is at {admin}"
         explanation "Browsers mark the addresses that a person opens (Sec-Fetch-Mode).";
     header_missing(name) "header-missing" Error
         cause "this listener requires the header field {name}, with any value"
@@ -95,11 +95,11 @@ problems! {
         explanation "A rule names the methods that it allows.";
     too_many_connections(reason) "too-many-connections" Warning
         cause "{reason}"
-        fix "close idle connections, or raise the limit"
+        fix "close idle connections, or raise limits.connections"
         explanation "limits.connections bounds the connections of all callers together. Near it, each caller has a fair share.";
     too_many_requests(reason) "too-many-requests" Warning
         cause "{reason}"
-        fix "send fewer at a time, or raise the limit"
+        fix "send fewer at a time, or raise limits.in_flight or limits.per_caller"
         explanation "limits.in_flight bounds the requests of all callers together, limits.per_caller those of each. Near the first, \
             each caller has a fair share.";
     stopping(reason) "stopping" Warning
@@ -112,7 +112,7 @@ problems! {
         explanation "The log has the details. One request fails, and bondgate continues.";
     body_not_kept() "body-not-kept" Warning
         cause "the upstream rejected the token, and bondgate has not kept this body to send it again"
-        fix "nothing: a new token is being fetched; raise replay if it happens often"
+        fix "nothing: a new token is being fetched; raise replay of the upstream if it happens often"
         explanation "After a 401, a request is repeated once with a new token. replay bounds the body that is kept for that.";
     upload_stalled() "upload-stalled" Error
         cause "the upstream read nothing of the request for timeout.idle"

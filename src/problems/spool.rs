@@ -7,7 +7,7 @@ problems! {
 
     full(messages, bytes) "spool-full" Error
         cause "the spool is full with {messages} messages of {bytes} bytes that no caller took"
-        fix "let callers take the stored messages, or see `bondgate spool list`"
+        fix "let callers take the stored messages, or remove them: `bondgate spool list` names them, `bondgate spool discard` removes one"
         explanation "spool.messages and spool.bytes bound it. Nothing is pulled until a message is taken, so that nothing is lost.";
     caller_paused(caller, failures) "caller-paused" Error
         cause "the next message is paused for caller {caller} after failed deliveries ({failures}): each time the connection ended \

@@ -46,7 +46,7 @@ fn validate_served(table: &KeyPath, listener: &Listener, upstream: &Upstream, re
         let problem = configuration::keys_conflict(conflict, "choose another");
         report.fault(&table.key("health"), problem);
     }
-    if !listener.address.is_local() && listener.lets_pages_pull(upstream) {
+    if !listener.address.is_local() && listener.allow.is_some() && listener.lets_pages_pull(upstream) {
         report.warn(&table.key("allow"), configuration::pages_may_pull());
     }
 }
