@@ -45,11 +45,11 @@ pub fn check_listeners(config: &Config) -> Vec<(String, &ListenAddress, BindErro
 #[must_use]
 pub fn check_sandbox(config: &Config, file: Option<&Path>) -> (String, Vec<Problem>) {
     let needs = all_needs(config, file);
-    // What cannot be read without a sandbox is another problem.
+    // What cannot be read without a sandbox is another problem, and opening a pipe would block.
     let readable: Vec<_> = needs
         .files
         .iter()
-        .filter(|(_, file)| File::open(file).is_ok())
+        .filter(|(_, file)| file.is_file() && File::open(file).is_ok())
         .collect();
     let checked = std::thread::scope(|scope| {
         let checks = || {

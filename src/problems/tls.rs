@@ -9,7 +9,7 @@ problems! {
         cause "this machine's clock says {now}, before bondgate was built ({built})"
         fix "set the clock, and run NTP (timedatectl set-ntp true)"
         explanation "With a wrong clock, certificates seem expired or not yet valid, and tokens expire at the wrong time."
-        hides "certificate-expired" "certificate-not-yet-valid" "clock-skew" "tokens-expire-at-once";
+        hides "clock-wrong" "certificate-expired" "certificate-not-yet-valid" "clock-skew" "tokens-expire-at-once";
     clock_skew(seconds) "clock-skew" Warning
         cause "this machine's clock is {seconds} s off the identity service's"
         fix "run NTP on this machine (timedatectl set-ntp true)"

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
-use super::verifier::RefusedCertificate;
+use super::verifier::{RefusedCertificate, words};
 use crate::problems::{Problem, tls as problems};
 
 /// What ended a handshake.
@@ -52,7 +52,7 @@ pub fn handshake_problem(
         | Tls::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
             problems::tls_no_common_cipher(call, to)
         }
-        Tls::AlertReceived(alert) => problems::tls_alert(call, to, format_args!("{alert:?}")),
+        Tls::AlertReceived(alert) => problems::tls_alert(call, to, words(&format!("{alert:?}"))),
         error => problems::tls_failed(call, to, error),
     };
     Some((failure, problem))

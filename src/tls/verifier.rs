@@ -173,11 +173,16 @@ impl RefusedCertificate {
             return problem;
         }
         match &self.reason {
-            Reason::Expired | Reason::ExpiredContext { .. } => {
-                problems::certificate_expired(call, to, date(self.not_after), date(self.now))
+            Reason::Expired => problems::certificate_expired(call, to, date(self.not_after), date(self.now)),
+            // Perhaps of an intermediate certificate.
+            Reason::ExpiredContext { not_after, .. } => {
+                problems::certificate_expired(call, to, date(at(*not_after)), date(self.now))
             }
-            Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
+            Reason::NotValidYet => {
                 problems::certificate_not_yet_valid(call, to, date(self.not_before), date(self.now))
+            }
+            Reason::NotValidYetContext { not_before, .. } => {
+                problems::certificate_not_yet_valid(call, to, date(at(*not_before)), date(self.now))
             }
             Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
                 problems::certificate_wrong_name(call, to, self.names())
@@ -192,9 +197,9 @@ impl RefusedCertificate {
                 // rustls hides webpki's error; its text is the variant's name.
                 "CaUsedAsEndEntity" => problems::certificate_is_ca(call, to, subject),
                 "UnsupportedCertVersion" => problems::certificate_version_1(call, to),
-                reason => problems::certificate_invalid(call, to, reason),
+                reason => problems::certificate_invalid(call, to, words(reason)),
             },
-            reason => problems::certificate_invalid(call, to, format_args!("{reason:?}")),
+            reason => problems::certificate_invalid(call, to, words(&format!("{reason:?}"))),
         }
     }
 
@@ -215,6 +220,24 @@ impl RefusedCertificate {
             ),
         }
     }
+}
+
+fn at(time: UnixTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.as_secs())
+}
+
+/// The name of a variant of rustls or webpki as words.
+pub(super) fn words(variant: &str) -> String {
+    let name = variant.split([' ', '(', '{']).next().unwrap_or_default();
+    let name = name.strip_suffix("Context").unwrap_or(name);
+    let mut words = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(character.to_ascii_lowercase());
+    }
+    words
 }
 
 /// The warning of a server's certificate that expires within a month.
@@ -249,5 +272,20 @@ fn printable(name: &X509Name<'_>) -> String {
         "a certificate without a name".to_owned()
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_shown_as_words() {
+        let reason = CertificateError::NotValidYetContext {
+            time: UnixTime::now(),
+            not_before: UnixTime::now(),
+        };
+        assert_eq!(words(&format!("{reason:?}")), "not valid yet");
+        assert_eq!(words("CertificateRequired"), "certificate required");
     }
 }

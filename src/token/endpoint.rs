@@ -25,6 +25,7 @@ use crate::config::{ProxyRoute, Upstream};
 use crate::problems::network::call_failed_once;
 use crate::problems::{Problem, token as problems};
 use crate::telemetry::with_causes;
+use crate::tls::{HandshakeFailure, handshake_problem};
 use crate::upstream::{ConnectError, ConnectErrorKind, Network, Way};
 
 /// An upstream's token endpoint.
@@ -178,6 +179,10 @@ impl TokenEndpoint {
         let (host, to) = (self.upstream.token_url.host(), self.to());
         let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
         let http = causes.find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        // In TLS 1.3 a server refuses a client after the handshake.
+        if let Some((HandshakeFailure::Alert, problem)) = handshake_problem(error, CALL, &to) {
+            return FetchErrorKind::Network.error(problem);
+        }
         match http {
             Some(http) if http.is_parse_too_large() => {
                 FetchErrorKind::Malformed.error(problems::response_too_large(host))

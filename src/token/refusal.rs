@@ -32,7 +32,8 @@ impl ErrorReply {
     /// The error of a body, if it has one.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let reply: Self = serde_json::from_slice(body).ok()?;
-        (reply.error.is_some() || reply.error_code.is_some()).then_some(reply)
+        let is_named = |code: &Option<String>| code.as_ref().is_some_and(|code| !code.is_empty());
+        (is_named(&reply.error) || is_named(&reply.error_code)).then_some(reply)
     }
 }
 
@@ -62,7 +63,12 @@ impl TokenRequestContext<'_> {
             300..=399 => {
                 let location = self.text(headers, &LOCATION);
                 let location = location.split(['?', '#']).next().unwrap_or_default();
-                Kind::Malformed.error(problems::redirects(host, location))
+                let place = if location.is_empty() {
+                    "an unnamed place"
+                } else {
+                    location
+                };
+                Kind::Malformed.error(problems::redirects(host, place))
             }
             429 => Kind::RateLimited.error(problems::rate_limited(host)),
             408 | 425 | 500..=599 if is_html => Kind::Unavailable.error(self.page(status, body)),
@@ -75,7 +81,9 @@ impl TokenRequestContext<'_> {
                 let path = self.upstream.token_url.path();
                 Kind::Malformed.error(problems::path_wrong(host, path, code))
             }
-            411 | 413 | 415 => {
+            402 | 406 | 407 | 409 | 411..=424 | 426..=428 | 430..=499
+                if ErrorReply::parse(body).is_none() =>
+            {
                 let details = status.canonical_reason().unwrap_or_default();
                 Kind::Malformed.error(problems::request_refused(host, code, details))
             }
@@ -220,8 +228,11 @@ fn host_environment(host: &str) -> Option<&'static str> {
 
 pub(super) fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/html"))
-        || body.trim_ascii_start().starts_with(b"<")
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/html")) || {
+        let start = body.trim_ascii_start();
+        let start = String::from_utf8_lossy(&start[..start.len().min(1000)]).to_ascii_lowercase();
+        start.starts_with('<') && (start.contains("<html") || start.contains("<!doctype html"))
+    }
 }
 
 /// A text from the identity service, made safe for the log: one line, bounded, visible ASCII.

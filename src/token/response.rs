@@ -105,6 +105,7 @@ fn kind_of(body: &[u8]) -> Option<&'static str> {
         [b'{' | b'[' | b'"', ..] | b"null" | b"true" | b"false" => None,
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("text in UTF-16"),
         [0x50, 0x4b, ..] => Some("a zip archive"),
+        [b'<', ..] => Some("XML"),
         text if text.starts_with(b"access_token=") || text.starts_with(b"error=") => Some("a form"),
         text if std::str::from_utf8(text).is_ok() => Some("plain text"),
         _ => Some("binary data"),

@@ -57,10 +57,7 @@ impl UpstreamClient {
             _ if error.is_parse() => BrokenKind::NotHttp,
             _ => BrokenKind::Terminated,
         };
-        let cause = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        self.destination().broken(kind, &cause)
+        self.destination().broken(kind, error)
     }
 
     /// Why no request can be sent at present, if that is because the upstream's name is not resolved.
@@ -108,7 +105,8 @@ impl UpstreamClient {
             let (unsent, error) = match connection.send(request).await {
                 Ok(mut response) => {
                     if !check_framing(response.headers_mut()) {
-                        return Err(self.destination().broken(BrokenKind::TransferCoding, ""));
+                        let reason = "it has a transfer coding other than chunked";
+                        return Err(self.destination().not_http(BrokenKind::TransferCoding, reason));
                     }
                     let pool = (!is_fresh).then(|| self.pool.clone());
                     return Ok(response
@@ -117,7 +115,7 @@ impl UpstreamClient {
                 Err(RequestError::Failed(error)) => return Err(self.broken(&error)),
                 Err(RequestError::InterimResponses) => {
                     let reason = "it sent one interim response (1xx) after the other, and no final one";
-                    return Err(self.destination().broken(BrokenKind::NotHttp, reason));
+                    return Err(self.destination().not_http(BrokenKind::NotHttp, reason));
                 }
                 Err(RequestError::NotSent(unsent, error)) => (unsent, error),
             };

@@ -1,5 +1,6 @@
 //! Where connections lead, and how an error on the way is reported: by host, port and call.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
@@ -102,7 +103,10 @@ impl Destination {
             Some(TunnelError::Redirects(location)) => {
                 (Kind::Refused, outbound_proxy::redirects(proxy, location))
             }
-            Some(TunnelError::Refused(status @ 400..500, _)) => {
+            Some(TunnelError::Refused(400 | 401 | 404 | 405 | 411 | 501, _)) => {
+                (Kind::Refused, outbound_proxy::not_http(proxy))
+            }
+            Some(TunnelError::Refused(status @ (402..=407 | 409..=428 | 430..=499), _)) => {
                 (Kind::Refused, outbound_proxy::host_forbidden(proxy, to, status))
             }
             Some(TunnelError::Refused(status, _)) => {
@@ -139,16 +143,36 @@ impl Destination {
     }
 
     /// The request may have been sent, and got no response.
-    pub(super) fn broken(&self, kind: BrokenKind, error: &str) -> SendError {
+    pub(super) fn broken(&self, kind: BrokenKind, error: &hyper::Error) -> SendError {
+        // In TLS 1.3 a server refuses a client after the handshake.
+        if let Some((HandshakeFailure::Alert, problem)) = tls::handshake_problem(error, self.call, &self.to) {
+            return SendError::Broken { kind, problem };
+        }
         let to = &self.to;
         let problem = match kind {
             BrokenKind::Closed => api::cut_short(to, "it sent no response"),
-            BrokenKind::Terminated => api::cut_short(to, error),
+            BrokenKind::Terminated => api::cut_short(to, end_of_connection(error)),
             BrokenKind::HeadTooLarge => api::not_http(to, "the head is over 64 KiB or 1,000 fields"),
-            BrokenKind::NotHttp => api::not_http(to, error),
-            BrokenKind::TransferCoding => api::not_http(to, "it has a transfer coding other than chunked"),
+            BrokenKind::NotHttp | BrokenKind::TransferCoding => api::not_http(to, error),
         };
         SendError::Broken { kind, problem }
+    }
+
+    /// The response is no HTTP/1.1, for this reason.
+    pub(super) fn not_http(&self, kind: BrokenKind, reason: &str) -> SendError {
+        let problem = api::not_http(&self.to, reason);
+        SendError::Broken { kind, problem }
+    }
+}
+
+/// How a connection ended, in plain words.
+fn end_of_connection(error: &hyper::Error) -> &'static str {
+    let cause = error.source().and_then(<dyn Error>::downcast_ref::<io::Error>);
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "it reset the connection",
+        Some(io::ErrorKind::UnexpectedEof) => "it ended the connection without notice",
+        Some(io::ErrorKind::TimedOut) => "the connection timed out",
+        _ => "the connection broke",
     }
 }
 

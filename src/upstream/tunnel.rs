@@ -108,7 +108,9 @@ fn check(response: &httparse::Response<'_, '_>, is_all: bool) -> Result<(), Tunn
 
 fn offered_login(response: &httparse::Response<'_, '_>) -> ProxyLogin {
     // A field lists challenges, each a scheme with parameters.
-    let lines: Vec<String> = values(response, "proxy-authenticate").collect();
+    let lines: Vec<String> = values(response, "proxy-authenticate")
+        .map(|line| unquoted(&line))
+        .collect();
     let parts = lines.iter().flat_map(|line| line.split(','));
     let words = parts.filter_map(|part| part.split_whitespace().next());
     let schemes: Vec<&str> = words.filter(|word| !word.contains('=')).collect();
@@ -117,6 +119,11 @@ fn offered_login(response: &httparse::Response<'_, '_>) -> ProxyLogin {
         some if some.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) => ProxyLogin::Basic,
         some => ProxyLogin::Other(some.join(" and ").chars().take(100).collect()),
     }
+}
+
+/// The text without its quoted strings, which may contain commas.
+fn unquoted(text: &str) -> String {
+    text.split('"').step_by(2).collect()
 }
 
 /// The values of a field, without characters that are not visible.
@@ -205,5 +212,27 @@ mod tests {
         let mut pieces = vec![&b"HTTP/1.1 200 OK\r\n"[..]];
         pieces.extend(std::iter::repeat_n(&field[..], 12));
         assert!(matches!(open_through(&pieces).await.0, Err(TunnelError::NotHttp)));
+    }
+
+    #[tokio::test]
+    async fn the_logins_of_a_refusal_are_read_without_what_is_in_quotes() {
+        for (field, login) in [
+            (
+                "Digest realm=\"Corp, basic users\", qop=\"auth, auth-int\"",
+                ProxyLogin::Other("Digest".to_owned()),
+            ),
+            (
+                "Negotiate, NTLM",
+                ProxyLogin::Other("Negotiate and NTLM".to_owned()),
+            ),
+            ("NTLM, Basic realm=\"x\"", ProxyLogin::Basic),
+        ] {
+            let head = format!("HTTP/1.1 407 P\r\nProxy-Authenticate: {field}\r\n\r\n");
+            let (opened, _) = open_through(&[head.as_bytes()]).await;
+            assert!(
+                matches!(opened, Err(TunnelError::Refused(407, found)) if found == login),
+                "{field}"
+            );
+        }
     }
 }

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &["config", "problems"]),
     ("spelling", &[]),
     ("upstream", &["config", "problems", "telemetry", "tls"]),
-    ("token", &["config", "problems", "telemetry", "upstream"]),
+    ("token", &["config", "problems", "telemetry", "tls", "upstream"]),
     (
         "server",
         &["config", "platform", "problems", "spelling", "telemetry", "tls"],

@@ -40,6 +40,15 @@ pub(super) fn validate(upstream: &Upstream, unused_proxy: Option<&str>, report: 
             report.fault(&table.key("rules").item(at).key("methods"), problem);
         }
     }
+    if let Some(path) = &upstream.check_path {
+        let path_alone = path.split('?').next().unwrap_or_default();
+        let mut rules = upstream.rules.named().iter();
+        if rules.any(|rule| rule.consuming && rule.path.matches(path_alone)) {
+            let conflict = "is a consuming route: the check would take a message off a queue";
+            let problem = configuration::keys_conflict(conflict, "name another path");
+            report.fault(&table.key("check_path"), problem);
+        }
+    }
     if upstream.url.query().is_some() {
         let form = "leave it out: the caller's path and query are appended to it";
         report.fault(&table.key("url"), configuration::value_wrong("has a query", form));
@@ -68,5 +77,25 @@ mod tests {
             fault.starts_with("f:5: upstream.a.rules[0].methods: has HEAD"),
             "{fault}"
         );
+    }
+
+    #[test]
+    fn the_check_takes_no_message_off_a_queue() {
+        let read = |path: &str| {
+            let text = format!(
+                "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = {{ file = \"/s\" }}\n\
+                 check_path = \"{path}\"\n"
+            );
+            Config::parse(&text, "f", [])
+        };
+        assert!(read("/status").is_ok());
+        for path in [
+            "/sb-partner-oauth-proxy-api/rest/v1/pull/call",
+            "/sb-partner-oauth-proxy-api/rest/v1/pull/call?a=b",
+            "status",
+        ] {
+            let faults = read(path).unwrap_err().to_string();
+            assert!(faults.contains("check_path"), "{faults}");
+        }
     }
 }

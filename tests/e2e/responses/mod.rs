@@ -423,11 +423,10 @@ fn token_outcome(want: &Want) -> &'static str {
     };
     match (&line[9..12], body) {
         (status, Body::Row) if status.starts_with('2') => "fresh",
-        ("404" | "405" | "410" | "411" | "413" | "415", _) => "malformed",
         ("408" | "425", _) => "unavailable",
         ("429", _) => "rate_limited",
         (status, _) if status.starts_with('5') => "unavailable",
-        (status, _) if status.starts_with('4') => "refused",
+        ("400" | "401" | "403", _) => "refused",
         _ => "malformed",
     }
 }
