@@ -297,7 +297,7 @@ fn next_steps(
     is_well: bool,
 ) -> String {
     let file = config_file.display();
-    // A service gets its credentials from systemd; a shell has to be told where they are.
+    // A service gets its credentials from systemd; in a shell, a variable says where they are.
     let environment = match config_file.parent() {
         Some(directory) if is_service => format!("CREDENTIALS_DIRECTORY={} ", directory.display()),
         _ => String::new(),

@@ -36,7 +36,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// Whether there is a socket's file on which nobody listens. Anything else there is an error.
+/// Whether there is a socket's file without a listener. Anything else there is an error.
 fn is_left_behind(path: &Path) -> io::Result<bool> {
     let Ok(found) = std::fs::symlink_metadata(path) else {
         return Ok(false);

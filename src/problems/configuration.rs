@@ -50,7 +50,7 @@ problems! {
     listener_unprotected(address, checks) "listener-unprotected" Error
         cause "{address} can be reached from other machines, and nothing restricts the callers"
         fix "set {checks} or tls.client_ca_file, or listen on localhost"
-        explanation "Whoever reaches the listener calls Cisco's API with your credentials, and takes messages off your queue.";
+        explanation "Without a restriction, every machine that reaches the listener calls Cisco's API with your credentials.";
     without_hosts(address, name) "listener-without-hosts" Warning
         cause "is not set: {address} can be reached from other machines, and callers that use a name instead of an address get 421"
         fix "write hosts = [\"{name}\"], with each name that callers use"

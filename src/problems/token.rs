@@ -37,7 +37,7 @@ problems! {
         fix "ask Cisco to enable the client credentials grant for it"
         explanation "The client exists, and its registration does not include this grant (RFC 6749 §5.2, unauthorized_client).";
     scope_refused(host, scope, details) "scope-refused" Error
-        cause "{host} refuses the scope \"{scope}\" ({details})"
+        cause "{host} refuses the requested scope \"{scope}\" ({details})"
         fix "set scope to the one that the credentials were issued with; for Smart Bonding remove it"
         explanation "Smart Bonding needs no scope. Other authorization servers require one.";
     policy_refused(host, client_id, details) "policy-refused" Error

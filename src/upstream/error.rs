@@ -41,7 +41,7 @@ pub struct ConnectError {
     pub kind: ConnectErrorKind,
     /// What happened, and the fix.
     pub problem: Problem,
-    /// Whether another attempt is useless before somebody changes something.
+    /// Whether another attempt is useless before a person changes something.
     pub(super) is_final: bool,
 }
 
