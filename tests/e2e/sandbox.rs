@@ -79,8 +79,8 @@ async fn a_secret_behind_a_swapped_link_is_picked_up_and_one_that_moved_out_says
 
     let outside = tempfile::tempdir().unwrap();
     lead(&volume, &version(outside.path(), "moved", DEMO_SECRET));
-    let mend = "permission denied; let bondgate's user read it, and restart bondgate";
-    daemon.logged(mend).await;
+    let advice = "if the path is a link that now leads to another directory, restart bondgate";
+    daemon.logged(advice).await;
 
     lead(&volume, &version(&volume, "..2", DEMO_SECRET));
     std::fs::remove_dir_all(volume.join("..1")).unwrap();
