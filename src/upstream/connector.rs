@@ -21,7 +21,8 @@ use tower::ServiceExt as _;
 use super::destination::Destination;
 use super::error::ConnectError;
 use super::refused_login::RefusedLogin;
-use super::resolver::{ResolveError, ResolveFailure, Resolver};
+use super::resolve_error::{ResolveError, ResolveFailure};
+use super::resolver::Resolver;
 use super::tunnel::{self, TunnelError};
 use crate::config::{Endpoint, ProxyRoute};
 

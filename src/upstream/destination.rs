@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::error::{BrokenKind, ConnectError, ConnectErrorKind as Kind, SendError};
-use super::resolver::{ResolveError, ResolveFailure};
+use super::resolve_error::{ResolveError, ResolveFailure};
 use super::tunnel::{ProxyLogin, TunnelError};
 use crate::config::{Endpoint, ProxyRoute};
 use crate::problems::{self, Problem, api, network, outbound_proxy};

@@ -23,6 +23,8 @@ use reqwest::dns::{Addrs, Resolving};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::resolve_error::{NO_ADDRESS, ResolveError, ResolveFailure, SLOW};
+
 /// Resolves names. Clones share the known addresses.
 #[derive(Clone)]
 pub struct Resolver(Arc<Inner>);
@@ -55,56 +57,6 @@ struct HostRecord {
     error: Option<Arc<io::Error>>,
 }
 
-/// A name has no known address.
-#[derive(Debug, thiserror::Error)]
-#[error("{} {name}", reason.phrase())]
-pub struct ResolveError {
-    /// The name.
-    pub name: String,
-    /// Why.
-    pub reason: ResolveFailure,
-}
-
-/// Why a name has no known address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResolveFailure {
-    /// No name server has responded. The lookup may still go on.
-    Silent,
-    /// The name does not exist, or has no address.
-    NotFound,
-    /// A name server reported a failure.
-    Failed,
-}
-
-impl ResolveFailure {
-    fn phrase(self) -> &'static str {
-        match self {
-            Self::Silent => "no name server responds to the lookup of",
-            Self::NotFound => "there is no name",
-            Self::Failed => "the name server reports a failure for",
-        }
-    }
-
-    /// The reason of a failed lookup: the C library says it by text alone, and each library by its own.
-    fn of(error: &io::Error, took: Duration) -> Self {
-        const NOT_FOUND: [&str; 5] = [
-            "Name or service not known",
-            "No address associated with hostname",
-            "Name does not resolve",
-            "Name has no usable address",
-            NO_ADDRESS,
-        ];
-        let text = error.to_string();
-        if NOT_FOUND.iter().any(|known| text.contains(known)) {
-            return Self::NotFound;
-        }
-        // A name server that responds does so at once.
-        if took >= SLOW { Self::Silent } else { Self::Failed }
-    }
-}
-
-const NO_ADDRESS: &str = "the name has no address";
-
 /// How long to wait for a name without a known address: enough for two dead name servers before one that responds.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a dial waits for newer addresses than the last known ones.
@@ -113,8 +65,6 @@ const GRACE: Duration = Duration::from_millis(250);
 const FRESH: Duration = Duration::from_secs(1);
 /// The same for a failed one: callers that all retry do not start a lookup each.
 const FRESH_FAILURE: Duration = Duration::from_millis(100);
-/// A lookup that takes longer is logged.
-const SLOW: Duration = Duration::from_secs(2);
 /// Bound of the names kept; a configuration has a few for each upstream.
 const MAX_HOSTS: usize = 1024;
 
@@ -451,43 +401,5 @@ mod tests {
         }
         assert_eq!(resolver.0.hosts.lock().len(), MAX_HOSTS);
         assert!(!resolver.is_known("0.example"));
-    }
-
-    #[test]
-    fn the_reason_of_a_failure_follows_from_the_text_of_either_c_library_and_from_the_time_it_took() {
-        let (at_once, late) = (Duration::from_millis(20), Duration::from_secs(5));
-        for (text, took, reason) in [
-            (
-                "failed to lookup address information: Name or service not known",
-                late,
-                ResolveFailure::NotFound,
-            ),
-            (
-                "failed to lookup address information: Name does not resolve",
-                at_once,
-                ResolveFailure::NotFound,
-            ),
-            (
-                "failed to lookup address information: Temporary failure in name resolution",
-                late,
-                ResolveFailure::Silent,
-            ),
-            (
-                "failed to lookup address information: Temporary failure in name resolution",
-                at_once,
-                ResolveFailure::Failed,
-            ),
-            (
-                "failed to lookup address information: Try again",
-                late,
-                ResolveFailure::Silent,
-            ),
-        ] {
-            assert_eq!(
-                ResolveFailure::of(&io::Error::other(text), took),
-                reason,
-                "{text} {took:?}"
-            );
-        }
     }
 }
