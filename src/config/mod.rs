@@ -50,4 +50,5 @@ pub use self::server::Server;
 pub use self::source::{Fault, KeyPath, Origin, Setting};
 pub use self::spool::Spool;
 pub use self::upstream::{ClientAuth, Timeouts, Upstream};
+pub(crate) use self::validation::environment;
 pub(crate) use self::validation::listener::without_hosts;

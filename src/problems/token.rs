@@ -18,11 +18,11 @@ problems! {
         cause "{host} does not know the client id {client_id}"
         fix "correct client_id; {environment}"
         explanation "Client ids of stage are unknown in production, and the reverse: preset must match the credentials.";
-    wrong_environment(host, preset, environment) "wrong-environment" Error
-        cause "the preset is {preset}, and {host} belongs to {environment}: credentials of one are unknown to the other"
+    wrong_environment(other, host, environment) "wrong-environment" Error
+        cause "{other}, and {host} belongs to {environment}: credentials of one are unknown to the other"
         fix "use the preset of the environment that the credentials were issued for, and remove url and token_url"
         explanation "Stage is stage.sbnprd.xylem.cisco.com with int-id.cisco.com, production is sb.xylem.cisco.com with id.cisco.com."
-        hides "client-id-unknown" "tokens-rejected";
+        hides "client-id-unknown" "client-secret-refused" "credentials-refused" "api-rejects-token";
     credentials_not_found(host, client_auth, other) "credentials-not-found" Error
         cause "{host} found no credentials in the token request, which sent them by client_auth = \"{client_auth}\""
         fix "set client_auth = \"{other}\" (\"query\" is Option 1 of Cisco's page, \"form\" is Option 2)"
@@ -36,9 +36,9 @@ problems! {
         cause "{host} does not grant client_credentials to the client id {client_id} ({details})"
         fix "ask Cisco to enable the client credentials grant for it"
         explanation "The client exists, and its registration does not include this grant (RFC 6749 §5.2, unauthorized_client).";
-    scope_refused(host, scope, details) "scope-refused" Error
-        cause "{host} refuses the requested scope \"{scope}\" ({details})"
-        fix "set scope to the one that the credentials were issued with; for Smart Bonding remove it"
+    scope_refused(host, requested, details, removal) "scope-refused" Error
+        cause "{host} refuses {requested} ({details})"
+        fix "set scope to the one that the credentials were issued with{removal}"
         explanation "Smart Bonding needs no scope. Other authorization servers require one.";
     policy_refused(host, client_id, details) "policy-refused" Error
         cause "a policy of {host} refuses the client id {client_id} ({details})"
@@ -48,13 +48,13 @@ problems! {
         cause "{host} knows the client id {client_id}, which is not active ({details})"
         fix "wait some minutes if it was issued just now; else ask Cisco to activate it"
         explanation "New credentials are refused for some minutes after they are issued.";
-    credentials_refused(host, details) "credentials-refused" Error
+    credentials_refused(host, details, environment) "credentials-refused" Error
         cause "{host} refuses the credentials ({details})"
-        fix "compare client_id and client_secret with those that Cisco issued for this token_url"
+        fix "compare client_id and client_secret with those that were issued for this token_url; {environment}"
         explanation "The identity service does not say which part it refuses. Compare both, and the environment.";
-    path_wrong(host, path, status) "token-path-wrong" Error
+    path_wrong(host, path, status, wrong) "token-path-wrong" Error
         cause "{host} has no token endpoint at {path} ({status})"
-        fix "correct the path of token_url; Cisco's is /oauth2/default/v1/token"
+        fix "correct the {wrong} of token_url; Cisco's are int-id.cisco.com (stage), id.cisco.com and /oauth2/default/v1/token"
         explanation "The host responds, and the path does not exist there or accepts no POST.";
     request_refused(host, status, details) "token-request-refused" Error
         cause "{host} refuses the form of the token request ({status}: {details})"

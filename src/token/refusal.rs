@@ -7,8 +7,11 @@ use serde::de::IgnoredAny;
 
 use super::failure::{FetchError, FetchErrorKind as Kind};
 use super::secret_encoding::SecretMatcher;
-use crate::config::{ClientAuth, Upstream};
+use crate::config::{ClientAuth, Upstream, environment};
 use crate::problems::{Problem, token as problems};
+
+/// The path of Cisco's token endpoints.
+const CISCO_PATH: &str = "/oauth2/default/v1/token";
 
 /// The token request that a response belongs to.
 pub(super) struct TokenRequestContext<'a> {
@@ -77,10 +80,7 @@ impl TokenRequestContext<'_> {
                 Kind::Malformed.error(problems::captive_portal("token request", host, self.title(body)))
             }
             400..=499 if is_html => Kind::Malformed.error(self.page(status, body)),
-            404 | 405 | 410 => {
-                let path = self.upstream.token_url.path();
-                Kind::Malformed.error(problems::path_wrong(host, path, code))
-            }
+            404 | 405 | 410 => Kind::Malformed.error(self.path_wrong(status)),
             402 | 406 | 407 | 409 | 411..=424 | 426..=428 | 430..=499
                 if ErrorReply::parse(body).is_none() =>
             {
@@ -126,30 +126,63 @@ impl TokenRequestContext<'_> {
             "disabled",
             "suspended",
         ]);
+        // Keycloak and Microsoft have the same code for grants and for credentials.
+        let is_of_grant = !has(&["invalid client", "client secret", "application with identifier"]);
         match code {
-            "invalid_scope" => problems::scope_refused(host, &self.upstream.scope, details),
+            "invalid_scope" => self.scope_refused(details),
+            "invalid_request" if has(&["scope"]) => self.scope_refused(details),
+            "invalid_request" if has(&["tenant"]) => self.path_wrong(status),
             _ if is_inactive => problems::credentials_inactive(host, id, details),
             "unauthorized_client" | "access_denied" if has(&["not authorized"]) && !has(&["grant"]) => {
                 problems::credentials_inactive(host, id, details)
             }
             "access_denied" => problems::policy_refused(host, id, details),
-            "unauthorized_client" | "unsupported_grant_type" | "invalid_grant" => {
+            "unauthorized_client" | "unsupported_grant_type" | "invalid_grant" if is_of_grant => {
                 problems::grant_refused(host, id, details)
             }
             "invalid_request" if has(&["multiple"]) => problems::credentials_twice(host),
-            "invalid_client" | "invalid_request" if has(&["no client credentials", "credentials found"]) => {
+            "invalid_client" | "invalid_request"
+                if has(&["no client credentials", "credentials found", "client_assertion"]) =>
+            {
                 self.credentials_not_found()
             }
             "invalid_request" if has(&["credential", "client_id", "client id"]) => {
                 self.credentials_not_found()
             }
             "invalid_request" => problems::request_refused(host, status.as_u16(), details),
-            _ if has(&["secret"]) => problems::secret_refused(host, id),
-            _ if has(&["client_id", "client id", "unknown client", "client not found"]) => {
-                self.client_id_unknown(&id)
-            }
-            _ => problems::credentials_refused(host, details),
+            _ => self.wrong_environment().unwrap_or_else(|| {
+                let hint = self.environment_hint();
+                if has(&["secret"]) {
+                    problems::secret_refused(host, id)
+                } else if has(&[
+                    "client_id",
+                    "client id",
+                    "unknown client",
+                    "client not found",
+                    "application with identifier",
+                ]) {
+                    problems::client_id_unknown(host, id, hint)
+                } else {
+                    problems::credentials_refused(host, details, hint)
+                }
+            }),
         }
+    }
+
+    fn scope_refused(&self, details: &str) -> Problem {
+        match self.upstream.scope.as_str() {
+            "" => problems::scope_refused(self.host(), "a request without a scope", details, ""),
+            scope => {
+                let requested = format_args!("the requested scope \"{scope}\"");
+                problems::scope_refused(self.host(), requested, details, "; for Smart Bonding remove it")
+            }
+        }
+    }
+
+    fn path_wrong(&self, status: StatusCode) -> Problem {
+        let path = self.upstream.token_url.path();
+        let wrong = if path == CISCO_PATH { "host" } else { "path" };
+        problems::path_wrong(self.host(), path, status.as_u16(), wrong)
     }
 
     fn credentials_not_found(&self) -> Problem {
@@ -162,20 +195,22 @@ impl TokenRequestContext<'_> {
         problems::credentials_not_found(self.host(), sent, other)
     }
 
-    fn client_id_unknown(&self, id: &str) -> Problem {
+    /// The preset is of one environment, and the host of the other.
+    fn wrong_environment(&self) -> Option<Problem> {
         let (host, preset) = (self.host(), self.upstream.preset.as_str());
-        let (own, of_host) = (preset_environment(preset), host_environment(host));
-        if let (Some(own), Some(of_host)) = (own, of_host)
-            && own != of_host
-        {
-            return problems::wrong_environment(host, preset, of_host);
+        let of_host = environment::of_host(host)?;
+        let is_other = environment::of_preset(preset).is_some_and(|own| own != of_host);
+        let other = format_args!("the preset is {preset}");
+        is_other.then(|| problems::wrong_environment(other, host, of_host))
+    }
+
+    /// What to do if the credentials are of another environment.
+    fn environment_hint(&self) -> &'static str {
+        match environment::of_preset(&self.upstream.preset) {
+            Some("stage") => "if they were issued for production, set preset = \"smart-bonding-prod\"",
+            Some(_) => "if they were issued for stage, set preset = \"smart-bonding-stage\"",
+            None => "url and token_url must be of the environment that they were issued for",
         }
-        let hint = match own {
-            Some("stage") => "if it was issued for production, set preset = \"smart-bonding-prod\"",
-            Some(_) => "if it was issued for stage, set preset = \"smart-bonding-stage\"",
-            None => "compare it with the one that was issued for this token_url",
-        };
-        problems::client_id_unknown(host, id, hint)
     }
 
     fn page(&self, status: StatusCode, body: &[u8]) -> Problem {
@@ -205,24 +240,6 @@ impl TokenRequestContext<'_> {
         } else {
             printable(&text)
         }
-    }
-}
-
-/// The environment that a preset of Smart Bonding is for.
-fn preset_environment(preset: &str) -> Option<&'static str> {
-    match preset {
-        "smart-bonding-stage" => Some("stage"),
-        "smart-bonding-prod" => Some("production"),
-        _ => None,
-    }
-}
-
-/// The environment that a host of Cisco's belongs to.
-fn host_environment(host: &str) -> Option<&'static str> {
-    match host.trim_end_matches('.') {
-        "int-id.cisco.com" => Some("stage"),
-        "id.cisco.com" => Some("production"),
-        _ => None,
     }
 }
 
@@ -337,6 +354,56 @@ pub(super) mod tests {
                 r#"{"error":"access_denied","error_description":"Policy evaluation failed for this request"}"#,
                 "policy-refused",
             ),
+            (
+                401,
+                r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '0oa1'."}"#,
+                "client-secret-refused",
+            ),
+            (
+                400,
+                r#"{"error":"unauthorized_client","error_description":"AADSTS700016: Application with identifier '0oa1' was not found in the directory 'Contoso'."}"#,
+                "client-id-unknown",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_scope","error_description":"AADSTS1002012: The provided value for scope x is not valid."}"#,
+                "scope-refused",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_request","error_description":"AADSTS900144: The request body must contain the following parameter: 'scope'."}"#,
+                "scope-refused",
+            ),
+            (
+                401,
+                r#"{"error":"invalid_client","error_description":"AADSTS7000218: The request body must contain the following parameter: 'client_assertion' or 'client_secret'."}"#,
+                "credentials-not-found",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_request","error_description":"AADSTS90002: Tenant 'x' not found."}"#,
+                "token-path-wrong",
+            ),
+            (
+                401,
+                r#"{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}"#,
+                "credentials-refused",
+            ),
+            (
+                401,
+                r#"{"error":"unauthorized_client","error_description":"Invalid client secret"}"#,
+                "client-secret-refused",
+            ),
+            (
+                401,
+                r#"{"error":"unauthorized_client","error_description":"Client not enabled to retrieve service account"}"#,
+                "grant-refused",
+            ),
+            (
+                401,
+                r#"{"errorCode":"invalid_client","errorSummary":"Client authentication failed. Either the client or the client credentials are invalid."}"#,
+                "credentials-refused",
+            ),
             (401, r#"{"error":"invalid_client"}"#, "credentials-refused"),
             (401, "", "credentials-refused"),
             (200, r#"{"error":"invalid_scope"}"#, "scope-refused"),
@@ -347,17 +414,47 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_client_id_of_another_environment_is_reported_as_one() {
-        let body =
-            br#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id' parameter."}"#;
-        for (keys, code) in [
-            ("token_url = \"https://id.cisco.com/x\"", "wrong-environment"),
-            ("token_url = \"https://int-id.cisco.com/x\"", "client-id-unknown"),
-            ("token_url = \"https://login.example/x\"", "client-id-unknown"),
+    fn credentials_of_another_environment_are_reported_as_such() {
+        const PROD: &str = "url = \"https://sb.xylem.cisco.com\"\ntoken_url = \"https://id.cisco.com/x\"";
+        for (text, code) in [
+            ("Invalid value for 'client_id' parameter.", "client-id-unknown"),
+            ("The client secret supplied is invalid.", "client-secret-refused"),
+            ("no", "credentials-refused"),
         ] {
-            let error = response(&upstream(keys), 400, &[], body).unwrap_err();
-            assert_eq!(error.problem.code(), code, "{keys}");
+            let body = format!(r#"{{"errorCode":"invalid_client","errorSummary":"{text}"}}"#);
+            for (keys, code) in [
+                (PROD, "wrong-environment"),
+                ("token_url = \"https://int-id.cisco.com/x\"", code),
+                ("token_url = \"https://login.example/x\"", code),
+            ] {
+                let error = response(&upstream(keys), 400, &[], body.as_bytes()).unwrap_err();
+                assert_eq!(error.problem.code(), code, "{keys}");
+            }
         }
+    }
+
+    #[test]
+    fn a_fix_does_not_name_what_is_set_already() {
+        let scope = |keys: &str| {
+            response(&upstream(keys), 400, &[], br#"{"error":"invalid_scope"}"#)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(scope("scope = \"a\"").contains("\"a\"") && scope("scope = \"a\"").contains("remove it"));
+        assert!(
+            !scope("").contains("\"\"") && !scope("").contains("remove it"),
+            "{}",
+            scope("")
+        );
+        let path = |keys: &str| {
+            response(&upstream(keys), 404, &[], b"{}")
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(path("token_url = \"https://a.example/token\"").contains("correct the path"));
+        assert!(
+            path("token_url = \"https://a.example/oauth2/default/v1/token\"").contains("correct the host")
+        );
     }
 
     #[test]

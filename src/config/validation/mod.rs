@@ -1,6 +1,7 @@
 //! Rules that a configuration keeps beyond the types of its keys.
 
 pub(super) mod cross_field;
+pub(crate) mod environment;
 pub(super) mod listener;
 mod secrets;
 mod upstream;
@@ -22,6 +23,7 @@ const MAX_HEAD: usize = 16 << 20;
 pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut Report) {
     for upstream in &config.upstreams {
         upstream::validate(upstream, unused_proxy, report);
+        environment::validate(upstream, report);
     }
     for (at, listener) in config.listeners.iter().enumerate() {
         listener::validate(at, listener, &config.upstreams, report);
