@@ -69,9 +69,13 @@ problems! {
         cause "{to} ({call}) and bondgate have no TLS cipher suite in common"
         fix "its operator, or the operator of the device in between, must enable an ECDHE suite with AES-GCM"
         explanation "bondgate offers the suites of TLS 1.3, and of 1.2 those with forward secrecy and authenticated encryption.";
+    tls_client_certificate_wanted(call, to) "tls-client-certificate-wanted" Error
+        cause "{to} ({call}) requires a client certificate, which bondgate does not send"
+        fix "correct host and port in the configuration; if they are right, have its operator exempt this machine"
+        explanation "Cisco's hosts require none: another server, or a gateway in between, answers.";
     tls_alert(call, to, alert) "tls-alert" Error
         cause "{to} ({call}) ended the TLS handshake with the alert {alert}"
-        fix "ask its operator why; it may expect a client certificate or another server name"
+        fix "ask its operator why; it may expect another server name"
         explanation "RFC 8446 §6.2 describes the alerts.";
     tls_not_spoken(call, to) "tls-not-spoken" Error
         cause "{to} ({call}) does not speak TLS on this port"

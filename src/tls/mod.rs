@@ -1,5 +1,6 @@
 //! rustls configurations: one for every outgoing connection, one for each TLS listener.
 
+mod client_certificate;
 mod clock;
 mod handshake;
 mod pem;
@@ -20,6 +21,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{InputError, ServerTls};
 use crate::problems::{self, Problem, files};
 
+use self::client_certificate::NoCertificate;
+pub use self::client_certificate::with_request;
 pub use self::clock::{clock_problem, date};
 use self::verifier::Verifier;
 pub use self::verifier::expires_soon;
@@ -106,7 +109,7 @@ impl Trusted {
             .expect("aws-lc-rs has suites for every default version")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier::new(self.roots, provider())))
-            .with_no_client_auth()
+            .with_client_cert_resolver(Arc::new(NoCertificate))
     }
 }
 

@@ -3,6 +3,7 @@
 //! rustls reports a refused certificate by its own error alone: neither issuer nor subject. The verifier sees the chain, and
 //! its error passes through hyper and reqwest unchanged, so that every caller can find it there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -258,7 +259,11 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     names
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                Some(address.ok()?.to_string())
+            }
             _ => None,
         })
         .collect()

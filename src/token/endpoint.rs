@@ -1,6 +1,7 @@
 //! The token source of the daemon: one request to the identity service, in the configured shape.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,15 +164,27 @@ impl TokenEndpoint {
         if !error.is_connect() {
             return self.broken(&error);
         }
-        let cause = with_causes(&error.without_url());
+        let error = error.without_url();
         // hyper-util's error has no other sign of a 407.
-        if let Some(login) = login(route.as_ref()).filter(|_| cause.contains("proxy authorization required"))
-        {
+        let is_login_refused = with_causes(&error).contains("proxy authorization required");
+        if let Some(login) = login(route.as_ref()).filter(|_| is_login_refused) {
             self.network.refused_login.set(login);
         }
-        let walked = self.way(route).walk().await;
-        let error = walked.err().map(connect_error);
-        error.unwrap_or_else(|| FetchErrorKind::Network.error(call_failed_once(CALL, cause)))
+        let walked = self.way(route).walk().await.map_err(connect_error);
+        let once = |_| FetchErrorKind::Network.error(call_failed_once(CALL, self.reason(&error)));
+        walked.map_or_else(|error| error, once)
+    }
+
+    /// Why a connection failed, in plain words.
+    fn reason(&self, error: &reqwest::Error) -> String {
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        match handshake_problem(error, CALL, &self.to(), false) {
+            Some((_, problem)) => problem.cause().to_owned(),
+            None => match causes.find_map(|cause| cause.downcast_ref::<io::Error>()) {
+                Some(error) => error.kind().to_string(),
+                None => "there was no connection".to_owned(),
+            },
+        }
     }
 
     /// Why a response that was awaited or had begun broke off.
@@ -180,7 +193,7 @@ impl TokenEndpoint {
         let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
         let http = causes.find_map(|cause| cause.downcast_ref::<hyper::Error>());
         // In TLS 1.3 a server refuses a client after the handshake.
-        if let Some((HandshakeFailure::Alert, problem)) = handshake_problem(error, CALL, &to) {
+        if let Some((HandshakeFailure::Alert, problem)) = handshake_problem(error, CALL, &to, true) {
             return FetchErrorKind::Network.error(problem);
         }
         match http {

@@ -25,6 +25,7 @@ use super::resolve_error::{ResolveError, ResolveFailure};
 use super::resolver::Resolver;
 use super::tunnel::{self, TunnelError};
 use crate::config::{Endpoint, ProxyRoute};
+use crate::tls;
 
 /// A byte stream to the upstream. Plain TCP is for tests on loopback addresses.
 pub(super) type UpstreamStream = Either<TcpStream, TlsStream<TcpStream>>;
@@ -166,8 +167,9 @@ impl Connector {
         }
         let name = ServerName::try_from(self.endpoint.host().to_owned())
             .expect("the host of an endpoint is a name or an address");
-        let failed = |error: Option<&io::Error>| self.destination.handshake_failed(error);
-        let tls = timeout_at(deadline, self.tls.connect(name, stream)).await;
+        let handshake = timeout_at(deadline, self.tls.connect(name, stream));
+        let (tls, is_asked) = tls::with_request(handshake).await;
+        let failed = |error: Option<&io::Error>| self.destination.handshake_failed(error, is_asked);
         let tls = tls.map_err(|_| failed(None))?;
         tls.map(Either::Right).map_err(|error| failed(Some(&error)))
     }
@@ -303,7 +305,7 @@ mod tests {
             // As tokio-rustls wraps it.
             &|| {
                 let error = io::Error::new(io::ErrorKind::InvalidData, certificate());
-                destination().handshake_failed(Some(&error))
+                destination().handshake_failed(Some(&error), false)
             },
             &|| destination().tunnel_failed(Some(&TunnelError::Refused(407, ProxyLogin::Basic))),
             &|| destination().tunnel_failed(Some(&TunnelError::Refused(403, ProxyLogin::Unnamed))),

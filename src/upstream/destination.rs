@@ -120,13 +120,13 @@ impl Destination {
         kind.error(problem, is_final)
     }
 
-    /// The TLS handshake failed; `None` if it took too long.
-    pub(super) fn handshake_failed(&self, error: Option<&io::Error>) -> ConnectError {
+    /// The TLS handshake failed; `None` if it took too long. `is_asked` if the server asked for a client certificate.
+    pub(super) fn handshake_failed(&self, error: Option<&io::Error>, is_asked: bool) -> ConnectError {
         let (call, to) = (self.call, self.to.as_str());
         let Some(error) = error else {
             return Kind::Timeout.error(problems::tls::tls_silent(call, to), false);
         };
-        let Some((failure, problem)) = tls::handshake_problem(error, call, to) else {
+        let Some((failure, problem)) = tls::handshake_problem(error, call, to, is_asked) else {
             return Kind::Unreachable.error(network::connection_reset(call, to), false);
         };
         let kind = match failure {
@@ -145,7 +145,8 @@ impl Destination {
     /// The request may have been sent, and got no response.
     pub(super) fn broken(&self, kind: BrokenKind, error: &hyper::Error) -> SendError {
         // In TLS 1.3 a server refuses a client after the handshake.
-        if let Some((HandshakeFailure::Alert, problem)) = tls::handshake_problem(error, self.call, &self.to) {
+        let alert = tls::handshake_problem(error, self.call, &self.to, true);
+        if let Some((HandshakeFailure::Alert, problem)) = alert {
             return SendError::Broken { kind, problem };
         }
         let to = &self.to;
@@ -166,12 +167,13 @@ impl Destination {
 }
 
 /// How a connection ended, in plain words.
-fn end_of_connection(error: &hyper::Error) -> &'static str {
+pub(super) fn end_of_connection(error: &hyper::Error) -> &'static str {
     let cause = error.source().and_then(<dyn Error>::downcast_ref::<io::Error>);
     match cause.map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "it reset the connection",
         Some(io::ErrorKind::UnexpectedEof) => "it ended the connection without notice",
         Some(io::ErrorKind::TimedOut) => "the connection timed out",
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => "its chunks are invalid",
         _ => "the connection broke",
     }
 }
