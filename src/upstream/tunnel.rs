@@ -39,9 +39,9 @@ pub(super) enum ProxyLogin {
 }
 
 impl TunnelError {
-    /// Whether the proxy has refused a login that it understands.
+    /// Whether the proxy has refused the login, perhaps because it offers others only.
     pub(super) fn is_refused_login(&self) -> bool {
-        matches!(self, Self::Refused(407, ProxyLogin::Basic | ProxyLogin::Unnamed))
+        matches!(self, Self::Refused(407, _))
     }
 
     /// Whether another attempt may succeed: the proxy, or its connection to the upstream, failed.
