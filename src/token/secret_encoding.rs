@@ -3,6 +3,8 @@
 //! Buffers of libraries (URL, HTTP, JSON, TLS) are not zeroized. A client secret sent in a form stays in none of them;
 //! one sent in a URL or in `Authorization` may.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -37,24 +39,43 @@ pub(super) fn basic(id: &SecretString, secret: &SecretString) -> Zeroizing<Strin
 }
 
 /// Finds a client secret in a text from outside, however it is encoded there.
-pub(super) struct SecretMatcher([Zeroizing<String>; 3]);
+pub(super) struct SecretMatcher([Zeroizing<String>; 4]);
+
+/// So many characters of an encoded secret in a row are taken for it: an echo may be cut.
+const RUN: usize = 8;
 
 impl SecretMatcher {
     pub(super) fn new(id: &SecretString, secret: &SecretString) -> Self {
         let plain = secret.expose_secret();
         let encoded = Zeroizing::new(BASE64_STANDARD.encode(plain));
         let basic = basic(id, secret);
-        Self([plain, encoded.trim_end_matches('='), basic.trim_end_matches('=')].map(normalized))
+        let mut hex = Zeroizing::new(String::with_capacity(2 * plain.len()));
+        for byte in plain.bytes() {
+            let _ = write!(*hex, "{byte:02x}");
+        }
+        Self(
+            [
+                plain,
+                encoded.trim_end_matches('='),
+                basic.trim_end_matches('='),
+                &hex,
+            ]
+            .map(normalized),
+        )
     }
 
-    /// Whether the text contains the secret: plain, HTML-escaped, percent-encoded once or twice, or in base64.
+    /// Whether the text contains the secret, or a part of it: plain, HTML-escaped, percent-encoded once or twice, in base64 or
+    /// in hexadecimal digits.
     pub(super) fn is_in(&self, text: &str) -> bool {
         let plain = html_unescaped(text);
         let once = percent_decoded(&plain);
         let twice = percent_decoded(&once);
         [plain, once, twice].iter().any(|text| {
             let text = normalized(text);
-            self.0.iter().any(|pattern| text.contains(&**pattern))
+            self.0.iter().any(|pattern| {
+                let mut runs = pattern.as_bytes().windows(RUN.min(pattern.len().max(1)));
+                runs.any(|run| text.as_bytes().windows(run.len()).any(|part| part == run))
+            })
         })
     }
 }
@@ -110,6 +131,18 @@ mod tests {
             assert!(matcher.is_in(&format!("no {repeated}!")), "{repeated}");
         }
         assert!(!matcher.is_in("The client secret supplied is invalid."));
+
+        let matcher = SecretMatcher::new(&id, &SecretString::from("correct+horse%battery"));
+        for cut in [
+            "correct+hor...",
+            "...se%25batte",
+            "%63%6f%72%72%65%63%74%2B",
+            "636F7272656374",
+            &BASE64_STANDARD.encode("correct+horse%battery")[..10],
+        ] {
+            assert!(matcher.is_in(&format!("no {cut}")), "{cut}");
+        }
+        assert!(!matcher.is_in("correctly the client secret"));
     }
 
     #[test]
