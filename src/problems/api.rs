@@ -5,10 +5,11 @@ use super::entry::problems;
 problems! {
     area Api;
 
-    rejects_token(to, status) "api-rejects-token" Error
-        cause "{to} rejects a new token ({status})"
+    rejects_token(to) "api-rejects-token" Error
+        cause "{to} rejects a new token of the identity service"
         fix "use credentials, url and token_url of one environment, and ask Cisco whether the client may use this API"
-        explanation "The token comes from the configured identity service, and the API does not accept it.";
+        explanation "The API responds 401 to a token that has just been issued; Cisco's Support APIs respond 403 with \
+            ERR_403_NOT_AUTHORIZED.";
     forbidden(to, path) "api-forbidden" Error
         cause "{to} forbids {path} for this client (403)"
         fix "ask Cisco to enable the API for the client id"
@@ -46,7 +47,7 @@ problems! {
         fix "nothing at first; if it lasts, ask Cisco. The API may have executed the request"
         explanation "timeout.head limits the wait for a response.";
     cut_short(to, reason) "api-response-cut" Error
-        cause "{to} closed the connection before its response was complete ({reason})"
+        cause "the response of {to} ended before it was complete ({reason})"
         fix "ask for the firewall or load balancer on the way to leave connections to {to} open. The API may have executed the request"
         explanation "The request was sent.";
     not_http(to, reason) "api-response-not-http" Error

@@ -49,6 +49,10 @@ problems! {
         fix "restart bondgate if the port of the outbound proxy has changed since its start; else change the local firewall or policy"
         explanation "The system refused with `permission denied`. bondgate's sandbox allows the ports of its configuration at the \
             start; a changed HTTPS_PROXY or proxy file can name another port. A local firewall or SELinux policy refuses alike.";
+    login_page(call, host, title) "login-page" Error
+        cause "{host} responded to the {call} with an HTML page{title}, as a login page of the network does"
+        fix "open http://{host} in a browser on this machine and log in, or have this machine exempted"
+        explanation "Captive portals, single sign-on and block pages respond 200 in place of the service, which responds in JSON.";
     call_failed_once(call, what) "call-failed-once" Warning
         cause "the {call} failed once ({what}), and the way to its server works now"
         fix "nothing, unless it repeats: then the connection between this machine and the server is unstable"

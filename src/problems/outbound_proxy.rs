@@ -41,6 +41,10 @@ problems! {
         cause "{proxy} does not respond as an HTTP proxy"
         fix "correct the port in proxy; a SOCKS proxy, or one that needs TLS, cannot be used"
         explanation "Its response to CONNECT is not HTTP/1. The port belongs to another service.";
+    transparent(call, to) "proxy-transparent" Error
+        cause "{to} responded 407 to the {call}: a proxy in between, which the configuration does not name, requires a login"
+        fix "set proxy to its address with a login, which its administrators know; or ask for an exception for this machine"
+        explanation "Only proxies respond 407. This one takes connections over without being asked (a transparent proxy).";
     silent(proxy) "proxy-silent" Error
         cause "the outbound proxy {proxy} accepted the connection and does not respond to CONNECT"
         fix "ask the proxy's administrators; correct the port in proxy if it belongs to another service"

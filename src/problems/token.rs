@@ -76,10 +76,6 @@ problems! {
         cause "{host} responded {status} to the token request with an HTML page{title}"
         fix "a gateway or proxy responds in its place: correct token_url or proxy, or have this machine allowed there"
         explanation "Block pages of security gateways come with 403 or 503. The page says nothing about the credentials.";
-    captive_portal(call, to, title) "login-page" Error
-        cause "{to} responded 200 to the {call} with an HTML page{title}, as a login page of the network does"
-        fix "open http://{to} in a browser on this machine and log in, or have this machine exempted"
-        explanation "Captive portals and single sign-on pages respond 200 in place of the service.";
     response_encoded(host, coding) "token-response-encoded" Error
         cause "the token response of {host} is compressed ({coding}), although bondgate asks for plain text"
         fix "the operator of the gateway or proxy in between must pass Accept-Encoding on"
@@ -116,20 +112,17 @@ problems! {
         cause "the identity service returns an expired token and no successor"
         fix "report this to the operator of the identity service: its clock or its cache is wrong"
         explanation "Some services return the same token until it expires; its successor did not come.";
-    tokens_rejected() "tokens-rejected" Error
-        cause "the API rejects new tokens of the identity service"
-        fix "use credentials, url and token_url of one environment, and ask Cisco whether the client may use this API"
-        explanation "The identity service issues tokens, and the API responds 401 to them.";
     tokens_expire_at_once() "tokens-expire-at-once" Error
         cause "tokens expire as soon as they are issued"
         fix "run NTP on this machine; if its clock is steady, the identity service's lifetimes are wrong"
-        explanation "This machine's clock jumps forward, or the lifetime in the response is a few seconds.";
+        explanation "This machine's clock jumps forward, or the lifetime in the response (expires_in) is a few seconds at most."
+        hides "api-rejects-token";
     not_yet() "token-not-yet" Warning
         cause "the identity service has not responded yet"
         fix "nothing: the first token is being fetched"
         explanation "bondgate has just started, or has just got new credentials.";
     not_renewed_yet() "token-not-renewed-yet" Warning
-        cause "the identity service still returns the previous token, which is no longer valid"
+        cause "the identity service still returns a token that is no longer valid"
         fix "nothing: bondgate asks again in a moment"
         explanation "Some identity services return a token until its last second, and its successor after that.";
 }

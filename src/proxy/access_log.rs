@@ -2,6 +2,7 @@
 //! disconnected. Bodies, queries and credentials appear in neither.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +20,7 @@ use super::pull::PullOutcome;
 use super::request_record::RequestRecord;
 use crate::server::ProblemResponse;
 use crate::telemetry::metrics::UpstreamMetrics;
+use crate::upstream::ResponseBodyError;
 
 /// Header fields by which callers and Cisco identify a request.
 static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -77,6 +79,8 @@ struct Entry {
     status: u16,
     problem: Option<ProblemResponse>,
     pull: Option<PullOutcome>,
+    /// The code of the problem that ended the upstream's body.
+    cut: Option<&'static str>,
     bytes: u64,
     is_complete: bool,
 }
@@ -95,6 +99,7 @@ impl Entry {
             status: 0,
             problem: None,
             pull: None,
+            cut: None,
             bytes: 0,
             is_complete: false,
         }
@@ -139,7 +144,11 @@ impl Drop for Entry {
             status = self.status,
             pull = self.pull.map(|PullOutcome(outcome)| outcome),
             error = self.problem.as_ref().map(|problem| problem.error.to_string()),
-            problem = self.problem.as_ref().map(|problem| problem.problem.code()),
+            problem = self
+                .problem
+                .as_ref()
+                .map(|problem| problem.problem.code())
+                .or(self.cut),
             reason = self.problem.as_ref().map(ProblemResponse::detail),
             bytes = self.bytes,
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -180,7 +189,13 @@ impl http_body::Body for LoggedBody {
                 self.entry.is_complete = self.body.is_end_stream();
             }
             Poll::Ready(None) => self.entry.is_complete = true,
-            _ => {}
+            Poll::Ready(Some(Err(error))) => {
+                let error = error
+                    .source()
+                    .and_then(<dyn Error>::downcast_ref::<ResponseBodyError>);
+                self.entry.cut = error.map(ResponseBodyError::code);
+            }
+            Poll::Pending => {}
         }
         polled
     }

@@ -47,16 +47,10 @@ pub async fn probe(
         SendError::Broken { problem, .. } => problem,
     })?;
     let status = response.status();
-    let mashery = response
-        .headers()
-        .get("x-mashery-error-code")
-        .map(HeaderValue::as_bytes);
     match response_problem(&to, status, response.headers()) {
         Some(problem) => Err(problem),
         None => match status.as_u16() {
             200..=299 => Ok(status),
-            403 if mashery == Some(b"ERR_403_NOT_AUTHORIZED") => Err(api::rejects_token(to, 403)),
-            403 if mashery.is_some_and(|code| code.ends_with(b"_RATE")) => Err(api::rate_limited(to)),
             403 if path.ends_with(TSP_CODES) => Err(api::tsp_codes_forbidden(to, path)),
             403 => Err(api::forbidden(to, path)),
             404 => Err(api::path_wrong(to, path)),

@@ -10,7 +10,10 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::connection::Connection;
+use super::destination::end_of_connection;
 use super::pool::Pool;
+use super::status::ApiStatus;
+use crate::problems::{Problem, api};
 
 /// A response's body. Polling it drives the connection. Trailers are dropped.
 ///
@@ -25,17 +28,20 @@ pub struct ResponseBody {
     /// Runs while nothing arrives.
     idle_timer: Option<Pin<Box<Sleep>>>,
     failure: Option<ResponseBodyError>,
+    api: Option<ApiStatus>,
 }
 
-/// The body ended early.
+/// The body ended early: the connection broke, the framing is invalid, or nothing arrived for `timeout.idle`.
 #[derive(Debug, thiserror::Error)]
-pub enum ResponseBodyError {
-    /// The connection broke, or the framing is invalid.
-    #[error("the upstream's response broke off: {0}")]
-    Broken(hyper::Error),
-    /// Nothing arrived for `timeout.idle`.
-    #[error("the upstream's response stalled for longer than timeout.idle")]
-    Stalled,
+#[error("{}", .0.cause())]
+pub struct ResponseBodyError(Problem);
+
+impl ResponseBodyError {
+    /// The problem's code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.code()
+    }
 }
 
 impl ResponseBody {
@@ -53,6 +59,7 @@ impl ResponseBody {
             idle_limit,
             idle_timer: None,
             failure: None,
+            api: None,
         };
         if body.incoming.is_end_stream() {
             body.release_connection();
@@ -64,6 +71,23 @@ impl ResponseBody {
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         self.incoming.size_hint().exact()
+    }
+
+    /// Records in `api` how the body ends.
+    pub fn report_to(&mut self, api: &ApiStatus) {
+        if self.is_end_stream() {
+            api.body_ended();
+        } else {
+            self.api = Some(api.clone());
+        }
+    }
+
+    /// The failure of a body that ended early, for this reason.
+    fn failed(&self, reason: &str) -> ResponseBodyError {
+        ResponseBodyError(match &self.api {
+            Some(api) => api.body_failed(reason),
+            None => api::cut_short("the API", reason),
+        })
     }
 
     fn release_connection(&mut self) {
@@ -94,6 +118,11 @@ impl ResponseBody {
         };
         if !has_more {
             self.release_connection();
+            if !matches!(polled, Poll::Ready(Some(Err(_))))
+                && let Some(api) = self.api.take()
+            {
+                api.body_ended();
+            }
         }
         polled
     }
@@ -123,11 +152,11 @@ impl http_body::Body for ResponseBody {
                     body.idle_timer = None;
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Err(error))) => break ResponseBodyError::Broken(error),
+                Poll::Ready(Some(Err(error))) => break body.failed(end_of_connection(&error)),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     ready!(body.poll_idle(cx));
-                    break ResponseBodyError::Stalled;
+                    break body.failed("nothing came for timeout.idle");
                 }
             }
         };

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use crate::config::Endpoint;
-use crate::problems::{Problem, api};
+use crate::problems::{Problem, api, network, outbound_proxy};
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The state of an upstream's API; clones share it.
@@ -23,10 +23,23 @@ struct Inner {
     /// Milliseconds since 1970; 0 for never.
     last_response: AtomicU64,
     last_status: AtomicU16,
-    /// Whether there is a `problem`: a look without a lock for each response.
+    /// Whether something is in `current`: a look without a lock for each response.
     has_problem: AtomicBool,
-    problem: Mutex<Option<(Problem, SystemTime)>>,
+    current: Mutex<Current>,
 }
+
+/// What fails, and since when.
+#[derive(Default)]
+struct Current {
+    problem: Option<(Problem, SystemTime)>,
+    /// The routes that the API forbids, each until it allows one of its requests.
+    forbidden: Vec<(String, Problem, SystemTime)>,
+}
+
+/// Ends only with a whole body: such a response begins like a good one.
+const RESPONSE_CUT: &str = "api-response-cut";
+/// How many forbidden routes are remembered.
+const MOST_FORBIDDEN: usize = 16;
 
 /// The state at one moment.
 #[derive(Clone, Debug)]
@@ -47,7 +60,7 @@ impl ApiStatus {
             last_response: AtomicU64::new(0),
             last_status: AtomicU16::new(0),
             has_problem: AtomicBool::new(false),
-            problem: Mutex::default(),
+            current: Mutex::default(),
         }))
     }
 
@@ -56,55 +69,109 @@ impl ApiStatus {
     pub fn get(&self) -> ApiState {
         let last_response = Some(self.0.last_response.load(Ordering::Relaxed)).filter(|at| *at > 0);
         let last_status = self.0.last_status.load(Ordering::Relaxed);
+        let current = self.0.current.lock();
+        let forbidden = current.forbidden.first();
+        let forbidden = forbidden.map(|(_, problem, since)| (problem.clone(), *since));
         ApiState {
             last_response: last_response.map(|at| (UNIX_EPOCH + Duration::from_millis(at), last_status)),
-            problem: self.0.problem.lock().clone(),
+            problem: current.problem.clone().or(forbidden),
         }
     }
 
-    /// Records a response.
-    pub fn responded(&self, status: StatusCode, headers: &HeaderMap) {
+    /// Records a response to a request of a route, whose name is needed only while something fails.
+    pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.0.last_response.store(now, Ordering::Relaxed);
         self.0.last_status.store(status.as_u16(), Ordering::Relaxed);
         match response_problem(&self.0.to, status, headers) {
             Some(problem) => self.failed(problem),
-            None if self.0.has_problem.load(Ordering::Relaxed) => self.recovered(),
+            None if status == StatusCode::FORBIDDEN => self.forbids(route()),
+            None if self.0.has_problem.load(Ordering::Relaxed) => {
+                self.recovered(|code| code != RESPONSE_CUT);
+                if status.is_success() {
+                    self.allows(&route());
+                }
+            }
             None => {}
         }
     }
 
     /// Records a request without a response. A change is logged once.
     pub fn failed(&self, problem: Problem) {
-        let mut current = self.0.problem.lock();
-        let known = current.as_ref().map(|(known, _)| known.code());
+        let mut current = self.0.current.lock();
+        let known = current.problem.as_ref().map(|(known, _)| known.code());
         if known == Some(problem.code()) {
             return;
         }
-        tracing::warn!(
-            upstream = self.0.metrics.name(),
-            problem = problem.code(),
-            error = %problem,
-            "requests to the API fail"
-        );
+        self.log(&problem);
         self.0.metrics.set_problem("api", known, Some(problem.code()));
-        *current = Some((problem, SystemTime::now()));
+        current.problem = Some((problem, SystemTime::now()));
         self.0.has_problem.store(true, Ordering::Relaxed);
     }
 
-    fn recovered(&self) {
-        let mut current = self.0.problem.lock();
-        self.0.has_problem.store(false, Ordering::Relaxed);
-        if let Some((problem, _)) = current.take() {
-            let upstream = self.0.metrics.name();
-            tracing::info!(
-                upstream,
-                was = problem.code(),
-                "requests to the API succeed again"
-            );
-            self.0.metrics.set_problem("api", Some(problem.code()), None);
+    /// Records that the body of a response ended early. Returns the problem.
+    pub(super) fn body_failed(&self, reason: &str) -> Problem {
+        let problem = api::cut_short(&self.0.to, reason);
+        self.failed(problem.clone());
+        problem
+    }
+
+    /// Records that the body of a response is complete.
+    pub(super) fn body_ended(&self) {
+        if self.0.has_problem.load(Ordering::Relaxed) {
+            self.recovered(|code| code == RESPONSE_CUT);
         }
+    }
+
+    fn forbids(&self, route: String) {
+        self.recovered(|code| code != RESPONSE_CUT);
+        let mut current = self.0.current.lock();
+        let forbidden = &mut current.forbidden;
+        if forbidden.len() == MOST_FORBIDDEN || forbidden.iter().any(|(known, ..)| *known == route) {
+            return;
+        }
+        let problem = api::forbidden(&self.0.to, &route);
+        self.log(&problem);
+        self.0.metrics.set_problem("api", None, Some(problem.code()));
+        forbidden.push((route, problem, SystemTime::now()));
+        self.0.has_problem.store(true, Ordering::Relaxed);
+    }
+
+    fn allows(&self, route: &str) {
+        let mut current = self.0.current.lock();
+        let forbidden = &mut current.forbidden;
+        let Some(at) = forbidden.iter().position(|(known, ..)| known == route) else {
+            return;
+        };
+        let (_, problem, _) = forbidden.remove(at);
+        let (upstream, was) = (self.0.metrics.name(), problem.code());
+        tracing::info!(upstream, was, route, "requests to the API succeed again");
+        if forbidden.is_empty() {
+            self.0.metrics.set_problem("api", Some(was), None);
+        }
+        self.update(&current);
+    }
+
+    /// Ends the problem if its code is such a one.
+    fn recovered(&self, is_over: impl Fn(&str) -> bool) {
+        let mut current = self.0.current.lock();
+        if let Some((problem, _)) = current.problem.take_if(|(problem, _)| is_over(problem.code())) {
+            let (upstream, was) = (self.0.metrics.name(), problem.code());
+            tracing::info!(upstream, was, "requests to the API succeed again");
+            self.0.metrics.set_problem("api", Some(was), None);
+        }
+        self.update(&current);
+    }
+
+    fn update(&self, current: &Current) {
+        let has_problem = current.problem.is_some() || !current.forbidden.is_empty();
+        self.0.has_problem.store(has_problem, Ordering::Relaxed);
+    }
+
+    fn log(&self, problem: &Problem) {
+        let (upstream, code) = (self.0.metrics.name(), problem.code());
+        tracing::warn!(upstream, problem = code, error = %problem, "requests to the API fail");
     }
 }
 
@@ -115,9 +182,17 @@ pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap
         kind.and_then(|kind| kind.get(..9))
             .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
     };
+    let mashery = headers.get("x-mashery-error-code").map(HeaderValue::as_bytes);
     match status.as_u16() {
-        401 => Some(api::rejects_token(to, 401)),
+        401 => Some(api::rejects_token(to)),
+        403 if mashery == Some(b"ERR_403_NOT_AUTHORIZED") => Some(api::rejects_token(to)),
+        403 if mashery.is_some_and(|code| code.ends_with(b"_RATE")) => Some(api::rate_limited(to)),
+        407 => Some(outbound_proxy::transparent("API request", to)),
         429 => Some(api::rate_limited(to)),
+        200..=299 if is_html() => {
+            let host = to.rsplit_once(':').map_or(to, |(host, _)| host);
+            Some(network::login_page("API request", host, ""))
+        }
         _ if is_html() => Some(api::page(to, status.as_u16(), "")),
         code @ 500.. => Some(api::unavailable(to, code)),
         300..=303 | 307..=399 => {
@@ -134,6 +209,10 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::Metrics;
 
+    fn route() -> String {
+        "/push".to_owned()
+    }
+
     fn status(metrics: &Arc<Metrics>) -> ApiStatus {
         ApiStatus::new(&"https://api.example".parse().unwrap(), metrics.upstream("cisco"))
     }
@@ -143,10 +222,10 @@ mod tests {
         let metrics = Metrics::new();
         let status = status(&metrics);
         assert!(status.get().problem.is_none() && status.get().last_response.is_none());
-        status.responded(StatusCode::BAD_GATEWAY, &HeaderMap::new());
+        status.responded(route, StatusCode::BAD_GATEWAY, &HeaderMap::new());
         let (problem, since) = status.get().problem.unwrap();
         assert_eq!(problem.code(), "api-unavailable");
-        status.responded(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new());
+        status.responded(route, StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new());
         assert_eq!(status.get().problem.unwrap().1, since);
         assert_eq!(status.get().last_response.unwrap().1, 503);
         let gauge = "bondgate_problem{upstream=\"cisco\",call=\"api\",code=\"api-unavailable\"} 1";
@@ -155,9 +234,47 @@ mod tests {
         status.failed(api::silent("api.example:443", 25));
         assert_eq!(status.get().problem.unwrap().0.code(), "api-silent");
         assert!(!metrics.encode().contains("api-unavailable"));
-        status.responded(StatusCode::OK, &HeaderMap::new());
+        status.responded(route, StatusCode::OK, &HeaderMap::new());
         assert!(status.get().problem.is_none());
         assert!(!metrics.encode().contains("bondgate_problem{"));
+    }
+
+    #[test]
+    fn a_forbidden_route_lasts_until_it_is_allowed_whatever_other_routes_do() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
+        let code = || status.get().problem.map(|(problem, _)| problem.code());
+        let gauge = || metrics.encode().contains("code=\"api-forbidden\"} 1");
+        let other = || "/pull".to_owned();
+        status.responded(route, StatusCode::FORBIDDEN, &HeaderMap::new());
+        assert!(status.get().problem.unwrap().0.cause().contains("/push"));
+        for response in [StatusCode::OK, StatusCode::BAD_GATEWAY, StatusCode::OK] {
+            status.responded(other, response, &HeaderMap::new());
+        }
+        status.responded(route, StatusCode::NOT_FOUND, &HeaderMap::new());
+        assert!(code() == Some("api-forbidden") && gauge());
+        status.responded(route, StatusCode::OK, &HeaderMap::new());
+        assert!(code().is_none() && !gauge());
+
+        for number in 0..100 {
+            status.responded(|| format!("/{number}"), StatusCode::FORBIDDEN, &HeaderMap::new());
+        }
+        assert_eq!(status.0.current.lock().forbidden.len(), MOST_FORBIDDEN);
+    }
+
+    #[test]
+    fn a_cut_response_counts_until_one_is_whole() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
+        for _ in 0..2 {
+            status.responded(route, StatusCode::OK, &HeaderMap::new());
+            status.body_failed("it reset the connection");
+            assert_eq!(status.get().problem.unwrap().0.code(), RESPONSE_CUT);
+        }
+        status.responded(route, StatusCode::OK, &HeaderMap::new());
+        assert!(status.get().problem.is_some());
+        status.body_ended();
+        assert!(status.get().problem.is_none());
     }
 
     #[test]
@@ -172,7 +289,8 @@ mod tests {
             (429, HeaderMap::new(), Some("api-rate-limited")),
             (596, HeaderMap::new(), Some("api-unavailable")),
             (302, HeaderMap::new(), Some("api-redirect")),
-            (200, html.clone(), Some("api-page")),
+            (407, HeaderMap::new(), Some("proxy-transparent")),
+            (200, html.clone(), Some("login-page")),
             (403, html, Some("api-page")),
         ] {
             let found = response_problem("api.example:443", StatusCode::from_u16(code).unwrap(), &headers);

@@ -242,6 +242,13 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
+impl Ended {
+    /// The lines of both: a check prints what it finds to standard output, a start that fails to standard error.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.stdout.lines().chain(self.stderr.lines())
+    }
+}
+
 /// Runs a program to its end.
 pub(crate) async fn finished(command: Command) -> Ended {
     let mut command = tokio::process::Command::from(command);

@@ -13,7 +13,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tower::Service as _;
 
@@ -21,7 +21,7 @@ use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
 use self::request_body::UploadState;
 use super::dependencies::Dependencies;
-use crate::config::{self, InputError, Timeouts};
+use crate::config::{self, InputError, PathPattern, Rules, Timeouts};
 use crate::problems::request::malformed;
 use crate::server::{Phase, ProblemResponse, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -37,6 +37,7 @@ pub(super) struct Forwarder {
     upstream: Arc<UpstreamClient>,
     /// Sends a prepared request with the bearer, and once more after a 401.
     inject_bearer: InjectBearer,
+    rules: Rules,
     timeout: Timeouts,
     replay: u64,
     budget: ReplayBudget,
@@ -62,6 +63,7 @@ impl Forwarder {
         Ok(Self {
             inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
             upstream: client,
+            rules: upstream.rules.clone(),
             timeout: upstream.timeout,
             replay: upstream.replay,
             budget,
@@ -77,7 +79,7 @@ impl Forwarder {
         is_fresh: bool,
     ) -> Result<Response<Body>, ProxyError> {
         let (parts, body) = request.into_parts();
-        let is_head = parts.method == Method::HEAD;
+        let (is_head, uri) = (parts.method == Method::HEAD, parts.uri.clone());
         let (copy, kept) = self.keep(&body);
         let mut upload = RequestBody::from_caller(body, self.timeout.idle, copy);
         if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
@@ -94,8 +96,8 @@ impl Forwarder {
             () = stop.reached(Phase::Deadline) => Err(ProxyError::Stopping { is_sent: progress.is_sent() }),
         };
         // Where the caller's body failed, the upstream's reaction to that is not the cause.
-        let response = response.map_err(|error| progress.upload_error().unwrap_or(error));
-        self.record(&response);
+        let mut response = response.map_err(|error| progress.upload_error().unwrap_or(error));
+        self.record(&uri, &mut response);
         Ok(Self::inbound(response?, is_head))
     }
 
@@ -116,12 +118,25 @@ impl Forwarder {
         self.inject_bearer.clone().call(request).await
     }
 
-    /// Records what a request says about the API.
-    pub(super) fn record(&self, response: &Result<Response<ResponseBody>, ProxyError>) {
+    /// Records what a request for `uri` says about the API.
+    pub(super) fn record(&self, uri: &Uri, response: &mut Result<Response<ResponseBody>, ProxyError>) {
         match response {
-            Ok(response) => self.api.responded(response.status(), response.headers()),
+            Ok(response) => {
+                let route = || self.route(uri.path());
+                self.api.responded(route, response.status(), response.headers());
+                response.body_mut().report_to(&self.api);
+            }
             Err(error) if error.concerns_api() => self.api.failed(error.problem()),
             Err(_) => {}
+        }
+    }
+
+    /// The path of the rule that a path matches, or else the path itself.
+    fn route(&self, path: &str) -> String {
+        let mut rules = self.rules.named().iter().map(|rule| &rule.path);
+        match rules.find(|pattern| pattern.matches(path)) {
+            Some(PathPattern::Below(prefix)) => format!("{prefix}*"),
+            Some(PathPattern::Exact(_)) | None => path.to_owned(),
         }
     }
 

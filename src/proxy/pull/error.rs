@@ -24,6 +24,8 @@ pub(in super::super) enum PullError {
     Waiting,
     /// The response was not whole.
     Incomplete,
+    /// The response is a page of another server.
+    Page(Problem),
 }
 
 impl From<ProxyError> for PullError {
@@ -66,6 +68,11 @@ impl PullError {
                 StatusCode::GATEWAY_TIMEOUT,
                 ProxyErrorType::HttpResponseTimeout,
                 spool::pull_continues(),
+            ),
+            Self::Page(problem) => ProblemResponse::new(
+                StatusCode::BAD_GATEWAY,
+                ProxyErrorType::HttpProtocolError,
+                problem,
             ),
             Self::Incomplete => ProblemResponse::new(
                 StatusCode::BAD_GATEWAY,

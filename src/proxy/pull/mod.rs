@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version, response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ pub(super) use self::error::PullError;
 use super::dependencies::Dependencies;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use crate::config;
+use crate::problems::network::login_page;
 use crate::problems::{request, token};
 use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
 use crate::spool::{
@@ -56,6 +57,8 @@ type PullResult = Result<Response<Body>, PullError>;
 const LONGEST_REQUEST: usize = 64 << 10;
 /// The longest response that can be the notice of an empty queue.
 const LONGEST_NOTICE: usize = 4 << 10;
+/// As much of a body as its kind shows.
+const BEGIN: usize = 256;
 /// How long reading the client id may take.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
@@ -159,15 +162,15 @@ impl Puller {
         is_relayed: bool,
     ) -> PullResult {
         let deadline = Instant::now() + self.upstream.timeout.pull;
-        let progress = upload.state();
+        let (progress, uri) = (upload.state(), parts.uri.clone());
         let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
         let too_late = |_| {
             let is_sent = progress.is_sent();
             let limit = self.upstream.timeout.pull;
             Err(ProxyError::Timeout { is_sent, limit })
         };
-        let asked = asked.unwrap_or_else(too_late);
-        self.forwarder.record(&asked);
+        let mut asked = asked.unwrap_or_else(too_late);
+        self.forwarder.record(&uri, &mut asked);
         let response = match asked {
             Ok(response) => response,
             Err(error) if error.is_not_executed() => {
@@ -193,7 +196,14 @@ impl Puller {
         head.headers.remove(CONTENT_LENGTH);
         head.extensions = headers::spelling(head.extensions);
         writer.head(&head);
-        if let Err(error) = store(&mut writer, &mut body, deadline).await {
+        let mut begin = Vec::new();
+        let stored = store(&mut writer, &mut body, deadline, &mut begin).await;
+        if is_page(&head.headers, &begin) {
+            writer.discard().await;
+            let host = self.upstream.url.host();
+            return Err(PullError::Page(login_page("API request", host, "")));
+        }
+        if let Err(error) = stored {
             return self.not_stored(writer, error, head, body, is_relayed).await;
         }
         if let Some(notice) = writer.small_body().filter(|body| is_empty_queue(body)) {
@@ -272,20 +282,31 @@ fn with_outcome(mut response: Response<Body>, outcome: &'static str) -> Response
     response
 }
 
-/// Stores a response's body as it comes.
+/// Stores a response's body as it comes, and the beginning of it in `begin`.
 async fn store(
     writer: &mut PullWriter,
     body: &mut ResponseBody,
     deadline: Instant,
+    begin: &mut Vec<u8>,
 ) -> Result<(), WriteError> {
     loop {
         let Some(frame) = next_frame(body, deadline).await else {
             return Ok(());
         };
         if let Ok(piece) = frame.map_err(WriteError::Incomplete)?.into_data() {
+            begin.extend(piece.iter().take(BEGIN.saturating_sub(begin.len())));
             writer.write(&piece).await?;
         }
     }
+}
+
+/// Whether a response is an HTML page, as a login page of the network is, and so no message of the API.
+fn is_page(headers: &HeaderMap, begin: &[u8]) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let begin = begin.strip_prefix("\u{feff}".as_bytes()).unwrap_or(begin);
+    let begin = begin.trim_ascii_start().to_ascii_lowercase();
+    kind.starts_with(b"text/html") && (begin.starts_with(b"<!doctype html") || begin.starts_with(b"<html"))
 }
 
 /// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
@@ -362,6 +383,20 @@ impl DeliveryObserver for Observer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_html_page_that_says_so_is_no_message() {
+        let headers = |kind: &str| HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+        let html = headers("Text/HTML; charset=utf-8");
+        for page in ["<!DOCTYPE html><p>", "\u{feff}\r\n <HTML lang=\"de\">"] {
+            assert!(is_page(&html, page.as_bytes()), "{page}");
+            assert!(!is_page(&headers("application/json"), page.as_bytes()), "{page}");
+            assert!(!is_page(&HeaderMap::new(), page.as_bytes()), "{page}");
+        }
+        for message in ["{\"Calls\":\"<html>\"}", "<Calls/>", ""] {
+            assert!(!is_page(&html, message.as_bytes()), "{message}");
+        }
+    }
 
     #[test]
     fn only_the_notice_of_an_empty_queue_is_no_message() {

@@ -19,6 +19,7 @@ use super::failure::{FetchError, FetchErrorKind};
 use super::response::Grant;
 use super::schedule;
 use super::status::TokenStatus;
+use crate::problems::api::rejects_token;
 use crate::problems::token as problems;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -123,8 +124,11 @@ impl<S: TokenSource> Refresher<S> {
                 return self.await_successor().await;
             }
             if lifetime.is_zero() {
-                let error = FetchErrorKind::Malformed.error(problems::no_successor());
-                return self.back_off(&error).await;
+                let problem = match repeated {
+                    Some(_) => problems::no_successor(),
+                    None => problems::tokens_expire_at_once(),
+                };
+                return self.back_off(&FetchErrorKind::Malformed.error(problem)).await;
             }
             if self.successor_requests == schedule::SUCCESSOR_TRIES {
                 self.successor_requests += 1;
@@ -209,7 +213,7 @@ impl<S: TokenSource> Refresher<S> {
             return;
         }
         let error = if self.cell.is_rejected() {
-            FetchErrorKind::Rejected.error(problems::tokens_rejected())
+            FetchErrorKind::Rejected.error(rejects_token("the API"))
         } else {
             FetchErrorKind::Clock.error(problems::tokens_expire_at_once())
         };

@@ -6,13 +6,16 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bondgate::simulator::{Fault, Handle, Kind, On, Options, Then};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -241,6 +244,26 @@ pub(super) async fn tls_server((chain, key, ca_pem): Made) -> (String, String) {
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
+    (tls_server_with(config).await, ca_pem)
+}
+
+/// A server of this version of TLS that requires a client certificate.
+async fn server_for_clients(version: &'static SupportedProtocolVersion) -> (String, String) {
+    let (chain, key, ca_pem) = trusted(&leaf(&["localhost"]));
+    let mut roots = RootCertStore::empty();
+    roots.add(chain[0].clone()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(chain, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    (tls_server_with(config).await, ca_pem)
+}
+
+async fn tls_server_with(config: ServerConfig) -> String {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let address = serve(move |stream| {
         let acceptor = acceptor.clone();
@@ -250,7 +273,7 @@ pub(super) async fn tls_server((chain, key, ca_pem): Made) -> (String, String) {
             }
         }
     });
-    (format!("https://localhost:{}", address.await.port()), ca_pem)
+    format!("https://localhost:{}", address.await.port())
 }
 
 /// A server of plain TCP.
@@ -301,7 +324,7 @@ async fn each_failure_of_tls_is_named_in_each_place() {
             trusted(&params)
         }),
         ("wrong name", "certificate-wrong-name", || {
-            trusted(&leaf(&["api.example", "www.api.example"]))
+            trusted(&leaf(&["api.example", "2001:db8::1"]))
         }),
         ("self-signed", "certificate-self-signed", || self_signed(false)),
         ("an authority's", "certificate-is-ca", || {
@@ -321,6 +344,12 @@ async fn each_failure_of_tls_is_named_in_each_place() {
     ];
     for (name, code, make) in certificates {
         both(&mut all, name, code, "", move || Box::pin(tls_server(make())));
+    }
+    for (name, version) in [("TLS 1.2", &TLS12), ("TLS 1.3", &TLS13)] {
+        let name = format!("client certificate, {name}");
+        both(&mut all, &name, "tls-client-certificate-wanted", "", move || {
+            Box::pin(server_for_clients(version))
+        });
     }
     let bytes: [(&str, &'static str, &'static [u8]); 4] = [
         (
@@ -460,6 +489,33 @@ async fn each_failure_of_an_outbound_proxy_is_named_in_each_place() {
         }),
     ));
     assert_each_is_reported(all).await;
+}
+
+#[tokio::test]
+async fn a_login_is_sent_once_to_a_proxy_that_offers_no_basic() {
+    let logins = Arc::new(AtomicUsize::new(0));
+    let counter = logins.clone();
+    let proxy = serve(move |mut stream| {
+        let counter = counter.clone();
+        async move {
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
+            counter.fetch_add(head.matches("proxy-authorization").count(), Ordering::Relaxed);
+            let refusal = "HTTP/1.1 407 P\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(refusal.as_bytes()).await;
+        }
+    });
+    let proxy = format!("proxy = \"http://u:p@{}\"", proxy.await);
+    let cisco = simulator(Options::default()).await;
+    assert_eq!(
+        checked_codes(&Setup::open(&cisco, &proxy)).await,
+        ["proxy-auth-ntlm-only"]
+    );
+    assert_eq!(logins.swap(0, Ordering::Relaxed), 1);
+    let mut daemon = Setup::open(&cisco, &proxy).start_without_token().await;
+    daemon.logged("\"problem\":\"proxy-auth-ntlm-only\"").await;
+    assert_eq!(logins.load(Ordering::Relaxed), 1);
 }
 
 fn response(code: u16, headers: &[(&str, &str)], body: &str) -> Kind {
@@ -612,6 +668,12 @@ async fn each_failure_of_the_identity_service_is_named_in_each_place() {
         "token-path-wrong",
     );
     add("method", response(405, &json, "{}"), "token-path-wrong");
+    add("transparent proxy", response(407, &[], ""), "proxy-transparent");
+    add(
+        "no lifetime",
+        response(200, &json, "{\"access_token\":\"t\",\"expires_in\":0}"),
+        "tokens-expire-at-once",
+    );
     add("media type", response(415, &json, "{}"), "token-request-refused");
     add(
         "redirect",
@@ -697,7 +759,39 @@ async fn each_failure_of_the_api_is_named_in_each_place() {
     add("down", response(503, &json, "{}"), "api-unavailable", false, "");
     add("596", response(596, &json, "{}"), "api-unavailable", false, "");
     add("page", Kind::Html { status: 502 }, "api-page", false, "");
-    add("page 200", Kind::Html { status: 200 }, "api-page", false, "");
+    add("page 200", Kind::Html { status: 200 }, "login-page", false, "");
+    add(
+        "refused token",
+        response(401, &json, "{}"),
+        "api-rejects-token",
+        false,
+        "",
+    );
+    add(
+        "transparent proxy",
+        response(407, &json, "{}"),
+        "proxy-transparent",
+        false,
+        "",
+    );
+    add(
+        "refused by Mashery",
+        response(403, &[("x-mashery-error-code", "ERR_403_NOT_AUTHORIZED")], ""),
+        "api-rejects-token",
+        false,
+        "",
+    );
+    add(
+        "limited by Mashery",
+        response(
+            403,
+            &[("x-mashery-error-code", "ERR_403_DEVELOPER_OVER_RATE")],
+            "",
+        ),
+        "api-rate-limited",
+        false,
+        "",
+    );
     add(
         "redirect",
         response(302, &[("location", "https://sso.corp/")], ""),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::harness::{Ended, Setup, bondgate, finished};
 
+mod api_state;
 mod clock;
 mod credentials;
 mod faults;
@@ -32,7 +33,7 @@ async fn check_with(setup: &Setup, environment: &[(&str, &str)]) -> Ended {
 /// The lines of a check's output that carry a code.
 fn lines<'a>(ended: &'a Ended, code: &str) -> Vec<&'a str> {
     let end = format!(" [{code}]");
-    ended.stderr.lines().filter(|line| line.ends_with(&end)).collect()
+    ended.lines().filter(|line| line.ends_with(&end)).collect()
 }
 
 /// Runs the command that a line prints after "run: ", and returns the file that the key is to be set to, if any.

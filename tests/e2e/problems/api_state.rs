@@ -1,0 +1,82 @@
+//! What the responses of the API say about it beyond one request.
+
+use bondgate::simulator::{Fault, Kind, On, Options, Then};
+
+use crate::harness::{PULL, Setup, TSP_CODES, simulator};
+
+const ECHO: &str = "/simulator/echo";
+
+#[tokio::test]
+async fn a_route_that_the_api_forbids_is_a_problem_until_it_is_allowed() {
+    let cisco = simulator(Options::default()).await;
+    let forbidden = Kind::Status {
+        code: 403,
+        headers: Vec::new(),
+        body: "{}".to_owned(),
+    };
+    cisco.script(Fault::on(On::Path(ECHO.to_owned()), forbidden).times(2));
+    let mut daemon = Setup::open(&cisco, "").start().await;
+    for _ in 0..2 {
+        assert_eq!(daemon.get(ECHO).await.status(), 403);
+        assert_eq!(daemon.get(TSP_CODES).await.status(), 200);
+    }
+    daemon.logged("\"problem\":\"api-forbidden\"").await;
+    let problem = &daemon.status().await["problems"][0];
+    assert_eq!(problem["code"], "api-forbidden");
+    assert!(problem["cause"].as_str().unwrap().contains(ECHO), "{problem}");
+    let gauge = "bondgate_problem{upstream=\"cisco\",call=\"api\",code=\"api-forbidden\"}";
+    assert!(daemon.ask("/metrics").await.body().contains(gauge));
+
+    assert_eq!(daemon.get(ECHO).await.status(), 200);
+    daemon.logged("requests to the API succeed again").await;
+    assert!(daemon.status().await["problems"].as_array().unwrap().is_empty());
+    assert!(!daemon.ask("/metrics").await.body().contains(gauge));
+    let log = daemon.log();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("requests to the API fail"), 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn a_response_that_is_cut_is_a_problem_until_one_is_whole() {
+    let cisco = simulator(Options::default()).await;
+    for then in [Then::Reset, Then::Close] {
+        cisco.script(Fault::on(On::TspCodes, Kind::Half { then }).times(1));
+    }
+    let mut daemon = Setup::open(&cisco, "").start().await;
+    for _ in 0..2 {
+        daemon.get(TSP_CODES).await;
+    }
+    // Once for the API, and in the line of each request.
+    daemon.logged_times("\"problem\":\"api-response-cut\"", 3).await;
+    assert_eq!(
+        daemon.status().await["upstreams"][0]["api"]["problem"]["code"],
+        "api-response-cut"
+    );
+    daemon.get(TSP_CODES).await;
+    daemon.logged("requests to the API succeed again").await;
+    assert!(daemon.status().await["problems"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_login_page_in_place_of_a_message_is_not_stored() {
+    let cisco = simulator(Options::default()).await;
+    cisco.script(Fault::on(On::Pull, Kind::Html { status: 200 }).times(1));
+    let mut daemon = Setup::at(&cisco).start().await;
+
+    let page = daemon.get(PULL).await;
+
+    assert_eq!(page.status(), 502, "{page:?}");
+    assert!(
+        page.body().contains("urn:bondgate:problem:login-page"),
+        "{page:?}"
+    );
+    daemon.logged("\"problem\":\"login-page\"").await;
+    assert_eq!(daemon.status().await["spool"]["messages"], 0);
+    let next = daemon.get(PULL).await;
+    assert_eq!(
+        (next.status(), next.field("x-bondgate-redelivered")),
+        (200, None),
+        "{next:?}"
+    );
+    assert!(daemon.status().await["problems"].as_array().unwrap().is_empty());
+}
