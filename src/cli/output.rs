@@ -23,11 +23,6 @@ pub(super) fn problem(problem: &Problem) {
     error(format_args!("{problem} [{}]", problem.code()));
 }
 
-/// Reports on standard error what does not make a command fail.
-pub(super) fn warning(text: impl Display) {
-    let _ = writeln!(io::stderr(), "warning: {text}");
-}
-
 /// How a step went: a coloured sign on a terminal, a word elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {

@@ -166,7 +166,7 @@ async fn a_check_reports_a_spool_that_others_may_write_in_and_a_limit_of_file_si
     assert!(
         closed
             .stdout
-            .contains(&format!("  ok  spool          {}", spool.display())),
+            .contains(&format!("  ok  {:20} {}", "spool", spool.display())),
         "{closed:?}"
     );
     let small = limited(&setup, "-f 100", "check").await;
@@ -249,12 +249,12 @@ async fn a_check_in_json_has_each_step_with_its_time_and_each_fault() {
             "ports",
             "spool",
             "sandbox",
-            "name",
-            "TLS",
+            "name (token)",
+            "TLS (token)",
             "clock",
             "token",
-            "name",
-            "TLS",
+            "name (API)",
+            "TLS (API)",
             "API"
         ]
     );

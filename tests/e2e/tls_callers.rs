@@ -220,11 +220,11 @@ async fn a_listeners_own_certificate_of_version_1_is_reported_by_check_and_at_th
     command.args(["check", "--config"]).arg(checked.config_file());
     for ended in [finished(command).await, start_fails(faulty(), &[]).await] {
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        let Ended { stderr, .. } = &ended;
         for fix in FIXES.iter().chain(&["server.pem", "listener[0].tls"]) {
-            assert!(stderr.contains(fix), "{fix}: {stderr}");
+            assert!(ended.lines().any(|line| line.contains(fix)), "{fix}: {ended:?}");
         }
-        assert!(!stderr.contains("UnsupportedCertVersion"), "{stderr}");
+        let is_foreign = |line: &str| line.contains("UnsupportedCertVersion");
+        assert!(!ended.lines().any(is_foreign), "{ended:?}");
     }
 }
 

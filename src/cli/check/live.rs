@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::is_faulty;
 use super::report::{Outcome, Report};
 use crate::config::{Config, Endpoint, Fault, Upstream};
+use crate::problems::token::tokens_expire_at_once;
 use crate::problems::{self, Problem, api, network};
 use crate::tls;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
@@ -18,6 +19,8 @@ use crate::upstream::{Network, Way, probe};
 const SLOW_LOOKUP: Duration = Duration::from_secs(1);
 /// The keys that only the token request needs.
 const CREDENTIALS: [&str; 2] = ["client_id", "client_secret"];
+/// A token that lives no longer is hardly used before it expires.
+const SHORT: Duration = Duration::from_secs(5);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// An upstream whose steps run.
@@ -63,7 +66,7 @@ impl Live<'_> {
         let Upstream { token_url, url, .. } = self.upstream;
         let name = Some(&*self.upstream.name);
         let mut granted = None;
-        if !self.reach("token request", token_url, report).await? {
+        if !self.reach(["token", "token request"], token_url, report).await? {
             report.skip("token", name, "the identity service is not reached")?;
         } else if !self.has_credentials {
             report.skip("token", name, "the credentials have faults")?;
@@ -72,13 +75,13 @@ impl Live<'_> {
             match self.fetch().await {
                 Ok(found) => {
                     report.step("clock", name, started, clock(found.skew))?;
-                    report.step("token", name, started, Ok(lifetime(found.lifetime)))?;
+                    report.step("token", name, started, lifetime(found.lifetime))?;
                     granted = Some(found.authorization);
                 }
                 Err(problem) => report.step("token", name, started, Err(problem))?,
             }
         }
-        if !self.reach("API request", url, report).await? {
+        if !self.reach(["API", "API request"], url, report).await? {
             return report.skip("API", name, "it is not reached");
         }
         match granted {
@@ -91,23 +94,30 @@ impl Live<'_> {
         }
     }
 
-    /// Looks the host's name up, and walks the way to it. Returns whether the host is reached.
-    async fn reach(&self, call: &'static str, endpoint: &Endpoint, report: &mut Report) -> io::Result<bool> {
+    /// Looks the host's name up, and walks the way to it, for a call as steps and as problems name it. Returns whether the
+    /// host is reached.
+    async fn reach(
+        &self,
+        [label, call]: [&'static str; 2],
+        endpoint: &Endpoint,
+        report: &mut Report,
+    ) -> io::Result<bool> {
         let name = Some(&*self.upstream.name);
+        let step = |step: &str| format!("{step} ({label})");
         let started = Instant::now();
         let way = match self.way(call, endpoint) {
             Ok(way) => way,
             Err(problem) => {
-                report.step("proxy", name, started, Err(problem))?;
+                report.step(&step("proxy"), name, started, Err(problem))?;
                 return Ok(false);
             }
         };
         let outcome = self.resolve(&way).await;
         let is_known = outcome.is_ok();
         let outcome = with_slow_lookup(outcome, started.elapsed(), way.first_hop());
-        report.step("name", name, started, outcome)?;
+        report.step(&step("name"), name, started, outcome)?;
         if !is_known {
-            report.skip("TLS", name, "the name has no known address")?;
+            report.skip(&step("TLS"), name, "the name has no known address")?;
             return Ok(false);
         }
         let started = Instant::now();
@@ -121,7 +131,7 @@ impl Live<'_> {
         });
         let mut outcome = Outcome::from(walked);
         outcome.problems.extend(expires);
-        report.step("TLS", name, started, outcome)?;
+        report.step(&step("TLS"), name, started, outcome)?;
         Ok(is_reached)
     }
 
@@ -148,7 +158,12 @@ impl Live<'_> {
 
     async fn fetch(&self) -> Result<Granted, Problem> {
         let endpoint = TokenEndpoint::new(self.upstream.clone(), self.network.clone(), Clock::default());
-        let grant = endpoint.fetch().await.map_err(|error| error.problem)?;
+        let mut grant = endpoint.fetch().await.map_err(|error| error.problem)?;
+        if grant.lifetime < SHORT {
+            // Some identity services return a token until its last second: let it expire, and get its successor.
+            tokio::time::sleep(grant.lifetime + Duration::from_secs(1)).await;
+            grant = endpoint.fetch().await.map_err(|error| error.problem)?;
+        }
         let skew = |server: SystemTime| {
             let difference = SystemTime::now().duration_since(server);
             difference.unwrap_or_else(|error| error.duration())
@@ -191,9 +206,9 @@ fn clock(skew: Option<Duration>) -> Result<String, Problem> {
     }
 }
 
-fn lifetime(lifetime: Duration) -> String {
-    match lifetime.as_secs() {
-        0 => "granted in its last second, as the identity service reuses tokens".to_owned(),
-        seconds => format!("granted, lifetime {seconds} s"),
+fn lifetime(lifetime: Duration) -> Result<String, Problem> {
+    if lifetime < SHORT {
+        return Err(tokens_expire_at_once());
     }
+    Ok(format!("granted, lifetime {} s", lifetime.as_secs()))
 }

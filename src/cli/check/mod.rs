@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use self::report::{Outcome, Report};
 use super::admin_client::AdminClient;
-use super::{ConfigArgs, Exit, load, output, print_faults, runtime};
+use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, Findings, preflight};
 use crate::problems::{Problem, machine};
@@ -55,10 +55,6 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
         print_settings(config)?;
     }
     let (config, Findings { faults, warnings }) = daemon::inspect(loaded);
-    if !args.json {
-        warnings.iter().for_each(output::warning);
-        print_faults(&faults);
-    }
     report.configuration(started, &place, &faults, &warnings)?;
     let Some(mut config) = config else {
         return Ok(report.finish(file.as_deref())?);

@@ -93,7 +93,7 @@ impl Report {
         self.print(name, upstream, Mark::Skipped, None, reason, &[])
     }
 
-    /// Adds the step that reads the configuration. Its faults and warnings are lines of standard error.
+    /// Adds the step that reads the configuration. Its faults and warnings are lines of their own.
     pub(super) fn configuration(
         &mut self,
         started: Instant,
@@ -114,7 +114,11 @@ impl Report {
             self.fail(Exit::Configuration);
         }
         if !self.is_json {
-            return self.print("configuration", None, mark, Some(took), &text, &[]);
+            self.print("configuration", None, mark, Some(took), &text, &[])?;
+            warnings
+                .iter()
+                .try_for_each(|warning| output::line(format_args!("warning: {warning}")))?;
+            return faults.iter().try_for_each(output::line);
         }
         let mut step = step("configuration", None, mark, Some(took), &text);
         step["problems"] = faults.iter().chain(warnings).map(fault).collect();
@@ -173,7 +177,7 @@ impl Report {
         // What works beside a warning has a line of its own.
         if problems.is_empty() || mark == Mark::Warning && !text.is_empty() {
             let mark = if problems.is_empty() { mark } else { Mark::Ok };
-            output::line(format_args!("  {mark}  {label:14} {text}{took}"))?;
+            output::line(format_args!("  {mark}  {label:20} {text}{took}"))?;
         }
         for problem in problems {
             let mark = match problem.entry().severity {
@@ -181,7 +185,7 @@ impl Report {
                 Severity::Warning => Mark::Warning,
             };
             let code = problem.code();
-            output::line(format_args!("  {mark}  {label:14} {problem} [{code}]{took}"))?;
+            output::line(format_args!("  {mark}  {label:20} {problem} [{code}]{took}"))?;
         }
         Ok(())
     }

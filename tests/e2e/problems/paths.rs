@@ -53,7 +53,7 @@ async fn an_environment_value_that_is_not_utf_8_is_a_fault_and_no_other_path() {
         let found = lines(&ended, code);
         assert_eq!((ended.code, found.len()), (Some(3), 1), "{name} {ended:?}");
         assert!(
-            found[0].contains(name) && !ended.stderr.contains('\u{fffd}'),
+            found[0].contains(name) && !ended.stdout.contains('\u{fffd}'),
             "{found:?}"
         );
     }

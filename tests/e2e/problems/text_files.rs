@@ -109,11 +109,11 @@ async fn a_trusted_certificate_block_is_reported_and_its_command_converts_it() {
         let found = lines(&ended, code);
         // Without any certificate it is a fault, and else a warning.
         assert_eq!((ended.code, found.len()), (Some(exit), 1), "{name}: {ended:?}");
-        assert_eq!(ended.stderr.matches("TRUSTED").count(), 1, "{ended:?}");
+        assert_eq!(ended.stdout.matches("TRUSTED").count(), 1, "{ended:?}");
         let converted = apply(found[0]).unwrap();
         let ended = super::check_with(&setup, &[("BONDGATE_CA_FILE", &converted)]).await;
         assert!(
-            ended.code == Some(0) && !ended.stderr.contains("TRUSTED"),
+            ended.code == Some(0) && !ended.stdout.contains("TRUSTED"),
             "{ended:?}"
         );
     }
