@@ -285,6 +285,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_names_of_a_certificate_include_its_addresses() {
+        let all = ["a.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let issued = rcgen::generate_simple_self_signed(all.clone()).unwrap();
+        let (_, certificate) = X509Certificate::from_der(issued.cert.der()).unwrap();
+        assert_eq!(names(&certificate), all);
+    }
+
+    #[test]
     fn a_variant_is_shown_as_words() {
         let reason = CertificateError::NotValidYetContext {
             time: UnixTime::now(),

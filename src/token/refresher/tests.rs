@@ -281,7 +281,9 @@ async fn new_tokens_that_are_rejected_at_once_cause_no_loop_and_the_reason_is_re
     assert!(requests < 15, "{requests} fetches in a minute");
     let status = reader.status();
     assert_eq!(status.state, TokenState::Degraded);
-    assert_eq!(status.last_error.unwrap().0.kind, FetchErrorKind::Rejected);
+    let (error, _) = status.last_error.unwrap();
+    assert_eq!(error.kind, FetchErrorKind::Rejected);
+    assert_eq!(error.problem.code(), "api-rejects-token");
     assert!(reader.are_rejected());
 
     // The upstream accepts it now.
