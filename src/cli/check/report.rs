@@ -83,7 +83,7 @@ impl Report {
             shown.push(problem);
         }
         match hidden {
-            Some(reason) if shown.is_empty() => self.skip(name, upstream, &reason),
+            Some(reason) if shown.is_empty() && text.is_empty() => self.skip(name, upstream, &reason),
             _ => self.print(name, upstream, mark, Some(took), &text, &shown),
         }
     }
@@ -252,6 +252,20 @@ mod tests {
         assert_eq!(results, ["failed", "skipped", "failed"]);
         assert_eq!(report.steps[1]["text"], "follows from clock-wrong");
         assert!(report.failed == Some(Exit::Network));
+    }
+
+    #[test]
+    fn a_step_that_succeeds_with_a_known_warning_is_no_skipped_one() {
+        let mut report = Report::new(true);
+        for name in ["TLS (token)", "TLS (API)"] {
+            let outcome = Outcome {
+                text: "the certificate is trusted".to_owned(),
+                problems: vec![tls::certificate_expires_soon("a:443", "2026-12-01")],
+            };
+            report.step(name, Some("a"), Instant::now(), outcome).unwrap();
+        }
+        let results: Vec<_> = report.steps.iter().map(|step| step["result"].clone()).collect();
+        assert_eq!(results, ["warning", "ok"]);
     }
 
     #[test]
