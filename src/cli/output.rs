@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::problems::Problem;
+use crate::problems::{Problem, without_error_number};
 
 /// Prints a line. A reader that closes its end early, as `head` does, changes nothing about a command and its exit code.
 pub(super) fn line(text: impl Display) -> io::Result<()> {
@@ -15,6 +15,7 @@ pub(super) fn line(text: impl Display) -> io::Result<()> {
 
 /// Reports on standard error why a command fails.
 pub(super) fn error(text: impl Display) {
+    let text = without_error_number(text.to_string());
     let _ = writeln!(io::stderr(), "bondgate: {text}");
 }
 

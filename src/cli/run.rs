@@ -6,13 +6,14 @@ use std::time::SystemTime;
 use tokio::runtime::Runtime;
 
 use super::{ConfigArgs, Exit, load, output, runtime};
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 use crate::daemon::{
     BindError, Daemon, Outcome, Source, enter_sandbox, preflight, validate, with_all_faults,
 };
 use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
-use crate::problems::Problem;
+use crate::problems::{Problem, Severity, machine};
+use crate::spool::{self, OpenError};
 use crate::telemetry::{self, LogHandle};
 use crate::tls;
 use crate::token::Clock;
@@ -47,9 +48,13 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
         Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
         Err(error) => {
-            let failed = preflight::check_listeners(&config);
-            let problems = failed.iter().map(|(setting, _, error)| error.problem(setting));
-            return start_failed(error, &problems.collect::<Vec<_>>());
+            let problems = problems_of_start(&error, &config);
+            if config.log.file.is_some() {
+                for problem in &problems {
+                    tracing::error!(problem = problem.code(), error = %problem, "start failed");
+                }
+            }
+            return start_failed(error, &problems);
         }
     };
     // Every socket is bound, and no other thread runs yet.
@@ -95,18 +100,42 @@ async fn next_signal(signals: &mut Signals, log: &LogHandle) -> Signal {
     signal
 }
 
-/// Why a daemon does not start: all `problems` of its addresses, if it cannot listen on one.
-pub(super) fn start_failed(error: anyhow::Error, problems: &[Problem]) -> anyhow::Result<Exit> {
-    match error.downcast_ref::<BindError>() {
-        Some(BindError::Refused { .. }) if !problems.is_empty() => {
-            problems.iter().for_each(output::problem);
-            Ok(Exit::Failed)
+/// What keeps a daemon from starting, if it is an address or the spool: all of these.
+fn problems_of_start(error: &anyhow::Error, config: &Config) -> Vec<Problem> {
+    if let (Some(_), Some(directory)) = (error.downcast_ref::<OpenError>(), &config.spool.directory) {
+        let mut problems = spool::check(directory);
+        problems.retain(|problem| problem.entry().severity == Severity::Error);
+        if problems.is_empty() {
+            let reason = error.root_cause().to_string();
+            problems.push(machine::spool_unusable(directory.display(), reason));
         }
-        Some(bind @ BindError::Refused { .. }) => Err(bind.problem("address").into()),
-        _ if error.is::<ConfigError>() => Err(error),
-        _ => {
-            output::error(format_args!("{error:#}"));
-            Ok(Exit::Configuration)
-        }
+        return problems;
     }
+    match error.downcast_ref() {
+        Some(bind @ (BindError::NotInherited(_) | BindError::NoGroup(_))) => vec![bind.problem("address")],
+        Some(BindError::Refused { .. }) => {
+            let failed = preflight::check_listeners(config);
+            let problems = failed.iter().map(|(setting, _, error)| error.problem(setting));
+            problems.collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Prints why a daemon does not start: the problems of its addresses and its spool, if it is these.
+pub(super) fn start_failed(error: anyhow::Error, problems: &[Problem]) -> anyhow::Result<Exit> {
+    let bind = error.downcast_ref::<BindError>();
+    let is_refused = matches!(bind, Some(BindError::Refused { .. }));
+    problems.iter().for_each(output::problem);
+    match bind {
+        Some(bind) if problems.is_empty() => output::problem(&bind.problem("address")),
+        None if error.is::<ConfigError>() => return Err(error),
+        None if problems.is_empty() => output::error(format_args!("{error:#}")),
+        _ => {}
+    }
+    Ok(if is_refused {
+        Exit::Failed
+    } else {
+        Exit::Configuration
+    })
 }

@@ -55,6 +55,30 @@ impl Config {
         files
     }
 
+    /// The names of systemd's credentials that it needs.
+    pub(crate) fn credentials(&self) -> Vec<String> {
+        let mut config = self.clone();
+        let sources = config.sources_mut().into_iter();
+        let mut names: Vec<_> = sources
+            .filter_map(|(_, source)| match source {
+                SecretSource::Credential(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Reads systemd's credentials from a directory in place of `$CREDENTIALS_DIRECTORY`.
+    pub(crate) fn read_credentials_in(&mut self, directory: &Path) {
+        for (_, source) in self.sources_mut() {
+            if let SecretSource::Credential(name) = source {
+                *source = SecretSource::File(directory.join(name));
+            }
+        }
+    }
+
     /// Makes each relative path that a key sets absolute, in the directory for its key.
     pub(super) fn anchor<'a>(&mut self, directory: impl Fn(&KeyPath) -> Option<&'a Path>) {
         let anchor = |key: &KeyPath, path: &mut PathBuf| {

@@ -59,7 +59,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Proble
 #[must_use]
 pub(crate) fn for_shell(path: &Path) -> String {
     let text = path.display().to_string();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%".contains(&byte);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%:=".contains(&byte);
     if text.bytes().all(is_plain) {
         return text;
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode};
 use rustix::io::Errno;
 
 use crate::config::{CallerKeys, Config, ConfigError, Fault, NamedFile, Origin, Setting, Upstream};
@@ -208,12 +208,30 @@ impl<'a> Validation<'a> {
 
 /// Whether bondgate can write in a directory, or create it.
 fn check_writable(directory: &Path) -> Result<(), Problem> {
-    let mut existing = directory.ancestors().filter(|path| path.exists());
-    let existing = existing.next().unwrap_or(Path::new("."));
-    match rustix::fs::access(existing.join("."), Access::WRITE_OK | Access::EXEC_OK) {
+    // A link that leads nowhere is there, and does not exist.
+    let mut there = directory
+        .ancestors()
+        .filter(|path| path.symlink_metadata().is_ok());
+    let there = there.next().unwrap_or(Path::new("."));
+    let usable = match rustix::fs::access(there.join("."), Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) if there != directory => try_directory_in(there),
+        usable => usable,
+    };
+    match usable {
         // It may become writable while the daemon runs, and pushes need no spool: until then each pull gets 503.
         Err(Errno::ROFS) => Ok(()),
-        access => access.map_err(|error| configuration::spool_not_writable(existing.display(), error)),
+        usable => usable.map_err(|error| configuration::spool_not_writable(there.display(), error)),
+    }
+}
+
+/// Makes a directory and removes it. Some file systems forbid that to a user who may write.
+fn try_directory_in(parent: &Path) -> Result<(), Errno> {
+    let path = parent.join(format!(".bondgate-check-{}", std::process::id()));
+    match rustix::fs::mkdir(&path, Mode::RWXU) {
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+        // Another check may have removed it.
+        Ok(()) => rustix::fs::rmdir(&path).or(Ok(())),
     }
 }
 
@@ -250,7 +268,8 @@ mod tests {
         for spool in [file.path().to_owned(), file.path().join("below")] {
             let text = found(&spool).unwrap_err().to_string();
             assert!(
-                text.starts_with("f:9: spool.directory: cannot write to ") && text.contains("(os error 20)"),
+                text.starts_with("f:9: spool.directory: cannot write to ")
+                    && text.contains("(Not a directory)"),
                 "{text}"
             );
         }

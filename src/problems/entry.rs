@@ -107,7 +107,7 @@ impl Problem {
     pub(super) fn new(entry: &'static Entry, cause: String, fix: String) -> Self {
         Self {
             entry,
-            cause: cause.into(),
+            cause: without_error_number(cause).into(),
             fix: fix.into(),
         }
     }
@@ -157,6 +157,19 @@ impl Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// A text without the numbers that Rust adds to the system's reasons: " (os error 2)".
+#[must_use]
+pub fn without_error_number(mut text: String) -> String {
+    const NUMBER: &str = " (os error ";
+    while let Some(start) = text.find(NUMBER) {
+        let Some(length) = text[start..].find(')') else {
+            break;
+        };
+        text.replace_range(start..=start + length, "");
+    }
+    text
+}
 
 /// Whether a value with this name is for the operator alone.
 pub(super) const fn is_private(fields: &[&str]) -> bool {
@@ -222,7 +235,17 @@ pub(super) use problems;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{network, outbound_proxy};
+    use std::io;
+
+    use super::super::{machine, network, outbound_proxy};
+
+    #[test]
+    fn a_reason_of_the_system_has_no_number() {
+        let error = io::Error::from_raw_os_error(28);
+        let problem = machine::spool_unusable("/spool", format!("{error}, {error}"));
+        let reason = "(No space left on device, No space left on device)";
+        assert!(problem.cause().ends_with(reason), "{problem}");
+    }
 
     #[test]
     fn a_caller_on_another_host_sees_no_address_of_a_proxy() {

@@ -73,6 +73,11 @@ problems! {
         cause "cannot read {file}: $CREDENTIALS_DIRECTORY is not set"
         fix "add LoadCredential= to the systemd unit"
         explanation "systemd sets $CREDENTIALS_DIRECTORY for units with LoadCredential= or SetCredential=.";
+    credential_not_checked(command) "credential-not-checked" Warning
+        cause "is not checked: it is a credential, which systemd gives to the service alone"
+        fix "to check it, run: {command}"
+        explanation "In a shell, $CREDENTIALS_DIRECTORY is not set. While the service runs, a check as root reads its credentials \
+            in /run/credentials/bondgate.service.";
     keys_line_wrong(line) "keys-line-wrong" Error
         cause "line {line} of the caller keys is not \"name:key\""
         fix "write a name, a colon and the key"

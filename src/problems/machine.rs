@@ -10,6 +10,11 @@ problems! {
         fix "stop that program, or set {setting} to another address"
         explanation "Only one program can listen on an address and port. A bondgate that runs the same configuration holds its \
             ports rightly: the check asks its admin listener and reports nothing then. `ss -ltnp` shows who listens.";
+    port_held_by_bondgate(address, holder, setting) "port-held-by-bondgate" Warning
+        cause "{address} is held by {holder}"
+        fix "nothing, if this configuration is to replace that one; for a second bondgate, set {setting} to another address"
+        explanation "A bondgate of another configuration runs here, as before a copy of its configuration is put in place. Two \
+            cannot listen on one address.";
     port_privileged(address, setting) "port-privileged" Error
         cause "{address} is a port below 1024, which needs a privilege that bondgate's user does not have"
         fix "set {setting} to a port from 1024 on, or let systemd listen there (config/systemd)"
@@ -37,9 +42,10 @@ problems! {
         fix "set {setting} to a path of at most 107 bytes"
         explanation "The limit is the system's (unix(7)).";
     socket_not_inherited(name) "socket-not-inherited" Error
-        cause "systemd passed no socket named {name}"
-        fix "set FileDescriptorName={name} in the .socket unit, and start the service by systemd"
-        explanation "address = \"systemd:NAME\" takes over a socket that systemd has opened (sd_listen_fds(3)).";
+        cause "systemd passes no socket named {name}"
+        fix "set FileDescriptorName={name} in a .socket unit (config/systemd/bondgate.socket), and start the service by systemd"
+        explanation "address = \"systemd:NAME\" takes over a socket that systemd has opened (sd_listen_fds(3)). The check looks \
+            for its name in the .socket units of this machine.";
     listen_failed(address, reason) "listen-failed" Error
         cause "bondgate cannot listen on {address} ({reason})"
         fix "choose another address, or correct what the system reports"

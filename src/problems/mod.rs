@@ -19,7 +19,7 @@ pub mod spool;
 pub mod tls;
 pub mod token;
 
-pub use self::entry::{Area, Entry, Problem, Severity};
+pub use self::entry::{Area, Entry, Problem, Severity, without_error_number};
 
 /// All entries, in the order of a check.
 pub fn all() -> impl Iterator<Item = &'static Entry> {

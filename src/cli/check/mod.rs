@@ -2,6 +2,7 @@
 
 mod live;
 mod report;
+mod service;
 
 use std::fmt::{self, Display};
 use std::io;
@@ -12,6 +13,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::report::{Outcome, Report};
+use self::service::Service;
 use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::{Config, Fault, ListenAddress};
@@ -47,14 +49,21 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let file = args.config.file();
     let mut report = Report::new(args.json);
-    let place = file
+    let mut place = file
         .as_deref()
         .map_or("the environment".to_owned(), |file| file.display().to_string());
-    let loaded = load(file.as_deref());
+    let mut loaded = load(file.as_deref());
+    let service = Service::find(file.as_deref(), &mut loaded);
+    if let Some(directory) = service.found_in {
+        place = format!("{place}, with the credentials in {directory},");
+    }
     if let (true, Ok(config)) = (args.print, &loaded) {
         print_settings(config)?;
     }
-    let (config, Findings { faults, warnings }) = daemon::inspect(loaded);
+    let (config, mut findings) = daemon::inspect(loaded);
+    let arguments = if args.live { " --live" } else { "" };
+    let unchecked = service.correct(&mut findings, file.as_deref(), arguments);
+    let Findings { faults, warnings } = findings;
     report.configuration(started, &place, &faults, &warnings)?;
     let Some(mut config) = config else {
         return Ok(report.finish(file.as_deref())?);
@@ -64,9 +73,10 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let descriptors = descriptors.map(|limit| format!("this process may open {limit} files"));
     report.step("descriptors", None, descriptors_started, descriptors)?;
     report.step("clock", None, Instant::now(), clock())?;
-    check_machine(&config, file.as_deref(), &faults, &mut report)?;
+    check_machine(&config, file.as_deref(), &faults, &service, &mut report)?;
     if args.live {
-        runtime()?.block_on(live::check(&config, &faults, &mut report))?;
+        let unusable = [faults, unchecked].concat();
+        runtime()?.block_on(live::check(&config, &unusable, &mut report))?;
     }
     Ok(report.finish(file.as_deref())?)
 }
@@ -103,18 +113,27 @@ fn check_machine(
     config: &Config,
     file: Option<&Path>,
     faults: &[Fault],
+    service: &Service,
     report: &mut Report,
 ) -> io::Result<()> {
     let started = Instant::now();
     report.step("ports", None, started, check_ports(config, file))?;
     let started = Instant::now();
-    match &config.spool.directory {
+    match (&config.spool.directory, &service.state_directory) {
         _ if is_faulty(faults, "spool.directory") => {
             report.skip("spool", None, "spool.directory has a fault")?;
         }
-        None => report.step("spool", None, started, Ok("in memory".to_owned()))?,
-        Some(directory) => {
-            let text = directory.display().to_string();
+        (None, None) => report.step("spool", None, started, Ok("in memory".to_owned()))?,
+        (None, Some(directory)) if !service::is_root() => {
+            let directory = directory.display();
+            let reason = format!("{directory} is not checked: systemd creates it for the service's user");
+            report.skip("spool", None, &reason)?;
+        }
+        (Some(directory), _) | (None, Some(directory)) => {
+            let mut text = directory.display().to_string();
+            if config.spool.directory.is_none() {
+                text += ", the service's StateDirectory= ($STATE_DIRECTORY is not set here)";
+            }
             let problems = spool::check(directory);
             report.step("spool", None, started, Outcome { text, problems })?;
         }
@@ -138,7 +157,15 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
         });
     let mut text = addresses.collect::<Vec<_>>().join(", ");
     let failed = preflight::check_listeners(config);
-    let is_held = failed.iter().any(|(_, _, error)| error.is_in_use());
+    let addresses = config.listeners.iter().map(|listener| &listener.address);
+    let missing = addresses
+        .chain([&config.admin.address])
+        .filter_map(|address| match address {
+            ListenAddress::Systemd(name) if !service::has_socket(name) => Some(name),
+            _ => None,
+        });
+    let missing: Vec<_> = missing.map(machine::socket_not_inherited).collect();
+    let is_held = !missing.is_empty() || failed.iter().any(|(_, _, error)| error.is_in_use());
     let running = is_held.then(|| Running::find(config)).flatten();
     let file = file.map_or("environment".into(), |file| {
         std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
@@ -151,12 +178,17 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
             .filter(|running| error.is_in_use() && running.addresses.contains(&address.to_string()));
         match holder {
             Some(holder) if is_same(holder) => {}
-            Some(holder) => problems.push(machine::port_taken(address, holder, setting)),
+            Some(holder) if holder.configuration.is_some() => {
+                problems.push(machine::port_held_by_bondgate(address, holder, setting));
+            }
+            Some(demo) => problems.push(machine::port_taken(address, demo, setting)),
             None => problems.push(error.problem(&setting)),
         }
     }
     if let Some(running) = running.filter(is_same) {
         text = format!("{text}, held by {running}");
+    } else {
+        problems.extend(missing);
     }
     Outcome { text, problems }
 }

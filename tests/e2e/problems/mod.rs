@@ -13,6 +13,7 @@ mod live;
 mod other_hosts;
 mod paths;
 mod proxies;
+mod service;
 mod squid;
 mod text_files;
 

@@ -1,0 +1,167 @@
+//! What systemd gives the service, and a check in a shell does not have: credentials, the state directory and sockets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::config::text::for_shell;
+use crate::config::{Config, ConfigError, Fault, ListenAddress};
+use crate::daemon::Findings;
+use crate::problems::files;
+
+/// Where systemd keeps the credentials of the running service.
+const CREDENTIALS: &str = "/run/credentials/bondgate.service";
+const UNIT: &str = "bondgate.service";
+const UNIT_PATH: &str = "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/systemd/system:\
+                         /etc/systemd/user:/usr/lib/systemd/user";
+
+/// The service that runs a configuration, seen from outside.
+pub(super) struct Service {
+    /// Lines of the unit; none without a unit.
+    unit: Vec<String>,
+    /// The names of the credentials that the configuration needs and only the service has.
+    credentials: Vec<String>,
+    /// Where the credentials of the running service were found.
+    pub(super) found_in: Option<&'static str>,
+    /// The directory that systemd gives the service for its spool, where neither the configuration nor the environment
+    /// names one.
+    pub(super) state_directory: Option<PathBuf>,
+}
+
+impl Service {
+    /// Looks for the service of a configuration, and lets the configuration read the credentials of a running one.
+    pub(super) fn find(file: Option<&Path>, loaded: &mut Result<Config, ConfigError>) -> Self {
+        let units = unit_directories().map(|directory| fs::read_to_string(directory.join(UNIT)));
+        let text = units.flatten().next().unwrap_or_default();
+        let mut service = Self {
+            unit: text.lines().map(|line| line.trim().to_owned()).collect(),
+            credentials: Vec::new(),
+            found_in: None,
+            state_directory: None,
+        };
+        let config = match loaded {
+            Ok(config) => Some(config),
+            Err(error) => error.config.as_deref_mut(),
+        };
+        let Some(config) = config else { return service };
+        let is_set = |name| std::env::var_os(name).is_some();
+        if config.spool.directory.is_none() && !is_set("STATE_DIRECTORY") && service.runs(config, file) {
+            service.state_directory = service.spool();
+        }
+        let credentials = config.credentials();
+        if credentials.is_empty() || is_set("CREDENTIALS_DIRECTORY") {
+        } else if fs::read_dir(CREDENTIALS).is_ok() {
+            config.read_credentials_in(Path::new(CREDENTIALS));
+            service.found_in = Some(CREDENTIALS);
+        } else {
+            service.credentials = credentials;
+        }
+        service
+    }
+
+    /// Whether the configuration is that of a service: it needs what only systemd gives, or the unit names it.
+    fn runs(&self, config: &Config, file: Option<&Path>) -> bool {
+        let mut addresses = config.listeners.iter().map(|listener| &listener.address);
+        let is_named = |file: &Path| {
+            let file = file.display().to_string();
+            let mut starts = self.settings("ExecStart=");
+            starts.any(|command| command.split(' ').any(|word| word == file))
+        };
+        !config.credentials().is_empty()
+            || addresses.any(|address| matches!(address, ListenAddress::Systemd(_)))
+            || file.is_some_and(is_named)
+    }
+
+    fn spool(&self) -> Option<PathBuf> {
+        let names = match self.settings("StateDirectory=").next() {
+            Some(names) => names,
+            None if self.unit.is_empty() => "bondgate",
+            None => return None,
+        };
+        let name = names.split([' ', ':']).next().filter(|name| !name.is_empty())?;
+        Some(Path::new("/var/lib").join(name))
+    }
+
+    fn settings(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.unit.iter().filter_map(move |line| line.strip_prefix(key))
+    }
+
+    /// Makes warnings of the faults that only a shell has, which name the command that checks what the service has.
+    /// Returns these.
+    pub(super) fn correct(
+        &self,
+        findings: &mut Findings,
+        file: Option<&Path>,
+        arguments: &str,
+    ) -> Vec<Fault> {
+        if self.state_directory.is_some() {
+            let is_right = |warning: &Fault| warning.problem.code() != "spool-in-memory";
+            findings.warnings.retain(is_right);
+        }
+        let is_of_shell = |fault: &mut Fault| fault.problem.code() == "credentials-directory-missing";
+        if self.credentials.is_empty() {
+            return Vec::new();
+        }
+        let command = self.command(file, arguments);
+        let mut unchecked: Vec<_> = findings.faults.extract_if(.., is_of_shell).collect();
+        for fault in &mut unchecked {
+            fault.problem = files::credential_not_checked(&command);
+        }
+        findings.warnings.extend(unchecked.iter().cloned());
+        unchecked
+    }
+
+    /// The command that runs this check with the credentials of the service.
+    fn command(&self, file: Option<&Path>, arguments: &str) -> String {
+        let sudo = if is_root() { "" } else { "sudo " };
+        let mut command = format!("{sudo}systemd-run --pipe --wait --collect");
+        for name in &self.credentials {
+            let mut loads = self.settings("LoadCredential=");
+            let load = loads.find(|load| load.split(':').next() == Some(name));
+            let load = load.map_or_else(|| format!("{name}:/etc/bondgate/{name}"), str::to_owned);
+            let property = format!("LoadCredential={load}");
+            command = format!("{command} -p {}", for_shell(Path::new(&property)));
+        }
+        let program = std::env::current_exe().unwrap_or_else(|_| "bondgate".into());
+        command = format!("{command} {} check{arguments}", for_shell(&program));
+        let file = file.and_then(|file| std::path::absolute(file).ok());
+        file.map_or(command.clone(), |file| {
+            format!("{command} --config {}", for_shell(&file))
+        })
+    }
+}
+
+/// Whether a .socket unit of this machine passes a socket of this name.
+pub(super) fn has_socket(name: &str) -> bool {
+    let files = unit_directories().filter_map(|directory| fs::read_dir(directory).ok());
+    let mut files = files.flatten().flatten().map(|entry| entry.path());
+    files.any(|file| {
+        if file.extension().is_none_or(|extension| extension != "socket") {
+            return false;
+        }
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let mut names = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("FileDescriptorName="));
+        // Without a name, a socket has that of its unit.
+        names
+            .next_back()
+            .map_or(file.file_name().is_some_and(|file| file == name), |found| {
+                found == name
+            })
+    })
+}
+
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The directories of systemd's units (systemd.unit(5)).
+fn unit_directories() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var("SYSTEMD_UNIT_PATH").unwrap_or_else(|_| UNIT_PATH.to_owned());
+    let directories: Vec<_> = path
+        .split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    directories.into_iter()
+}
