@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
@@ -12,6 +12,9 @@ use crate::problems::{Problem, files};
 pub(crate) fn read(path: &Path, most_mib: u64) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let cannot = |error: io::Error| cannot_read(path, &error);
     let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if metadata.is_dir() {
+        return Err(cannot(io::ErrorKind::IsADirectory.into()));
+    }
     if !metadata.is_file() {
         return Err(files::not_regular(path.display()));
     }
@@ -28,17 +31,39 @@ pub(crate) fn read(path: &Path, most_mib: u64) -> Result<Zeroizing<Vec<u8>>, Pro
     Ok(bytes)
 }
 
+/// The first file of a directory that is not hidden, or a name for one.
+fn file_in(directory: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
+    let is_hidden = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    let first = files.filter(|path| !is_hidden(path)).min();
+    first.unwrap_or_else(|| directory.join("client_secret"))
+}
+
 /// Why a file cannot be read.
 pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> Problem {
     match error.kind() {
         io::ErrorKind::NotFound => files::missing(path.display()),
         io::ErrorKind::PermissionDenied => files::denied(path.display()),
+        io::ErrorKind::IsADirectory => files::is_directory(path.display(), file_in(path).display()),
         _ => files::unreadable(path.display(), error),
     }
 }
 
 /// The text of a file, without its byte order mark.
 pub(crate) fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Problem> {
+    let is_utf_32 = match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => true,
+        [first, 0, 0, 0, ..] => *first != 0,
+        [0, 0, 0, last, ..] => *last != 0,
+        _ => false,
+    };
+    if is_utf_32 {
+        return Err(files::in_utf_32(for_shell(path)));
+    }
     let encoding = match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
         [first, 0, ..] if *first != 0 => Some("UTF-16LE"),
@@ -85,6 +110,8 @@ mod tests {
             (b"\xfe\xff\0a", "file-in-utf-16", "iconv -f UTF-16 "),
             (b"a\0b\0", "file-in-utf-16", "iconv -f UTF-16LE "),
             (b"\0a\0b", "file-in-utf-16", "iconv -f UTF-16BE "),
+            (b"\xff\xfe\0\0a\0\0\0", "file-in-utf-32", "iconv -f UTF-32 "),
+            (b"\0\0\xfe\xff\0\0\0a", "file-in-utf-32", "iconv -f UTF-32 "),
             (b"a\n\xe4\n", "file-not-utf-8", "iconv -f WINDOWS-1252 "),
         ] {
             let problem = decode(bytes, Path::new("f")).unwrap_err();

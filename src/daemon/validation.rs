@@ -51,24 +51,25 @@ fn findings_of_rest(mut error: ConfigError, validate: impl Fn(&Config) -> Findin
 }
 
 /// Checks everything that would keep a daemon with this configuration from starting, except what only binding shows. A
-/// starting daemon waits for credentials that it cannot read: they are checked only on request.
+/// starting daemon waits for credentials that it cannot read, and for certificates that are valid: only a check has faults
+/// for them.
 #[must_use]
-pub fn validate(config: &Config, with_credentials: bool) -> Findings {
-    let mut findings = Validation::new(config);
+pub fn validate(config: &Config, is_check: bool) -> Findings {
+    let mut findings = Validation::new(config, is_check);
     findings.check_log(telemetry::check_level(&config.log.level));
     findings.check_log(telemetry::check_file(&config.log));
     let writable = config.spool.directory.as_deref().map(check_writable).transpose();
     findings.check("spool.directory", writable);
     findings.check_reloadable();
     for upstream in &config.upstreams {
-        findings.check_credentials(upstream, with_credentials);
+        findings.check_credentials(upstream, is_check);
     }
     findings.found
 }
 
 /// The same for a running daemon, for what a reload can change. New credentials must exist.
 pub(super) fn validate_reload(config: &Config, active: &Config) -> Findings {
-    let mut findings = Validation::new(config);
+    let mut findings = Validation::new(config, false);
     findings.check_log(telemetry::check_level(&config.log.level));
     for upstream in &config.upstreams {
         let is_same = |other: &Upstream| other.name == upstream.name && other.fetches_like(upstream);
@@ -102,13 +103,20 @@ impl Findings {
 /// Collects findings, each with the place where its key was set.
 struct Validation<'a> {
     config: &'a Config,
+    is_check: bool,
     found: Findings,
 }
 
+/// The errors of certificates that are valid at another time.
+const DATES: [&str; 2] = ["certificate-file-expired", "certificate-file-not-yet-valid"];
+
 impl<'a> Validation<'a> {
-    fn new(config: &'a Config) -> Self {
-        let found = Findings::default();
-        Self { config, found }
+    fn new(config: &'a Config, is_check: bool) -> Self {
+        Self {
+            config,
+            is_check,
+            found: Findings::default(),
+        }
     }
 
     fn add(&mut self, key: &str, problem: Problem) {
@@ -119,6 +127,8 @@ impl<'a> Validation<'a> {
         };
         let setting = self.config.settings.iter().find(is_of_key);
         let list = match problem.entry().severity {
+            // A daemon starts with it, since other listeners may be fine.
+            Severity::Error if DATES.contains(&problem.code()) && !self.is_check => &mut self.found.warnings,
             Severity::Error => &mut self.found.faults,
             Severity::Warning => &mut self.found.warnings,
         };
@@ -199,7 +209,9 @@ impl<'a> Validation<'a> {
             let (same, others): (Vec<_>, _) = files.into_iter().partition(|file| file.path == path);
             files = others;
             let keys: Vec<_> = same.iter().map(|file| file.key.name()).collect();
-            for problem in tls::unloaded_blocks(&path, &keys) {
+            let are_authorities = !keys.contains(&"certificate_file");
+            let dates = tls::date_problems(&path, are_authorities);
+            for problem in tls::unloaded_blocks(&path, &keys).into_iter().chain(dates) {
                 self.add(&key.to_string(), problem);
             }
         }

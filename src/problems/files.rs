@@ -8,7 +8,8 @@ problems! {
     missing(file) "file-missing" Error
         cause "cannot read {file}: it does not exist"
         fix "write the file, or correct its path"
-        explanation "Relative paths in the configuration file are relative to its directory.";
+        explanation "Relative paths in the configuration file are relative to its directory."
+        hides "sandbox-misfit";
     unreadable(file, reason) "file-not-readable" Error
         cause "cannot read {file}: {reason}"
         fix "check the file system that it is on"
@@ -22,11 +23,19 @@ problems! {
         cause "cannot read {file}: it is not a regular file"
         fix "name a file, which can be read again for each use"
         explanation "A pipe would block, or be empty at the next use. A shell's <(command) is such a pipe.";
+    is_directory(file, example) "file-is-directory" Error
+        cause "cannot read {file}: it is a directory"
+        fix "name the file in it, like {example}"
+        explanation "Kubernetes and Docker mount a secret as a directory with a file for each of its keys.";
     in_utf_16(file, encoding) "file-in-utf-16" Error
         cause "{file} is in UTF-16, not UTF-8"
         fix "run: (umask 077; iconv -f {encoding} -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
         explanation "PowerShell's > and Out-File, and \"Unicode\" in Notepad, write UTF-16. bondgate reads UTF-8, with or without a \
             byte order mark, and with line breaks of Windows.";
+    in_utf_32(file) "file-in-utf-32" Error
+        cause "{file} is in UTF-32, not UTF-8"
+        fix "run: (umask 077; iconv -f UTF-32 -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
+        explanation "An editor or a script has chosen this encoding. bondgate reads UTF-8.";
     not_utf_8(file, line) "file-not-utf-8" Error
         cause "{file} is not UTF-8 (line {line})"
         fix "run: (umask 077; iconv -f WINDOWS-1252 -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
@@ -132,20 +141,39 @@ problems! {
         cause "{file} holds no private key"
         fix "write it as PEM, \"-----BEGIN PRIVATE KEY-----\""
         explanation "The key is read from the first PEM block with the label PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY.";
-    no_certificate(file) "no-certificate-in-file" Error
-        cause "{file} holds no certificate"
-        fix "write it as PEM, \"-----BEGIN CERTIFICATE-----\""
-        explanation "Certificates are read from PEM blocks with the label CERTIFICATE.";
+    no_certificate(file, held, remedy) "no-certificate-in-file" Error
+        cause "{file} holds no certificate, but {held}"
+        fix "{remedy}"
+        explanation "Certificates are read from PEM blocks with the label CERTIFICATE, \"-----BEGIN CERTIFICATE-----\".";
     certificate_unusable(file, reason) "certificate-file-unusable" Error
-        cause "{file} cannot be used: {reason}"
-        fix "issue the certificate again"
+        cause "the certificate in {file} cannot be used ({reason})"
+        fix "issue it again; `openssl x509 -in {file} -noout -text` shows it"
         explanation "The file is PEM, and its content is no certificate that TLS can use.";
+    certificate_file_expired(file, subject, not_after, now) "certificate-file-expired" Error
+        cause "the certificate of {subject} in {file} expired on {not_after}; this machine's clock says {now}"
+        fix "write its successor there, which a running bondgate uses at once; if the clock is wrong, run: timedatectl set-ntp true"
+        explanation "Callers refuse an expired certificate. bondgate starts nevertheless, and the log has this as a warning: other \
+            listeners may be fine. `openssl x509 -in FILE -noout -dates` shows the dates.";
+    certificate_file_not_yet_valid(file, subject, not_before, now) "certificate-file-not-yet-valid" Error
+        cause "the certificate of {subject} in {file} is valid from {not_before}; this machine's clock says {now}"
+        fix "set the clock (timedatectl set-ntp true); if it is right, issue the certificate again"
+        explanation "As a rule the clock of this machine or of the authority that issued the certificate is wrong.";
+    authority_expired(file, subject, not_after) "authority-file-expired" Warning
+        cause "the authority {subject} in {file} expired on {not_after}"
+        fix "write its successor there, from the operator of the authority"
+        explanation "Certificates are issued by its successor as a rule, which is trusted only if the file holds it.";
+    key_unusable(file) "key-file-unusable" Error
+        cause "the private key in {file} is damaged, or of a kind that TLS does not use"
+        fix "copy it again if `openssl pkey -in {file} -noout -check` fails; else issue certificate and key again, with a key of EC \
+             (P-256, P-384 or P-521), Ed25519, or RSA of 2048 bits or more"
+        explanation "DSA, Ed448, other curves and RSA keys below 2048 bits are not used.";
     certificate_version_1(file) "certificate-file-version-1" Error
         cause "the certificate in {file} is X.509 version 1, which is not accepted"
         fix "issue it again with a version 3 extension: openssl x509 -req … -extfile FILE, with \"basicConstraints = CA:FALSE\" in FILE"
         explanation "`openssl x509 -req` without extensions makes version 1, which has no names to check.";
     key_mismatch(file, certificate) "key-mismatch" Error
         cause "the key in {file} does not belong to the certificate in {certificate}"
-        fix "name the key that the certificate was issued for, and put the server's own certificate first in its file"
+        fix "name the key that the certificate was issued for, and put the server's own certificate first in its file; for a pair, \
+             `openssl x509 -in {certificate} -noout -pubkey` and `openssl pkey -in {file} -pubout` print the same"
         explanation "A certificate holds a public key; the private key must be its counterpart.";
 }

@@ -25,7 +25,7 @@ problems! {
         explanation "As a rule the machine's clock is late: after a start without a battery, or in a restored virtual machine.";
     certificate_expires_soon(to, not_after) "certificate-expires-soon" Warning
         cause "the certificate of {to} expires on {not_after}"
-        fix "its owner must renew it before; for a listener, replace its tls.certificate_file"
+        fix "its owner must renew it before; if it is in a file of this machine, write its successor there"
         explanation "Certificates are renewed in good time as a rule. One with less than 30 days left may have been forgotten.";
     certificate_wrong_name(call, to, names) "certificate-wrong-name" Error
         cause "the certificate of {to} ({call}) is for {names}, not for this name"
@@ -90,7 +90,12 @@ problems! {
         cause "this machine has no trusted certificates"
         fix "install ca-certificates, or set ca_file or SSL_CERT_FILE"
         explanation "Minimal images and chroots have no file with the certificates of public authorities."
-        hides "unknown-ca" "tls-intercepted" "certificate-self-signed";
+        hides "unknown-ca" "tls-intercepted" "certificate-self-signed" "sandbox-misfit";
+    roots_unusable(variable, file, reason) "system-roots-unusable" Error
+        cause "{variable} names {file}, which has no certificates to trust ({reason})"
+        fix "correct it, or unset it: then the system's own are used"
+        explanation "SSL_CERT_FILE (a PEM file) and SSL_CERT_DIR (directories of PEM files) replace the certificates of the system."
+        hides "sandbox-misfit";
     tls_failed(call, to, reason) "tls-failed" Error
         cause "the TLS handshake with {to} ({call}) failed ({reason})"
         fix "ask the operator of the server, or of a device in between; `openssl s_client -connect {to}` shows the handshake"

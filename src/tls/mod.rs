@@ -2,6 +2,7 @@
 
 mod client_certificate;
 mod clock;
+mod file_dates;
 mod handshake;
 mod pem;
 mod verifier;
@@ -16,16 +17,19 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
+use rustls_native_certs::{CertificateResult, ErrorKind};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::text::for_shell;
 use crate::config::{InputError, ServerTls};
 use crate::problems::{self, Problem, files};
 
 use self::client_certificate::NoCertificate;
 pub use self::client_certificate::with_request;
 pub use self::clock::{clock_problem, date};
-use self::verifier::Verifier;
+pub use self::file_dates::date_problems;
 pub use self::verifier::expires_soon;
+use self::verifier::{Verifier, words};
 
 pub use self::handshake::{HandshakeFailure, handshake_problem};
 
@@ -75,7 +79,11 @@ impl Trusted {
     /// Reads them as they are now.
     pub fn load(ca_file: Option<&Path>) -> Result<Self, InputError> {
         let mut roots = RootCertStore::empty();
-        let mut native = rustls_native_certs::load_native_certs().certs;
+        let native = rustls_native_certs::load_native_certs();
+        if let Some(problem) = unusable_roots(&native) {
+            return Err(problem.into());
+        }
+        let mut native = native.certs;
         // A directory lists them in any order.
         native.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         let own = ca_file.map(pem::certificates).transpose()?.unwrap_or_default();
@@ -118,6 +126,27 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, InputError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
+/// The problem of a variable that replaces the system's roots by what cannot be used.
+fn unusable_roots(found: &CertificateResult) -> Option<Problem> {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .find_map(|variable| {
+            let value = std::env::var_os(variable)?;
+            let named: Vec<_> = match variable {
+                "SSL_CERT_FILE" => vec![value.into()],
+                _ => std::env::split_paths(&value).collect(),
+            };
+            let failed = found.errors.iter().find_map(|error| match &error.kind {
+                ErrorKind::Io { inner, path } if named.contains(path) => Some((path, inner.to_string())),
+                _ => None,
+            });
+            let empty = || Some((named.first()?, "no PEM block CERTIFICATE".to_owned()));
+            let empty = found.certs.is_empty().then(empty).flatten();
+            let (file, reason) = failed.or(empty)?;
+            Some(problems::tls::roots_unusable(variable, file.display(), reason))
+        })
+}
+
 /// The settings of a TLS listener.
 pub struct TlsServer {
     /// For handshakes. It offers HTTP/1 only.
@@ -143,6 +172,8 @@ impl TlsServer {
 pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     let chain = pem::certificates(&tls.certificate_file)?;
     let key = pem::private_key(&tls.key_file)?;
+    let usable = provider().key_provider.load_private_key(key.clone_key());
+    usable.map_err(|_| files::key_unusable(for_shell(&tls.key_file)))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
@@ -152,11 +183,11 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|source| {
-        let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
+        let (certificate, key) = (for_shell(&tls.certificate_file), for_shell(&tls.key_file));
         match source {
             rustls::Error::InconsistentKeys(_) => files::key_mismatch(key, certificate),
             source if is_version_1(&source) => files::certificate_version_1(certificate),
-            source => files::certificate_unusable(certificate, source),
+            source => files::certificate_unusable(certificate, reason(&source)),
         }
     })?;
     // In order of preference. Some callers offer 1.0 only, as curl -0 does.
@@ -172,7 +203,8 @@ fn client_verifier(ca_file: &Path) -> Result<Arc<dyn ClientCertVerifier>, InputE
     let mut roots = RootCertStore::empty();
     add(&mut roots, pem::certificates(ca_file)?, ca_file)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
-    verifier.map_err(|_| files::no_certificate(ca_file.display()).into())
+    verifier
+        .map_err(|error| files::certificate_unusable(for_shell(ca_file), words(&format!("{error:?}"))).into())
 }
 
 /// A problem for each block of a PEM file that is not loaded. `keys` are the names of the keys that name the file.
@@ -189,7 +221,15 @@ fn add(
     let mut certificates = certificates.into_iter();
     certificates
         .try_for_each(|certificate| roots.add(certificate))
-        .map_err(|source| files::certificate_unusable(path.display(), source).into())
+        .map_err(|source| files::certificate_unusable(for_shell(path), reason(&source)).into())
+}
+
+/// rustls' reason in words.
+fn reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => words(&format!("{reason:?}")),
+        other => words(&format!("{other:?}")),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

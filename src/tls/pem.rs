@@ -17,6 +17,7 @@ const MOST_MIB: u64 = 16;
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: &str = "-----";
 const CERTIFICATE: &str = "CERTIFICATE";
+const PEM_FORM: &str = "write it as PEM, from \"-----BEGIN CERTIFICATE-----\" on";
 
 /// A block of a PEM file.
 struct Block<'a> {
@@ -67,11 +68,22 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if !found.is_empty() {
         return Ok(found);
     }
+    let is_request = |block: &Block<'_>| block.label.ends_with("CERTIFICATE REQUEST");
     let is_pkcs7 = |block: &Block<'_>| ["PKCS7", "CMS"].contains(&block.label);
     Err(match blocks.iter().find(|block| block.label != CERTIFICATE) {
         Some(block) if is_pkcs7(block) => files::in_pkcs7(file, ""),
         Some(block) if block.label == "TRUSTED CERTIFICATE" => files::only_trusted_certificates(file),
-        _ => files::no_certificate(file),
+        Some(block) if is_request(block) => {
+            let remedy =
+                "let an authority sign the request, and set the key to the certificate that it returns";
+            files::no_certificate(file, "a request for one", remedy)
+        }
+        Some(block) if block.is_private_key() => {
+            let remedy = "set the key to the file of the certificate; a private key stays secret, and is not needed here";
+            files::no_certificate(file, "a private key", remedy)
+        }
+        Some(block) => files::no_certificate(file, format_args!("the block {}", block.label), PEM_FORM),
+        None => files::no_certificate(file, "other text", PEM_FORM),
     })
 }
 

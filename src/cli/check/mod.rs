@@ -142,7 +142,12 @@ fn check_machine(
         return report.skip("sandbox", None, "server.sandbox is false");
     }
     let started = Instant::now();
-    let (text, problems) = preflight::check_sandbox(config, file);
+    let (text, mut problems) = preflight::check_sandbox(config, file);
+    let follows = |problem: &Problem| {
+        let mut causes = faults.iter().map(|fault| fault.problem.entry());
+        causes.any(|cause| cause.hides.contains(&problem.code()))
+    };
+    problems.retain(|problem| !follows(problem));
     report.step("sandbox", None, started, Outcome { text, problems })
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::harness::{Ended, Setup, bondgate, finished};
 
 mod api_state;
+mod certificates;
 mod clock;
 mod credentials;
 mod faults;

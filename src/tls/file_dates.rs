@@ -1,0 +1,63 @@
+//! The dates of certificates in files of this machine.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+
+use super::clock::{clock_problem, date};
+use super::pem;
+use crate::config::text::for_shell;
+use crate::problems::{Problem, files, tls as problems};
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A problem for each certificate of a file that is not valid now, or in a month. Authorities are trusted regardless of their
+/// dates.
+#[must_use]
+pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
+    let now = SystemTime::now();
+    if clock_problem(now).is_some() {
+        return Vec::new();
+    }
+    let file = for_shell(path);
+    let problem = |der: &[u8]| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let subject: String = certificate.subject().to_string();
+        let subject: String = subject
+            .chars()
+            .filter(|char| !char.is_control())
+            .take(200)
+            .collect();
+        let validity = certificate.validity();
+        let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+        if not_after < now && are_authorities {
+            Some(files::authority_expired(&file, subject, date(not_after)))
+        } else if not_after < now {
+            Some(files::certificate_file_expired(
+                &file,
+                subject,
+                date(not_after),
+                date(now),
+            ))
+        } else if not_before > now && !are_authorities {
+            Some(files::certificate_file_not_yet_valid(
+                &file,
+                subject,
+                date(not_before),
+                date(now),
+            ))
+        } else if not_after < now + MONTH {
+            let certificate = format!("{subject} in {file}");
+            Some(problems::certificate_expires_soon(certificate, date(not_after)))
+        } else {
+            None
+        }
+    };
+    let certificates = pem::certificates(path).unwrap_or_default();
+    certificates.iter().filter_map(|der| problem(der)).collect()
+}
+
+fn at(time: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+}
