@@ -80,7 +80,11 @@ impl Config {
         let variables = source::variables(environment, &mut report);
         source::overlay(&mut report, &variables);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
-            report.fault(&KeyPath::default(), configuration::no_configuration());
+            let problem = match file {
+                "" => configuration::no_configuration(),
+                file => configuration::empty(file),
+            };
+            report.fault(&KeyPath::default(), problem);
             return Err(ConfigError::new(report.faults));
         }
         let Some(mut config) = source::decode(&mut report) else {
@@ -186,7 +190,7 @@ mod tests {
             "bondgate.toml:4: upstream.cisco.wait: \"2x\" is not a duration",
             "bondgate.toml:5: upstream.cisco.replai: is not a key here; did you mean \"replay\"?",
             "bondgate.toml:7: listener[0].address: 0.0.0.0:8080 can be reached",
-            "bondgate.toml:9: limits.fields: is string \"many\"; write a whole number, like 100",
+            "bondgate.toml:9: limits.fields: is text; write a whole number, like 100",
         ] {
             assert!(faults.contains(part), "{part} in\n{faults}");
         }
@@ -216,6 +220,58 @@ mod tests {
             assert_eq!(error.to_string(), fault);
         }
         assert!(read("[upstream]\n").unwrap_err().to_string().contains("is empty"));
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_kind_is_described_without_the_words_of_a_library() {
+        for (wrong, fault) in [
+            ("scope = 7", "scope: is a whole number; write text in quotes ["),
+            (
+                "client_auth = 3",
+                "client_auth: is a whole number; write text in quotes, like \"form\" [",
+            ),
+            (
+                "client_auth = \"post\"",
+                "is \"post\", which has no meaning; write one of \"query\", \"form\", \"mixed\", \"basic\" [",
+            ),
+            (
+                "timeout = 5",
+                "timeout: is a whole number; write a table, as [section] or { key = value } [",
+            ),
+            ("ca_file = [\"a\"]", "ca_file: is a list; write text in quotes ["),
+            (
+                "unsafe_plain_http = 1.5",
+                "is a number with a fraction; write true or false, like false [",
+            ),
+            (
+                "[[listener]]\nallow = [10]",
+                "allow: has an item that is a whole number; write text in quotes [",
+            ),
+            (
+                "[listener]\nhosts = []",
+                "listener: is a table; write it as [[listener]] [",
+            ),
+            (
+                "[server]\nworkers = -3",
+                "workers: is a number below 0; write a whole number, like 0 [",
+            ),
+        ] {
+            let faults = read(&format!("{LEAST}{wrong}\n")).unwrap_err();
+            assert_eq!(faults.faults.len(), 1, "{faults}");
+            assert!(faults.to_string().contains(fault), "{fault} in {faults}");
+        }
+    }
+
+    #[test]
+    fn no_configuration_and_an_empty_one_are_told_apart_and_name_the_command_that_writes_one() {
+        for (file, code) in [("", "no-configuration"), ("f", "configuration-empty")] {
+            let error = Config::parse("# nothing\n", file, []).unwrap_err();
+            let [fault] = &error.faults[..] else {
+                panic!("{error}")
+            };
+            assert_eq!(fault.problem.code(), code);
+            assert!(fault.problem.fix().contains("bondgate init"), "{error}");
+        }
     }
 
     #[test]
@@ -293,15 +349,6 @@ mod tests {
         ] {
             assert!(warnings.contains(place), "{place}:\n{warnings}");
         }
-    }
-
-    #[test]
-    fn without_any_configuration_the_error_says_what_to_do() {
-        let faults = read("").unwrap_err().to_string();
-        assert!(
-            faults.contains("BONDGATE_PRESET") && faults.contains("bondgate demo"),
-            "{faults}"
-        );
     }
 
     const EXAMPLE: &str = include_str!("../../config/example.toml");

@@ -8,9 +8,13 @@ problems! {
     no_configuration() "no-configuration" Error
         cause "there is no configuration: no file was given or found (./bondgate.toml, /etc/bondgate/bondgate.toml), and the \
                environment sets none"
-        fix "set BONDGATE_PRESET, BONDGATE_CLIENT_ID and BONDGATE_CLIENT_SECRET_FILE, write a file (config/example.toml shows \
-             every key), or try `bondgate demo`"
+        fix "run `bondgate init`, which asks for what is needed and writes a file; or set BONDGATE_PRESET, BONDGATE_CLIENT_ID and \
+             BONDGATE_CLIENT_SECRET_FILE; or try `bondgate demo`"
         explanation "A file and the environment can each hold the whole configuration; the environment overrides the file.";
+    empty(file) "configuration-empty" Error
+        cause "{file} sets no key, and neither does the environment"
+        fix "remove it and run `bondgate init --config {file}`, or write [upstream.cisco] with preset, client_id and client_secret there"
+        explanation "A file whose lines all begin with # is empty, too. config/example.toml shows every key.";
     syntax(error) "config-syntax" Error
         cause "{error}"
         fix "correct the line, which is no TOML"

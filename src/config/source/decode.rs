@@ -122,13 +122,13 @@ fn spelled(document: &Document, key: &KeyPath, message: &str) -> Option<Value> {
     }
 }
 
-fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
-    let mut key = key.clone();
+fn remove_wrong(report: &mut Report, wrong: &KeyPath, message: &str) {
+    let mut key = wrong.clone();
     // A wrong item of a list is removed with the list.
     while let Some(list) = key.parent().filter(|parent| parent.key(key.name()) != key) {
         key = list;
     }
-    let mut what = described(&report.document, &key, message);
+    let mut what = described(&report.document, wrong, &key, message);
     if key.parent() == Some("upstream".into()) && message.starts_with("invalid type") {
         key = "upstream".into();
         what = format!("has keys and no name; {NAME_UPSTREAM}");
@@ -138,15 +138,21 @@ fn remove_wrong(report: &mut Report, key: &KeyPath, message: &str) {
     report.corrected.push(key);
 }
 
-/// serde names Rust types if a value has the wrong type; a person needs the form to write.
-fn described(document: &Document, key: &KeyPath, message: &str) -> String {
-    let (kind, wrong) = message.split_once(": ").unwrap_or_default();
-    let Some((found, expected)) = wrong
-        .split_once(", expected ")
-        .filter(|_| kind.starts_with("invalid "))
-    else {
+/// serde names Rust types if a value has the wrong type; a person needs the form to write. `wrong` is `key`, or an item of
+/// it.
+fn described(document: &Document, wrong: &KeyPath, key: &KeyPath, message: &str) -> String {
+    let (kind, expected) = message.split_once(", expected ").unwrap_or_default();
+    if let Some(unknown) = kind.strip_prefix("unknown variant ") {
+        return format!("is {unknown}, which has no meaning; write {expected}").replace('`', "\"");
+    }
+    if !kind.starts_with("invalid ") {
         return message.replace('\n', ", ");
-    };
+    }
+    let found = document.get(wrong).map_or("something else", kind_of);
+    let mut without = document.clone();
+    without.remove(key);
+    let without = with_defaults(&without);
+    let default = without.get(key).filter(|_| wrong == key);
     let form = match expected {
         "a sequence" if *key == "listener".into() => "it as [[listener]]",
         "a sequence" => "a list, like [\"one\", \"two\"]",
@@ -154,15 +160,31 @@ fn described(document: &Document, key: &KeyPath, message: &str) -> String {
         "usize" | "u32" | "u64" => "a whole number",
         "a string" | "path string" | "string or table" => "text in quotes",
         rules if rules.starts_with("rules") => rules,
+        _ if default.is_some_and(Value::is_str) => "text in quotes",
         _ => "a table, as [section] or { key = value }",
     };
-    let mut document = document.clone();
-    document.remove(key);
-    match with_defaults(&document).get(key) {
-        Some(default) if !default.is_array() && !default.is_table() => {
-            format!("is {found}; write {form}, like {default}")
-        }
-        _ => format!("is {found}; write {form}"),
+    let place = if wrong == key { "" } else { "has an item that " };
+    match default {
+        Some(default) if is_example(default) => format!("{place}is {found}; write {form}, like {default}"),
+        _ => format!("{place}is {found}; write {form}"),
+    }
+}
+
+fn is_example(value: &Value) -> bool {
+    !value.is_array() && !value.is_table() && value.as_str() != Some("")
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "text",
+        Value::Integer(..0) => "a number below 0",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number with a fraction",
+        Value::Boolean(true) => "true",
+        Value::Boolean(false) => "false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }
 

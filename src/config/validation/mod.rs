@@ -44,6 +44,8 @@ fn validate_paths(config: &Config, report: &mut Report) {
         let bytes = path.map(PathBuf::into_os_string).unwrap_or_default();
         if bytes.as_bytes().iter().any(u8::is_ascii_control) && !report.is_broken {
             report.fault(&key, configuration::backslash());
+            // No file has the path that was written.
+            report.corrected.push(key);
         }
     }
 }

@@ -72,7 +72,7 @@ async fn an_environment_value_that_is_not_utf_8_is_a_fault_and_no_other_path() {
 
 #[tokio::test]
 async fn a_path_with_backslashes_is_one_fault_that_shows_single_quotes() {
-    for path in ["C:\\Users\\x", "C:\\temp\\s", "C:\\temp"] {
+    for path in ["C:\\Users\\x", "C:\\temp\\s", "C:\\temp", "\\\\server\\new"] {
         let setup = Setup::new();
         let text = format!(
             "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = {{ file = \"{path}\" }}\n"
@@ -86,6 +86,8 @@ async fn a_path_with_backslashes_is_one_fault_that_shows_single_quotes() {
         let ended = check().await;
         let found = lines(&ended, "toml-backslash-in-quotes");
         assert_eq!((ended.code, found.len()), (Some(3), 1), "{path} {ended:?}");
+        let faults = ended.stderr.lines().filter(|line| line.contains("gate.toml:"));
+        assert_eq!(faults.count(), 1, "{ended:?}");
         assert!(
             found[0].contains("gate.toml:4: ") && found[0].contains("single quotes"),
             "{found:?}"

@@ -159,7 +159,7 @@ async fn a_rejected_reload_changes_nothing_and_reports_every_fault() {
     };
     for (broken, reported) in [
         ("[upstream.cisco\n".to_owned(), &["bondgate.toml:1"][..]),
-        (String::new(), &["there is no configuration"]),
+        (String::new(), &["bondgate.toml sets no key"]),
         (
             upstream("wait = 7\nscoop = \"x\"").replace("cisco-ca.pem", "none.pem"),
             &[
