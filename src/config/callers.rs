@@ -5,7 +5,8 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secret::{InputError, SecretSource};
-use crate::problems::files;
+use super::secret_check::{is_in_quotes, is_placeholder};
+use crate::problems::{Problem, files};
 
 /// The caller keys of one listener; at least one.
 pub struct CallerKeys(Vec<CallerKey>);
@@ -34,6 +35,9 @@ impl CallerKeys {
             if name.is_empty() || key.is_empty() {
                 return Err(files::keys_line_wrong(at + 1).into());
             }
+            if is_placeholder(&SecretString::from(key)) {
+                return Err(files::key_is_placeholder(at + 1).into());
+            }
             let is_same = |other: &CallerKey| *other.name != *name && other.key() == key.as_bytes();
             if keys.iter().any(is_same) {
                 return Err(files::keys_shared(at + 1).into());
@@ -47,6 +51,16 @@ impl CallerKeys {
             return Err(files::keys_empty().into());
         }
         Ok(Self(keys))
+    }
+
+    /// A warning for each key that is probably not meant as it is.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = Problem> {
+        let is_quoted =
+            |key: &&CallerKey| is_in_quotes(key.pair.expose_secret()) || key.key().starts_with(b"\"");
+        self.0
+            .iter()
+            .filter(is_quoted)
+            .map(|key| files::key_in_quotes(key.name()))
     }
 
     /// All keys.

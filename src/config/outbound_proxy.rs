@@ -31,12 +31,14 @@ impl OutboundProxy {
             Self::Url(source) => {
                 let url = source.load()?;
                 if is_placeholder(&url) {
-                    return Err(files::placeholder("proxy").into());
+                    return Err(files::placeholder("the outbound proxy", source.place()).into());
                 }
-                Ok(Some(ProxyRoute::parse(
-                    url.expose_secret(),
-                    "the outbound proxy",
-                )?))
+                // No URL has blanks or line breaks at its ends.
+                let url = url.expose_secret().trim();
+                if url.contains(['\r', '\n']) {
+                    return Err(configuration::proxy_url_has_lines(source.place()).into());
+                }
+                Ok(Some(ProxyRoute::parse(url, "the outbound proxy")?))
             }
         }
     }

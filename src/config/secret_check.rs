@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::SecretSource;
+use super::text::for_shell;
 use crate::problems::{Problem, files};
 
 /// The placeholders of bondgate's own documentation, in addition to `changeme` and `<…>`.
@@ -12,39 +13,103 @@ const OWN: [&str; 3] = [
     "http://user:password@proxy.corp:3128",
 ];
 
-/// Whether a secret is a placeholder, by its whole value.
+const QUOTES: &str = "\"'`\u{2018}\u{2019}\u{201c}\u{201d}";
+
+fn is_around(character: char) -> bool {
+    character.is_whitespace() || QUOTES.contains(character)
+}
+
+/// Whether a secret is a placeholder, by its whole value, also in quotes.
 pub(super) fn is_placeholder(secret: &SecretString) -> bool {
-    let text = secret.expose_secret().trim();
+    let text = secret.expose_secret().trim_matches(is_around);
     let is_in_brackets = text.starts_with('<') && text.ends_with('>');
     is_in_brackets || text.eq_ignore_ascii_case("changeme") || OWN.contains(&text)
 }
 
+/// Whether a text begins or ends with a quote.
+pub(super) fn is_in_quotes(text: &str) -> bool {
+    let is_quote = |character: char| QUOTES.contains(character);
+    text.starts_with(is_quote) || text.ends_with(is_quote)
+}
+
+/// Whether an editor or a terminal shows nothing for a character, or a blank that is not one: control and format
+/// characters (Unicode's Cc and Cf), and blanks other than that of the keyboard.
+fn is_invisible(character: char) -> bool {
+    let is_format = matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    is_format || character.is_control() || character.is_whitespace() && character != ' '
+}
+
 impl SecretSource {
-    /// The warning for a secret from this source that has blanks or quotes at its ends, or control characters. It shows
-    /// nothing of the secret.
+    /// The warning for a secret from this source that has blanks or quotes at its ends, or invisible characters. It shows
+    /// nothing else of the secret.
     pub(crate) fn warn_of(&self, secret: &SecretString) -> Option<Problem> {
         let text = secret.expose_secret();
-        let is_quote = |character: char| "\"'`\u{2018}\u{2019}\u{201c}\u{201d}".contains(character);
-        let is_invisible = |character: char| character.is_control() || "\u{200b}\u{feff}".contains(character);
+        let at_ends = |is_end: fn(char) -> bool| {
+            let rest = text.trim_matches(is_end);
+            let ends = text.split(rest).filter(|_| !rest.is_empty());
+            let found: Vec<_> = ends.flat_map(str::chars).collect();
+            let found = one_of(&found);
+            self.remedy(&format!(
+                "s/^(\\xEF\\xBB\\xBF)?{found}*//;s/({found}|\\r?\\n)*$//"
+            ))
+        };
         if text.trim() != text {
-            let remedy = self.remedy("s/^[[:space:]]*//;s/[[:space:]]*$//");
-            Some(files::secret_has_blanks(remedy))
-        } else if text.starts_with(is_quote) || text.ends_with(is_quote) {
-            let remedy = self.remedy("s/^[\"`\\x27]*//;s/[\"`\\x27[:space:]]*$//");
-            Some(files::secret_in_quotes(remedy))
+            Some(files::secret_has_blanks(at_ends(char::is_whitespace)))
+        } else if is_in_quotes(text) {
+            Some(files::secret_in_quotes(at_ends(is_around)))
+        } else if text.contains(['\r', '\n']) {
+            Some(files::secret_has_lines())
         } else if text.contains(is_invisible) {
-            Some(files::secret_has_control_characters())
+            let mut found: Vec<_> = text
+                .chars()
+                .filter(|character| is_invisible(*character))
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            let names: Vec<_> = found
+                .iter()
+                .map(|found| format!("U+{:04X}", u32::from(*found)))
+                .collect();
+            let remedy = self.remedy(&format!("s/{}//g", one_of(&found)));
+            Some(files::secret_has_invisible_characters(names.join(", "), remedy))
         } else {
             None
         }
     }
 
+    /// Where the secret is, for people.
+    pub(super) fn place(&self) -> String {
+        match (self, self.path()) {
+            (_, Some(path)) => path.display().to_string(),
+            (Self::Environment(name), _) => format!("the environment variable {name}"),
+            _ => "the configuration".to_owned(),
+        }
+    }
+
     fn remedy(&self, script: &str) -> String {
         match self.path() {
-            Some(path) => format!("run: sed -zi '{script}' {}", path.display()),
+            Some(path) => format!("run: LC_ALL=C sed -Ezi '{script}' {}", for_shell(&path)),
             None => "write it without them".to_owned(),
         }
     }
+}
+
+/// A regular expression for one of these characters, by their bytes.
+fn one_of(characters: &[char]) -> String {
+    let expression = |character: &char| {
+        let text = character.to_string();
+        let bytes: Vec<_> = text.bytes().map(|byte| format!("\\x{byte:02X}")).collect();
+        bytes.concat()
+    };
+    let mut expressions: Vec<_> = characters.iter().map(expression).collect();
+    expressions.sort();
+    expressions.dedup();
+    format!("({})", expressions.join("|"))
 }
 
 #[cfg(test)]
@@ -65,9 +130,13 @@ mod tests {
             ("\"hunter2\"", "secret-in-quotes"),
             ("hunter2'", "secret-in-quotes"),
             ("\u{201c}hunter2\u{201d}", "secret-in-quotes"),
-            ("hun\tter2", "secret-has-control-characters"),
-            ("hun\r\nter2", "secret-has-control-characters"),
-            ("\u{feff}hunter2", "secret-has-control-characters"),
+            ("hun\tter2", "secret-has-invisible-characters"),
+            ("hun\r\nter2", "secret-has-lines"),
+            ("\u{feff}hunter2", "secret-has-invisible-characters"),
+            ("hun\u{200d}ter2", "secret-has-invisible-characters"),
+            ("hunter2\u{202e}", "secret-has-invisible-characters"),
+            ("hun\u{ad}ter2", "secret-has-invisible-characters"),
+            ("hun\u{a0}ter2", "secret-has-invisible-characters"),
         ] {
             let problem = source
                 .warn_of(&secret(text))
@@ -110,7 +179,13 @@ mod tests {
             }
         }
         assert!(found > 4, "{found} in the documentation");
-        for text in ["<secret>", "CHANGEME", "changeme\n"] {
+        for text in [
+            "<secret>",
+            "CHANGEME",
+            "changeme\n",
+            "\"<secret>\"",
+            "\u{201c}changeme\u{201d}",
+        ] {
             assert!(is_placeholder(&secret(text)), "{text}");
         }
         for text in ["demo", "changeme2", "a<b>", "0oa12345"] {

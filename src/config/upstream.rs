@@ -148,7 +148,11 @@ impl Upstream {
     /// Refuses a placeholder of the documentation, unless the identity service is on this machine, as a simulator is.
     pub(crate) fn check_credential(&self, key: &str, secret: &SecretString) -> Result<(), Problem> {
         if is_placeholder(secret) && !self.token_url.is_loopback() {
-            return Err(files::placeholder(key));
+            let source = match key {
+                "client_id" => &self.client_id,
+                _ => &self.client_secret,
+            };
+            return Err(files::placeholder(key, source.place()));
         }
         Ok(())
     }

@@ -189,8 +189,11 @@ impl<'a> Validation<'a> {
         }
         for (at, listener) in config.listeners.iter().enumerate() {
             let key = |name: &str| format!("listener[{at}].{name}");
-            let keys = listener.keys.as_ref().map(CallerKeys::load);
-            self.check(&key("keys"), keys.transpose());
+            let keys = listener.keys.as_ref().map(CallerKeys::load).transpose();
+            for warning in keys.iter().flatten().flat_map(CallerKeys::warnings) {
+                self.add(&key("keys"), warning);
+            }
+            self.check(&key("keys"), keys);
             self.check(&key("tls"), listener.tls.as_ref().map(tls::server).transpose());
             let group = listener.group.as_deref();
             let missing = |_| configuration::group_missing(group.unwrap_or_default());

@@ -100,6 +100,10 @@ problems! {
         fix "correct the URL; SOCKS proxies and proxies that need TLS cannot be used"
         explanation "The URL comes from the key proxy, from the file or variable that it names, or from HTTPS_PROXY of the \
             environment if proxy = \"environment\". Everything before its last @ is user and password.";
+    proxy_url_has_lines(source) "proxy-url-has-lines" Error
+        cause "the URL of the outbound proxy in {source} has several lines"
+        fix "write the URL there, alone on one line"
+        explanation "A file with the URL holds nothing else.";
     proxy_url_needs_encoding(place) "proxy-url-needs-encoding" Error
         cause "{place} has a character in user or password that must be percent-encoded"
         fix "write @ as %40, # as %23, / as %2F, ? as %3F, % as %25, \\ as %5C, a blank as %20, and any other special character as % and \

@@ -66,12 +66,17 @@ problems! {
         cause "begins or ends with a quote, which is sent as a part of it"
         fix "if it does not belong there, {remedy}"
         explanation "A file holds the value alone, without quotes. In TOML and in a shell, quotes stand around a value.";
-    secret_has_control_characters() "secret-has-control-characters" Warning
-        cause "has a control character, a line break or an invisible character inside"
-        fix "write it again, without what an editor or a terminal has added"
-        explanation "A tab, a line break or a character without a width is hard to see, and is sent as a part of the value.";
-    placeholder(name) "placeholder-in-credentials" Error
-        cause "{name} is a placeholder from the documentation, and is not sent"
+    secret_has_lines() "secret-has-lines" Warning
+        cause "has several lines, which are sent as a part of it"
+        fix "write it again as one line, alone"
+        explanation "A file with a secret holds nothing else: no name, no comment and no second secret.";
+    secret_has_invisible_characters(characters, remedy) "secret-has-invisible-characters" Warning
+        cause "has characters that cannot be seen ({characters}), which are sent as a part of it"
+        fix "if they do not belong there, {remedy}"
+        explanation "Copying from a web page, a mail or a word processor adds soft hyphens, joiners, marks of direction and blanks that do \
+            not break; a terminal adds control characters.";
+    placeholder(name, source) "placeholder-in-credentials" Error
+        cause "{name} in {source} is a placeholder from the documentation, and is not sent"
         fix "write the value that was issued to you"
         explanation "Values like <secret>, changeme and those in bondgate's own documentation are sent to no other machine.";
     variable_unset(name) "variable-unset" Error
@@ -95,6 +100,14 @@ problems! {
         cause "line {line} of the caller keys has the key of another caller"
         fix "give each caller its own"
         explanation "A request is attributed to the caller whose key it carries, in logs and limits.";
+    key_is_placeholder(line) "key-is-placeholder" Error
+        cause "line {line} of the caller keys has a placeholder from the documentation as its key"
+        fix "write a key that only this caller knows, as `openssl rand -hex 32` prints one"
+        explanation "Everyone knows values like changeme. A listener with such a key is open to all who reach it.";
+    key_in_quotes(name) "key-in-quotes" Warning
+        cause "the key of the caller {name} begins or ends with a quote, which is a part of it"
+        fix "remove the quotes from its line if they do not belong there"
+        explanation "A line of the file is name:key, without quotes.";
     keys_empty() "keys-empty" Error
         cause "the caller keys hold no line \"name:key\", and no caller would be allowed"
         fix "add one"

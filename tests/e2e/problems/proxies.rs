@@ -130,3 +130,20 @@ async fn a_proxy_file_that_becomes_unusable_is_reported_and_no_part_of_it_is_res
     let resolved = |line: &&String| line.contains("\"name\":\"user\"") || line.contains("hunter2");
     assert_eq!(daemon.log().iter().find(resolved), None);
 }
+
+#[tokio::test]
+async fn a_proxy_file_may_end_with_line_breaks_and_a_second_line_is_named() {
+    let cisco = simulator(Options::default()).await;
+    let proxy = Corporate::start().await;
+    let setup = Setup::open(&cisco, "");
+    let url = format!("http://{}", proxy.address);
+    let file = setup.file("proxy", &format!("{url}\nhttp://user:hunter2@other\n"));
+    let setup = setup.environment("BONDGATE__UPSTREAM__CISCO__PROXY__FILE", file.to_str().unwrap());
+    let ended = check_with(&setup, &[]).await;
+    let found = lines(&ended, "proxy-url-has-lines");
+    assert_eq!((ended.code, found.len()), (Some(3), 1), "{ended:?}");
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+    std::fs::write(&file, format!("{url} \r\n\n")).unwrap();
+    setup.start().await;
+    assert!(!proxy.asked().is_empty());
+}
