@@ -79,9 +79,10 @@ async fn ready(
     let query = query.unwrap_or_default();
     // Some clients write `token=` for a name without a value.
     let needs_token = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "token");
-    let (is_ready, mut text) = admin.readiness.check(needs_token, is_local(peer));
-    for trouble in admin.spool.troubles() {
-        let _ = writeln!(text, "spool: {trouble}");
+    let is_local = is_local(peer);
+    let (is_ready, mut text) = admin.readiness.check(needs_token, is_local);
+    for lasting in admin.spool.problems() {
+        let _ = writeln!(text, "spool: {}", lasting.problem.for_caller(is_local));
     }
     let status = if is_ready {
         StatusCode::OK
@@ -92,8 +93,8 @@ async fn ready(
 }
 
 async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
-    let (totals, troubles) = (admin.spool.totals().await, admin.spool.troubles());
-    let document = status::document(is_local(peer), &admin.facts, &admin.readiness, totals, &troubles);
+    let spool = (admin.spool.totals().await, admin.spool.problems());
+    let document = status::document(is_local(peer), &admin.facts, &admin.readiness, spool);
     ([(CONTENT_TYPE, "application/json")], document)
 }
 
@@ -104,9 +105,8 @@ fn is_local(peer: Option<Extension<Peer>>) -> bool {
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    if let Err(error) = admin.spool.totals().await {
-        tracing::warn!(%error, "spool directory unreadable, its metrics are outdated");
-    }
+    // A failure is a problem, which the metrics show.
+    let _ = admin.spool.totals().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], admin.metrics.encode())
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::readiness::Readiness;
-use crate::problems::Problem;
+use crate::problems::{Problem, without_error_number};
 use crate::server::Phase;
 use crate::spool::Totals;
+use crate::telemetry::Lasting;
 use crate::token::TokenReader;
 use crate::upstream::{ApiState, ApiStatus};
 
@@ -39,14 +40,12 @@ pub struct UpstreamFacts {
     pub api: ApiStatus,
 }
 
-/// The document. `troubles` keep messages in the spool from being delivered. Only a caller on this machine may see
-/// process id and file.
+/// The document. Only a caller on this machine may see process id and file.
 pub(super) fn document(
     is_local: bool,
     facts: &Facts,
     readiness: &Readiness,
-    totals: io::Result<Totals>,
-    troubles: &[String],
+    (totals, spool_problems): (io::Result<Totals>, Vec<Lasting>),
 ) -> String {
     let listeners = facts.listeners.iter();
     let listeners = listeners.map(|(address, upstream)| json!({ "address": address, "upstream": upstream }));
@@ -63,15 +62,15 @@ pub(super) fn document(
             })
         })
         .collect();
-    let spool = match totals {
-        Ok(totals) => {
-            let mut spool = json!(totals);
-            spool["troubles"] = json!(troubles);
-            spool["text"] = spool_text(&totals, troubles).into();
-            spool
-        }
-        Err(error) => json!({ "error": error.to_string(), "text": format!("it cannot be read ({error})") }),
+    let mut spool = match &totals {
+        Ok(totals) => json!(totals),
+        Err(error) => json!({ "error": without_error_number(error.to_string()) }),
     };
+    spool["text"] = spool_text(totals.ok()).into();
+    let of_spool = spool_problems
+        .iter()
+        .map(|lasting| lasting_problem("spool", lasting, is_local));
+    let problems = problems_of(&upstreams).into_iter().chain(of_spool);
     let is_serving = readiness.stop.phase() == Phase::Serving;
     let mut document = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -80,7 +79,7 @@ pub(super) fn document(
         "phase": if is_serving { "serving" } else { "stopping" },
         "ready": readiness.check(false, is_local).0,
         "listeners": listeners.collect::<Vec<_>>(),
-        "problems": problems(&upstreams),
+        "problems": problems.collect::<Vec<_>>(),
         "upstreams": upstreams,
         "spool": spool,
     });
@@ -131,8 +130,15 @@ fn problem(problem: &Problem, since: SystemTime, is_local: bool) -> serde_json::
     })
 }
 
+/// A problem of a part of the daemon that belongs to no upstream.
+fn lasting_problem(part: &str, lasting: &Lasting, is_local: bool) -> serde_json::Value {
+    let mut document = problem(&lasting.problem, lasting.since, is_local);
+    document["call"] = part.into();
+    document
+}
+
 /// The problems of all upstreams, each with the upstream and the kind of calls that it concerns.
-fn problems(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
+fn problems_of(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
     let calls = upstreams
         .iter()
         .flat_map(|upstream| ["token", "api"].map(|call| (upstream, call)));
@@ -148,26 +154,26 @@ fn problems(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
 }
 
 /// What the spool holds, as the page and `bondgate status` show it.
-fn spool_text(totals: &Totals, troubles: &[String]) -> String {
-    let mut parts = vec![match (totals.messages, totals.oldest) {
+fn spool_text(totals: Option<Totals>) -> String {
+    let Some(totals) = totals else {
+        return "it cannot be read".to_owned();
+    };
+    let waiting = match (totals.messages, totals.oldest) {
         (0, _) | (_, None) => "no message waits for a caller".to_owned(),
         (messages, Some(oldest)) => format!(
             "{messages} messages wait for a caller ({} bytes, the oldest pulled {oldest})",
             totals.bytes
         ),
-    }];
+    };
+    let mut parts = vec![waiting];
     for (count, what) in [
-        (
-            totals.set_aside,
-            "dead letters (bondgate spool requeue --dead-letters delivers them again)",
-        ),
+        (totals.set_aside, "dead letters"),
         (totals.perhaps_lost, "perhaps lost"),
         (totals.damaged, "damaged"),
     ] {
         parts.extend((count > 0).then(|| format!("{count} {what}")));
     }
-    let troubles = troubles.iter().map(|trouble| format!(". {trouble}"));
-    parts.join(", ") + &troubles.collect::<String>()
+    parts.join(", ")
 }
 
 /// How this machine's clock differs from the identity service's, which is ahead by `skew_s`.

@@ -108,12 +108,10 @@ fn problem(problem: &Value) -> (Mark, String) {
         "warning" => Mark::Warning,
         _ => Mark::Failed,
     };
-    let [upstream, cause, fix, code, since] =
-        ["upstream", "cause", "fix", "code", "since"].map(|key| text(&problem[key]));
-    (
-        mark,
-        format!("{upstream}: {cause}; {fix} [{code}], since {since}"),
-    )
+    let [cause, fix, code, since] = ["cause", "fix", "code", "since"].map(|key| text(&problem[key]));
+    // The spool and the configuration belong to no upstream.
+    let of = problem["upstream"].as_str().unwrap_or(text(&problem["call"]));
+    (mark, format!("{of}: {cause}; {fix} [{code}], since {since}"))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

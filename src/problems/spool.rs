@@ -15,14 +15,68 @@ problems! {
         fix "read the whole response and close the connection in order; other callers get the message at once"
         explanation "A message is delivered when the caller's system has acknowledged all of it. A caller that fails repeatedly must \
             not take one message after the other.";
+    memory_full(messages, bytes) "spool-memory-full" Error
+        cause "spool.memory is full with {messages} messages of {bytes} bytes that no caller took"
+        fix "let callers take the stored messages, set spool.directory, or raise spool.memory"
+        explanation "Without spool.directory, messages wait in memory. Nothing is pulled until one is taken, so that nothing is lost.";
+    nearly_full(percent, messages) "spool-nearly-full" Warning
+        cause "the spool is filled to {percent} % with {messages} messages that no caller took"
+        fix "let callers take the stored messages; when it is full, nothing is pulled"
+        explanation "spool.messages and spool.bytes bound it, or spool.memory without a directory. This is reported from 80 % on.";
     link(file) "spool-link" Error
-        cause "{file} is a symbolic link"
+        cause "{file} is a symbolic link; nothing is pulled for its queue"
         fix "replace it by a directory"
         explanation "Messages behind a link would not be found again once it leads elsewhere, so nothing is pulled for its queue.";
     unusable(reason) "spool-failed" Error
         cause "the spool's directory cannot be used ({reason})"
         fix "free disk space, raise a file-size limit of bondgate's process (ulimit -f, LimitFSIZE=), and make the directory writable"
         explanation "A pull takes a message off Cisco's queue. Without a place to store it, nothing is pulled.";
+    directory_missing(file) "spool-directory-missing" Error
+        cause "the spool's directory {file} is gone"
+        fix "move it back; if it has to be mounted or created again, do that for bondgate's user and restart bondgate"
+        explanation "It was removed, moved or unmounted while bondgate runs. Nothing is pulled until it exists, since no message could \
+            be stored. Another directory needs a restart: the sandbox allows the one of the start.";
+    file_unusable(file, reason) "spool-file-unusable" Error
+        cause "the spool's file {file} cannot be used ({reason}), and is left as it is"
+        fix "if permission is denied, chown it to bondgate's user; a file of a later bondgate is delivered by that one"
+        explanation "Its message is skipped, and newer ones are delivered. It is tried again at each pull.";
+    files_damaged(count) "spool-files-damaged" Error
+        cause "{count} files in the spool are damaged, and their messages are not delivered"
+        fix "`bondgate spool list` names them and `bondgate spool show` prints what they hold; look for these messages at Cisco, then \
+            `bondgate spool discard` each"
+        explanation "A file's digest does not match its content. The disk, or another program, has changed it.";
+    messages_lost(count) "messages-lost" Error
+        cause "{count} pulled messages may be lost: their pulls were sent, and no whole response was stored"
+        fix "`bondgate spool list` shows when each was pulled; look for it at Cisco, then `bondgate spool discard` each"
+        explanation "A pull takes a message off Cisco's queue and cannot be repeated. The connection, bondgate or the machine failed \
+            before the response was stored.";
+    dead_letters(count) "dead-letters" Warning
+        cause "{count} messages are dead letters: their deliveries failed, and newer messages were delivered"
+        fix "look at the caller's log, then run `bondgate spool requeue --dead-letters`, or `bondgate spool discard` each"
+        explanation "A message that fails five times is set aside if the next message can be delivered to the same caller. In memory \
+            (without spool.directory), dead letters are lost when bondgate ends.";
+    messages_failing(count) "messages-failing" Error
+        cause "{count} pulled messages failed delivery five times or more, and stay in the queue"
+        fix "look at the log of the caller that pulls them; `bondgate spool list` names them"
+        explanation "Each time, the connection ended before the caller had the whole message.";
+    messages_overdue(count, oldest) "messages-overdue" Warning
+        cause "{count} messages wait for a caller, the oldest since {oldest}"
+        fix "let a caller pull; `bondgate spool list` names them"
+        explanation "A message has waited for over an hour: no caller pulls, or deliveries fail.";
+    caller_at_fault(caller) "caller-takes-nothing" Error
+        cause "caller {caller} takes no pulled message: its connections were reset during several messages"
+        fix "look at the caller's own log, and restart it; the messages stay in the queue, and other callers can pull them"
+        explanation "Five deliveries of one message failed, and the next message failed at the same caller, so that the caller is at \
+            fault and not the message.";
+    locked(queue) "spool-locked" Warning
+        cause "another process holds the lock of the spool's queue {queue}"
+        fix "wait for its pull to end; if another bondgate or program uses this spool for good, stop it or set another spool.directory"
+        explanation "Two bondgates share a spool during a hand-over. One process at a time pulls from a queue, to keep the order of its \
+            messages.";
+    not_stored(reason) "message-not-stored" Error
+        cause "a pulled message cannot be stored ({reason}), and is passed through to its caller alone"
+        fix "free disk space, raise a file-size limit (ulimit -f, LimitFSIZE=), spool.bytes or spool.memory"
+        explanation "The message is lost if its caller disconnects before it has all of it. The log reports that as messages-lost.";
     pull_waits() "pull-waiting" Warning
         cause "another pull of this queue is under way"
         fix "nothing: pull again in a moment"

@@ -7,7 +7,8 @@ use super::error::SpoolError;
 use super::failed_deliveries::Offer;
 use super::id::{MessageId, QueueId};
 use super::queue::{Caller, Queue};
-use super::spool_state::{AT_FAULT, SpoolState};
+use super::spool_state::SpoolState;
+use crate::problems::spool as problems;
 
 /// A caller that is served.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ impl Recipient {
         }
         if self.shared.failing() > 0 {
             let _ = self.shared.count();
+        } else if !self.shared.problems.get().is_empty() {
+            self.shared.publish();
         }
     }
 
@@ -54,6 +57,7 @@ impl Recipient {
                 self.queue.failed_deliveries.forget(suspect);
                 shared.metrics.spool.set_aside.inc();
                 tracing::error!(
+                    problem = problems::dead_letters(1).code(),
                     %queue,
                     pulled = %suspect,
                     name,
@@ -63,6 +67,7 @@ impl Recipient {
                 );
             }
             Err(error) => tracing::error!(
+                problem = shared.disk_failed(&error).code(),
                 %queue,
                 pulled = %suspect,
                 %error,
@@ -73,13 +78,13 @@ impl Recipient {
 
     /// Records a failed delivery of a message; `None` is one that is lost, which pauses the caller's pulls. Returns the
     /// pause, if the message was not the one behind a suspect.
-    pub(super) fn failed(&self, queue: &QueueId, message: Option<MessageId>) -> Option<Duration> {
+    pub(super) fn failed(&self, message: Option<MessageId>) -> Option<Duration> {
         self.shared.metrics.spool.failed_deliveries.inc();
         let Some(suspect) = self.suspect else {
             return Some(self.queue.failed_deliveries.failed(&self.caller, message));
         };
         if self.queue.failed_deliveries.next_failed(&self.caller, suspect) {
-            tracing::error!(%queue, caller = &*self.caller, "caller {AT_FAULT}");
+            self.shared.publish();
         }
         None
     }

@@ -96,7 +96,7 @@ impl Delivery {
         }
         let pause_s = self
             .recipient
-            .failed(queue, Some(pulled))
+            .failed(Some(pulled))
             .map(|pause| pause.as_secs_f32());
         let instead_of = self.recipient.suspect.map(tracing::field::display);
         tracing::warn!(
@@ -113,6 +113,7 @@ impl Delivery {
             .failed_deliveries
             .failed(&self.recipient.caller, Some(pulled));
         tracing::error!(
+            problem = self.recipient.shared.disk_failed(error).code(),
             %queue,
             %pulled,
             caller,

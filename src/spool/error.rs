@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::queue::Caller;
+use crate::problems::Problem;
 
 /// The spool's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +15,8 @@ pub struct OpenError(#[from] io::Error);
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// No more may be pulled.
-    #[error("the spool is full with {messages} messages of {bytes} bytes that no caller took")]
-    Full {
-        /// Messages in the spool.
-        messages: usize,
-        /// Their size.
-        bytes: u64,
-    },
+    #[error("{0}")]
+    Full(Problem),
     /// The oldest message, or a pull, is paused for this caller.
     #[error(
         "the next message is paused for caller {caller} after failed deliveries ({failures}): each time the connection \
@@ -37,9 +33,12 @@ pub enum SpoolError {
     /// The spool's directory cannot be read or written.
     #[error("the spool's directory cannot be used ({0})")]
     Unusable(#[from] io::Error),
+    /// The same, with its cause.
+    #[error("{0}")]
+    Failed(Problem),
     /// The folder of the queue, or of its retained messages, is a symbolic link.
-    #[error("{0} is a symbolic link; replace it by a directory")]
-    Link(String),
+    #[error("{0}")]
+    Link(Problem),
     /// No pull is begun any more: bondgate stops.
     #[error("bondgate is stopping")]
     Stopping,

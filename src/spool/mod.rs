@@ -27,6 +27,7 @@ mod reports;
 mod retention;
 mod spool_state;
 mod store;
+mod survey;
 mod sweep;
 mod take;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::format::Intent;
 use super::message_file::MessageBody;
 use super::pull_writer::{PullWriter, WriteError};
 use super::queue::Leased;
+use crate::problems::spool as problems;
 
 /// A message that cannot be stored, on its way to its one caller. Its file remains the one of a pull, so that the next
 /// start reports it if bondgate is killed. Dropped before [`record`](Self::record), it is reported as lost.
@@ -25,9 +26,10 @@ impl PullWriter {
         let shared = &self.recipient.shared;
         shared.metrics.spool.passed_through.inc();
         if let WriteError::Disk(error) = error {
-            shared.report_disk(Some(error));
+            shared.disk_failed(error);
         }
         tracing::error!(
+            problem = problems::not_stored(error).code(),
             queue = %self.intent.queue,
             pulled = %self.intent.id,
             caller = &*self.recipient.caller,
@@ -63,10 +65,11 @@ impl PassThrough {
         } else {
             let reason = writer.reason().unwrap_or_default().to_owned();
             let is_lost = writer.lose_unless_whole(&reason).await;
-            let pause = recipient.failed(&queue, (!is_lost).then_some(id));
+            let pause = recipient.failed((!is_lost).then_some(id));
             let pause_s = pause.map(|pause| pause.as_secs_f32());
             let caller = &*recipient.caller;
-            tracing::warn!(%queue, pulled = %id, caller, is_lost, pause_s, "delivery of a message that is not stored failed");
+            let problem = is_lost.then(|| problems::messages_lost(1).code());
+            tracing::warn!(%queue, pulled = %id, caller, is_lost, pause_s, problem, "delivery of a message that is not stored failed");
         }
     }
 }

@@ -1,47 +1,71 @@
-//! What the log reports of the spool's files: messages that may be lost, and once each what cannot be used.
+//! What the log reports of single messages: those that may be lost; and the files and folders that cannot be used.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::error::SpoolError;
 use super::format::{FormatError, Intent};
 use super::id::MessageId;
+use crate::problems::{Problem, spool as problems};
+use crate::telemetry::Lasting;
 use crate::telemetry::metrics::Metrics;
 
-/// Files and folders that cannot be used and were reported.
+/// Files and folders that cannot be used.
 #[derive(Default)]
-pub(super) struct UnusablePaths(Mutex<HashSet<PathBuf>>);
+pub(super) struct UnusablePaths {
+    paths: Mutex<HashMap<PathBuf, Problem>>,
+    has_new: AtomicBool,
+}
 
 /// The most paths that are reported.
 const MOST_REPORTED: usize = 100;
 
 impl UnusablePaths {
-    /// Reports a link in the place of a queue's folder. Only its own queue is affected, so it is no trouble of the whole
-    /// spool.
-    pub(super) fn report_link(&self, folder: &Path) -> SpoolError {
-        let error = SpoolError::Link(folder.display().to_string());
-        if self.is_new(folder) {
-            tracing::error!(%error, "nothing is pulled from this queue");
-        }
-        error
+    /// Records a link in the place of a queue's folder. Only its own queue is affected.
+    pub(super) fn add_link(&self, folder: &Path) -> SpoolError {
+        let problem = problems::link(folder.display());
+        self.add(folder, problem.clone());
+        SpoolError::Link(problem)
     }
 
-    /// Reports a file that cannot be used.
-    pub(super) fn report_file(&self, path: &Path, error: &FormatError) {
-        if self.is_new(path) {
-            tracing::error!(
-                path = %path.display(),
-                %error,
-                "spool file cannot be used and is left as it is; if permission is denied, chown it to bondgate's user"
-            );
+    /// Records a file that cannot be used.
+    pub(super) fn add_file(&self, path: &Path, error: &FormatError) {
+        self.add(path, problems::file_unusable(path.display(), error));
+    }
+
+    fn add(&self, path: &Path, problem: Problem) {
+        let mut paths = self.paths.lock();
+        if paths.len() < MOST_REPORTED && paths.insert(path.to_owned(), problem).is_none() {
+            self.has_new.store(true, Ordering::Relaxed);
         }
     }
 
-    fn is_new(&self, path: &Path) -> bool {
-        let mut reported = self.0.lock();
-        reported.len() < MOST_REPORTED && reported.insert(path.to_owned())
+    /// Whether there is one more than at the last call.
+    pub(super) fn take_new(&self) -> bool {
+        self.has_new.swap(false, Ordering::Relaxed)
+    }
+
+    /// The problems of those that still cannot be used.
+    pub(super) fn problems(&self) -> Vec<Lasting> {
+        let mut paths = self.paths.lock();
+        paths.retain(|path, _| is_unusable(path));
+        let problem =
+            |(path, problem): (&PathBuf, &Problem)| Lasting::new(problem.clone(), path.display().to_string());
+        paths.iter().map(problem).collect()
+    }
+}
+
+fn is_unusable(path: &Path) -> bool {
+    if path.is_symlink() {
+        return true;
+    }
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => matches!(Intent::read(file), Err(FormatError::Later(_))),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
     }
 }
 
@@ -53,6 +77,7 @@ pub(super) fn report_lost(metrics: &Metrics, id: MessageId, intent: Option<&Inte
         method = intent.map(|intent| &intent.method),
         pulled = %id,
         reason,
+        problem = problems::messages_lost(1).code(),
         "a message may be lost: its pull was sent, and no whole response was stored; look for it at Cisco"
     );
 }

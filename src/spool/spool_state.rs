@@ -1,6 +1,6 @@
 //! [`Spool`], and its state in this process, which its parts share.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +17,8 @@ use super::queue::Queue;
 use super::store::Store;
 use super::totals::Totals;
 use crate::config;
+use crate::problems::Problem;
+use crate::telemetry::LastingProblems;
 use crate::telemetry::metrics::Metrics;
 
 /// The pulled messages that are not delivered; cheap to clone.
@@ -32,23 +34,16 @@ pub(super) struct SpoolState {
     pub(super) queues: Mutex<HashMap<QueueId, Arc<Queue>>>,
     newest: Mutex<Option<MessageId>>,
     /// The last count, and when it was made.
-    counted: Mutex<Option<(Instant, Totals)>>,
+    pub(super) counted: Mutex<Option<(Instant, Totals)>>,
     /// Why the directory cannot be used.
-    trouble: Mutex<Option<String>>,
+    pub(super) disk: Mutex<Option<Problem>>,
+    /// The queues that another process keeps locked.
+    pub(super) locked: Mutex<HashSet<QueueId>>,
+    /// What is published of these.
+    pub(super) problems: LastingProblems,
     runtime: OnceLock<Handle>,
     tasks: TaskTracker,
 }
-
-/// What is wrong with a caller that takes no message.
-pub(super) const AT_FAULT: &str = "takes no pulled message: its connections were reset during several messages; look at \
-                                   the caller's own log, and restart it; the messages stay in the queue, and other \
-                                   callers can pull them";
-/// Five is [`FAILING`](super::failed_deliveries::FAILING).
-const FAILING_MESSAGES: &str = "pulled messages failed delivery five times or more and stay in the queue; `bondgate spool \
-                                list` names them; look at the log of the caller that pulls them";
-const UNUSABLE: &str = "the spool's directory cannot be used, and nothing is pulled; make it writable for bondgate's user, \
-                        and free disk space, or raise the quota or file-size limit of bondgate's process (ulimit -f, \
-                        LimitFSIZE=)";
 
 /// How long a count serves for the check whether the spool is full: it reads the directory of every queue.
 const RECENT: Duration = Duration::from_secs(1);
@@ -61,14 +56,17 @@ impl Spool {
         let shared = SpoolState {
             store: Store::open(config, metrics.clone())?,
             config: config.clone(),
+            problems: LastingProblems::new("spool", metrics.clone()),
             metrics,
             queues: Mutex::default(),
             newest: Mutex::default(),
             counted: Mutex::default(),
-            trouble: Mutex::default(),
+            disk: Mutex::default(),
+            locked: Mutex::default(),
             runtime: OnceLock::new(),
             tasks: TaskTracker::new(),
         };
+        shared.check_disk();
         shared.report_held();
         Ok(Self {
             shared: Arc::new(shared),
@@ -101,31 +99,17 @@ impl Spool {
         self.shared.config.settle
     }
 
-    /// What keeps messages from being pulled or delivered, a line each.
-    #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
-        let shared = &self.shared;
-        let callers: BTreeSet<_> = shared
-            .queues
-            .lock()
-            .values()
-            .flat_map(|queue| queue.failed_deliveries.at_fault())
-            .collect();
-        let at_fault = callers.iter().map(|caller| format!("caller {caller} {AT_FAULT}"));
-        let mut troubles: Vec<_> = at_fault.collect();
-        let failing = shared.failing();
-        if failing > 0 {
-            troubles.push(format!("{failing} {FAILING_MESSAGES}"));
-        }
-        troubles.extend(shared.trouble.lock().clone());
-        troubles
-    }
-
     /// Counts what the spool holds, and publishes it as metrics.
     pub async fn totals(&self) -> io::Result<Totals> {
         let shared = self.shared.clone();
-        let totals = tokio::time::timeout(PATIENCE, off_thread(move || shared.count()));
-        let totals = totals.await.map_err(io::Error::from)??;
+        let count = off_thread(move || {
+            shared
+                .count()
+                .inspect_err(|error| drop(shared.disk_failed(error)))
+        });
+        let totals = tokio::time::timeout(PATIENCE, count)
+            .await
+            .map_err(io::Error::from)??;
         let gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
         let metrics = &self.shared.metrics.spool;
         metrics.messages.set(gauge(totals.messages as u64));
@@ -169,6 +153,7 @@ impl SpoolState {
     pub(super) fn count(&self) -> io::Result<Totals> {
         let totals = self.store.count()?;
         *self.counted.lock() = Some((Instant::now(), totals));
+        self.publish();
         Ok(totals)
     }
 
@@ -183,39 +168,17 @@ impl SpoolState {
     /// Fails where no more may be pulled.
     pub(super) fn check_bounds(&self) -> Result<(), SpoolError> {
         let recent = self.counted.lock().filter(|(at, _)| at.elapsed() < RECENT);
-        if recent.is_some_and(|(_, totals)| !self.is_full(&totals)) {
+        if recent.is_some_and(|(_, totals)| self.full(&totals).is_none()) {
             return Ok(());
         }
         let totals = self.count()?;
-        let Totals { messages, bytes, .. } = totals;
-        if self.is_full(&totals) {
-            return Err(SpoolError::Full { messages, bytes });
-        }
-        Ok(())
-    }
-
-    fn is_full(&self, totals: &Totals) -> bool {
-        let is_out_of_bytes = match &self.store.memory {
-            Some(memory) => memory.is_full(),
-            None => totals.bytes >= self.config.bytes,
-        };
-        is_out_of_bytes || totals.messages >= self.config.messages
+        self.full(&totals)
+            .map_or(Ok(()), |full| Err(SpoolError::Full(full)))
     }
 
     /// Failing messages, as of the last count.
     pub(super) fn failing(&self) -> usize {
         self.counted.lock().map_or(0, |(_, totals)| totals.failing)
-    }
-
-    /// Reports that the directory cannot be used, or can be used again, where that is new.
-    pub(super) fn report_disk(&self, error: Option<&io::Error>) {
-        let mut trouble = self.trouble.lock();
-        match error {
-            Some(error) if trouble.is_none() => tracing::error!(%error, "{UNUSABLE}"),
-            None if trouble.is_some() => tracing::info!("the spool's directory can be used again"),
-            _ => {}
-        }
-        *trouble = error.map(|error| format!("{UNUSABLE} ({error})"));
     }
 
     fn report_held(&self) {
@@ -225,9 +188,6 @@ impl SpoolState {
                 held = totals.messages,
                 "pulled messages wait in the spool for the next pull"
             );
-        }
-        if totals.failing > 0 {
-            tracing::error!(failing = totals.failing, "{FAILING_MESSAGES}");
         }
     }
 }

@@ -20,17 +20,18 @@ use super::retention::{self, Retention};
 use super::totals::Totals;
 use crate::config;
 use crate::platform::files;
+use crate::problems::spool as problems;
 use crate::telemetry::metrics::Metrics;
 
 /// The messages of all queues. Every function may wait for the disk.
 pub(super) struct Store {
     /// The spool's directory.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// The messages without a directory.
     pub(super) memory: Option<Memory>,
     retention: Retention,
     metrics: Arc<Metrics>,
-    unusable: UnusablePaths,
+    pub(super) unusable: UnusablePaths,
 }
 
 /// A message in the spool. While it exists, no other process works on its file.
@@ -73,19 +74,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             created => created?,
         }
-        let path = self.root.display();
-        if files::is_writable_by_others(&self.root) {
-            tracing::warn!(
-                %path,
-                "every user of this machine may write in the spool's directory, and remove or replace messages; run \
-                 chmod o-w on it, or set spool.directory to a directory in it, which bondgate creates for itself"
-            );
-        }
         if files::is_on_read_only_disk(&self.root) {
-            tracing::error!(
-                %path,
-                "the spool's directory is on a read-only disk: nothing is pulled until it is writable"
-            );
             return Ok(());
         }
         for folder in self.folders()? {
@@ -134,7 +123,7 @@ impl Store {
         // Messages behind it would not be found again.
         for folder in [&folder, &retention::folder_in(&folder)] {
             if folder.is_symlink() {
-                return Err(self.unusable.report_link(folder));
+                return Err(self.unusable.add_link(folder));
             }
         }
         if !folder.is_dir() {
@@ -179,7 +168,7 @@ impl Store {
         }
         let file = match LockedFile::open(folder, name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.unusable.report_file(&name.in_folder(folder), &error.into());
+                self.unusable.add_file(&name.in_folder(folder), &error.into());
                 return Ok(Oldest::None);
             }
             opened => opened?,
@@ -209,7 +198,7 @@ impl Store {
                 return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));
             }
             Err(FormatError::Io(error)) => return Err(error),
-            Err(error @ FormatError::Later(_)) => self.unusable.report_file(&file.path(), &error),
+            Err(error @ FormatError::Later(_)) => self.unusable.add_file(&file.path(), &error),
             Err(_) if is_pull => {
                 let intent = File::open(file.path())
                     .ok()
@@ -221,7 +210,8 @@ impl Store {
             Err(error) => {
                 let path = file.set_state(MessageState::Damaged)?.path();
                 self.metrics.spool.corrupt.inc();
-                tracing::error!(path = %path.display(), %error, "spool file is damaged and is not delivered");
+                let problem = problems::files_damaged(1).code();
+                tracing::error!(path = %path.display(), problem, %error, "spool file is damaged and is not delivered");
             }
         }
         Ok(Oldest::None)
@@ -333,15 +323,6 @@ impl Store {
             }
         }
         Ok(totals)
-    }
-
-    /// The messages that are ready to be delivered, by id and name.
-    pub(super) fn ready(&self) -> io::Result<Vec<(MessageId, String)>> {
-        let all = self.all()?.into_iter();
-        let ready = all.filter(|(_, name)| name.state == MessageState::Ready);
-        Ok(ready
-            .map(|(folder, name)| (name.id, message_name(&folder, name.id)))
-            .collect())
     }
 
     fn all(&self) -> io::Result<Vec<(PathBuf, FileName)>> {

@@ -1,4 +1,4 @@
-//! The sweep: removes what is retained for too long, and warns of messages that wait for too long.
+//! The sweep: removes what is retained for too long, and looks what fails.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use super::blocking::off_thread;
 use super::spool_state::{Spool, SpoolState};
 
 /// How long a message may wait before it is warned of.
-const OVERDUE: Duration = Duration::from_secs(3600);
+pub(super) const OVERDUE: Duration = Duration::from_secs(3600);
 /// Between two sweeps.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -21,36 +21,22 @@ impl Spool {
         } else {
             (keep / 100).clamp(SHORTEST, LONGEST)
         };
-        let mut last = SystemTime::UNIX_EPOCH;
         loop {
-            let (shared, now) = (self.shared.clone(), SystemTime::now());
-            match off_thread(move || shared.sweep(last, now)).await {
-                Ok(_) => last = now,
-                Err(error) => tracing::warn!(%error, "spool directory cannot be swept"),
-            }
+            let shared = self.shared.clone();
+            // A failure is published.
+            let _ = off_thread(move || shared.sweep(SystemTime::now())).await;
             tokio::time::sleep(interval).await;
         }
     }
 }
 
 impl SpoolState {
-    /// Sweeps once. Returns how many messages became overdue since the last sweep.
-    pub(super) fn sweep(&self, last: SystemTime, now: SystemTime) -> io::Result<usize> {
-        self.store.tidy(now)?;
-        let mut overdue = self.store.ready()?;
-        overdue.retain(|(id, _)| {
-            let due = id.time() + OVERDUE;
-            last < due && due <= now
-        });
-        if let Some((oldest, name)) = overdue.iter().min() {
-            tracing::warn!(
-                messages = overdue.len(),
-                %oldest,
-                name,
-                "pulled messages have waited for an hour: no caller pulls, or deliveries fail; `bondgate spool list` names \
-                 them"
-            );
+    /// Sweeps once, and publishes what fails.
+    pub(super) fn sweep(&self, now: SystemTime) -> io::Result<()> {
+        if self.disk.lock().is_some() {
+            self.check_disk();
         }
-        Ok(overdue.len())
+        let swept = self.store.tidy(now).and_then(|()| self.count());
+        swept.map(drop).inspect_err(|error| drop(self.disk_failed(error)))
     }
 }

@@ -76,13 +76,17 @@ impl Spool {
         self.shared.in_background(async move {
             let shared = take.recipient.shared.clone();
             let taken = take.run(may_pull, || !sender.is_closed()).await;
-            match &taken {
-                Err(SpoolError::Unusable(error)) => shared.report_disk(Some(error)),
-                Ok(TakeOutcome::Pull(_)) => shared.report_disk(None),
-                _ => {}
-            }
             let response = match taken {
-                Ok(taken) => Ok(respond(taken).await),
+                Ok(taken) => {
+                    if matches!(taken, TakeOutcome::Pull(_)) {
+                        shared.disk_works();
+                    }
+                    Ok(respond(taken).await)
+                }
+                Err(SpoolError::Unusable(error)) => {
+                    let failed = off_thread(move || Ok(shared.disk_failed(&error))).await;
+                    Err(failed.map_or_else(SpoolError::from, SpoolError::Failed))
+                }
                 Err(error) => Err(error),
             };
             // Dropped if the request is gone: a stored message is back in its queue, another one is reported as lost.
@@ -103,8 +107,21 @@ impl Take {
         let deadline = Instant::now() + self.recipient.shared.config.settle + LOCKED_ELSEWHERE;
         loop {
             let (skips_locked, is_allowed) = (Instant::now() >= deadline, may_pull());
-            match off_thread(move || Ok(self.decide(skips_locked, is_allowed))).await?? {
-                ControlFlow::Continue(take) if is_awaited() => self = take,
+            let shared = self.recipient.shared.clone();
+            let decide = move || {
+                let decided = self.decide(skips_locked, is_allowed);
+                if shared.store.unusable.take_new() {
+                    shared.publish();
+                }
+                Ok(decided)
+            };
+            match off_thread(decide).await?? {
+                ControlFlow::Continue(take) if is_awaited() => {
+                    if skips_locked {
+                        take.recipient.shared.set_locked(&take.queue, true);
+                    }
+                    self = take;
+                }
                 ControlFlow::Continue(_) => return Err(SpoolError::Stopping),
                 ControlFlow::Break(TakeOutcome::Pull(writer)) if !may_pull() => {
                     writer.discard().await;
@@ -128,6 +145,7 @@ impl Take {
         let Some(queue_lock) = store.lock_queue(&self.queue)? else {
             return Ok(ControlFlow::Continue(self));
         };
+        recipient.shared.set_locked(&self.queue, false);
         let in_progress = recipient.queue.in_progress();
         let oldest_after = |after: Option<MessageId>| {
             let is_wanted = |id| after < Some(id) && !in_progress.contains(&id);

@@ -43,7 +43,7 @@ pub struct Metrics {
     token_state: Family<Labels<2>, Gauge>,
     token_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     clock_skew: Family<Labels<1>, Gauge>,
-    problem: Family<Labels<3>, Gauge>,
+    problem: Family<Vec<Label>, Gauge>,
     replays: Family<Labels<1>, Counter>,
     /// Pulled messages.
     pub spool: SpoolMetrics,
@@ -64,7 +64,8 @@ pub struct UpstreamMetrics {
 }
 
 /// Label names and values.
-type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+type Labels<const N: usize> = [Label; N];
+type Label = (&'static str, Cow<'static, str>);
 
 /// Upper bounds of the duration histogram, in seconds: from a response over loopback to the longest pull.
 const BUCKETS: [f64; 12] = [
@@ -128,6 +129,19 @@ impl Metrics {
         let result = if is_applied { "applied" } else { "refused" };
         let labels = [("result", result.into())];
         self.config_reloads.get_or_create(&labels).inc();
+    }
+
+    /// Records whether a problem of this part of the daemon lasts.
+    pub fn set_problem(&self, part: &'static str, code: &'static str, lasts: bool) {
+        self.set_problem_of(&vec![("call", part.into()), ("code", code.into())], lasts);
+    }
+
+    fn set_problem_of(&self, labels: &Vec<Label>, lasts: bool) {
+        if lasts {
+            self.problem.get_or_create(labels).set(1);
+        } else {
+            self.problem.remove(labels);
+        }
     }
 
     /// The metrics of one upstream.
@@ -203,15 +217,12 @@ impl UpstreamMetrics {
 
     /// Records the problem of a kind of calls, in place of the one before.
     pub fn set_problem(&self, call: &'static str, before: Option<&'static str>, now: Option<&'static str>) {
-        let labels = |code: &'static str| {
-            let [upstream, call] = self.labels("call", call.into());
-            [upstream, call, ("code", code.into())]
-        };
-        if let Some(code) = before {
-            self.all.problem.remove(&labels(code));
-        }
-        if let Some(code) = now {
-            self.all.problem.get_or_create(&labels(code)).set(1);
+        for (code, lasts) in [(before, false), (now, true)] {
+            if let Some(code) = code {
+                let [upstream, call] = self.labels("call", call.into());
+                let labels = vec![upstream, call, ("code", code.into())];
+                self.all.set_problem_of(&labels, lasts);
+            }
         }
     }
 

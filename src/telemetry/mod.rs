@@ -1,11 +1,13 @@
 //! What the daemon reports to its operator: the log, and numbers in [`metrics`].
 
+mod lasting_problems;
 mod line;
 mod log_writer;
 mod logging;
 pub mod metrics;
 mod spool_metrics;
 
+pub use self::lasting_problems::{Lasting, LastingProblems};
 pub use self::line::with_causes;
 pub use self::log_writer::{DroppedLines, LogThread};
 pub use self::logging::{LogError, LogHandle, check_file, check_level, init};

@@ -261,12 +261,14 @@ async fn a_file_size_limit_below_the_reserved_space_is_503_with_the_reason_and_n
         limit_file_size(&daemon, Some(limit));
         let answer = pull(&daemon).await;
         answer.is_ours(503, "a file-size limit");
-        assert!(answer.text().contains("file-size limit"), "{}", answer.text());
+        assert!(
+            answer.text().contains("spool-file-size-limit"),
+            "{}",
+            answer.text()
+        );
         assert_eq!((pulls(&cisco), cisco.queue_len()), (0, 1));
     }
-    daemon
-        .logged("the spool's directory cannot be used, and nothing is pulled")
-        .await;
+    daemon.logged("\"problem\":\"spool-file-size-limit\"").await;
 
     limit_file_size(&daemon, None);
     assert_eq!(pull(&daemon).await.text(), message(1));

@@ -21,7 +21,7 @@ pub(in super::super) enum PullError {
     /// The pull was sent, and had no response within `timeout.head`. It continues.
     Continues,
     /// Nothing was sent within `timeout.head`, as a rule because another request for the queue is in progress.
-    Waiting,
+    Waiting(Problem),
     /// The response was not whole.
     Incomplete,
     /// The response is a page of another server.
@@ -53,12 +53,13 @@ impl PullError {
                 retry_after: Some(left),
                 ..not_executed(spool::caller_paused(caller, failures))
             },
-            Self::Spool(SpoolError::Full { messages, bytes }) => not_executed(spool::full(messages, bytes)),
+            Self::NoClientId(problem)
+            | Self::Waiting(problem)
+            | Self::Spool(
+                SpoolError::Full(problem) | SpoolError::Failed(problem) | SpoolError::Link(problem),
+            ) => not_executed(problem),
             Self::Spool(SpoolError::Unusable(error)) => not_executed(spool::unusable(error)),
-            Self::Spool(SpoolError::Link(folder)) => not_executed(spool::link(folder)),
             Self::Spool(SpoolError::Stopping) => not_executed(request::stopping("")),
-            Self::NoClientId(problem) => not_executed(problem),
-            Self::Waiting => not_executed(spool::pull_waits()),
             Self::Spool(SpoolError::Broken) => ProblemResponse::may_have_been_executed(
                 StatusCode::BAD_GATEWAY,
                 ProxyErrorType::ProxyInternalError,

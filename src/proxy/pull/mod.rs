@@ -121,7 +121,7 @@ impl Puller {
     fn timed_out(&self) -> PullError {
         match self.forwarder.timed_out(false) {
             unresolved @ ProxyError::Upstream(_) => unresolved.into(),
-            _ => PullError::Waiting,
+            _ => PullError::Waiting(self.spool.why_waiting()),
         }
     }
 

@@ -135,6 +135,14 @@ fn extensions(folder: &Path) -> Vec<String> {
     extensions
 }
 
+fn codes(spool: &Spool) -> Vec<&'static str> {
+    spool
+        .problems()
+        .iter()
+        .map(|lasting| lasting.problem.code())
+        .collect()
+}
+
 /// A delivery that fails. Returns the message.
 async fn fail(spool: &Spool, message: &'static str) -> Bytes {
     deliver(spool, message, false).await

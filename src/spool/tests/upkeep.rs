@@ -21,7 +21,10 @@ async fn only_messages_that_are_not_delivered_count_towards_the_bounds() {
         hold(&spool, route, route).await;
     }
     let full = take(&spool, "/4", "4").await;
-    assert!(matches!(full, Err(SpoolError::Full { messages: 3, bytes }) if bytes > 0));
+    let Err(SpoolError::Full(problem)) = full else {
+        panic!("it is full")
+    };
+    assert!(problem.cause().contains("full with 3 messages of"), "{problem}");
     let totals = spool.totals().await.unwrap();
     assert_eq!((totals.messages, totals.perhaps_lost), (3, 4));
 }
@@ -34,13 +37,10 @@ async fn nothing_is_pulled_while_less_memory_is_free_than_a_message_may_need() {
     });
     hold(&spool, "/one", "elevenbytes").await;
     let full = take(&spool, "/two", "two").await;
-    assert!(matches!(
-        full,
-        Err(SpoolError::Full {
-            messages: 1,
-            bytes: 11
-        })
-    ));
+    let Err(SpoolError::Full(problem)) = full else {
+        panic!("it is full")
+    };
+    assert!(problem.cause().contains("1 messages of 11 bytes"), "{problem}");
     delivery(take(&spool, "/one", "none").await).record(true).await;
     assert_eq!(body(&delivery(take(&spool, "/two", "two").await)), "two");
 }
@@ -94,7 +94,7 @@ async fn queues_that_are_not_in_use_are_forgotten_and_their_folders_removed() {
 
 /// Sweeps once, as at this time.
 fn sweep(spool: &Spool, now: SystemTime) {
-    spool.shared.sweep(SystemTime::UNIX_EPOCH, now).unwrap();
+    spool.shared.sweep(now).unwrap();
 }
 
 #[tokio::test]
@@ -173,22 +173,62 @@ async fn the_oldest_delivered_messages_are_removed_beyond_the_limit_and_no_other
 }
 
 #[tokio::test]
-async fn messages_that_wait_for_an_hour_are_warned_of_once() {
+async fn a_message_that_waits_for_an_hour_is_a_problem_until_it_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let hour = Duration::from_secs(3600);
-    for place in [Some(directory.path()), None] {
-        let spool = open(&config(place));
-        let sweep = |last, now| spool.shared.sweep(last, now).unwrap();
-        let began = SystemTime::now();
-        hold(&spool, "/pull", "one").await;
-        hold(&spool, "/other", "two").await;
-        let times = [
-            SystemTime::UNIX_EPOCH,
-            began + hour / 2,
-            began + 2 * hour,
-            began + 3 * hour,
-        ];
-        let warned: Vec<_> = times.windows(2).map(|times| sweep(times[0], times[1])).collect();
-        assert_eq!(warned, [0, 2, 0]);
+    let spool = open(&config(Some(directory.path())));
+    hold(&spool, "/pull", "one").await;
+    sweep(&spool, SystemTime::now());
+    assert_eq!(codes(&spool), [""; 0]);
+    let old = folder(directory.path(), "/pull").join("0000000000000001.0.msg");
+    std::fs::write(&old, "x").unwrap();
+    sweep(&spool, SystemTime::now());
+    assert_eq!(codes(&spool), ["messages-overdue"]);
+    std::fs::remove_file(old).unwrap();
+    sweep(&spool, SystemTime::now());
+    assert_eq!(codes(&spool), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_spool_that_fills_is_a_problem_before_and_when_it_is_full_until_a_message_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, full) in [
+        (Some(directory.path()), "spool-full"),
+        (None, "spool-memory-full"),
+    ] {
+        let spool = open(&config::Spool {
+            bytes: 2000,
+            memory: 2000,
+            messages: 30,
+            ..config(place)
+        });
+        let long: &str = "x".repeat(900).leak();
+        hold(&spool, "/1", long).await;
+        spool.totals().await.unwrap();
+        assert_eq!(codes(&spool), [""; 0]);
+        hold(
+            &spool,
+            "/2",
+            "x".repeat(if place.is_some() { 400 } else { 200 }).leak(),
+        )
+        .await;
+        spool.totals().await.unwrap();
+        let early = if place.is_some() {
+            "spool-nearly-full"
+        } else {
+            full
+        };
+        assert_eq!(codes(&spool), [early]);
+        if place.is_some() {
+            hold(&spool, "/3", long).await;
+        }
+        let Err(SpoolError::Full(problem)) = take(&spool, "/4", "4").await else {
+            panic!("it is full")
+        };
+        assert_eq!((problem.code(), codes(&spool)), (full, vec![full]));
+        for route in ["/1", "/2", "/3"] {
+            delivery(take(&spool, route, "none").await).record(true).await;
+        }
+        spool.totals().await.unwrap();
+        assert_eq!(codes(&spool), [""; 0]);
     }
 }

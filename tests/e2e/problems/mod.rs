@@ -15,8 +15,27 @@ mod other_hosts;
 mod paths;
 mod proxies;
 mod service;
+mod spool;
 mod squid;
 mod text_files;
+
+/// What is not looked at in a place, and why.
+const NOT_A_CHECK: &str = "- the check looks at no message";
+const NOT_A_REQUEST: &str = "- no request fails";
+
+/// Adds an injection to the table of `.ci/injections`: the call that fails, the code that it is to have, and what the check,
+/// the log, the status and the response have, in this order.
+pub(crate) fn record(injection: &str, call: &str, code: &str, places: [&str; 4]) {
+    use std::io::Write as _;
+    let Some(file) = std::env::var_os("INJECTIONS") else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    let places = places.join("\t");
+    file.unwrap()
+        .write_all(format!("{call}\t{injection}\t{code}\t{places}\n").as_bytes())
+        .unwrap();
+}
 
 /// The result of `check` for a configuration.
 async fn check(setup: &Setup) -> Ended {

@@ -341,11 +341,15 @@ async fn a_caller_that_takes_no_message_is_reported_everywhere_and_takes_no_thir
         daemon.logged_times("will be redelivered", failure).await;
     }
     let what = "caller 127.0.0.1 takes no pulled message";
-    daemon.logged("caller takes no pulled message").await;
+    daemon.logged("\"problem\":\"caller-takes-nothing\"").await;
     assert!(daemon.ask("/readyz").await.body().contains(what));
     assert_eq!(daemon.ask("/readyz").await.status(), 200);
-    let status = daemon.status().await["spool"].take();
-    assert!(status["troubles"][0].as_str().unwrap().contains(what), "{status}");
+    let mut status = daemon.status().await;
+    assert!(
+        status["problems"][0]["cause"].as_str().unwrap().contains(what),
+        "{status}"
+    );
+    let status = status["spool"].take();
     assert_eq!((pulls(&cisco), status["set_aside"].as_u64()), (2, Some(0)));
     for number in 1..=4 {
         assert!(pull(&daemon).await.body == large(number).as_bytes(), "{number}");

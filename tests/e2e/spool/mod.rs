@@ -78,7 +78,7 @@ pub(crate) fn is_pull(seen: &Seen) -> bool {
 }
 
 /// The files of messages, by their extension.
-fn files(spool: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(spool: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(spool).into_iter().flatten() {
         let folder = folder.unwrap().path();
@@ -96,13 +96,13 @@ fn files(spool: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Runs `bondgate spool` beside a daemon.
-async fn spool_command(daemon: &Daemon, arguments: &[&str]) -> Ended {
+pub(crate) async fn spool_command(daemon: &Daemon, arguments: &[&str]) -> Ended {
     let mut command = bondgate();
     let config = daemon.directory.path().join("bondgate.toml");
     command.arg("spool").args(arguments).arg("--config").arg(config);
     finished(command).await
 }
 
-fn spool_of(daemon: &Daemon) -> PathBuf {
+pub(crate) fn spool_of(daemon: &Daemon) -> PathBuf {
     daemon.directory.path().join("spool")
 }
