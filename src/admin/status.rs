@@ -2,15 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::readiness::Readiness;
-use crate::problems::{Problem, without_error_number};
+use crate::problems::{Problem, Severity, without_error_number};
 use crate::server::Phase;
 use crate::spool::Totals;
-use crate::telemetry::Lasting;
+use crate::telemetry::{Lasting, LastingProblems};
 use crate::token::TokenReader;
 use crate::upstream::{ApiState, ApiStatus};
 
@@ -23,6 +24,8 @@ pub struct Facts {
     pub configured: SystemTime,
     /// The absolute path of the configuration file, or "environment"; `None` for a demo.
     pub configuration: Option<PathBuf>,
+    /// Why the last reload was rejected.
+    pub rejected_reload: Arc<LastingProblems>,
     /// The address of each listener, and the name of the upstream that it serves.
     pub listeners: Vec<(String, String)>,
     /// Each upstream.
@@ -67,10 +70,11 @@ pub(super) fn document(
         Err(error) => json!({ "error": without_error_number(error.to_string()) }),
     };
     spool["text"] = spool_text(totals.ok()).into();
-    let of_spool = spool_problems
-        .iter()
-        .map(|lasting| lasting_problem("spool", lasting, is_local));
-    let problems = problems_of(&upstreams).into_iter().chain(of_spool);
+    let rejected = facts.rejected_reload.get().into_iter();
+    let rejected = rejected.map(|fault| ("configuration", fault));
+    let lasting = rejected.chain(spool_problems.into_iter().map(|lasting| ("spool", lasting)));
+    let lasting = lasting.map(|(part, lasting)| lasting_problem(part, &lasting, is_local));
+    let problems = problems_of(&upstreams).into_iter().chain(lasting);
     let is_serving = readiness.stop.phase() == Phase::Serving;
     let mut document = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -95,6 +99,14 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
     let last_error = status.last_error.as_ref().map(
         |(error, at)| json!({ "kind": error.kind.name(), "message": error.problem.for_caller(is_local).to_string(), "at": time(*at) }),
     );
+    let warning = status.warning.as_ref().map(|(cause, since)| {
+        let mut warning = problem(cause, *since, is_local);
+        // The token is still valid.
+        warning["severity"] = json!(Severity::Warning);
+        warning
+    });
+    let failed = status.problem();
+    let failed = failed.map(|cause| problem(cause, status.since, is_local));
     json!({
         "state": status.state.name(),
         "since": time(status.since),
@@ -103,7 +115,7 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
         "clock_skew_s": status.skew_s,
         "clock": status.skew_s.map(clock_text),
         "last_error": last_error,
-        "problem": status.problem().map(|cause| problem(cause, status.since, is_local)),
+        "problem": failed.or(warning),
     })
 }
 
@@ -134,6 +146,9 @@ fn problem(problem: &Problem, since: SystemTime, is_local: bool) -> serde_json::
 fn lasting_problem(part: &str, lasting: &Lasting, is_local: bool) -> serde_json::Value {
     let mut document = problem(&lasting.problem, lasting.since, is_local);
     document["call"] = part.into();
+    if is_local && !lasting.subject.is_empty() {
+        document["subject"] = lasting.subject.as_str().into();
+    }
     document
 }
 

@@ -110,7 +110,12 @@ fn problem(problem: &Value) -> (Mark, String) {
     };
     let [cause, fix, code, since] = ["cause", "fix", "code", "since"].map(|key| text(&problem[key]));
     // The spool and the configuration belong to no upstream.
-    let of = problem["upstream"].as_str().unwrap_or(text(&problem["call"]));
+    let call = text(&problem["call"]);
+    let of = match (problem["upstream"].as_str(), problem["subject"].as_str()) {
+        (Some(upstream), _) => upstream.to_owned(),
+        (None, Some(place)) if call == "configuration" => format!("reload rejected, {place}"),
+        _ => call.to_owned(),
+    };
     (mark, format!("{of}: {cause}; {fix} [{code}], since {since}"))
 }
 

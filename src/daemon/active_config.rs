@@ -95,6 +95,7 @@ impl ActiveConfig {
             started: context.started,
             configured,
             configuration: None,
+            rejected_reload: context.rejected_reload.clone(),
             listeners: sockets.zip(served).collect(),
             upstreams: self.upstreams.iter().map(upstream).collect(),
         }

@@ -10,6 +10,7 @@ use crate::config::{Config, ListenAddress, ServerTls, Setting};
 use crate::proxy::{InFlightLimit, ReplayBudget};
 use crate::server::{ActiveSettings, Listener, ListenerSettings, Stopping};
 use crate::spool::Spool;
+use crate::telemetry::LastingProblems;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsServer};
 use crate::token::Clock;
@@ -21,6 +22,8 @@ pub(super) struct Context {
     pub(super) resolver: Resolver,
     pub(super) refused_login: RefusedLogin,
     pub(super) metrics: Arc<Metrics>,
+    /// The first fault of the last reload, until one succeeds.
+    pub(super) rejected_reload: Arc<LastingProblems>,
     pub(super) in_flight: InFlightLimit,
     pub(super) replay: ReplayBudget,
     pub(super) spool: Spool,
@@ -78,6 +81,7 @@ impl Context {
             in_flight: InFlightLimit::new(&config.limits),
             replay: ReplayBudget::default(),
             spool: Spool::open(&config.spool, metrics.clone())?,
+            rejected_reload: Arc::new(LastingProblems::new("configuration", metrics.clone())),
             metrics,
             stop,
             workers,

@@ -22,10 +22,11 @@ use super::tasks::Tasks;
 use super::upstream::Upstream;
 use super::validation::{validate_reload, with_all_reload_faults};
 use crate::admin::{self, Readiness};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Fault};
 use crate::platform::sandbox::Sandbox;
 use crate::platform::service_manager::ServiceManager;
-use crate::telemetry::LogHandle;
+use crate::problems::configuration;
+use crate::telemetry::{Lasting, LogHandle};
 use crate::tls::Digest;
 
 /// Where a running daemon finds its configuration again.
@@ -97,8 +98,12 @@ impl Reloader {
             Ok(now) => {
                 found = now.digests.clone();
                 self.replace(now).await;
+                self.context.rejected_reload.replace(Vec::new());
             }
-            Err(error) => report_rejected(&error),
+            Err(error) => {
+                let rejected = report_rejected(&error);
+                self.context.rejected_reload.replace(vec![rejected]);
+            }
         }
         found
     }
@@ -176,15 +181,19 @@ impl Reloader {
     }
 }
 
-/// Logs one line for each fault.
-fn report_rejected(error: &anyhow::Error) {
+/// Logs one line for each fault. Returns the first one.
+fn report_rejected(error: &anyhow::Error) -> Lasting {
     const REJECTED: &str = "reload rejected, keeping the current configuration";
-    let Some(ConfigError { faults, .. }) = error.downcast_ref() else {
-        return tracing::error!(fault = format!("{error:#}").replace('\n', "; "), "{REJECTED}");
-    };
-    for fault in faults {
+    let faults = error.downcast_ref().map(|ConfigError { faults, .. }| &faults[..]);
+    for fault in faults.unwrap_or_default() {
         tracing::error!(problem = fault.problem.code(), %fault, "{REJECTED}");
     }
+    if let Some([Fault { origin, key, problem }, ..]) = faults {
+        return Lasting::new(problem.clone(), format!("{origin}: {key}"));
+    }
+    let problem = configuration::reload_rejected(format!("{error:#}").replace('\n', "; "));
+    tracing::error!(problem = problem.code(), fault = %problem, "{REJECTED}");
+    Lasting::new(problem, String::new())
 }
 
 /// Logs one line for what changed, and one for each thing that could not.

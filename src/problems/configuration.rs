@@ -147,4 +147,9 @@ problems! {
         fix "make it a directory that bondgate's user can write to"
         explanation "Pulled messages are stored there before a caller gets them. bondgate creates the directory if its parent allows \
             that.";
+    reload_rejected(source) "reload-rejected" Error
+        cause "the changed configuration is not applied: {source}"
+        fix "correct it and reload again, or restart bondgate where it says so"
+        explanation "A reload applies everything or nothing. Faults of single keys have codes of their own; this is what the configuration \
+            as a whole cannot do while bondgate runs.";
 }

@@ -277,12 +277,15 @@ impl TokenSource for TokenEndpoint {
             let now = self.clock.now().monotonic;
             self.clock.sleep_until(now + CHANGE_INTERVAL).await;
             // Credentials that cannot be read are no reason to try again.
-            if let Ok(credentials) = self.credentials().await
-                && self.used.load().as_deref() != Some(&credentials.fingerprint())
-            {
+            if let Ok(true) = self.check().await {
                 return;
             }
         }
+    }
+
+    async fn check(&self) -> Result<bool, FetchError> {
+        let fingerprint = self.credentials().await?.fingerprint();
+        Ok(self.used.load().as_deref() != Some(&fingerprint))
     }
 }
 

@@ -65,6 +65,8 @@ pub struct TokenStatus {
     pub since: SystemTime,
     /// The last failure and when it happened, until a fetch succeeds.
     pub last_error: Option<(FetchError, SystemTime)>,
+    /// What keeps the credentials from being used for the next token, and since when; the current one is valid.
+    pub warning: Option<(Problem, SystemTime)>,
     /// The wait before the next fetch begins; `None` while one is in flight.
     pub next_attempt_in: Option<Duration>,
     /// When the newest token expires.
@@ -97,6 +99,7 @@ impl TokenStatus {
             state: TokenState::Starting,
             since: now,
             last_error: None,
+            warning: None,
             next_attempt_in: None,
             expires: None,
             skew_s: None,
@@ -141,6 +144,12 @@ impl TokenStatus {
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         self.last_error.as_ref().map(|(error, _)| &error.problem)
+    }
+
+    /// The same, or else what the next fetch will meet.
+    pub(super) fn any_problem(&self) -> Option<&Problem> {
+        let warning = self.warning.as_ref().map(|(problem, _)| problem);
+        self.problem().or(warning)
     }
 
     pub(super) fn error_kind(&self) -> Option<FetchErrorKind> {

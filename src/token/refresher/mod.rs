@@ -30,6 +30,9 @@ pub trait TokenSource {
 
     /// Resolves when the credentials differ from those of the last fetch. Cancel safe.
     fn changed(&self) -> impl Future<Output = ()> + Send;
+
+    /// Reads the credentials. Returns whether they differ from those of the last fetch, or why they cannot be used.
+    fn check(&self) -> impl Future<Output = Result<bool, FetchError>> + Send;
 }
 
 /// Keeps one token fresh.
@@ -53,6 +56,8 @@ pub struct Refresher<S> {
 
 /// A token that is rejected or expires at this age or younger suggests that a new one may not help.
 const YOUNG: Duration = Duration::from_secs(60);
+/// How often the credentials are read while a token is valid.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 
 impl<S: TokenSource> Refresher<S> {
     /// The reader of an upstream's token, and the refresher that fetches it once it [runs](Self::run). The token of a
@@ -172,6 +177,7 @@ impl<S: TokenSource> Refresher<S> {
         self.publish(Some(refresh.monotonic), |status| {
             status.is_resting = true;
             status.last_error = None;
+            status.warning = None;
         });
         if self.is_invalidated_before(refresh).await {
             // A repeated token is served until its end.
@@ -184,11 +190,27 @@ impl<S: TokenSource> Refresher<S> {
         self.short_lived = 0;
     }
 
+    /// Changed credentials end the wait early.
     async fn is_invalidated_before(&self, at: Moment) -> bool {
-        tokio::select! {
-            biased;
-            () = self.cell.invalidated() => true,
-            () = self.cell.clock.reached(at) => false,
+        loop {
+            let next_check = self.cell.clock.now().monotonic + CHECK_EVERY;
+            let check = async {
+                self.cell.clock.sleep_until(next_check).await;
+                self.source.check().await
+            };
+            tokio::select! {
+                biased;
+                () = self.cell.invalidated() => return true,
+                () = self.cell.clock.reached(at) => return false,
+                checked = check => match checked {
+                    Ok(true) => {
+                        tracing::info!(upstream = self.upstream, "credentials changed, fetching a token");
+                        return false;
+                    }
+                    Ok(false) => self.warn(None),
+                    Err(error) => self.warn(Some(error.problem)),
+                },
+            }
         }
     }
 
@@ -266,7 +288,10 @@ impl<S: TokenSource> Refresher<S> {
 
     fn publish_failure(&self, error: &FetchError, at: SystemTime, next: Instant) {
         let error = (error.clone(), at);
-        self.publish(Some(next), |status| status.last_error = Some(error));
+        self.publish(Some(next), |status| {
+            status.last_error = Some(error);
+            status.warning = None;
+        });
     }
 }
 

@@ -16,6 +16,7 @@ use crate::problems::tls::clock_skew;
 /// logs of both sides can no longer be compared.
 const SKEW_WARNING_S: i64 = 30;
 
+const UNREADABLE: &str = "credentials cannot be used for the next token, the current one is still valid";
 const STILL_VALID: &str = "token refresh failed, the current token is still valid";
 
 impl<S> Refresher<S> {
@@ -38,7 +39,7 @@ impl<S> Refresher<S> {
             self.metrics.set_token_expiry(since_1970.as_secs_f64());
         }
         let is_lost = before.has_valid_token && !status.has_valid_token;
-        let codes = [&before, &status].map(|status| status.problem().map(Problem::code));
+        let codes = [&before, &status].map(|status| status.any_problem().map(Problem::code));
         let is_other_problem = codes[0] != codes[1];
         if is_other_problem {
             self.metrics.set_problem("token", codes[0], codes[1]);
@@ -47,6 +48,23 @@ impl<S> Refresher<S> {
             self.log(&status, before.state);
         }
         self.status.send_replace(status);
+    }
+
+    /// Publishes what keeps the credentials from being used while the token is valid, or that nothing does.
+    pub(super) fn warn(&self, problem: Option<Problem>) {
+        let (known, next) = {
+            let status = self.status.borrow();
+            (status.warning.clone(), status.next_attempt)
+        };
+        let codes = [known.as_ref().map(|(known, _)| known), problem.as_ref()];
+        let [known, new] = codes.map(|problem| problem.map(Problem::code));
+        if known != new {
+            let now = self.cell.clock.now().wall;
+            self.publish(next, |status| {
+                status.is_resting = true;
+                status.warning = problem.map(|problem| (problem, now));
+            });
+        }
     }
 
     /// Counts a token request by its outcome, and compares the clocks.
@@ -79,8 +97,8 @@ impl<S> Refresher<S> {
     fn log(&self, status: &TokenStatus, before: TokenState) {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
         let kind = status.error_kind().map(FetchErrorKind::name);
-        let problem = status.problem().map(Problem::code);
-        let error = status.problem().map(tracing::field::display);
+        let problem = status.any_problem().map(Problem::code);
+        let error = status.any_problem().map(tracing::field::display);
         let next_fetch_s = status.next_attempt_in.map(|wait| wait.as_secs());
         let newest = self.cell.newest();
         let serial = newest.as_ref().map(|token| token.serial);
@@ -90,6 +108,10 @@ impl<S> Refresher<S> {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
             (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
             (Some(_), _) => (Level::ERROR, "token refresh failed, no valid token"),
+            (None, _) if status.warning.is_some() => (Level::WARN, UNREADABLE),
+            (None, TokenState::Fresh) if before == TokenState::Fresh => {
+                (Level::INFO, "credentials can be read again")
+            }
             (None, TokenState::Fresh) if was_refreshing => (Level::DEBUG, "token refreshed"),
             (None, TokenState::Fresh) => (Level::INFO, "token acquired"),
             // The machine slept, or its clock was set.

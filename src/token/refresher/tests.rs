@@ -15,6 +15,8 @@ struct Script {
     answers: Arc<Mutex<VecDeque<Result<u64, FetchErrorKind>>>>,
     requests: Arc<Mutex<Vec<Duration>>>,
     began: Instant,
+    /// What reading the credentials finds, one after the other.
+    checks: Arc<Mutex<VecDeque<Result<bool, FetchError>>>>,
     /// Notified when the credentials change.
     changed: Arc<Notify>,
     /// How long a response takes.
@@ -24,6 +26,10 @@ struct Script {
 impl TokenSource for Script {
     async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    async fn check(&self) -> Result<bool, FetchError> {
+        self.checks.lock().unwrap().pop_front().unwrap_or(Ok(false))
     }
 
     async fn fetch(&self) -> Result<Grant, FetchError> {
@@ -74,6 +80,7 @@ fn start_with(
         answers: Arc::new(Mutex::new(answers.iter().copied().collect())),
         requests: Arc::default(),
         began: Instant::now(),
+        checks: Arc::default(),
         changed: Arc::default(),
         slow,
     };
@@ -327,6 +334,10 @@ struct Repeating {
 }
 
 impl TokenSource for Repeating {
+    async fn check(&self) -> Result<bool, FetchError> {
+        Ok(false)
+    }
+
     async fn changed(&self) {
         std::future::pending::<()>().await;
     }
@@ -508,4 +519,29 @@ async fn repeated_clock_steps_cause_no_storm_with_a_repeated_token() {
     assert!(requests < 20, "{requests} fetches in a minute of jumps");
     sleep(60).await;
     assert!(reader.current().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_cannot_be_read_are_a_warning_while_the_token_is_valid_and_changed_ones_are_used_at_once()
+ {
+    let (script, reader) = start(&[Ok(3600)]);
+    reader.wait(Duration::from_secs(1)).await.unwrap();
+    let gone = || FetchErrorKind::Secret.error(problems::credentials_hang());
+    let check = async |found| {
+        script.checks.lock().unwrap().push_back(found);
+        tokio::time::sleep(CHECK_EVERY).await;
+        tokio::task::yield_now().await;
+        reader.status()
+    };
+    let status = check(Err(gone())).await;
+    assert_eq!((status.state, status.problem()), (TokenState::Fresh, None));
+    let (warning, since) = status.warning.unwrap();
+    assert_eq!(warning.code(), gone().problem.code());
+    assert_eq!(check(Err(gone())).await.warning.unwrap().1, since);
+    assert!(reader.current().is_some());
+
+    assert!(check(Ok(false)).await.warning.is_none());
+    assert_eq!(script.requests().len(), 1);
+    check(Ok(true)).await;
+    assert_eq!(script.requests().len(), 2);
 }

@@ -15,6 +15,7 @@ mod other_hosts;
 mod paths;
 mod proxies;
 mod service;
+mod running;
 mod spool;
 mod squid;
 mod text_files;
@@ -44,9 +45,16 @@ async fn check(setup: &Setup) -> Ended {
 
 /// The same with further variables.
 async fn check_with(setup: &Setup, environment: &[(&str, &str)]) -> Ended {
+    let own = setup.environment.iter();
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+    let all: Vec<_> = own.chain(environment.iter().copied()).collect();
+    check_of(&setup.config_file(), &all).await
+}
+
+/// The result of `check` for a file.
+async fn check_of(file: &Path, environment: &[(&str, &str)]) -> Ended {
     let mut command = bondgate();
-    command.args(["check", "--config"]).arg(setup.config_file());
-    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    command.args(["check", "--config"]).arg(file);
     command.envs(environment.iter().copied());
     finished(command).await
 }
