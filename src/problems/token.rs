@@ -114,8 +114,13 @@ problems! {
         explanation "Some services return the same token until it expires; its successor did not come.";
     tokens_expire_at_once() "tokens-expire-at-once" Error
         cause "tokens expire as soon as they are issued"
-        fix "run NTP on this machine; if its clock is steady, the identity service's lifetimes are wrong"
-        explanation "This machine's clock jumps forward, or the lifetime in the response (expires_in) is a few seconds at most."
+        fix "run NTP on this machine (timedatectl set-ntp true)"
+        explanation "This machine's clock jumps forward, so that a token that was valid a moment ago has expired.";
+    lifetime_short(seconds) "token-lifetime-short" Error
+        cause "the identity service issues tokens that expire after {seconds} s (expires_in)"
+        fix "ask its operator for a longer lifetime: some minutes at least"
+        explanation "Each request would need a token of its own, or come with one that has expired on the way. Cisco's tokens live for \
+            an hour."
         hides "api-rejects-token";
     not_yet() "token-not-yet" Warning
         cause "the identity service has not responded yet"

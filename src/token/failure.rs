@@ -40,7 +40,7 @@ pub enum FetchErrorKind {
     Secret,
     /// The upstream rejects the tokens that it issues.
     Rejected,
-    /// Tokens expire as soon as they are issued: this machine's clock jumps.
+    /// Tokens expire as soon as they are issued: this machine's clock jumps, or their lifetime is a few seconds.
     Clock,
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+/// A token with a shorter lifetime is hardly used before it expires.
+pub const SHORT_LIFETIME: Duration = Duration::from_secs(5);
 /// The wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait while a token is valid.

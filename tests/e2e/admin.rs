@@ -62,6 +62,7 @@ async fn a_token_lost_later_shows_in_readyz_token_and_takes_no_pod_out_of_servic
             .contains("bondgate_token_state{upstream=\"cisco\",state=\"expired\"} 1\n")
     );
 
+    cisco.options().token_lifetime = Duration::from_secs(3600);
     cisco.faults().clear();
     daemon.logged_times("token acquired", 2).await;
     assert_eq!(daemon.ask("/readyz?token").await.status(), 200);

@@ -82,6 +82,7 @@ async fn a_secret_behind_a_swapped_link_is_picked_up_and_one_that_moved_out_says
     let advice = "if the path is a link that now leads to another directory, restart bondgate";
     daemon.logged(advice).await;
 
+    cisco.options().token_lifetime = Duration::from_secs(3600);
     lead(&volume, &version(&volume, "..2", DEMO_SECRET));
     std::fs::remove_dir_all(volume.join("..1")).unwrap();
     daemon.logged("credentials changed").await;

@@ -9,9 +9,10 @@ use http::HeaderValue;
 use super::is_faulty;
 use super::report::{Outcome, Report};
 use crate::config::{Config, Endpoint, Fault, Upstream};
-use crate::problems::token::tokens_expire_at_once;
+use crate::problems::token::lifetime_short;
 use crate::problems::{self, Problem, api, network};
 use crate::tls;
+use crate::token::schedule::SHORT_LIFETIME;
 use crate::token::{Clock, TokenEndpoint, TokenSource as _};
 use crate::upstream::{Network, Way, probe};
 
@@ -19,8 +20,6 @@ use crate::upstream::{Network, Way, probe};
 const SLOW_LOOKUP: Duration = Duration::from_secs(1);
 /// The keys that only the token request needs.
 const CREDENTIALS: [&str; 2] = ["client_id", "client_secret"];
-/// A token that lives no longer is hardly used before it expires.
-const SHORT: Duration = Duration::from_secs(5);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// An upstream whose steps run.
@@ -159,7 +158,7 @@ impl Live<'_> {
     async fn fetch(&self) -> Result<Granted, Problem> {
         let endpoint = TokenEndpoint::new(self.upstream.clone(), self.network.clone(), Clock::default());
         let mut grant = endpoint.fetch().await.map_err(|error| error.problem)?;
-        if grant.lifetime < SHORT {
+        if grant.lifetime < SHORT_LIFETIME {
             // Some identity services return a token until its last second: let it expire, and get its successor.
             tokio::time::sleep(grant.lifetime + Duration::from_secs(1)).await;
             grant = endpoint.fetch().await.map_err(|error| error.problem)?;
@@ -207,8 +206,8 @@ fn clock(skew: Option<Duration>) -> Result<String, Problem> {
 }
 
 fn lifetime(lifetime: Duration) -> Result<String, Problem> {
-    if lifetime < SHORT {
-        return Err(tokens_expire_at_once());
+    if lifetime < SHORT_LIFETIME {
+        return Err(lifetime_short(lifetime.as_secs()));
     }
     Ok(format!("granted, lifetime {} s", lifetime.as_secs()))
 }

@@ -129,11 +129,11 @@ impl<S: TokenSource> Refresher<S> {
                 return self.await_successor().await;
             }
             if lifetime.is_zero() {
-                let problem = match repeated {
-                    Some(_) => problems::no_successor(),
-                    None => problems::tokens_expire_at_once(),
+                let error = match repeated {
+                    Some(_) => FetchErrorKind::Malformed.error(problems::no_successor()),
+                    None => FetchErrorKind::Clock.error(problems::lifetime_short(0)),
                 };
-                return self.back_off(&FetchErrorKind::Malformed.error(problem)).await;
+                return self.back_off(&error).await;
             }
             if self.successor_requests == schedule::SUCCESSOR_TRIES {
                 self.successor_requests += 1;
@@ -164,6 +164,12 @@ impl<S: TokenSource> Refresher<S> {
         self.failures = 0;
         let refresh = requested.after(refresh_after);
         let expires = token.expires.monotonic;
+        // A first token may be an older one of an identity service that reuses tokens.
+        let is_short = token.serial > 1 && token.lifetime < schedule::SHORT_LIFETIME;
+        let short = is_short.then(|| {
+            let problem = problems::lifetime_short(token.lifetime.as_secs());
+            (FetchErrorKind::Clock.error(problem), requested.wall)
+        });
         self.cell.store(token);
         if self.short_lived > 1 {
             // After short-lived tokens, the error stays published until this one has lived longer.
@@ -176,7 +182,7 @@ impl<S: TokenSource> Refresher<S> {
         }
         self.publish(Some(refresh.monotonic), |status| {
             status.is_resting = true;
-            status.last_error = None;
+            status.last_error = short;
             status.warning = None;
         });
         if self.is_invalidated_before(refresh).await {

@@ -106,6 +106,7 @@ impl<S> Refresher<S> {
         let was_refreshing = before == TokenState::Refreshing;
         let (level, phrase) = match (status.error_kind(), status.state) {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
+            (Some(FetchErrorKind::Clock), _) => (Level::WARN, "tokens expire as soon as they are issued"),
             (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
             (Some(_), _) => (Level::ERROR, "token refresh failed, no valid token"),
             (None, _) if status.warning.is_some() => (Level::WARN, UNREADABLE),

@@ -300,6 +300,26 @@ async fn new_tokens_that_are_rejected_at_once_cause_no_loop_and_the_reason_is_re
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lifetime_of_a_few_seconds_is_reported_until_tokens_live_longer() {
+    let code = |reader: &TokenReader| reader.status().problem().map(|problem| problem.code());
+    for (lifetime, expected) in [
+        (0, Some("token-lifetime-short")),
+        (3, Some("token-lifetime-short")),
+        (10, None),
+    ] {
+        let (_, reader) = start(&[Ok(lifetime), Ok(lifetime)]);
+        sleep(10).await;
+        assert_eq!(code(&reader), expected, "{lifetime}");
+    }
+    let (_, reader) = start(&[Ok(3), Ok(3), Ok(3600)]);
+    sleep(2).await;
+    assert_eq!(code(&reader), Some("token-lifetime-short"));
+    assert!(reader.current().is_some());
+    sleep(10).await;
+    assert_eq!(code(&reader), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_of_the_wall_clock_costs_one_fetch_and_repeated_steps_cause_no_storm() {
     let clock = Clock::faster(1);
     let (script, reader) = start_with(&[Ok(3600)], clock.clone(), Duration::ZERO);

@@ -672,7 +672,7 @@ async fn each_failure_of_the_identity_service_is_named_in_each_place() {
     add(
         "no lifetime",
         response(200, &json, "{\"access_token\":\"t\",\"expires_in\":0}"),
-        "tokens-expire-at-once",
+        "token-lifetime-short",
     );
     add("media type", response(415, &json, "{}"), "token-request-refused");
     add(
