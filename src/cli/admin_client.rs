@@ -17,8 +17,8 @@ use rustls::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{ConfigArgs, load};
-use crate::config::{Admin, ListenAddress};
+use super::{ConfigArgs, load, output};
+use crate::config::{Admin, ConfigError, ListenAddress};
 use crate::problems::{Problem, commands};
 
 /// Which daemon to query.
@@ -83,8 +83,24 @@ fn configured(args: ConfigArgs) -> anyhow::Result<(ListenAddress, bool)> {
     match load(file.as_deref()) {
         Ok(config) => Ok((config.admin.address, config.admin.tls.is_some())),
         Err(_) if file.is_none() => Ok((DEFAULT, false)),
+        Err(ConfigError {
+            config: Some(rest), ..
+        }) => Ok((rest.admin.address, rest.admin.tls.is_some())),
+        Err(error) if is_denied(&error) => {
+            let file = file.unwrap_or_default();
+            output::warning(&commands::configuration_unreadable(file.display(), &DEFAULT));
+            Ok((DEFAULT, false))
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether this user may not read the file.
+fn is_denied(error: &ConfigError) -> bool {
+    error
+        .faults
+        .iter()
+        .any(|fault| fault.problem.code() == "file-permission-denied")
 }
 
 impl AdminClient {
@@ -141,7 +157,10 @@ impl AdminClient {
             Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
                 commands::needs_certificate(&self.address)
             }
-            Some(error) => commands::not_bondgate(&self.address, error),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                commands::not_bondgate(&self.address, "it does not speak TLS")
+            }
+            Some(_) => commands::not_bondgate(&self.address, "the TLS handshake failed"),
             None if error.kind() == io::ErrorKind::InvalidData => {
                 commands::not_bondgate(&self.address, error)
             }
@@ -153,6 +172,7 @@ impl AdminClient {
     pub(super) fn refused(&self, response: &Response) -> Problem {
         match response.status {
             403 => commands::refuses(&self.address, response.status),
+            200 => commands::not_bondgate(&self.address, "the response is another program's"),
             status => commands::not_bondgate(&self.address, format_args!("status {status}")),
         }
     }

@@ -39,7 +39,9 @@ fn explanation(entry: &Entry) -> String {
         explanation,
         ..
     } = entry;
-    let [cause, fix] = entry.templates();
+    let [cause, fix] = entry.example();
+    let has_values = entry.templates() != [&*cause, &*fix];
+    let example = if has_values { ", for example:" } else { "" };
     let follow = match entry.hides {
         [] => String::new(),
         hides => format!(
@@ -47,7 +49,7 @@ fn explanation(entry: &Entry) -> String {
             hides.join(", ")
         ),
     };
-    format!("{code} ({severity}, {area})\n\nCause: {cause}\nFix:   {fix}\n\n{explanation}{follow}")
+    format!("{code} ({severity}, {area}){example}\n\nCause: {cause}\nFix:   {fix}\n\n{explanation}{follow}")
 }
 
 /// The code and cause of each problem, by area.
@@ -61,7 +63,7 @@ fn list() -> String {
             lines.push(format!("{break_before}{}", entry.area));
         }
         area = Some(entry.area);
-        lines.push(format!("  {:width$}  {}", entry.code, entry.templates()[0]));
+        lines.push(format!("  {:width$}  {}", entry.code, entry.example()[0]));
     }
     lines.join("\n")
 }

@@ -9,7 +9,11 @@ use crate::problems::{Problem, without_error_number};
 pub(super) fn line(text: impl Display) -> io::Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) => {
+            let text = format!("cannot write to standard output: {error}");
+            Err(io::Error::new(error.kind(), text))
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -22,6 +26,11 @@ pub(super) fn error(text: impl Display) {
 /// Reports a problem on standard error.
 pub(super) fn problem(problem: &Problem) {
     error(format_args!("{problem} [{}]", problem.code()));
+}
+
+/// Reports on standard error a problem that does not make a command fail.
+pub(super) fn warning(problem: &Problem) {
+    let _ = writeln!(io::stderr(), "warning: {problem} [{}]", problem.code());
 }
 
 /// How a step went: a coloured sign on a terminal, a word elsewhere.

@@ -22,7 +22,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let response = client.get("/status.json")?;
     let status: Value = match (response.status, serde_json::from_str(&response.body)) {
-        (200, Ok(status)) => status,
+        (200, Ok(status)) if is_status(&status) => status,
         _ => return Err(client.refused(&response).into()),
     };
     if args.json {
@@ -32,6 +32,11 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
     }
     let is_well = status["ready"] == true && !lines(&status).any(|(mark, _)| mark == Mark::Failed);
     Ok(if is_well { Exit::Done } else { Exit::Failed })
+}
+
+/// Whether a document is bondgate's: other programs have a /status.json, too.
+fn is_status(document: &Value) -> bool {
+    document["version"].is_string() && document["upstreams"].is_array()
 }
 
 fn print(status: &Value) -> std::io::Result<()> {

@@ -14,6 +14,10 @@ problems! {
         cause "{address} does not respond as bondgate's admin listener ({reason})"
         fix "correct --address; add --tls if that listener has tls"
         explanation "Another program listens there, or the listener speaks TLS and --address was given without --tls.";
+    configuration_unreadable(file, address) "admin-address-from-default" Warning
+        cause "this user may not read {file}, which has the address of the admin listener: {address} is asked"
+        fix "run the command as root or as bondgate's user, or set the address with --address"
+        explanation "The configuration sets the admin listener in [admin]; without it, localhost:9180 is used.";
     needs_certificate(address) "admin-needs-certificate" Error
         cause "the admin listener at {address} requires a client certificate"
         fix "add --certificate FILE and --key FILE with one from tls.client_ca_file of [admin]"

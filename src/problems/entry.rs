@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use super::example;
+
 /// What the catalogue says about a problem, apart from the values of one occurrence.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -100,6 +102,14 @@ impl Entry {
     #[must_use]
     pub fn templates(&self) -> [String; 2] {
         [self.cause, self.fix].map(|text| text.replace("{{", "{").replace("}}", "}"))
+    }
+}
+
+impl Entry {
+    /// Cause and fix of an example.
+    #[must_use]
+    pub fn example(&self) -> [String; 2] {
+        [self.cause, self.fix].map(|template| example::of(self.code, template))
     }
 }
 

@@ -5,6 +5,7 @@
 //! fix name, and returns the [`Problem`].
 
 mod entry;
+mod example;
 
 pub mod admin;
 pub mod api;

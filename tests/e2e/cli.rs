@@ -116,7 +116,15 @@ async fn explain_shows_each_problem_that_it_lists_and_suggests_the_nearest_code(
         let entry = bondgate::problems::find(code).unwrap();
         let explained = run(&["explain", code]).await;
         assert_eq!(explained.code, Some(0), "{explained:?}");
-        let [cause, fix] = entry.templates();
+        let [cause, fix] = entry.example();
+        assert!(
+            !format!("{cause}{fix}").contains('\u{2026}') || code == "certificate-file-version-1",
+            "{code} lacks an example"
+        );
+        assert_eq!(
+            explained.stdout.contains("for example:"),
+            entry.templates() != entry.example()
+        );
         for part in [&cause, &fix, entry.explanation] {
             assert!(explained.stdout.contains(part), "{part}: {explained:?}");
         }

@@ -1,7 +1,10 @@
 //! The commands that query a running daemon: probe and status.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use bondgate::simulator::{Fault, Kind, On, Options};
 use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Daemon, Ended, Setup, bondgate, finished, simulator};
 use crate::listeners::Certificates;
@@ -166,4 +169,89 @@ async fn a_terminal_gets_signs_and_colours_and_a_pipe_gets_words() {
     assert!(plain.contains("  √  cisco") && !plain.contains('\x1b'), "{plain}");
     let piped = run(&["status", "--address", &daemon.admin().to_string()]).await;
     assert!(piped.stdout.contains("  ok  cisco"), "{piped:?}");
+}
+
+#[tokio::test]
+async fn a_status_of_another_program_is_one_plain_sentence() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let body = "{\"status\":\"UP\"}";
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.read_u8().await;
+            let _ = stream.write_all(response.as_bytes()).await;
+            let _ = stream.shutdown().await;
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    for arguments in [
+        &["status", "--address", &address][..],
+        &["status", "--json", "--address", &address],
+    ] {
+        let ended = run(arguments).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(
+            ended.stderr.contains("another program's") && ended.stderr.contains("[admin-not-bondgate]"),
+            "{ended:?}"
+        );
+    }
+    let ended = run(&["status", "--tls", "--address", &address]).await;
+    assert!(ended.stderr.contains("(it does not speak TLS)"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_status_uses_the_admin_address_of_a_configuration_with_faults() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let file = daemon.directory.path().join("bondgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace(
+        "[admin]\naddress = \"127.0.0.1:0\"",
+        &format!("[admin]\naddress = \"{}\"", daemon.admin()),
+    );
+    std::fs::write(&file, format!("{text}unknown = 1\n")).unwrap();
+    let ended = run(&["status", "--config", file.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs unshare, as root or in a user namespace; run by .ci/run"]
+async fn a_status_asks_the_default_address_if_the_user_may_not_read_the_configuration() {
+    let setup = Setup::new();
+    let file = setup.config_file();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = std::process::Command::new("unshare");
+    // Another user without privileges, in a network of its own.
+    command.args(["--user", "--net"]).arg(bondgate().get_program());
+    command.args(["status", "--config"]).arg(&file);
+    let ended = finished(command).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for code in ["[admin-address-from-default]", "[daemon-not-reachable]"] {
+        assert!(ended.stderr.contains(code), "{code}: {ended:?}");
+    }
+    assert!(
+        ended.stderr.contains("no bondgate responds at localhost:9180"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_whose_output_cannot_be_written_fails_and_says_why_without_a_number() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let program = bondgate().get_program().to_str().unwrap().to_owned();
+    let file = daemon.directory.path().join("bondgate.toml");
+    for subcommand in [
+        format!("status --address {}", daemon.admin()),
+        format!("check --config {}", file.display()),
+        "explain".to_owned(),
+    ] {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("exec {program} {subcommand} > /dev/full")]);
+        let ended = finished(command).await;
+        assert_eq!(ended.code, Some(1), "{subcommand}: {ended:?}");
+        let said = "bondgate: cannot write to standard output: No space left on device\n";
+        assert!(ended.stderr.ends_with(said), "{subcommand}: {ended:?}");
+    }
 }
