@@ -183,6 +183,10 @@ fn ask_preset() -> io::Result<String> {
         if let Some((name, _)) = chosen {
             return Ok((*name).to_owned());
         }
+        output::line(format_args!(
+            "  {answer:?} is none of these: type a number from 1 to {}, or the name",
+            PRESETS.len()
+        ))?;
     }
 }
 
@@ -199,6 +203,7 @@ fn ask_line(question: &str) -> io::Result<String> {
         if !line.is_empty() {
             return Ok(line.to_owned());
         }
+        output::line("  An answer is needed; Ctrl-C ends without writing anything.")?;
     }
 }
 

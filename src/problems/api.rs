@@ -17,7 +17,7 @@ problems! {
     tsp_codes_forbidden(to, path) "api-codes-forbidden" Warning
         cause "{to} forbids {path} for this client (403), which says nothing about push and pull"
         fix "ask Cisco whether the client should read TSP codes; if push and pull work, nothing needs a change"
-        explanation "The check asks for the TSP codes, because the other two operations change something.";
+        explanation "The check asks for the TSP codes, Cisco's list of technologies and problem codes, because the other two operations change something.";
     path_wrong(to, path) "api-path-wrong" Error
         cause "{to} has no {path} (404)"
         fix "correct the base path of url, or check_path"

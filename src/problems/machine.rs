@@ -71,7 +71,7 @@ problems! {
         explanation "Before each pull, 2 MiB are reserved. While that fails, nothing is pulled, and callers get 503.";
     spool_file_size_limit(limit) "spool-file-size-limit" Warning
         cause "this process may write files of at most {limit} bytes: nothing can be pulled"
-        fix "raise LimitFSIZE in the unit, or ulimit -f, to 4 MiB at least"
+        fix "raise LimitFSIZE in the unit, or ulimit -f, to 2 MiB at least"
         explanation "Before each pull, a file of 2 MiB is reserved."
         hides "spool-disk-full";
     spool_unusable(file, reason) "spool-unusable" Error

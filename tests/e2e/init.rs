@@ -61,8 +61,16 @@ async fn init_asks_for_preset_id_and_secret_and_leads_to_the_first_ticket() {
     let mut shown = String::new();
     let secret = format!("\"{DEMO_SECRET}\" ");
     for (question, answer) in [
-        ("Number or name: ", "1"),
-        ("Client id: ", "demo"),
+        ("Number or name: ", "7"),
+        (
+            "\"7\" is none of these: type a number from 1 to 4, or the name\r\nNumber or name: ",
+            "1",
+        ),
+        ("Client id: ", ""),
+        (
+            "An answer is needed; Ctrl-C ends without writing anything.\r\nClient id: ",
+            "demo",
+        ),
         ("(it is not shown): ", &*secret),
     ] {
         while !shown.contains(question) {
