@@ -22,6 +22,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::problems::without_error_number;
 
 /// The formatter for tracing-subscriber's layer.
 pub(super) struct LineFormatter(pub(super) LogFormat);
@@ -100,9 +101,18 @@ impl Visit for TextFields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.append_name(field);
         let start = self.0.len();
-        let _ = write!(self.0, "{value:?}");
+        let _ = if is_reason(field) {
+            self.0.write_str(&without_error_number(format!("{value:?}")))
+        } else {
+            write!(self.0, "{value:?}")
+        };
         escape_control_characters(self.0, start);
     }
+}
+
+/// Whether a value may be an error of the system, whose number says nothing more than its words.
+fn is_reason(field: &Field) -> bool {
+    matches!(field.name(), "error" | "reason")
 }
 
 /// Escapes what a message, or a value's `Display` or `Debug`, left unescaped; strings are escaped already.
@@ -161,7 +171,11 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.append(field, &format_args!("{value:?}"));
+        if is_reason(field) {
+            self.append(field, &without_error_number(format!("{value:?}")));
+        } else {
+            self.append(field, &format_args!("{value:?}"));
+        }
     }
 }
 
@@ -169,5 +183,5 @@ impl Visit for JsonFields<'_> {
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |cause| (**cause).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    without_error_number(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }

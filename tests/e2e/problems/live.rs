@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::record;
 use crate::harness::{DEMO_SECRET, Setup, bondgate, finished, simulator};
 
 /// A request that every rule of these tests allows.
@@ -38,7 +39,7 @@ enum Call {
 }
 
 /// A failure that is ready to be met.
-struct Injected {
+pub(super) struct Injected {
     setup: Setup,
     call: Call,
     code: &'static str,
@@ -48,10 +49,10 @@ struct Injected {
     _alive: Vec<Handle>,
 }
 
-type Injection = Pin<Box<dyn Future<Output = Injected> + Send>>;
+pub(super) type Injection = Pin<Box<dyn Future<Output = Injected> + Send>>;
 
 /// Meets each failure in the four places, and reports every place that names no code or another one.
-async fn assert_each_is_reported(injections: Vec<(String, Injection)>) {
+pub(super) async fn assert_each_is_reported(injections: Vec<(String, Injection)>) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut runs = JoinSet::new();
     for (name, injection) in injections {
@@ -60,7 +61,7 @@ async fn assert_each_is_reported(injections: Vec<(String, Injection)>) {
             let _turn = turns.acquire().await.unwrap();
             let injected = injection.await;
             let (call, code) = (injected.call, injected.code);
-            let wrong = wrong_places(injected).await;
+            let wrong = wrong_places(&name, injected).await;
             (wrong.is_empty(), format!("{name} ({call:?}, {code}): {wrong}"))
         });
     }
@@ -78,7 +79,7 @@ async fn assert_each_is_reported(injections: Vec<(String, Injection)>) {
     );
 }
 
-async fn wrong_places(injected: Injected) -> String {
+async fn wrong_places(name: &str, injected: Injected) -> String {
     let Injected {
         setup,
         call,
@@ -122,6 +123,13 @@ async fn wrong_places(injected: Injected) -> String {
     )) {
         wrong += "the metrics do not have it; ";
     }
+    let shown = status["upstreams"][0][key]["problem"]["code"].as_str();
+    let response = match answer.body().split_once("urn:bondgate:problem:") {
+        Some((_, named)) => named.split('"').next().unwrap(),
+        None => "- the API's own response",
+    };
+    let places = [&*checked.join(", "), code, shown.unwrap_or("missing"), response];
+    record(name, &format!("{call:?}"), code, places);
     wrong
 }
 
@@ -146,7 +154,7 @@ pub(super) async fn checked_codes(setup: &Setup) -> Vec<String> {
 }
 
 /// A failure of the token request, where the identity service is `url`, trusted by `ca_pem`.
-async fn token_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> Injected {
+pub(super) async fn token_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> Injected {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::apart(&cisco, &cisco.url(), ca_pem, more);
     let setup = setup.environment(
@@ -163,7 +171,7 @@ async fn token_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> In
 }
 
 /// A failure of the API request, where the API is `url`, trusted by `ca_pem`.
-async fn api_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> Injected {
+pub(super) async fn api_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> Injected {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::apart(&cisco, url, ca_pem, more);
     Injected {
@@ -176,7 +184,7 @@ async fn api_at(url: &str, ca_pem: &str, more: &str, code: &'static str) -> Inje
 }
 
 /// The same failure for both calls.
-fn both(
+pub(super) fn both(
     injections: &mut Vec<(String, Injection)>,
     name: &str,
     code: &'static str,
@@ -304,7 +312,7 @@ async fn says(bytes: &'static [u8]) -> (String, String) {
     )
 }
 
-const NO_WAIT: &str = "timeout = { connect = \"500ms\" }";
+pub(super) const NO_WAIT: &str = "timeout = { connect = \"500ms\" }";
 
 #[tokio::test]
 async fn each_failure_of_tls_is_named_in_each_place() {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use bondgate::problems::Severity;
+
 use crate::harness::{Ended, Setup, bondgate, finished};
 
 mod api_state;
@@ -19,6 +21,7 @@ mod service;
 mod spool;
 mod squid;
 mod text_files;
+mod unreachable;
 
 /// What is not looked at in a place, and why.
 const NOT_A_CHECK: &str = "- the check looks at no message";
@@ -62,7 +65,31 @@ async fn check_of(file: &Path, environment: &[(&str, &str)]) -> Ended {
 /// The lines of a check's output that carry a code.
 fn lines<'a>(ended: &'a Ended, code: &str) -> Vec<&'a str> {
     let end = format!(" [{code}]");
-    ended.lines().filter(|line| line.ends_with(&end)).collect()
+    let lines: Vec<_> = ended.lines().filter(|line| line.ends_with(&end)).collect();
+    for line in &lines {
+        record_static(line, code);
+    }
+    lines
+}
+
+/// Adds what a check finds without a call to the table, by the name of the test and the key in the line.
+fn record_static(line: &str, code: &str) {
+    let entry = bondgate::problems::find(code).unwrap();
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default().rsplit("::").next().unwrap();
+    let is_key = |part: &&str| part.contains('.') && !part.contains(['/', ' ']);
+    let key = line.split(": ").find(is_key).unwrap_or("-");
+    let injection = format!("{key}: {}", test.replace('_', " "));
+    let rest = match entry.severity {
+        Severity::Error => "- a start ends with the same line",
+        Severity::Warning => "- nothing fails",
+    };
+    record(
+        &injection,
+        &entry.area.to_string(),
+        code,
+        [code, rest, rest, rest],
+    );
 }
 
 /// Runs the command that a line prints after "run: ", and returns the file that the key is to be set to, if any.

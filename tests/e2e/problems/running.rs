@@ -4,7 +4,7 @@
 use bondgate::simulator::Options;
 use serde_json::Value;
 
-use super::{check_of, record};
+use super::{check_of, lines, record};
 use crate::harness::{DEMO_SECRET, Daemon, Setup, simulator};
 
 /// The one problem that the status shows.
@@ -56,7 +56,7 @@ async fn a_rejected_reload_is_a_problem_until_a_reload_succeeds() {
         let metric = format!("bondgate_problem{{call=\"configuration\",code=\"{code}\"}} 1");
         assert!(daemon.ask("/metrics").await.body().contains(&metric), "{metric}");
         let ended = check_of(&file, &[]).await;
-        assert!(ended.stderr.contains(&format!("[{code}]")), "{ended:?}");
+        assert_eq!(lines(&ended, code).len(), 1, "{ended:?}");
         record(
             &format!("reload: {injection}"),
             "configuration",
@@ -105,7 +105,7 @@ async fn assert_warned(daemon: &mut Daemon, injection: &str, code: &str) {
     assert_eq!(shown, (&code.into(), &"warning".into(), &"token".into()));
     assert_eq!(daemon.ask("/readyz?token").await.status(), 200);
     let ended = check_of(&daemon.directory.path().join("bondgate.toml"), &[]).await;
-    assert!(ended.stderr.contains(&format!("[{code}]")), "{ended:?}");
+    assert_eq!(lines(&ended, code).len(), 1, "{ended:?}");
     record(
         injection,
         "token",

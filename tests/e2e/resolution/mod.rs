@@ -1,7 +1,7 @@
 //! Name servers that do not answer, answer late, or answer with another address, in a network namespace where they are
 //! the machine's own: libc, and what it waits for, is the real one.
 
-mod name_server;
+pub(crate) mod name_server;
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

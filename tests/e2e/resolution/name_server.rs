@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::harness::PATIENCE;
 
 /// A name server that answers queries for A records; every other type of its names has no records.
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     zone: Arc<Mutex<Zone>>,
     is_answering: watch::Sender<bool>,
     lookups: watch::Receiver<HashMap<String, usize>>,
@@ -23,7 +23,7 @@ type Zone = HashMap<&'static str, Ipv4Addr>;
 
 /// Runs the test of this name in a network namespace of its own, with these name servers in `/etc/resolv.conf`, in the
 /// order given. Returns false when that is done, and true inside of it: the test then goes on.
-pub(super) async fn in_namespace(test: &str, name_servers: &[Ipv4Addr]) -> bool {
+pub(crate) async fn in_namespace(test: &str, name_servers: &[Ipv4Addr]) -> bool {
     const INSIDE: &str = "BONDGATE_TEST_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -69,7 +69,7 @@ pub(super) async fn in_namespace(test: &str, name_servers: &[Ipv4Addr]) -> bool 
 }
 
 /// A name server that is there and never answers: a closed port would be refused at once, which nobody waits for.
-pub(super) async fn silent_at(address: Ipv4Addr) -> NameServer {
+pub(crate) async fn silent_at(address: Ipv4Addr) -> NameServer {
     let server = NameServer::at(address, &[]).await;
     server.hold();
     server
@@ -77,7 +77,7 @@ pub(super) async fn silent_at(address: Ipv4Addr) -> NameServer {
 
 impl NameServer {
     /// Serves these names at port 53 of an address. It answers at once, until it is told otherwise.
-    pub(super) async fn at(address: Ipv4Addr, names: &[(&'static str, Ipv4Addr)]) -> Self {
+    pub(crate) async fn at(address: Ipv4Addr, names: &[(&'static str, Ipv4Addr)]) -> Self {
         let socket = UdpSocket::bind((address, 53)).await.unwrap();
         let zone: Arc<Mutex<Zone>> = Arc::new(Mutex::new(names.iter().copied().collect()));
         let (is_answering, answering) = watch::channel(true);
@@ -91,27 +91,27 @@ impl NameServer {
     }
 
     /// Changes the address of a name.
-    pub(super) fn set(&self, name: &'static str, address: Ipv4Addr) {
+    pub(crate) fn set(&self, name: &'static str, address: Ipv4Addr) {
         self.zone.lock().unwrap().insert(name, address);
     }
 
     /// Keeps queries without an answer from now on.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.is_answering.send_replace(false);
     }
 
     /// Answers what it kept, and everything that follows.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.is_answering.send_replace(true);
     }
 
     /// How often a name was looked up: queries from one socket are one lookup, sent again or not.
-    pub(super) fn lookups(&self, name: &str) -> usize {
+    pub(crate) fn lookups(&self, name: &str) -> usize {
         self.lookups.borrow().get(name).copied().unwrap_or(0)
     }
 
     /// Waits until a name has been looked up so many times.
-    pub(super) async fn looked_up(&self, name: &str, times: usize) {
+    pub(crate) async fn looked_up(&self, name: &str, times: usize) {
         let mut lookups = self.lookups.clone();
         let reached = lookups.wait_for(|lookups| lookups.get(name).copied().unwrap_or(0) >= times);
         let reached = tokio::time::timeout(PATIENCE, reached).await;
