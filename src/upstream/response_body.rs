@@ -34,7 +34,7 @@ pub struct ResponseBody {
 /// The body ended early: the connection broke, the framing is invalid, or nothing arrived for `timeout.idle`.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.cause())]
-pub struct ResponseBodyError(Problem);
+pub struct ResponseBodyError(Box<Problem>);
 
 impl ResponseBodyError {
     /// The problem's code.
@@ -84,10 +84,10 @@ impl ResponseBody {
 
     /// The failure of a body that ended early, for this reason.
     fn failed(&self, reason: &str) -> ResponseBodyError {
-        ResponseBodyError(match &self.api {
+        ResponseBodyError(Box::new(match &self.api {
             Some(api) => api.body_failed(reason),
             None => api::cut_short("the API", reason),
-        })
+        }))
     }
 
     fn release_connection(&mut self) {

@@ -78,15 +78,15 @@ impl Forwarder {
         request: Request<Body>,
         is_fresh: bool,
     ) -> Result<Response<Body>, ProxyError> {
-        let (parts, body) = request.into_parts();
-        let (is_head, uri) = (parts.method == Method::HEAD, parts.uri.clone());
+        let (mut parts, body) = request.into_parts();
+        let (is_head, uri) = (parts.method == Method::HEAD, std::mem::take(&mut parts.uri));
         let (copy, kept) = self.keep(&body);
         let mut upload = RequestBody::from_caller(body, self.timeout.idle, copy);
         if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
             upload.first_poll();
         }
         let progress = upload.state();
-        let request = self.prepare(parts, upload, kept, is_fresh)?;
+        let request = self.prepare(&uri, parts, upload, kept, is_fresh)?;
         let mut stop = self.stop.clone();
         let response = tokio::select! {
             biased;
@@ -104,6 +104,7 @@ impl Forwarder {
     /// The upstream's response to a pull, which must be a whole message.
     pub(super) async fn pull(
         &self,
+        uri: &Uri,
         mut parts: Parts,
         upload: RequestBody,
         kept: Bytes,
@@ -114,7 +115,7 @@ impl Forwarder {
                 .headers
                 .insert(CONTENT_LENGTH, upload.size_hint().lower().into());
         }
-        let request = self.prepare(parts, upload, Some(KeptBody::Complete(kept)), true)?;
+        let request = self.prepare(uri, parts, upload, Some(KeptBody::Complete(kept)), true)?;
         self.inject_bearer.clone().call(request).await
     }
 
@@ -169,15 +170,16 @@ impl Forwarder {
         KeptBody::keep(self.replay, length, &self.budget).unzip()
     }
 
-    /// The request as it goes upstream, except for its token.
+    /// The request for `uri` as it goes upstream, except for its token.
     fn prepare(
         &self,
+        uri: &Uri,
         parts: Parts,
         body: RequestBody,
         kept: Option<KeptBody>,
         is_fresh: bool,
     ) -> Result<UnauthorizedRequest, ProxyError> {
-        let target = self.upstream.target(&parts.uri).map_err(|error| {
+        let target = self.upstream.target(uri).map_err(|error| {
             let reason = format_args!("the request's target is invalid: {error}");
             ProblemResponse::invalid(StatusCode::BAD_REQUEST, malformed(reason, "send one like /path"))
         })?;

@@ -155,15 +155,16 @@ impl Puller {
     /// Pulls, and stores the response if it is a message.
     async fn pull(
         self,
-        parts: Parts,
+        mut parts: Parts,
         upload: RequestBody,
         kept: Bytes,
         mut writer: PullWriter,
         is_relayed: bool,
     ) -> PullResult {
         let deadline = Instant::now() + self.upstream.timeout.pull;
-        let (progress, uri) = (upload.state(), parts.uri.clone());
-        let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(parts, upload, kept)).await;
+        let progress = upload.state();
+        let uri = std::mem::take(&mut parts.uri);
+        let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(&uri, parts, upload, kept)).await;
         let too_late = |_| {
             let is_sent = progress.is_sent();
             let limit = self.upstream.timeout.pull;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::problems::Problem;
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenState;
 
@@ -301,7 +302,7 @@ async fn new_tokens_that_are_rejected_at_once_cause_no_loop_and_the_reason_is_re
 
 #[tokio::test(start_paused = true)]
 async fn a_lifetime_of_a_few_seconds_is_reported_until_tokens_live_longer() {
-    let code = |reader: &TokenReader| reader.status().problem().map(|problem| problem.code());
+    let code = |reader: &TokenReader| reader.status().problem().map(Problem::code);
     for (lifetime, expected) in [
         (0, Some("token-lifetime-short")),
         (3, Some("token-lifetime-short")),
