@@ -182,11 +182,11 @@ pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap
         kind.and_then(|kind| kind.get(..9))
             .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
     };
-    let mashery = headers.get("x-mashery-error-code").map(HeaderValue::as_bytes);
+    let mashery = || headers.get("x-mashery-error-code").map(HeaderValue::as_bytes);
     match status.as_u16() {
         401 => Some(api::rejects_token(to)),
-        403 if mashery == Some(b"ERR_403_NOT_AUTHORIZED") => Some(api::rejects_token(to)),
-        403 if mashery.is_some_and(|code| code.ends_with(b"_RATE")) => Some(api::rate_limited(to)),
+        403 if mashery() == Some(b"ERR_403_NOT_AUTHORIZED") => Some(api::rejects_token(to)),
+        403 if mashery().is_some_and(|code| code.ends_with(b"_RATE")) => Some(api::rate_limited(to)),
         407 => Some(outbound_proxy::transparent("API request", to)),
         429 => Some(api::rate_limited(to)),
         200..=299 if is_html() => {
