@@ -149,6 +149,13 @@ async fn a_port_that_a_bondgate_of_this_configuration_holds_is_no_fault_and_one_
             "{named}: {other:?}"
         );
     }
+
+    // Its admin listener is elsewhere.
+    let apart = Setup::at(&cisco).relisten(&own_address(1));
+    let apart = check(&apart, &[]).await;
+    assert_eq!(apart.code, Some(0), "a warning: {apart:?}");
+    let named = format!("is held by bondgate (pid {})", daemon.id());
+    assert!(apart.stdout.contains(&named), "{named}: {apart:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, Findings, preflight};
+use crate::platform::socket;
 use crate::problems::{Problem, machine};
 use crate::spool;
 use crate::tls;
@@ -187,7 +188,12 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
                 problems.push(machine::port_held_by_bondgate(address, holder, setting));
             }
             Some(demo) => problems.push(machine::port_taken(address, demo, setting)),
-            None => problems.push(error.problem(&setting)),
+            None => problems.push(
+                match error.is_in_use().then(|| other_bondgate(address)).flatten() {
+                    Some(other) => machine::port_held_by_bondgate(address, other, setting),
+                    None => error.problem(&setting),
+                },
+            ),
         }
     }
     if let Some(running) = running.filter(is_same) {
@@ -196,6 +202,16 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
         problems.extend(missing);
     }
     Outcome { text, problems }
+}
+
+/// The bondgate that listens on a port, where the system shows it. Its admin listener is elsewhere.
+fn other_bondgate(address: &ListenAddress) -> Option<String> {
+    let port = match address {
+        ListenAddress::Localhost(port) => *port,
+        ListenAddress::Socket(address) => address.port(),
+        ListenAddress::Unix(_) | ListenAddress::Systemd(_) => return None,
+    };
+    socket::listening_program(port).filter(|program| program.starts_with("bondgate ("))
 }
 
 /// A bondgate that runs on this machine.
