@@ -84,6 +84,8 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("proxy-host-forbidden", "status", "403"),
     ("certificate-invalid", "reason", "revoked"),
     ("tls-failed", "reason", "peer misbehaved"),
+    ("scope-refused", "requested", "the requested scope \"tickets\""),
+    ("scope-refused", "removal", "; for Smart Bonding remove it"),
     ("token-path-wrong", "path", "/oauth2/v1/token"),
     ("token-path-wrong", "status", "404"),
     ("token-request-refused", "status", "400"),
@@ -121,6 +123,9 @@ const OF_CODES: &[(&str, &str, &str)] = &[
 ];
 
 const OF_FIELDS: &[(&str, &str)] = &[
+    ("oldest", "2026-11-28T14:03:20Z"),
+    ("percent", "85"),
+    ("queue", "0123456789abcdef"),
     ("address", "localhost:8080"),
     ("admin", "http://localhost:9180"),
     ("advice", "did you mean \"client_id\"?"),
@@ -136,6 +141,7 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("client_auth", "form"),
     ("client_id", "0oa1example"),
     ("coding", "gzip"),
+    ("count", "3"),
     (
         "command",
         "sudo systemd-run --pipe --wait -p LoadCredential=client_secret:/etc/bondgate/client_secret bondgate check",

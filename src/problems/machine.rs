@@ -60,16 +60,16 @@ problems! {
         cause "every user of this machine may write in the spool's directory {file}, and remove or replace messages"
         fix "run: chmod o-w {file}"
         explanation "Or set spool.directory to a directory in it, which bondgate creates for its user alone.";
-    spool_read_only(file) "spool-read-only" Warning
+    spool_read_only(file) "spool-read-only" Error
         cause "the spool's directory {file} is on a read-only disk: nothing is pulled until it is writable"
         fix "mount the disk writable, or set spool.directory to a directory on another one"
         explanation "Pushes work. A pull gets 503, since its message could not be stored."
         hides "spool-disk-full";
-    spool_disk_full(file, reason) "spool-disk-full" Warning
+    spool_disk_full(file, reason) "spool-disk-full" Error
         cause "the disk of the spool's directory {file} has no room for a message ({reason})"
         fix "free 2 MiB or more, or raise the quota of bondgate's user"
         explanation "Before each pull, 2 MiB are reserved. While that fails, nothing is pulled, and callers get 503.";
-    spool_file_size_limit(limit) "spool-file-size-limit" Warning
+    spool_file_size_limit(limit) "spool-file-size-limit" Error
         cause "this process may write files of at most {limit} bytes: nothing can be pulled"
         fix "raise LimitFSIZE in the unit, or ulimit -f, to 2 MiB at least"
         explanation "Before each pull, a file of 2 MiB is reserved."

@@ -86,7 +86,7 @@ async fn a_path_with_backslashes_is_one_fault_that_shows_single_quotes() {
         let ended = check().await;
         let found = lines(&ended, "toml-backslash-in-quotes");
         assert_eq!((ended.code, found.len()), (Some(3), 1), "{path} {ended:?}");
-        let faults = ended.stderr.lines().filter(|line| line.contains("gate.toml:"));
+        let faults = ended.stdout.lines().filter(|line| line.contains("gate.toml:"));
         assert_eq!(faults.count(), 1, "{ended:?}");
         assert!(
             found[0].contains("gate.toml:4: ") && found[0].contains("single quotes"),

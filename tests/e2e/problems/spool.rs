@@ -199,6 +199,8 @@ async fn a_message_that_may_be_lost_is_reported_until_it_is_discarded() {
     let (cisco, mut daemon) = started(on_disk).await;
     cisco.script(Fault::on(On::Pull, Kind::Half { then: Then::Reset }));
     pull(&daemon).await;
+    // A whole response ends what the API has of it.
+    pull(&daemon).await;
     let code = "messages-lost";
     assert_reported(&mut daemon, "message lost", NOT_A_CHECK, code, None).await;
     discard(&daemon).await;

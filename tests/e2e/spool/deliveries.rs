@@ -497,6 +497,7 @@ async fn a_message_is_never_delivered_to_another_client() {
         .start()
         .await;
     cisco.put_raw_message("one", message(1));
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 300 }));
     let mut caller = Caller::to(daemon.addresses()[0]).await;
     caller.say(request("GET")).await;
     seen_when(&cisco, |seen| seen.iter().any(is_pull)).await;
