@@ -67,9 +67,9 @@ fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
     let dropped = DroppedLines::default();
     let thread = writer.start(&dropped, Duration::ZERO);
     writer.append(b"lost\nlost, too\n", true);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while dropped.get() < 2 {
-        assert!(Instant::now() < deadline, "no line is counted");
+        assert!(std::time::Instant::now() < deadline, "no line is counted");
         thread::yield_now();
     }
     let (from, to) = io::pipe().unwrap();
