@@ -280,7 +280,7 @@ async fn a_check_reports_a_full_and_a_read_only_disk_of_the_spool() {
         ));
         command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let checked = finished(command).await;
-        assert_eq!(checked.code, Some(0), "a warning: {checked:?}");
+        assert_eq!(checked.code, Some(3), "nothing can be pulled: {checked:?}");
         assert!(
             checked.stdout.contains(&format!("[{code}]")),
             "{code}: {checked:?}"
