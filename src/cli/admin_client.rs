@@ -171,7 +171,9 @@ impl AdminClient {
     /// The problem of a response that is not the wanted document.
     pub(super) fn refused(&self, response: &Response) -> Problem {
         match response.status {
-            403 => commands::refuses(&self.address, response.status),
+            403 if response.body.contains("urn:bondgate:problem:") => {
+                commands::refuses(&self.address, response.status)
+            }
             200 => commands::not_bondgate(&self.address, "the response is another program's"),
             status => commands::not_bondgate(&self.address, format_args!("status {status}")),
         }
@@ -317,5 +319,26 @@ mod tests {
         let text =
             "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n";
         assert_eq!(Config::parse(text, "f", []).unwrap().admin.address, DEFAULT);
+    }
+
+    #[test]
+    fn only_a_bondgate_refuses_as_one() {
+        let client = AdminClient {
+            address: DEFAULT,
+            tls: None,
+        };
+        for (body, code) in [
+            ("<h1>Forbidden</h1>", "admin-not-bondgate"),
+            (
+                "{\"type\":\"urn:bondgate:problem:caller-address-refused\"}",
+                "admin-refuses-this-machine",
+            ),
+        ] {
+            let response = Response {
+                status: 403,
+                body: body.to_owned(),
+            };
+            assert_eq!(client.refused(&response).code(), code);
+        }
     }
 }

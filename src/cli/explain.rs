@@ -71,7 +71,7 @@ fn list() -> String {
 /// The code that is most like this word.
 fn nearest(word: &str) -> &'static str {
     let likeness = |entry: &&Entry| strsim::jaro_winkler(entry.code, word);
-    problems::all()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .map_or("", |entry| entry.code)
+    let containing = problems::all().find(|entry| entry.code.contains(word));
+    let nearest = || problems::all().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    containing.or_else(nearest).map_or("", |entry| entry.code)
 }

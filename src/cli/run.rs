@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
-use super::{ConfigArgs, Exit, load, output, runtime};
+use super::{ConfigArgs, Exit, check, load, output, runtime};
 use crate::config::{Config, ConfigError};
 use crate::daemon::{
     BindError, Daemon, Outcome, Source, enter_sandbox, preflight, validate, with_all_faults,
@@ -113,11 +113,7 @@ fn problems_of_start(error: &anyhow::Error, config: &Config) -> Vec<Problem> {
     }
     match error.downcast_ref() {
         Some(bind @ (BindError::NotInherited(_) | BindError::NoGroup(_))) => vec![bind.problem("address")],
-        Some(BindError::Refused { .. }) => {
-            let failed = preflight::check_listeners(config);
-            let problems = failed.iter().map(|(setting, _, error)| error.problem(setting));
-            problems.collect()
-        }
+        Some(BindError::Refused { .. }) => check::listen_problems(config),
         None => Vec::new(),
     }
 }

@@ -208,7 +208,7 @@ mod tests {
             (
                 "[upstream.cisco]",
                 "[upstream.cisco",
-                "f:1: unclosed table, expected `]`; correct the line, which is no TOML [config-syntax]",
+                "f:1: unclosed table, expected `]`; correct the line; the file is TOML [config-syntax]",
             ),
             (
                 "client_id",

@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path, most_mib: u64) -> Result<Zeroizing<Vec<u8>>, Pro
     Ok(bytes)
 }
 
-/// The first file of a directory that is not hidden, or a name for one.
+/// The one file of a directory that is not hidden, or a name for one.
 fn file_in(directory: &Path) -> PathBuf {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
@@ -39,8 +39,11 @@ fn file_in(directory: &Path) -> PathBuf {
         path.file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
     };
-    let first = files.filter(|path| !is_hidden(path)).min();
-    first.unwrap_or_else(|| directory.join("client_secret"))
+    let mut files = files.filter(|path| !is_hidden(path));
+    match (files.next(), files.next()) {
+        (Some(file), None) => file,
+        _ => directory.join("client_secret"),
+    }
 }
 
 /// Why a file cannot be read.

@@ -122,7 +122,8 @@ pub fn is_disk_full(error: &io::Error) -> bool {
 /// not exist, or if its mount is read-only: Kubernetes and Docker mount secrets that way, readable by all.
 #[must_use]
 pub fn exposure(path: &Path) -> Option<Exposure> {
-    let mode = fs::metadata(path).ok()?.mode();
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let mode = metadata.mode();
     let exposure = if mode & WRITABLE_BY_OTHERS != 0 {
         Exposure::Writable
     } else if mode & READABLE_BY_OTHERS != 0 {

@@ -17,7 +17,7 @@ problems! {
         explanation "A file whose lines all begin with # is empty, too. config/example.toml shows every key.";
     syntax(error) "config-syntax" Error
         cause "{error}"
-        fix "correct the line, which is no TOML"
+        fix "correct the line; the file is TOML"
         explanation "The configuration is TOML: KEY = VALUE, with text in quotes, below the [TABLE] that it belongs to. After an \
             error of syntax, missing and unknown keys are not reported, since the error may hide or make them."
         hides "config-key-missing" "config-key-unknown";

@@ -18,6 +18,12 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("spool-disk-full", "reason", "No space left on device"),
     ("spool-", "reason", "Permission denied"),
     (
+        "spool-file-unusable",
+        "file",
+        "/var/lib/bondgate/0123456789abcdef/20261128T140320Z",
+    ),
+    ("certificate-expires-soon", "not_after", "2026-12-20 12:00:00 UTC"),
+    (
         "no-certificate-in-file",
         "remedy",
         "set the key to the file of the certificate",
@@ -80,7 +86,20 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("connection-", "address", "192.0.2.7:443"),
     ("call-failed-once", "what", "connection closed"),
     ("lookup-slow", "seconds", "4.2"),
+    ("wrong-environment", "other", "the preset is smart-bonding-stage"),
     ("wrong-environment", "environment", "production"),
+    ("message-not-stored", "reason", "No space left on device"),
+    (
+        "api-codes-forbidden",
+        "path",
+        "/sb-partner-oauth-proxy-api/tsp/api/v1/xylem/tspcodes",
+    ),
+    ("token-lifetime-short", "seconds", "2"),
+    (
+        "spool-locked",
+        "queue",
+        "sb.xylem.cisco.com/sb-partner-oauth-proxy-api/rest/v1/pull/call",
+    ),
     ("proxy-host-forbidden", "status", "403"),
     ("certificate-invalid", "reason", "revoked"),
     ("tls-failed", "reason", "peer misbehaved"),

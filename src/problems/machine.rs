@@ -12,7 +12,8 @@ problems! {
             ports rightly: the check asks its admin listener and reports nothing then. `ss -ltnp` shows who listens.";
     port_held_by_bondgate(address, holder, setting) "port-held-by-bondgate" Warning
         cause "{address} is held by {holder}"
-        fix "nothing, if this configuration is to replace that one; for a second bondgate, set {setting} to another address"
+        fix "reload or restart that one, if this configuration is to replace its own; for a second bondgate, set {setting} to another \
+            address"
         explanation "A bondgate of another configuration runs here, as before a copy of its configuration is put in place. Two \
             cannot listen on one address.";
     port_privileged(address, setting) "port-privileged" Error

@@ -126,12 +126,15 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, InputError> {
     Ok(Trusted::load(ca_file)?.client())
 }
 
-/// The problem of a variable that replaces the system's roots by what cannot be used.
+/// The problem of a variable that replaces the system's roots by a place without certificates.
 fn unusable_roots(found: &CertificateResult) -> Option<Problem> {
+    if !found.certs.is_empty() {
+        return None;
+    }
     ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
         .find_map(|variable| {
-            let value = std::env::var_os(variable)?;
+            let value = std::env::var_os(variable).filter(|value| !value.is_empty())?;
             let named: Vec<_> = match variable {
                 "SSL_CERT_FILE" => vec![value.into()],
                 _ => std::env::split_paths(&value).collect(),
@@ -141,8 +144,7 @@ fn unusable_roots(found: &CertificateResult) -> Option<Problem> {
                 _ => None,
             });
             let empty = || Some((named.first()?, "no PEM block CERTIFICATE".to_owned()));
-            let empty = found.certs.is_empty().then(empty).flatten();
-            let (file, reason) = failed.or(empty)?;
+            let (file, reason) = failed.or_else(empty)?;
             Some(problems::tls::roots_unusable(variable, file.display(), reason))
         })
 }

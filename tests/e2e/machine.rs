@@ -149,6 +149,14 @@ async fn a_port_that_a_bondgate_of_this_configuration_holds_is_no_fault_and_one_
             "{named}: {other:?}"
         );
     }
+    let other = setup();
+    let mut command = bondgate();
+    command.args(["run", "--config"]).arg(other.config_file());
+    command.envs(other.environment.iter().map(|(name, value)| (name, value)));
+    let refused = finished(command).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let named = |line: &&str| line.ends_with("[port-held-by-bondgate]");
+    assert_eq!(refused.lines().filter(named).count(), 2, "{refused:?}");
 
     // Its admin listener is elsewhere.
     let apart = Setup::at(&cisco).relisten(&own_address(1));

@@ -17,7 +17,7 @@ use self::service::Service;
 use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime};
 use crate::config::{Config, Fault, ListenAddress};
-use crate::daemon::{self, Findings, preflight};
+use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::socket;
 use crate::problems::{Problem, machine};
 use crate::spool;
@@ -179,21 +179,9 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
     let is_same = |running: &Running| running.configuration.as_ref() == Some(&file);
     let mut problems = Vec::new();
     for (setting, address, error) in failed {
-        let holder = running
-            .as_ref()
-            .filter(|running| error.is_in_use() && running.addresses.contains(&address.to_string()));
-        match holder {
-            Some(holder) if is_same(holder) => {}
-            Some(holder) if holder.configuration.is_some() => {
-                problems.push(machine::port_held_by_bondgate(address, holder, setting));
-            }
-            Some(demo) => problems.push(machine::port_taken(address, demo, setting)),
-            None => problems.push(
-                match error.is_in_use().then(|| other_bondgate(address)).flatten() {
-                    Some(other) => machine::port_held_by_bondgate(address, other, setting),
-                    None => error.problem(&setting),
-                },
-            ),
+        let holder = running.as_ref().filter(|running| running.holds(address));
+        if !(error.is_in_use() && holder.is_some_and(is_same)) {
+            problems.push(listen_problem(holder, &setting, address, &error));
         }
     }
     if let Some(running) = running.filter(is_same) {
@@ -202,6 +190,34 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
         problems.extend(missing);
     }
     Outcome { text, problems }
+}
+
+/// The problems of a start that cannot listen.
+pub(super) fn listen_problems(config: &Config) -> Vec<Problem> {
+    let running = Running::find(config);
+    let failed = preflight::check_listeners(config).into_iter();
+    let problems = failed.map(|(setting, address, error)| {
+        let holder = running.as_ref().filter(|running| running.holds(address));
+        listen_problem(holder, &setting, address, &error)
+    });
+    problems.collect()
+}
+
+fn listen_problem(
+    holder: Option<&Running>,
+    setting: &str,
+    address: &ListenAddress,
+    error: &BindError,
+) -> Problem {
+    if !error.is_in_use() {
+        return error.problem(setting);
+    }
+    let held = |holder: &dyn Display| machine::port_held_by_bondgate(address, holder, setting);
+    match holder {
+        Some(demo) if demo.configuration.is_none() => machine::port_taken(address, demo, setting),
+        Some(holder) => held(holder),
+        None => other_bondgate(address).map_or_else(|| error.problem(setting), |other| held(&other)),
+    }
 }
 
 /// The bondgate that listens on a port, where the system shows it. Its admin listener is elsewhere.
@@ -222,6 +238,10 @@ struct Running {
 }
 
 impl Running {
+    fn holds(&self, address: &ListenAddress) -> bool {
+        self.addresses.contains(&address.to_string())
+    }
+
     /// The one at the configured admin address.
     fn find(config: &Config) -> Option<Self> {
         let response = AdminClient::of(&config.admin).ok()?.get("/status.json").ok()?;

@@ -127,7 +127,13 @@ fn syntax_problem(message: &str) -> Problem {
     if is_escape.iter().any(|start| message.starts_with(start)) {
         return configuration::backslash();
     }
-    configuration::syntax(message.replace('\n', ", "))
+    configuration::syntax(match message {
+        "duplicate key" => "the key is set twice".to_owned(),
+        _ if message.starts_with("string values must be quoted") => {
+            "text needs quotes, like client_id = \"…\"".to_owned()
+        }
+        _ => message.replace('\n', ", "),
+    })
 }
 
 fn table(source: &DeTable<'_>, path: &KeyPath, record: &mut dyn FnMut(KeyPath, usize)) -> Value {

@@ -171,8 +171,11 @@ async fn variables_that_replace_the_systems_certificates_by_nothing_are_one_prob
         assert_eq!(faults.count(), 1, "{ended:?}");
         assert!(!ended.stdout.contains("sandbox-misfit"), "{ended:?}");
     }
-    let ended = check_with(&setup, &[("SSL_CERT_FILE", &path(&setup, "cisco-ca.pem"))]).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let usable = path(&setup, "cisco-ca.pem");
+    for also in ["", "/nowhere/at/all"] {
+        let ended = check_with(&setup, &[("SSL_CERT_FILE", &usable), ("SSL_CERT_DIR", also)]).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
 }
 
 #[tokio::test]
