@@ -8,6 +8,7 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use ipnet::{IpNet, Ipv4Net};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 /// Where a listener listens.
@@ -189,6 +190,9 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_endpoint = |uri: &Uri| {
             let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+            // TLS needs a name or a whole address: others read 127.1 as one.
+            let is_host = |host: &str| ServerName::try_from(host.trim_matches(['[', ']'])).is_ok();
+            let names_host = |authority: &Authority| names_host(authority) && is_host(authority.host());
             is_http && uri.authority().is_some_and(names_host) && !text.contains('#')
         };
         match text.parse() {
@@ -330,6 +334,9 @@ mod tests {
             "https://host:port",
             "https://host:99999",
             "https://ho st",
+            "https://127.1",
+            "https://0x7f.1:8443",
+            "https://2130706433",
         ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }

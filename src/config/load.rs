@@ -1,18 +1,16 @@
 //! From a file and the environment to a [`Config`], or to every fault in them.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::root::Config;
 use super::source::{self, Fault, KeyPath, Origin, Report};
 use super::{text, validation};
-use crate::problems::{configuration, files};
+use crate::problems::configuration;
 
 /// A longer configuration file is refused.
-const LONGEST_FILE: u64 = 16 << 20;
+const LONGEST_FILE_MIB: u64 = 16;
 
 /// The file to read: the given one, `$BONDGATE_CONFIG`, or one in a default place.
 #[must_use]
@@ -37,12 +35,7 @@ impl Config {
         let name = file.display().to_string();
         // Not through `text::read`: a file that is read once may be a pipe.
         let fault = |problem| ConfigError::new(vec![Fault::at(Origin::Default, problem)]);
-        let mut bytes = Vec::new();
-        let read = File::open(file).and_then(|opened| opened.take(LONGEST_FILE).read_to_end(&mut bytes));
-        read.map_err(|error| fault(text::cannot_read(file, &error)))?;
-        if bytes.len() as u64 == LONGEST_FILE {
-            return Err(fault(files::too_large(file.display(), LONGEST_FILE >> 20)));
-        }
+        let bytes = text::read(file, LONGEST_FILE_MIB).map_err(fault)?;
         let text = text::decode(&bytes, file).map_err(fault)?;
         let directory = std::path::absolute(file).ok();
         let directory = directory.as_deref().and_then(Path::parent);
@@ -254,6 +247,10 @@ mod tests {
             (
                 "[server]\nworkers = -3",
                 "workers: is a number below 0; write a whole number, like 0 [",
+            ),
+            (
+                "[server]\nworkers = 100000",
+                "server.workers: is over 512, the largest possible value; write at most 512 [",
             ),
         ] {
             let faults = read(&format!("{LEAST}{wrong}\n")).unwrap_err();

@@ -6,6 +6,7 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use rustix::fs::Access;
@@ -18,7 +19,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::LineFormatter;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
 use crate::config::{Log, LogFormat};
-use crate::problems::{Problem, configuration};
+use crate::problems::{Problem, configuration, files};
 
 /// The log cannot be written as configured.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,10 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     let filter = filter(&log.level)?;
     let sink = match &log.file {
         None => Sink::stderr(),
-        Some(path) => Sink::file(path),
+        Some(path) => {
+            refuse_pipe(path)?;
+            Sink::file(path)
+        }
     };
     let path = log.file.as_deref().unwrap_or(Path::new("standard error"));
     let writer = LogWriter::new(sink.map_err(|error| cannot_open(path, &error))?);
@@ -101,11 +105,22 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
 /// Checks that the log file can be appended to, without creating it.
 pub fn check_file(log: &Log) -> Result<(), LogError> {
     let Some(path) = &log.file else { return Ok(()) };
+    refuse_pipe(path)?;
     let opened = match OpenOptions::new().append(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_creatable(path),
         opened => opened.map(drop),
     };
     opened.map_err(|error| cannot_open(path, &error))
+}
+
+/// A pipe without a reader blocks whoever opens it.
+fn refuse_pipe(path: &Path) -> Result<(), LogError> {
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        let key = "log.file";
+        let problem = files::not_regular(path.display());
+        return Err(LogError { key, problem });
+    }
+    Ok(())
 }
 
 fn cannot_open(path: &Path, error: &io::Error) -> LogError {

@@ -77,7 +77,7 @@ impl Live<'_> {
                     report.step("token", name, started, lifetime(found.lifetime))?;
                     granted = Some(found.authorization);
                 }
-                Err(problem) => report.step("token", name, started, Err(problem))?,
+                Err(problem) => report.step("token", name, started, Outcome::failure(problem))?,
             }
         }
         if !self.reach(["API", "API request"], url, report).await? {
@@ -179,10 +179,12 @@ impl Live<'_> {
         let to = self.upstream.url.authority();
         match &self.upstream.check_path {
             None => Err(api::not_checked(to)).into(),
-            Some(path) => probe(self.upstream, self.network.clone(), path, authorization)
-                .await
-                .map(|status| format!("{to}{path} responds {status}"))
-                .into(),
+            Some(path) => match probe(self.upstream, self.network.clone(), path, authorization).await {
+                Ok(status) => Ok(format!("{to}{path} responds {status}")).into(),
+                // It says nothing about push and pull.
+                Err(forbidden) if forbidden.code() == "api-codes-forbidden" => Err(forbidden).into(),
+                Err(problem) => Outcome::failure(problem),
+            },
         }
     }
 }

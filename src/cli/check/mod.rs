@@ -136,7 +136,12 @@ fn check_machine(
                 text += ", the service's StateDirectory= ($STATE_DIRECTORY is not set here)";
             }
             let problems = spool::check(directory);
-            report.step("spool", None, started, Outcome { text, problems })?;
+            let outcome = Outcome {
+                text,
+                problems,
+                ..Outcome::default()
+            };
+            report.step("spool", None, started, outcome)?;
         }
     }
     if !config.server.sandbox {
@@ -149,7 +154,12 @@ fn check_machine(
         causes.any(|cause| cause.hides.contains(&problem.code()))
     };
     problems.retain(|problem| !follows(problem));
-    report.step("sandbox", None, started, Outcome { text, problems })
+    let outcome = Outcome {
+        text,
+        problems,
+        ..Outcome::default()
+    };
+    report.step("sandbox", None, started, outcome)
 }
 
 /// Whether each address can be listened on. A running bondgate holds those of the same configuration rightly.
@@ -189,7 +199,11 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
     } else {
         problems.extend(missing);
     }
-    Outcome { text, problems }
+    Outcome {
+        text,
+        problems,
+        ..Outcome::default()
+    }
 }
 
 /// The problems of a start that cannot listen.

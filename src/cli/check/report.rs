@@ -24,6 +24,8 @@ pub(super) struct Report {
 pub(super) struct Outcome {
     pub(super) text: String,
     pub(super) problems: Vec<Problem>,
+    /// Whether each problem is an error here, also a warning.
+    pub(super) is_failure: bool,
 }
 
 impl From<Result<String, Problem>> for Outcome {
@@ -31,12 +33,23 @@ impl From<Result<String, Problem>> for Outcome {
         match result {
             Ok(text) => Self {
                 text,
-                problems: Vec::new(),
+                ..Self::default()
             },
             Err(problem) => Self {
-                text: String::new(),
                 problems: vec![problem],
+                ..Self::default()
             },
+        }
+    }
+}
+
+impl Outcome {
+    /// A step that has failed, also for what will work again without a change and so is a warning elsewhere.
+    pub(super) fn failure(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            is_failure: true,
+            ..Self::default()
         }
     }
 }
@@ -60,7 +73,11 @@ impl Report {
         outcome: impl Into<Outcome>,
     ) -> io::Result<()> {
         let took = started.elapsed();
-        let Outcome { text, problems } = outcome.into();
+        let Outcome {
+            text,
+            problems,
+            is_failure,
+        } = outcome.into();
         let hidden = problems
             .iter()
             .find_map(|problem| self.cause_of(upstream, problem));
@@ -70,7 +87,7 @@ impl Report {
             if self.cause_of(upstream, &problem).is_some() {
                 continue;
             }
-            let is_error = problem.entry().severity == Severity::Error;
+            let is_error = is_failure || problem.entry().severity == Severity::Error;
             mark = match (mark, is_error) {
                 (_, true) => Mark::Failed,
                 (Mark::Ok, false) => Mark::Warning,
@@ -181,8 +198,9 @@ impl Report {
         }
         for problem in problems {
             let mark = match problem.entry().severity {
-                Severity::Error => Mark::Failed,
-                Severity::Warning => Mark::Warning,
+                // A warning fails a step that has it alone.
+                Severity::Warning if mark == Mark::Warning || problems.len() > 1 => Mark::Warning,
+                _ => Mark::Failed,
             };
             let code = problem.code();
             output::line(format_args!("  {mark}  {label:20} {problem} [{code}]{took}"))?;
@@ -261,6 +279,7 @@ mod tests {
             let outcome = Outcome {
                 text: "the certificate is trusted".to_owned(),
                 problems: vec![tls::certificate_expires_soon("a:443", "2026-12-01")],
+                ..Outcome::default()
             };
             report.step(name, Some("a"), Instant::now(), outcome).unwrap();
         }

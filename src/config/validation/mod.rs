@@ -18,6 +18,8 @@ use crate::problems::configuration;
 const MAX_TARGET: usize = 65_534;
 /// The largest `limits.head`: each connection may hold that much.
 const MAX_HEAD: usize = 16 << 20;
+/// The largest `workers`: more than a large machine has cores.
+const MAX_WORKERS: usize = 512;
 
 /// Reports every rule that the configuration breaks. `unused_proxy` is an environment variable with a proxy.
 pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut Report) {
@@ -63,6 +65,7 @@ fn validate_limits(config: &Config, report: &mut Report) {
         ("limits.fields", limits.fields, MAX_FIELDS),
         ("limits.target", limits.target, MAX_TARGET),
         ("limits.head", limits.head, MAX_HEAD),
+        ("server.workers", server.workers, MAX_WORKERS),
     ] {
         if value > most {
             let wrong = format!("is over {most}, the largest possible value");

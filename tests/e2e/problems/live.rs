@@ -830,14 +830,18 @@ async fn each_failure_of_the_api_is_named_in_each_place() {
 /// What a check alone can say: a caller's own request with such a response says nothing about the API.
 #[tokio::test]
 async fn the_check_names_what_the_api_says_of_its_request() {
-    for (kind, code, exit) in [
-        (response(401, &[], ""), "api-rejects-token", 7),
-        (response(403, &[], ""), "api-codes-forbidden", 0),
-        (response(404, &[], ""), "api-path-wrong", 7),
-        (response(418, &[], ""), "api-unexpected-status", 7),
+    for (on, status, code, exit) in [
+        (On::TspCodes, 401, "api-rejects-token", 7),
+        (On::TspCodes, 403, "api-codes-forbidden", 0),
+        (On::TspCodes, 404, "api-path-wrong", 7),
+        (On::TspCodes, 418, "api-unexpected-status", 7),
+        // It works again without a change, and does not work now.
+        (On::TspCodes, 503, "api-unavailable", 7),
+        (On::TspCodes, 429, "api-rate-limited", 7),
+        (On::Token, 503, "token-unavailable", 6),
     ] {
         let cisco = simulator(Options::default()).await;
-        cisco.script(Fault::on(On::TspCodes, kind).forever());
+        cisco.script(Fault::on(on, response(status, &[], "")).forever());
         let setup = Setup::open(&cisco, "");
         assert_eq!(checked_codes(&setup).await, [code]);
         let mut command = bondgate();

@@ -5,7 +5,7 @@ use std::path::Path;
 use bondgate::simulator::{Handle, Options};
 
 use super::{apply, check, lines, run};
-use crate::harness::{DEMO_SECRET, Setup, simulator};
+use crate::harness::{DEMO_SECRET, Setup, bondgate, finished, simulator};
 
 const MARK: &str = "\u{feff}";
 
@@ -182,6 +182,39 @@ async fn private_keys_in_other_forms_are_identified_and_their_commands_convert_t
             let converted = apply(&found[0].replace(" -in ", " -passin pass:x -in ")).unwrap();
             let ended = with(converted).await;
             assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_a_configuration_or_a_log_is_refused_and_waits_for_nobody() {
+    let cisco = simulator(Options::default()).await;
+    let setup = setup(&cisco);
+    let pipe = setup.directory.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let environment = || setup.environment.iter().map(|(name, value)| (name, value));
+    for subcommand in ["check", "run"] {
+        let mut command = bondgate();
+        command
+            .arg(subcommand)
+            .arg("--config")
+            .arg(&pipe)
+            .envs(environment());
+        let configuration = finished(command).await;
+        let mut command = bondgate();
+        command.arg(subcommand).arg("--config").arg(setup.config_file());
+        command.envs(environment()).env("BONDGATE__LOG__FILE", &pipe);
+        let log = finished(command).await;
+        for ended in [configuration, log] {
+            let named = lines(&ended, "file-not-regular").len();
+            assert_eq!((ended.code, named), (Some(3), 1), "{subcommand}: {ended:?}");
         }
     }
 }
