@@ -23,7 +23,7 @@ pub struct Entry {
     pub explanation: &'static str,
     /// The codes of problems that follow from this one, and are not reported beside it.
     pub hides: &'static [&'static str],
-    /// Names a file, a client id or a proxy, which only the operator may see.
+    /// Names a file, a client id, a queue or a proxy, which only the operator may see.
     pub(super) is_private: bool,
 }
 
@@ -146,7 +146,7 @@ impl Problem {
         &self.fix
     }
 
-    /// What a caller may see: on another host, neither file names nor client ids and addresses of proxies.
+    /// What a caller may see: on another host, neither file names nor client ids, queues and addresses of proxies.
     #[must_use]
     pub fn for_caller(&self, is_local: bool) -> Self {
         if is_local || !self.entry.is_private {
@@ -187,7 +187,7 @@ pub(super) const fn is_private(fields: &[&str]) -> bool {
     while index < fields.len() {
         if matches!(
             fields[index].as_bytes(),
-            b"file" | b"directory" | b"source" | b"client_id" | b"proxy"
+            b"file" | b"directory" | b"source" | b"client_id" | b"proxy" | b"queue"
         ) {
             return true;
         }
@@ -247,7 +247,7 @@ pub(super) use problems;
 mod tests {
     use std::io;
 
-    use super::super::{machine, network, outbound_proxy};
+    use super::super::{machine, network, outbound_proxy, spool};
 
     #[test]
     fn a_reason_of_the_system_has_no_number() {
@@ -255,6 +255,12 @@ mod tests {
         let problem = machine::spool_unusable("/spool", format!("{error}, {error}"));
         let reason = "(No space left on device, No space left on device)";
         assert!(problem.cause().ends_with(reason), "{problem}");
+    }
+
+    #[test]
+    fn a_caller_on_another_host_sees_no_queue() {
+        let problem = spool::locked("api.example/pull for client id");
+        assert!(!problem.for_caller(false).to_string().contains("api.example"));
     }
 
     #[test]

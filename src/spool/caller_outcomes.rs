@@ -44,7 +44,7 @@ impl Recipient {
         }
         if self.shared.failing() > 0 {
             let _ = self.shared.count();
-        } else if !self.shared.problems.get().is_empty() {
+        } else if !self.shared.problems.is_empty() {
             self.shared.publish();
         }
     }

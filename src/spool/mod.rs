@@ -18,21 +18,22 @@ mod folders;
 mod format;
 mod id;
 mod inspect;
+mod lost_message;
 mod memory;
 mod message_file;
 mod pass_through;
+mod problems;
 mod pull_writer;
 mod queue;
-mod reports;
 mod retention;
 mod spool_state;
 mod store;
-mod survey;
 mod sweep;
 mod take;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod unusable_paths;
 
 pub use self::check::check;
 pub use self::delivery::Delivery;

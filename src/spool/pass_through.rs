@@ -21,7 +21,11 @@ pub struct PassThrough {
 impl PullWriter {
     /// Gives up storing the response, which goes to its caller alone. Returns its body so far. The next request of the
     /// queue is served from now on.
-    pub fn pass_through(mut self, error: &WriteError) -> io::Result<(MessageBody, PassThrough)> {
+    pub async fn pass_through(self, error: WriteError) -> io::Result<(MessageBody, PassThrough)> {
+        off_thread(move || self.begin_pass_through(&error)).await
+    }
+
+    fn begin_pass_through(mut self, error: &WriteError) -> io::Result<(MessageBody, PassThrough)> {
         let begun = self.give_up()?;
         let shared = &self.recipient.shared;
         shared.metrics.spool.passed_through.inc();
@@ -65,8 +69,9 @@ impl PassThrough {
         } else {
             let reason = writer.reason().unwrap_or_default().to_owned();
             let is_lost = writer.lose_unless_whole(&reason).await;
-            let pause = recipient.failed((!is_lost).then_some(id));
-            let pause_s = pause.map(|pause| pause.as_secs_f32());
+            let pause_s = recipient
+                .failed((!is_lost).then_some(id))
+                .map(|pause| pause.as_secs_f32());
             let caller = &*recipient.caller;
             let problem = is_lost.then(|| problems::messages_lost(1).code());
             tracing::warn!(%queue, pulled = %id, caller, is_lost, pause_s, problem, "delivery of a message that is not stored failed");

@@ -13,9 +13,9 @@ use super::caller_outcomes::Recipient;
 use super::delivery::Delivery;
 use super::folders::QueueLock;
 use super::format::{self, Content, Intent, SMALL};
+use super::lost_message::report_lost;
 use super::memory::with_share;
 use super::message_file::{LockedFile, MessageBody, MessageState};
-use super::reports::report_lost;
 
 /// A pull in progress, which holds its queue's locks until its response is stored or begins to pass through. Dropped
 /// without an outcome, its message is reported as lost.

@@ -33,16 +33,32 @@ pub(super) struct SpoolState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) queues: Mutex<HashMap<QueueId, Arc<Queue>>>,
     newest: Mutex<Option<MessageId>>,
-    /// The last count, and when it was made.
-    pub(super) counted: Mutex<Option<(Instant, Totals)>>,
-    /// Why the directory cannot be used.
-    pub(super) disk: Mutex<Option<Problem>>,
+    /// The last count.
+    pub(super) counted: Mutex<Counted>,
+    /// Why the directory cannot be written. Ends when a pull can be written.
+    pub(super) write_failure: Mutex<Option<Problem>>,
+    /// Why the last sweep could not remove what is retained for too long.
+    pub(super) sweep_failure: Mutex<Option<Problem>>,
     /// The queues that another process keeps locked.
     pub(super) locked: Mutex<HashSet<QueueId>>,
     /// What is published of these.
     pub(super) problems: LastingProblems,
+    /// Held by the one thread that publishes.
+    pub(super) publishing: Mutex<()>,
     runtime: OnceLock<Handle>,
     tasks: TaskTracker,
+}
+
+/// The last count of the messages.
+#[derive(Default)]
+pub(super) struct Counted {
+    begun: Option<Instant>,
+    /// Of the last count that succeeded.
+    pub(super) totals: Totals,
+    /// Why the last one failed.
+    pub(super) failure: Option<Problem>,
+    /// Whether every user of this machine may write in the directory.
+    pub(super) is_open_to_others: bool,
 }
 
 /// How long a count serves for the check whether the spool is full: it reads the directory of every queue.
@@ -61,12 +77,14 @@ impl Spool {
             queues: Mutex::default(),
             newest: Mutex::default(),
             counted: Mutex::default(),
-            disk: Mutex::default(),
+            write_failure: Mutex::default(),
+            sweep_failure: Mutex::default(),
             locked: Mutex::default(),
+            publishing: Mutex::default(),
             runtime: OnceLock::new(),
             tasks: TaskTracker::new(),
         };
-        shared.check_disk();
+        *shared.write_failure.lock() = shared.disk_problem();
         shared.report_held();
         Ok(Self {
             shared: Arc::new(shared),
@@ -102,11 +120,7 @@ impl Spool {
     /// Counts what the spool holds, and publishes it as metrics.
     pub async fn totals(&self) -> io::Result<Totals> {
         let shared = self.shared.clone();
-        let count = off_thread(move || {
-            shared
-                .count()
-                .inspect_err(|error| drop(shared.disk_failed(error)))
-        });
+        let count = off_thread(move || shared.count());
         let totals = tokio::time::timeout(PATIENCE, count)
             .await
             .map_err(io::Error::from)??;
@@ -149,26 +163,53 @@ impl SpoolState {
         id
     }
 
-    /// Counts all messages, which reads every queue's directory.
+    /// Counts all messages, which reads every queue's directory, and publishes what fails.
     pub(super) fn count(&self) -> io::Result<Totals> {
-        let totals = self.store.count()?;
-        *self.counted.lock() = Some((Instant::now(), totals));
+        let begun = Instant::now();
+        self.store.unusable.check();
+        let counted = self.store.count();
+        let failure = counted.as_ref().err().map(|error| self.cause(error));
+        let is_open_to_others = self.is_open_to_others();
+        self.record_count(begun, counted.as_ref().ok(), failure, is_open_to_others);
+        counted
+    }
+
+    /// Records a count, unless one that began later is recorded already.
+    pub(super) fn record_count(
+        &self,
+        begun: Instant,
+        totals: Option<&Totals>,
+        failure: Option<Problem>,
+        is_open_to_others: bool,
+    ) {
+        let mut last = self.counted.lock();
+        if last.begun.is_none_or(|last| last <= begun) {
+            *last = Counted {
+                begun: Some(begun),
+                totals: totals.copied().unwrap_or(last.totals),
+                failure,
+                is_open_to_others,
+            };
+        }
+        drop(last);
         self.publish();
-        Ok(totals)
     }
 
     /// Adds a new message to the last count.
     pub(super) fn add_to_count(&self, bytes: u64) {
-        if let Some((_, totals)) = &mut *self.counted.lock() {
-            totals.messages += 1;
-            totals.bytes += bytes;
-        }
+        let totals = &mut self.counted.lock().totals;
+        totals.messages += 1;
+        totals.bytes += bytes;
     }
 
     /// Fails where no more may be pulled.
     pub(super) fn check_bounds(&self) -> Result<(), SpoolError> {
-        let recent = self.counted.lock().filter(|(at, _)| at.elapsed() < RECENT);
-        if recent.is_some_and(|(_, totals)| self.full(&totals).is_none()) {
+        let (is_recent, totals) = {
+            let last = self.counted.lock();
+            let is_recent = last.begun.is_some_and(|begun| begun.elapsed() < RECENT);
+            (is_recent && last.failure.is_none(), last.totals)
+        };
+        if is_recent && self.full(&totals).is_none() {
             return Ok(());
         }
         let totals = self.count()?;
@@ -178,7 +219,7 @@ impl SpoolState {
 
     /// Failing messages, as of the last count.
     pub(super) fn failing(&self) -> usize {
-        self.counted.lock().map_or(0, |(_, totals)| totals.failing)
+        self.counted.lock().totals.failing
     }
 
     fn report_held(&self) {

@@ -13,11 +13,12 @@ use super::error::SpoolError;
 use super::folders::{LOCK_FILE, QueueLock, folder_name, folders, lock_folder, message_name};
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
+use super::lost_message::report_lost;
 use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
-use super::reports::{UnusablePaths, report_lost};
 use super::retention::{self, Retention};
 use super::totals::Totals;
+use super::unusable_paths::UnusablePaths;
 use crate::config;
 use crate::platform::files;
 use crate::problems::spool as problems;
@@ -131,6 +132,12 @@ impl Store {
             files::sync_directory(&self.root)?;
         }
         Ok(lock_folder(&folder)?)
+    }
+
+    /// Whether another process, or a pull of this one, has a queue locked.
+    pub(super) fn is_locked(&self, queue: &QueueId) -> bool {
+        let folder = self.folder(queue);
+        folder.is_dir() && matches!(lock_folder(&folder), Ok(None))
     }
 
     /// The oldest message of a locked queue, recovered if a killed process left its pull behind.

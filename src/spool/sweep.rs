@@ -1,4 +1,4 @@
-//! The sweep: removes what is retained for too long, and looks what fails.
+//! The sweep: removes what is retained for too long, and checks which problems have ended.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -33,10 +33,12 @@ impl Spool {
 impl SpoolState {
     /// Sweeps once, and publishes what fails.
     pub(super) fn sweep(&self, now: SystemTime) -> io::Result<()> {
-        if self.disk.lock().is_some() {
-            self.check_disk();
-        }
-        let swept = self.store.tidy(now).and_then(|()| self.count());
-        swept.map(drop).inspect_err(|error| drop(self.disk_failed(error)))
+        self.check_write_failure();
+        self.check_locks();
+        let tidied = self.store.tidy(now);
+        let failure = tidied.as_ref().err().map(|error| self.cause(error));
+        *self.sweep_failure.lock() = failure;
+        let counted = self.count();
+        tidied.and(counted.map(drop))
     }
 }

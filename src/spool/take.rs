@@ -77,12 +77,7 @@ impl Spool {
             let shared = take.recipient.shared.clone();
             let taken = take.run(may_pull, || !sender.is_closed()).await;
             let response = match taken {
-                Ok(taken) => {
-                    if matches!(taken, TakeOutcome::Pull(_)) {
-                        shared.disk_works();
-                    }
-                    Ok(respond(taken).await)
-                }
+                Ok(taken) => Ok(respond(taken).await),
                 Err(SpoolError::Unusable(error)) => {
                     let failed = off_thread(move || Ok(shared.disk_failed(&error))).await;
                     Err(failed.map_or_else(SpoolError::from, SpoolError::Failed))
@@ -110,18 +105,18 @@ impl Take {
             let shared = self.recipient.shared.clone();
             let decide = move || {
                 let decided = self.decide(skips_locked, is_allowed);
+                match &decided {
+                    Ok(ControlFlow::Continue(take)) if skips_locked => shared.set_locked(&take.queue, true),
+                    Ok(ControlFlow::Break(TakeOutcome::Pull(_))) => shared.disk_works(),
+                    _ => {}
+                }
                 if shared.store.unusable.take_new() {
                     shared.publish();
                 }
                 Ok(decided)
             };
             match off_thread(decide).await?? {
-                ControlFlow::Continue(take) if is_awaited() => {
-                    if skips_locked {
-                        take.recipient.shared.set_locked(&take.queue, true);
-                    }
-                    self = take;
-                }
+                ControlFlow::Continue(take) if is_awaited() => self = take,
                 ControlFlow::Continue(_) => return Err(SpoolError::Stopping),
                 ControlFlow::Break(TakeOutcome::Pull(writer)) if !may_pull() => {
                     writer.discard().await;

@@ -60,6 +60,12 @@ impl LastingProblems {
         self.current.lock().clone()
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.current.lock().is_empty()
+    }
+
     /// Replaces the problems. One that was known before keeps its time, and gets its newer text. Returns those that are new
     /// and those that are over.
     pub fn replace(&self, mut found: Vec<Lasting>) -> (Vec<Lasting>, Vec<Lasting>) {

@@ -4,7 +4,7 @@
 mod body;
 mod error;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -85,6 +85,7 @@ impl Puller {
         let kept = body.clone();
         let upload = RequestBody::from_bytes(body);
         let progress = upload.state();
+        let known_queue = OnceLock::new();
         let taken = async {
             let url = &self.upstream.url;
             let queue = QueueId {
@@ -92,6 +93,7 @@ impl Puller {
                 client_id: self.client_id().await?,
                 route: format!("{}{}", url.path().trim_end_matches('/'), parts.uri.path()),
             };
+            let queue = known_queue.get_or_init(|| queue).clone();
             let stop = self.stop.clone();
             let may_pull = move || stop.phase() < Phase::Draining;
             let (puller, method, is_relayed) = (self.clone(), parts.method.clone(), caller.is_relayed);
@@ -108,7 +110,7 @@ impl Puller {
         tokio::select! {
             taken = taken => taken,
             () = tokio::time::sleep(self.upstream.timeout.head) => {
-                Err(if progress.is_sent() { PullError::Continues } else { self.timed_out() })
+                Err(if progress.is_sent() { PullError::Continues } else { self.timed_out(known_queue.get()) })
             }
             () = stop.reached(Phase::Deadline) => {
                 let is_sent = progress.is_sent();
@@ -118,10 +120,10 @@ impl Puller {
     }
 
     /// Why nothing was sent within `timeout.head`.
-    fn timed_out(&self) -> PullError {
+    fn timed_out(&self, queue: Option<&QueueId>) -> PullError {
         match self.forwarder.timed_out(false) {
             unresolved @ ProxyError::Upstream(_) => unresolved.into(),
-            _ => PullError::Waiting(self.spool.why_waiting()),
+            _ => PullError::Waiting(self.spool.why_waiting(queue)),
         }
     }
 
@@ -234,7 +236,7 @@ impl Puller {
             writer.lose(&error.to_string()).await;
             return Err(PullError::Incomplete);
         }
-        let passed = writer.pass_through(&error);
+        let passed = writer.pass_through(error).await;
         let (begun, passing) = passed.map_err(|_| PullError::Incomplete)?;
         let body = passed_through(begun, rest, passing.broken_off());
         let response = with_outcome(Response::from_parts(head, body), "ticket");

@@ -4,6 +4,7 @@ mod failed_deliveries;
 mod files;
 mod order;
 mod pass_through;
+mod problems;
 mod pulls;
 mod upkeep;
 

@@ -15,7 +15,7 @@ async fn a_message_that_the_disk_does_not_take_is_passed_through_whole_and_repor
             }
             std::fs::rename(from, to).unwrap();
             let error = writer.finish(head()).await.err().unwrap();
-            let (body, passing) = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(error).await.unwrap();
             assert_eq!(body.length(), length as u64);
             let mut passed = Vec::new();
             if let Some((file, length)) = body.file {
@@ -52,7 +52,7 @@ async fn the_file_of_a_message_that_is_not_passed_through_to_its_end_is_kept_and
             writer.head(&head());
             writer.write(&Bytes::from(vec![b'x'; 300_000])).await.unwrap();
             let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
-            let (body, passing) = writer.pass_through(&error).unwrap();
+            let (body, passing) = writer.pass_through(error).await.unwrap();
             assert_eq!(body.length(), 300_000);
             let _ = sender.send(passing);
             Err("passed through")
@@ -94,7 +94,7 @@ async fn a_message_whose_file_is_whole_but_could_not_be_renamed_is_redelivered_i
             std::fs::create_dir(&in_its_place).unwrap();
             let error = writer.finish(head()).await.err().unwrap();
             std::fs::remove_dir(in_its_place).unwrap();
-            let (_, passing) = writer.pass_through(&error).unwrap();
+            let (_, passing) = writer.pass_through(error).await.unwrap();
             match outcome {
                 Some(is_delivered) => passing.record(is_delivered).await,
                 None => drop(passing),
@@ -117,7 +117,7 @@ async fn pass_through(spool: &Spool, is_delivered: bool) {
         writer.head(&head());
         writer.write(&Bytes::from_static(b"not stored")).await.unwrap();
         let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
-        let (_, passing) = writer.pass_through(&error).unwrap();
+        let (_, passing) = writer.pass_through(error).await.unwrap();
         passing.record(is_delivered).await;
         Err("passed through")
     };
@@ -167,4 +167,31 @@ async fn a_message_that_is_not_stored_shows_whether_an_older_message_or_the_call
         assert_eq!(spool.totals().await.unwrap().set_aside, 1);
         assert_eq!(succeed(&spool, "third").await, "third");
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_while_a_message_is_passed_through_does_not_stop_the_thread_of_the_daemons_tasks() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(&config(Some(directory.path())));
+    let shared = spool.shared.clone();
+    let pull = move |mut writer: PullWriter| async move {
+        writer.head(&head());
+        let (hanging, hangs) = std::sync::mpsc::channel();
+        let (ending, end) = std::sync::mpsc::channel::<()>();
+        let disk = std::thread::spawn(move || {
+            let _publishing = shared.publishing.lock();
+            hanging.send(()).unwrap();
+            end.recv_timeout(Duration::from_secs(5))
+        });
+        hangs.recv().unwrap();
+        let error = WriteError::Disk(std::io::ErrorKind::StorageFull.into());
+        let passing = writer.pass_through(error);
+        let other_task = async { ending.send(()) };
+        let (passing, _) = tokio::join!(biased; passing, other_task);
+        assert!(disk.join().unwrap().is_ok(), "the other task ran meanwhile");
+        passing.unwrap().1.record(true).await;
+        Err("passed through")
+    };
+    let taken = take_by(&spool, "caller", "/pull", pull).await;
+    assert_eq!(taken.unwrap().err(), Some("passed through"));
 }

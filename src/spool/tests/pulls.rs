@@ -91,7 +91,7 @@ async fn a_message_whose_writing_thread_panicked_is_reported_once_if_it_is_not_d
                 writer.write(&Bytes::from(vec![b'x'; length])).await.unwrap();
                 let written = writer.with_file(|_, _| -> std::io::Result<()> { panic!("a test") });
                 let error = WriteError::Disk(written.await.unwrap_err());
-                let (_, passing) = writer.pass_through(&error).unwrap();
+                let (_, passing) = writer.pass_through(error).await.unwrap();
                 passing.record(is_delivered).await;
                 Err("passed through")
             };

@@ -57,7 +57,7 @@ async fn a_message_that_does_not_fit_the_memory_takes_its_share_until_it_is_sent
         let piece = Bytes::from_static(b"fifteen bytes, ");
         writer.write(&piece).await.unwrap();
         let error = writer.write(&piece).await.unwrap_err();
-        let _ = sender.send(writer.pass_through(&error).unwrap());
+        let _ = sender.send(writer.pass_through(error).await.unwrap());
         Err("passed through")
     };
     assert!(take_by(&spool, "caller", "/pull", pull).await.is_ok());

@@ -1,4 +1,4 @@
-//! What the log reports of single messages: those that may be lost; and the files and folders that cannot be used.
+//! Files and folders in the spool that cannot be used.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -9,10 +9,8 @@ use parking_lot::Mutex;
 
 use super::error::SpoolError;
 use super::format::{FormatError, Intent};
-use super::id::MessageId;
 use crate::problems::{Problem, spool as problems};
 use crate::telemetry::Lasting;
-use crate::telemetry::metrics::Metrics;
 
 /// Files and folders that cannot be used.
 #[derive(Default)]
@@ -49,10 +47,17 @@ impl UnusablePaths {
         self.has_new.swap(false, Ordering::Relaxed)
     }
 
-    /// The problems of those that still cannot be used.
+    /// Forgets those that can be used again. Waits for the disk.
+    pub(super) fn check(&self) {
+        let known: Vec<_> = self.paths.lock().keys().cloned().collect();
+        for path in known.into_iter().filter(|path| !is_unusable(path)) {
+            self.paths.lock().remove(&path);
+        }
+    }
+
+    /// Their problems, as of the last [`check`](Self::check).
     pub(super) fn problems(&self) -> Vec<Lasting> {
-        let mut paths = self.paths.lock();
-        paths.retain(|path, _| is_unusable(path));
+        let paths = self.paths.lock();
         let problem =
             |(path, problem): (&PathBuf, &Problem)| Lasting::new(problem.clone(), path.display().to_string());
         paths.iter().map(problem).collect()
@@ -67,17 +72,4 @@ fn is_unusable(path: &Path) -> bool {
         Ok(file) => matches!(Intent::read(file), Err(FormatError::Later(_))),
         Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
     }
-}
-
-/// Reports a pull whose message may be lost, since it cannot be repeated.
-pub(super) fn report_lost(metrics: &Metrics, id: MessageId, intent: Option<&Intent>, reason: &str) {
-    metrics.spool.perhaps_lost.inc();
-    tracing::error!(
-        queue = intent.map(|intent| tracing::field::display(&intent.queue)),
-        method = intent.map(|intent| &intent.method),
-        pulled = %id,
-        reason,
-        problem = problems::messages_lost(1).code(),
-        "a message may be lost: its pull was sent, and no whole response was stored; look for it at Cisco"
-    );
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::check::check;
 use super::id::QueueId;
-use super::spool_state::{Spool, SpoolState};
+use super::spool_state::{Counted, Spool, SpoolState};
 use super::sweep::OVERDUE;
 use super::totals::Totals;
 use crate::platform::files;
@@ -23,46 +23,66 @@ impl Spool {
         self.shared.problems.get()
     }
 
-    /// Why a request waits for its queue.
+    /// Why a request waits for its queue; `None` while its queue is not known.
     #[must_use]
-    pub fn why_waiting(&self) -> Problem {
+    pub fn why_waiting(&self, queue: Option<&QueueId>) -> Problem {
         let locked = self.shared.locked.lock();
-        locked
-            .iter()
-            .next()
+        queue
+            .filter(|queue| locked.contains(queue))
             .map_or_else(problems::pull_waits, problems::locked)
     }
 }
 
 impl SpoolState {
-    /// Records that the directory cannot be used. Returns the cause.
+    /// Records that the directory cannot be used. Returns the cause. Waits for the disk.
+    ///
+    /// A failure that a count has, too, ends when a count succeeds; another one when a pull can be written.
     pub(super) fn disk_failed(&self, error: &io::Error) -> Problem {
-        let problem = self.disk_problem();
-        let problem = problem.unwrap_or_else(|| problems::unusable(error));
-        *self.disk.lock() = Some(problem.clone());
-        self.publish();
+        let problem = self.cause(error);
+        if self.count().is_ok() {
+            *self.write_failure.lock() = Some(problem.clone());
+            self.publish();
+        }
         problem
     }
 
     /// Records that a pull could be written.
     pub(super) fn disk_works(&self) {
-        if self.disk.lock().take().is_some() {
+        if self.write_failure.lock().take().is_some() {
             self.publish();
         }
     }
 
-    /// Looks whether what was wrong with the disk is still wrong. What only a pull meets lasts until a pull succeeds.
-    pub(super) fn check_disk(&self) {
+    /// Checks whether the directory still cannot be written. What [`check`] does not find lasts until a pull can be
+    /// written. Waits for the disk.
+    pub(super) fn check_write_failure(&self) {
+        if self.write_failure.lock().is_none() {
+            return;
+        }
         let unusable = problems::unusable("").code();
         let found = self.disk_problem();
-        let mut disk = self.disk.lock();
-        if found.is_some() || disk.as_ref().is_some_and(|known| known.code() != unusable) {
-            *disk = found;
+        let mut known = self.write_failure.lock();
+        let is_to_replace = |known: &Problem| found.is_some() || known.code() != unusable;
+        if known.as_ref().is_some_and(is_to_replace) {
+            *known = found;
         }
     }
 
+    /// Forgets the locks of other processes that have ended. Waits for the disk.
+    pub(super) fn check_locks(&self) {
+        let known = self.locked.lock().clone();
+        for queue in known.iter().filter(|queue| !self.store.is_locked(queue)) {
+            self.set_locked(queue, false);
+        }
+    }
+
+    /// Why the directory cannot be used: what `bondgate check` would report, or else this error.
+    pub(super) fn cause(&self, error: &io::Error) -> Problem {
+        self.disk_problem().unwrap_or_else(|| problems::unusable(error))
+    }
+
     /// What `bondgate check` would report of the directory.
-    fn disk_problem(&self) -> Option<Problem> {
+    pub(super) fn disk_problem(&self) -> Option<Problem> {
         let root = &self.store.root;
         if self.store.is_in_memory() {
             None
@@ -72,6 +92,11 @@ impl SpoolState {
             let open = machine::spool_open_to_others("").code();
             check(root).into_iter().find(|problem| problem.code() != open)
         }
+    }
+
+    /// Whether every user of this machine may write in the directory.
+    pub(super) fn is_open_to_others(&self) -> bool {
+        !self.store.is_in_memory() && files::is_writable_by_others(&self.store.root)
     }
 
     /// Records whether another process keeps a queue locked.
@@ -88,10 +113,10 @@ impl SpoolState {
         }
     }
 
-    /// Publishes what fails, by what is known of the disk, the last count and the callers. Logs each change.
+    /// Publishes what fails, by what is known of the disk, the last count and the callers. Logs each change. Does not
+    /// wait for the disk.
     pub(super) fn publish(&self) {
-        let counted = *self.counted.lock();
-        let totals = counted.map(|(_, totals)| totals).unwrap_or_default();
+        let _publishing = self.publishing.lock();
         let callers: BTreeSet<_> = self
             .queues
             .lock()
@@ -106,10 +131,16 @@ impl SpoolState {
         for queue in &*self.locked.lock() {
             add(problems::locked(queue), queue.to_string());
         }
-        let disk = self.disk.lock().clone();
-        for problem in disk.into_iter().chain(self.problems_of(&totals)) {
+        let write_failure = self.write_failure.lock().clone();
+        let sweep_failure = self.sweep_failure.lock().clone();
+        let counted = self.counted.lock();
+        let failure = write_failure
+            .or_else(|| counted.failure.clone())
+            .or(sweep_failure);
+        for problem in failure.into_iter().chain(self.problems_of(&counted)) {
             add(problem, String::new());
         }
+        drop(counted);
         let (new, over) = self.problems.replace(found);
         for Lasting { problem, .. } in new {
             let code = problem.code();
@@ -123,25 +154,27 @@ impl SpoolState {
         }
     }
 
-    /// The problems that numbers show.
-    fn problems_of(&self, totals: &Totals) -> Vec<Problem> {
-        let root = &self.store.root;
-        let is_open = !self.store.is_in_memory() && files::is_writable_by_others(root);
+    /// The problems that a count shows.
+    fn problems_of(&self, counted: &Counted) -> Vec<Problem> {
+        let Counted { totals, .. } = counted;
+        let root = self.store.root.display();
         let oldest = totals
             .oldest
             .filter(|oldest| oldest.time() + OVERDUE <= SystemTime::now());
         let percent = self.percent(totals);
         let is_nearly_full = percent >= NEARLY_FULL_PERCENT;
-        let counted = |count: usize, problem: fn(usize) -> Problem| (count > 0).then(|| problem(count));
+        let number = |count: usize, problem: fn(usize) -> Problem| (count > 0).then(|| problem(count));
         let found = [
-            is_open.then(|| machine::spool_open_to_others(root.display())),
+            counted
+                .is_open_to_others
+                .then(|| machine::spool_open_to_others(root)),
             self.full(totals)
                 .or_else(|| is_nearly_full.then(|| problems::nearly_full(percent, totals.messages))),
             oldest.map(|oldest| problems::messages_overdue(totals.messages, oldest)),
-            counted(totals.failing, problems::messages_failing),
-            counted(totals.set_aside, problems::dead_letters),
-            counted(totals.perhaps_lost, problems::messages_lost),
-            counted(totals.damaged, problems::files_damaged),
+            number(totals.failing, problems::messages_failing),
+            number(totals.set_aside, problems::dead_letters),
+            number(totals.perhaps_lost, problems::messages_lost),
+            number(totals.damaged, problems::files_damaged),
         ];
         found.into_iter().flatten().collect()
     }
