@@ -28,7 +28,7 @@ problems! {
         explanation "The response goes to the caller as it is.";
     unavailable(to, status) "api-unavailable" Warning
         cause "{to} responded {status}"
-        fix "nothing: callers get the response and may repeat; if it lasts, ask Cisco"
+        fix "do nothing: callers get the response and may repeat; if it lasts, ask Cisco"
         explanation "The API, or a gateway in front of it, reports a failure of its own.";
     page(to, status, title) "api-page" Error
         cause "{to} responded {status} with an HTML page{title}"
@@ -44,7 +44,7 @@ problems! {
         explanation "The check expects 2xx.";
     silent(to, seconds) "api-silent" Error
         cause "{to} accepted the request and has not responded within {seconds} s"
-        fix "nothing at first; if it lasts, ask Cisco. The API may have executed the request"
+        fix "do nothing at first; if it lasts, ask Cisco. The API may have executed the request"
         explanation "timeout.head limits the wait for a response.";
     cut_short(to, reason) "api-response-cut" Error
         cause "the response of {to} ended before it was complete ({reason})"

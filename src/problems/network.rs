@@ -55,6 +55,6 @@ problems! {
         explanation "Captive portals, single sign-on and block pages respond 200 in place of the service, which responds in JSON.";
     call_failed_once(call, what) "call-failed-once" Warning
         cause "the {call} failed once ({what}), and the way to its server works now"
-        fix "nothing, unless it repeats: then the connection between this machine and the server is unstable"
+        fix "do nothing unless it repeats: then the connection between this machine and the server is unstable"
         explanation "After the failure, bondgate connected step by step and each step succeeded. The next attempt follows by itself.";
 }

@@ -112,11 +112,11 @@ problems! {
         explanation "The log has the details. One request fails, and bondgate continues.";
     body_not_kept() "body-not-kept" Warning
         cause "the upstream rejected the token, and bondgate has not kept this body to send it again"
-        fix "nothing: a new token is being fetched; raise replay of the upstream if it happens often"
+        fix "do nothing: a new token is being fetched; raise replay of the upstream if it happens often"
         explanation "After a 401, a request is repeated once with a new token. replay bounds the body that is kept for that.";
     upload_stalled() "upload-stalled" Error
         cause "the upstream read nothing of the request for timeout.idle"
-        fix "nothing at first; if it lasts, ask Cisco, or raise timeout.idle"
+        fix "do nothing at first; if it lasts, ask Cisco, or raise timeout.idle"
         explanation "The connection is open, and the upstream does not take the rest of the body.";
     protocol_switched() "protocol-switched" Error
         cause "the upstream switched protocols without a request to"

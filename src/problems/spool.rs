@@ -79,11 +79,11 @@ problems! {
         explanation "The message is lost if its caller disconnects before it has all of it. The log reports that as messages-lost.";
     pull_waits() "pull-waiting" Warning
         cause "another pull of this queue is under way"
-        fix "nothing: pull again in a moment"
+        fix "pull again in a moment"
         explanation "The requests of a queue are sent one after the other, to keep the order of its messages.";
     pull_continues() "pull-continues" Warning
         cause "there was no message within timeout.head"
-        fix "nothing: the pull continues, and the next request gets its message"
+        fix "do nothing: the pull continues, and the next request gets its message"
         explanation "The pull was sent, and may take a message off the queue. bondgate reads its response to the end.";
     pull_incomplete() "pull-incomplete" Error
         cause "the response to the pull is incomplete"

@@ -66,11 +66,11 @@ problems! {
         explanation "Redirects are never followed: they would send the credentials to another place.";
     rate_limited(host) "token-rate-limited" Warning
         cause "{host} limits token requests (429)"
-        fix "nothing: bondgate waits as long as it asks; if it repeats, run fewer copies with one client id"
+        fix "do nothing: bondgate waits as long as it asks; if it repeats, run fewer copies with one client id"
         explanation "The limit counts all clients of an organization together, so that others can exhaust it.";
     unavailable(host, status) "token-unavailable" Warning
         cause "{host} is temporarily unavailable ({status})"
-        fix "nothing: bondgate tries again by itself, and a valid token serves until it expires"
+        fix "do nothing: bondgate tries again by itself, and a valid token serves until it expires"
         explanation "The identity service, or a gateway in front of it, reports a failure of its own.";
     page(host, status, title) "token-page" Error
         cause "{host} responded {status} to the token request with an HTML page{title}"
@@ -106,7 +106,7 @@ problems! {
         explanation "The request was sent. bondgate tries again by itself.";
     silent(to, seconds) "token-silent" Error
         cause "{to} accepted the token request and has not responded within {seconds} s"
-        fix "nothing at first: bondgate tries again; if it lasts, ask the operator of the identity service"
+        fix "do nothing at first: bondgate tries again; if it lasts, ask the operator of the identity service"
         explanation "The connection is established, so that the network is in order.";
     no_successor() "token-not-renewed" Error
         cause "the identity service returns an expired token and no successor"
@@ -124,10 +124,10 @@ problems! {
         hides "api-rejects-token";
     not_yet() "token-not-yet" Warning
         cause "the identity service has not responded yet"
-        fix "nothing: the first token is being fetched"
+        fix "do nothing: the first token is being fetched"
         explanation "bondgate has just started, or has just got new credentials.";
     not_renewed_yet() "token-not-renewed-yet" Warning
         cause "the identity service still returns a token that is no longer valid"
-        fix "nothing: bondgate asks again in a moment"
+        fix "do nothing: bondgate asks again in a moment"
         explanation "Some identity services return a token until its last second, and its successor after that.";
 }
