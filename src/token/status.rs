@@ -78,6 +78,8 @@ pub struct TokenStatus {
     /// The refresher waits until the refresh is due.
     pub(super) is_resting: bool,
     pub(super) has_valid_token: bool,
+    /// The code of the last problem, until a fetch succeeds.
+    pub(super) last_problem: Option<&'static str>,
     /// By the token clock.
     pub(super) next_attempt: Option<Instant>,
 }
@@ -106,6 +108,7 @@ impl TokenStatus {
             may_succeed_soon: true,
             is_resting: false,
             has_valid_token: false,
+            last_problem: None,
             next_attempt: None,
         }
     }

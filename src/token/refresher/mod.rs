@@ -101,7 +101,13 @@ impl<S: TokenSource> Refresher<S> {
 
     async fn fetch(&self) -> Result<Grant, FetchError> {
         let may_succeed_soon = self.failures == 0;
-        let publish = || self.publish(None, |status| status.may_succeed_soon = may_succeed_soon);
+        let publish = || {
+            self.publish(None, |status| {
+                status.may_succeed_soon = may_succeed_soon;
+                // This fetch reads the credentials again.
+                status.warning = None;
+            });
+        };
         publish();
         let fetching = self.source.fetch();
         tokio::pin!(fetching);

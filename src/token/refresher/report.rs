@@ -32,7 +32,9 @@ impl<S> Refresher<S> {
             ..before.clone()
         };
         change(&mut status);
-        let status = status.updated(self.cell.clock.now(), self.cell.newest().as_deref());
+        let mut status = status.updated(self.cell.clock.now(), self.cell.newest().as_deref());
+        let known = before.last_problem.filter(|_| status.state != TokenState::Fresh);
+        status.last_problem = status.any_problem().map(Problem::code).or(known);
         self.metrics
             .set_token_state(status.state.name(), &TokenState::NAMES);
         if let Some(since_1970) = status.expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
@@ -45,7 +47,7 @@ impl<S> Refresher<S> {
             self.metrics.set_problem("token", codes[0], codes[1]);
         }
         if status.state != before.state || is_other_problem || is_lost {
-            self.log(&status, before.state);
+            self.log(&status, &before);
         }
         self.status.send_replace(status);
     }
@@ -94,7 +96,7 @@ impl<S> Refresher<S> {
         }
     }
 
-    fn log(&self, status: &TokenStatus, before: TokenState) {
+    fn log(&self, status: &TokenStatus, before: &TokenStatus) {
         let (upstream, state) = (self.upstream.as_str(), status.state.name());
         let kind = status.error_kind().map(FetchErrorKind::name);
         let problem = status.any_problem().map(Problem::code);
@@ -103,17 +105,17 @@ impl<S> Refresher<S> {
         let newest = self.cell.newest();
         let serial = newest.as_ref().map(|token| token.serial);
         let lifetime_s = newest.map(|token| token.lifetime.as_secs());
-        let was_refreshing = before == TokenState::Refreshing;
+        let is_routine = before.state == TokenState::Refreshing && before.last_problem.is_none();
         let (level, phrase) = match (status.error_kind(), status.state) {
             (Some(FetchErrorKind::Rejected), _) => (Level::ERROR, "new tokens are rejected"),
             (Some(FetchErrorKind::Clock), _) => (Level::WARN, "tokens expire as soon as they are issued"),
             (Some(_), _) if status.has_valid_token => (Level::WARN, STILL_VALID),
             (Some(_), _) => (Level::ERROR, "token refresh failed, no valid token"),
             (None, _) if status.warning.is_some() => (Level::WARN, UNREADABLE),
-            (None, TokenState::Fresh) if before == TokenState::Fresh => {
+            (None, TokenState::Fresh) if before.state == TokenState::Fresh => {
                 (Level::INFO, "credentials can be read again")
             }
-            (None, TokenState::Fresh) if was_refreshing => (Level::DEBUG, "token refreshed"),
+            (None, TokenState::Fresh) if is_routine => (Level::DEBUG, "token refreshed"),
             (None, TokenState::Fresh) => (Level::INFO, "token acquired"),
             // The machine slept, or its clock was set.
             (None, TokenState::Expired) => (Level::INFO, "token expired, fetching a new one"),

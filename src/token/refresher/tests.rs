@@ -566,3 +566,50 @@ async fn credentials_that_cannot_be_read_are_a_warning_while_the_token_is_valid_
     check(Ok(true)).await;
     assert_eq!(script.requests().len(), 2);
 }
+
+/// What is logged, line by line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn corrected_credentials_end_the_warning_and_their_success_is_reported() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let (script, reader) = start(&[Ok(3600), Err(FetchErrorKind::Refused), Ok(3600)]);
+    reader.wait(Duration::from_secs(1)).await.unwrap();
+    let unusable = FetchErrorKind::Secret.error(problems::credentials_hang());
+    script.checks.lock().unwrap().extend([Err(unusable), Ok(true)]);
+    tokio::time::sleep(CHECK_EVERY * 2).await;
+    sleep(1).await;
+    assert_eq!(reader.status().state, TokenState::Misconfigured);
+    script.changed.notify_one();
+    sleep(2).await;
+    assert_eq!(reader.status().state, TokenState::Fresh);
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let phrases = [
+        "token acquired",
+        "credentials cannot be used",
+        "credentials changed",
+        "token refresh failed",
+        "credentials changed",
+        "token acquired",
+    ];
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), phrases.len(), "{log}");
+    for (line, phrase) in lines.into_iter().zip(phrases) {
+        assert!(line.contains(phrase), "{log}");
+    }
+}

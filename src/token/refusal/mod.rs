@@ -205,12 +205,23 @@ impl TokenRequestContext<'_> {
         is_other.then(|| problems::wrong_environment(other, host, of_host))
     }
 
-    /// What to do if the credentials are of another environment.
+    /// What to do if the credentials are of another environment. Another preset has an effect only if url or token_url is
+    /// the preset's.
     fn environment_hint(&self) -> &'static str {
-        match environment::of_preset(&self.upstream.preset) {
-            Some("stage") => "if they were issued for production, set preset = \"smart-bonding-prod\"",
-            Some(_) => "if they were issued for stage, set preset = \"smart-bonding-stage\"",
-            None => "url and token_url must be of the environment that they were issued for",
+        let Upstream {
+            preset,
+            url,
+            token_url,
+            ..
+        } = self.upstream;
+        let mut endpoints = [url, token_url].into_iter();
+        let is_of_preset = endpoints.any(|endpoint| environment::of_host(endpoint.host()).is_some());
+        match environment::of_preset(preset).filter(|_| is_of_preset) {
+            Some("stage") => {
+                "if the credentials were issued for production, set preset = \"smart-bonding-prod\""
+            }
+            Some(_) => "if the credentials were issued for stage, set preset = \"smart-bonding-stage\"",
+            None => "url and token_url must be of the environment that the credentials were issued for",
         }
     }
 

@@ -266,3 +266,20 @@ fn transient_failures_have_kinds_that_are_retried() {
     let busy = problem(400, &[], r#"{"error":"temporarily_unavailable"}"#);
     assert_eq!(busy.0, Kind::Unavailable);
 }
+
+#[test]
+fn another_preset_is_advised_only_where_it_would_change_an_endpoint() {
+    const UNKNOWN: &[u8] =
+        br#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id' parameter."}"#;
+    const URL: &str = "url = \"https://localhost:1\"\n";
+    const TOKEN_URL: &str = "token_url = \"https://localhost:1/t\"\n";
+    for (keys, is_advised) in [
+        ("", true),
+        (TOKEN_URL, true),
+        (&*[URL, TOKEN_URL].concat(), false),
+    ] {
+        let fix = response(&upstream(keys), 400, &[], UNKNOWN).unwrap_err().problem;
+        assert_eq!(fix.fix().contains("preset"), is_advised, "{fix}");
+        assert!(fix.fix().contains("the credentials were issued for"), "{fix}");
+    }
+}
