@@ -161,9 +161,14 @@ impl Report {
 
     /// The code of an earlier problem that is this one, or causes it.
     fn cause_of(&self, upstream: Option<&str>, problem: &Problem) -> Option<&'static str> {
+        // One `ca_file` makes the certificates of both hosts trusted.
+        let is_same_authority = |cause: &Problem| {
+            [cause.code(), problem.code()] == ["unknown-ca"; 2] && cause.fix() == problem.fix()
+        };
         let is_cause = |(of, cause): &&(Option<String>, Problem)| {
             let is_near = of.is_none() || of.as_deref() == upstream;
-            is_near && (cause == problem || cause.entry().hides.contains(&problem.code()))
+            let hides = cause.entry().hides.contains(&problem.code());
+            is_near && (cause == problem || hides || is_same_authority(cause))
         };
         self.found.iter().find(is_cause).map(|(_, cause)| cause.code())
     }
@@ -285,6 +290,23 @@ mod tests {
         }
         let results: Vec<_> = report.steps.iter().map(|step| step["result"].clone()).collect();
         assert_eq!(results, ["warning", "ok"]);
+    }
+
+    #[test]
+    fn an_authority_that_is_not_trusted_is_reported_once_for_both_hosts() {
+        let mut report = Report::new(true);
+        for (call, to, issuer) in [
+            ("token request", "a:443", "CN=one"),
+            ("API request", "b:443", "CN=one"),
+            ("API request", "c:443", "CN=two"),
+        ] {
+            let unknown = tls::unknown_ca(call, to, "CN=server", issuer);
+            report
+                .step("TLS", Some("a"), Instant::now(), Err(unknown))
+                .unwrap();
+        }
+        let results: Vec<_> = report.steps.iter().map(|step| step["result"].clone()).collect();
+        assert_eq!(results, ["failed", "skipped", "failed"]);
     }
 
     #[test]
