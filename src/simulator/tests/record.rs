@@ -53,8 +53,8 @@ async fn pipelined_requests_are_recorded_one_by_one() {
     assert_eq!(
         shown,
         [
-            ("/a", "HTTP/1.1", 1, Some(401)),
-            ("http://b/c?d", "HTTP/1.0", 1, Some(401))
+            ("/a", "HTTP/1.1", 1, Some(404)),
+            ("http://b/c?d", "HTTP/1.0", 1, Some(404))
         ]
     );
 }
