@@ -70,7 +70,7 @@ impl PullError {
                 ProxyErrorType::HttpResponseTimeout,
                 spool::pull_continues(),
             ),
-            Self::Page(problem) => ProblemResponse::new(
+            Self::Page(problem) => ProblemResponse::may_have_been_executed(
                 StatusCode::BAD_GATEWAY,
                 ProxyErrorType::HttpProtocolError,
                 problem,

@@ -202,9 +202,10 @@ impl Puller {
         let mut begin = Vec::new();
         let stored = store(&mut writer, &mut body, deadline, &mut begin).await;
         if is_page(&head.headers, &begin) {
-            writer.discard().await;
-            let host = self.upstream.url.host();
-            return Err(PullError::Page(login_page("API request", host, "")));
+            let problem = login_page("API request", self.upstream.url.host(), "");
+            // A filter may have replaced the API's response, so that the queue is one message shorter.
+            writer.lose(problem.cause()).await;
+            return Err(PullError::Page(problem));
         }
         if let Err(error) = stored {
             return self.not_stored(writer, error, head, body, is_relayed).await;

@@ -3,6 +3,7 @@
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
 
 use crate::harness::{PULL, Setup, TSP_CODES, simulator};
+use crate::spool::on_disk;
 
 const ECHO: &str = "/simulator/echo";
 
@@ -58,10 +59,10 @@ async fn a_response_that_is_cut_is_a_problem_until_one_is_whole() {
 }
 
 #[tokio::test]
-async fn a_login_page_in_place_of_a_message_is_not_stored() {
+async fn a_login_page_in_place_of_a_message_is_not_stored_and_the_message_may_be_lost() {
     let cisco = simulator(Options::default()).await;
     cisco.script(Fault::on(On::Pull, Kind::Html { status: 200 }).times(1));
-    let mut daemon = Setup::at(&cisco).start().await;
+    let mut daemon = on_disk(&cisco).start().await;
 
     let page = daemon.get(PULL).await;
 
@@ -70,13 +71,21 @@ async fn a_login_page_in_place_of_a_message_is_not_stored() {
         page.body().contains("urn:bondgate:problem:login-page"),
         "{page:?}"
     );
+    assert!(page.body().contains("may have executed"), "{page:?}");
     daemon.logged("\"problem\":\"login-page\"").await;
-    assert_eq!(daemon.status().await["spool"]["messages"], 0);
+    daemon.logged("a message may be lost").await;
+    let spool = &daemon.status().await["spool"];
+    assert_eq!(
+        (&spool["messages"], &spool["perhaps_lost"]),
+        (&0.into(), &1.into())
+    );
     let next = daemon.get(PULL).await;
     assert_eq!(
         (next.status(), next.field("x-bondgate-redelivered")),
         (200, None),
         "{next:?}"
     );
-    assert!(daemon.status().await["problems"].as_array().unwrap().is_empty());
+    let problems = &daemon.status().await["problems"];
+    assert_eq!(problems.as_array().unwrap().len(), 1, "{problems}");
+    assert_eq!(problems[0]["code"], "messages-lost");
 }
