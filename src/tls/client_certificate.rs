@@ -19,7 +19,7 @@ pub(super) struct NoCertificate;
 
 impl ResolvesClientCert for NoCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        // Outside of `with_request` nobody wants to know.
+        // Fails outside of `with_request`, where the request is not recorded.
         let _ = IS_ASKED.try_with(|is_asked| is_asked.set(true));
         None
     }
