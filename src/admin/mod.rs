@@ -107,6 +107,10 @@ fn is_local(peer: Option<Extension<Peer>>) -> bool {
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     // A failure is a problem, which the metrics show.
     let _ = admin.spool.totals().await;
+    for upstream in &admin.facts.upstreams {
+        // Ends what is over.
+        let _ = upstream.api.get();
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], admin.metrics.encode())
 }

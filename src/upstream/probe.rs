@@ -5,18 +5,21 @@ use std::sync::atomic::AtomicBool;
 use axum::body::Body;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::BodyExt as _;
 
 use super::client::UpstreamClient;
 use super::connector::Network;
 use super::error::SendError;
+use super::html::{declares_html, is_html};
 use super::status::response_problem;
 use crate::config;
-use crate::problems::{Problem, api};
+use crate::problems::{Problem, api, network};
 
 /// The path of Smart Bonding whose response says nothing about push and pull.
 const TSP_CODES: &str = "/tspcodes";
 
-/// Sends `GET path` with a bearer, and reads the head of the response: its body may have megabytes.
+/// Sends `GET path` with a bearer, and reads the head of the response, with the body's beginning if it may be a page: the
+/// body may have megabytes.
 pub async fn probe(
     upstream: &config::Upstream,
     network: Network,
@@ -50,6 +53,16 @@ pub async fn probe(
     match response_problem(&to, status, response.headers()) {
         Some(problem) => Err(problem),
         None => match status.as_u16() {
+            200..=299 if declares_html(response.headers()) => {
+                let mut body = response.into_body();
+                let began = tokio::time::timeout(upstream.timeout.idle, body.frame()).await;
+                match began {
+                    Ok(Some(Ok(frame))) if frame.data_ref().is_some_and(|data| is_html(data)) => {
+                        Err(network::login_page("API request", upstream.url.host(), ""))
+                    }
+                    _ => Ok(status),
+                }
+            }
             200..=299 => Ok(status),
             403 if path.ends_with(TSP_CODES) => Err(api::tsp_codes_forbidden(to, path)),
             403 => Err(api::forbidden(to, path)),

@@ -29,6 +29,8 @@ pub struct ResponseBody {
     idle_timer: Option<Pin<Box<Sleep>>>,
     failure: Option<ResponseBodyError>,
     api: Option<ApiStatus>,
+    /// The response calls itself HTML, and its body has not begun.
+    may_be_page: bool,
 }
 
 /// The body ended early: the connection broke, the framing is invalid, or nothing arrived for `timeout.idle`.
@@ -60,6 +62,7 @@ impl ResponseBody {
             idle_timer: None,
             failure: None,
             api: None,
+            may_be_page: false,
         };
         if body.incoming.is_end_stream() {
             body.release_connection();
@@ -73,9 +76,11 @@ impl ResponseBody {
         self.incoming.size_hint().exact()
     }
 
-    /// Records in `api` how the body ends.
-    pub fn report_to(&mut self, api: &ApiStatus) {
+    /// Records in `api` how the body ends, and how it begins where that shows whether it is a page.
+    pub fn report_to(&mut self, api: &ApiStatus, may_be_page: bool) {
+        self.may_be_page = may_be_page;
         if self.is_end_stream() {
+            self.report_beginning(api, &[]);
             api.body_ended();
         } else {
             self.api = Some(api.clone());
@@ -88,6 +93,12 @@ impl ResponseBody {
             Some(api) => api.body_failed(reason),
             None => api::cut_short("the API", reason),
         }))
+    }
+
+    fn report_beginning(&mut self, api: &ApiStatus, beginning: &[u8]) {
+        if std::mem::take(&mut self.may_be_page) {
+            api.body_began(beginning);
+        }
     }
 
     fn release_connection(&mut self) {
@@ -111,6 +122,12 @@ impl ResponseBody {
                 self.connection = None;
             }
             polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        if self.may_be_page
+            && let Poll::Ready(Some(Ok(frame))) = &polled
+            && let (Some(data), Some(api)) = (frame.data_ref(), self.api.clone())
+        {
+            self.report_beginning(&api, data);
         }
         let has_more = match &polled {
             Poll::Ready(Some(Ok(_))) => !self.incoming.is_end_stream(),

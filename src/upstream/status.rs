@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::html::{declares_html, is_html};
 use crate::config::Endpoint;
 use crate::problems::{Problem, api, network, outbound_proxy};
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -23,8 +25,9 @@ struct Inner {
     /// Milliseconds since 1970; 0 for never.
     last_response: AtomicU64,
     last_status: AtomicU16,
-    /// Whether something is in `current`: a look without a lock for each response.
+    /// Whether there is a problem, and a forbidden route, in `current`: a look without a lock for each response.
     has_problem: AtomicBool,
+    has_forbidden: AtomicBool,
     current: Mutex<Current>,
 }
 
@@ -32,14 +35,23 @@ struct Inner {
 #[derive(Default)]
 struct Current {
     problem: Option<(Problem, SystemTime)>,
-    /// The routes that the API forbids, each until it allows one of its requests.
-    forbidden: Vec<(String, Problem, SystemTime)>,
+    forbidden: Vec<Forbidden>,
+}
+
+/// A route that the API forbids: until it allows a request of the route, or has forbidden none for [`FORBIDDEN_FOR`].
+struct Forbidden {
+    route: String,
+    problem: Problem,
+    since: SystemTime,
+    last: Instant,
 }
 
 /// Ends only with a whole body: such a response begins like a good one.
 const RESPONSE_CUT: &str = "api-response-cut";
+const FORBIDDEN: &str = "api-forbidden";
 /// How many forbidden routes are remembered.
 const MOST_FORBIDDEN: usize = 16;
+const FORBIDDEN_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The state at one moment.
 #[derive(Clone, Debug)]
@@ -60,6 +72,7 @@ impl ApiStatus {
             last_response: AtomicU64::new(0),
             last_status: AtomicU16::new(0),
             has_problem: AtomicBool::new(false),
+            has_forbidden: AtomicBool::new(false),
             current: Mutex::default(),
         }))
     }
@@ -69,31 +82,46 @@ impl ApiStatus {
     pub fn get(&self) -> ApiState {
         let last_response = Some(self.0.last_response.load(Ordering::Relaxed)).filter(|at| *at > 0);
         let last_status = self.0.last_status.load(Ordering::Relaxed);
-        let current = self.0.current.lock();
+        let mut current = self.0.current.lock();
+        self.update_forbidden(&mut current, |_| {});
         let forbidden = current.forbidden.first();
-        let forbidden = forbidden.map(|(_, problem, since)| (problem.clone(), *since));
+        let forbidden = forbidden.map(|forbidden| (forbidden.problem.clone(), forbidden.since));
         ApiState {
             last_response: last_response.map(|at| (UNIX_EPOCH + Duration::from_millis(at), last_status)),
             problem: current.problem.clone().or(forbidden),
         }
     }
 
-    /// Records a response to a request of a route, whose name is needed only while something fails.
-    pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) {
+    /// Records a response to a request of a route, whose name is needed only while something fails. Returns whether its
+    /// body has to show that it is no page, by [`body_began`](Self::body_began).
+    pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.0.last_response.store(now, Ordering::Relaxed);
         self.0.last_status.store(status.as_u16(), Ordering::Relaxed);
-        match response_problem(&self.0.to, status, headers) {
-            Some(problem) => self.failed(problem),
-            None if status == StatusCode::FORBIDDEN => self.forbids(route()),
-            None if self.0.has_problem.load(Ordering::Relaxed) => {
-                self.recovered(|code| code != RESPONSE_CUT);
-                if status.is_success() {
-                    self.allows(&route());
-                }
-            }
-            None => {}
+        if status.is_success() && declares_html(headers) {
+            return true;
+        }
+        if let Some(problem) = response_problem(&self.0.to, status, headers) {
+            self.failed(problem);
+            return false;
+        }
+        self.recovered(|code| code != RESPONSE_CUT);
+        if status == StatusCode::FORBIDDEN {
+            self.forbids(route());
+        } else if status.is_success() && self.0.has_forbidden.load(Ordering::Relaxed) {
+            self.allows(&route());
+        }
+        false
+    }
+
+    /// Records how the body of a successful response begins that calls itself HTML.
+    pub(super) fn body_began(&self, beginning: &[u8]) {
+        if is_html(beginning) {
+            let host = self.0.to.rsplit_once(':').map_or(&*self.0.to, |(host, _)| host);
+            self.failed(network::login_page("API request", host, ""));
+        } else {
+            self.recovered(|code| code != RESPONSE_CUT);
         }
     }
 
@@ -119,54 +147,84 @@ impl ApiStatus {
 
     /// Records that the body of a response is complete.
     pub(super) fn body_ended(&self) {
-        if self.0.has_problem.load(Ordering::Relaxed) {
-            self.recovered(|code| code == RESPONSE_CUT);
-        }
+        self.recovered(|code| code == RESPONSE_CUT);
     }
 
+    /// The oldest route makes room for a new one, which is not logged: callers can name any number of paths.
     fn forbids(&self, route: String) {
-        self.recovered(|code| code != RESPONSE_CUT);
-        let mut current = self.0.current.lock();
-        let forbidden = &mut current.forbidden;
-        if forbidden.len() == MOST_FORBIDDEN || forbidden.iter().any(|(known, ..)| *known == route) {
-            return;
-        }
-        let problem = api::forbidden(&self.0.to, &route);
-        self.log(&problem);
-        self.0.metrics.set_problem("api", None, Some(problem.code()));
-        forbidden.push((route, problem, SystemTime::now()));
-        self.0.has_problem.store(true, Ordering::Relaxed);
+        let (since, last) = (SystemTime::now(), Instant::now());
+        self.update_forbidden(&mut self.0.current.lock(), |forbidden| {
+            if let Some(known) = forbidden.iter_mut().find(|known| known.route == route) {
+                known.last = last;
+                return;
+            }
+            let problem = api::forbidden(&self.0.to, &route);
+            if forbidden.len() < MOST_FORBIDDEN {
+                self.log(&problem);
+            } else {
+                forbidden.remove(0);
+            }
+            forbidden.push(Forbidden {
+                route,
+                problem,
+                since,
+                last,
+            });
+        });
     }
 
     fn allows(&self, route: &str) {
-        let mut current = self.0.current.lock();
-        let forbidden = &mut current.forbidden;
-        let Some(at) = forbidden.iter().position(|(known, ..)| known == route) else {
-            return;
-        };
-        let (_, problem, _) = forbidden.remove(at);
-        let (upstream, was) = (self.0.metrics.name(), problem.code());
-        tracing::info!(upstream, was, route, "requests to the API succeed again");
-        if forbidden.is_empty() {
-            self.0.metrics.set_problem("api", Some(was), None);
-        }
-        self.update(&current);
+        self.update_forbidden(&mut self.0.current.lock(), |forbidden| {
+            if let Some(at) = forbidden.iter().position(|known| known.route == route) {
+                forbidden.remove(at);
+                let upstream = self.0.metrics.name();
+                tracing::info!(
+                    upstream,
+                    was = FORBIDDEN,
+                    route,
+                    "requests to the API succeed again"
+                );
+            }
+        });
     }
 
-    /// Ends the problem if its code is such a one.
+    /// Changes the forbidden routes, without those that are forbidden no longer.
+    fn update_forbidden(&self, current: &mut Current, change: impl FnOnce(&mut Vec<Forbidden>)) {
+        let code = |forbidden: &[Forbidden]| (!forbidden.is_empty()).then_some(FORBIDDEN);
+        let before = code(&current.forbidden);
+        current.forbidden.retain(|Forbidden { route, last, .. }| {
+            let lasts = last.elapsed() < FORBIDDEN_FOR;
+            if !lasts {
+                let upstream = self.0.metrics.name();
+                tracing::info!(
+                    upstream,
+                    was = FORBIDDEN,
+                    route,
+                    "API has forbidden no request for 10 minutes"
+                );
+            }
+            lasts
+        });
+        change(&mut current.forbidden);
+        let now = code(&current.forbidden);
+        if before != now {
+            self.0.metrics.set_problem("api", before, now);
+            self.0.has_forbidden.store(now.is_some(), Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the problem if it is one of those that are over.
     fn recovered(&self, is_over: impl Fn(&str) -> bool) {
+        if !self.0.has_problem.load(Ordering::Relaxed) {
+            return;
+        }
         let mut current = self.0.current.lock();
         if let Some((problem, _)) = current.problem.take_if(|(problem, _)| is_over(problem.code())) {
             let (upstream, was) = (self.0.metrics.name(), problem.code());
             tracing::info!(upstream, was, "requests to the API succeed again");
             self.0.metrics.set_problem("api", Some(was), None);
+            self.0.has_problem.store(false, Ordering::Relaxed);
         }
-        self.update(&current);
-    }
-
-    fn update(&self, current: &Current) {
-        let has_problem = current.problem.is_some() || !current.forbidden.is_empty();
-        self.0.has_problem.store(has_problem, Ordering::Relaxed);
     }
 
     fn log(&self, problem: &Problem) {
@@ -175,13 +233,9 @@ impl ApiStatus {
     }
 }
 
-/// What a response says about the API itself. What it says about one request, such as 404, is the caller's.
+/// What a response says about the API itself. What it says about one request, such as 404, is the caller's. Whether a
+/// successful one is a page is for its body to say.
 pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
-    let is_html = || {
-        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        kind.and_then(|kind| kind.get(..9))
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
-    };
     let mashery = || headers.get("x-mashery-error-code").map(HeaderValue::as_bytes);
     match status.as_u16() {
         401 => Some(api::rejects_token(to)),
@@ -189,11 +243,8 @@ pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap
         403 if mashery().is_some_and(|code| code.ends_with(b"_RATE")) => Some(api::rate_limited(to)),
         407 => Some(outbound_proxy::transparent("API request", to)),
         429 => Some(api::rate_limited(to)),
-        200..=299 if is_html() => {
-            let host = to.rsplit_once(':').map_or(to, |(host, _)| host);
-            Some(network::login_page("API request", host, ""))
-        }
-        _ if is_html() => Some(api::page(to, status.as_u16(), "")),
+        200..=299 => None,
+        _ if declares_html(headers) => Some(api::page(to, status.as_u16(), "")),
         code @ 500.. => Some(api::unavailable(to, code)),
         300..=303 | 307..=399 => {
             let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
@@ -206,11 +257,13 @@ pub(super) fn response_problem(to: &str, status: StatusCode, headers: &HeaderMap
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
     use crate::telemetry::metrics::Metrics;
 
     fn route() -> String {
-        "/push".to_owned()
+        "GET /push".to_owned()
     }
 
     fn status(metrics: &Arc<Metrics>) -> ApiStatus {
@@ -245,7 +298,7 @@ mod tests {
         let status = status(&metrics);
         let code = || status.get().problem.map(|(problem, _)| problem.code());
         let gauge = || metrics.encode().contains("code=\"api-forbidden\"} 1");
-        let other = || "/pull".to_owned();
+        let other = || "GET /pull".to_owned();
         status.responded(route, StatusCode::FORBIDDEN, &HeaderMap::new());
         assert!(status.get().problem.unwrap().0.cause().contains("/push"));
         for response in [StatusCode::OK, StatusCode::BAD_GATEWAY, StatusCode::OK] {
@@ -255,11 +308,51 @@ mod tests {
         assert!(code() == Some("api-forbidden") && gauge());
         status.responded(route, StatusCode::OK, &HeaderMap::new());
         assert!(code().is_none() && !gauge());
+    }
 
+    #[test]
+    fn the_oldest_forbidden_route_makes_room_for_a_new_one() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
         for number in 0..100 {
-            status.responded(|| format!("/{number}"), StatusCode::FORBIDDEN, &HeaderMap::new());
+            let route = || format!("GET /{number}");
+            status.responded(route, StatusCode::FORBIDDEN, &HeaderMap::new());
         }
-        assert_eq!(status.0.current.lock().forbidden.len(), MOST_FORBIDDEN);
+        let forbidden = &status.0.current.lock().forbidden;
+        assert_eq!(forbidden.len(), MOST_FORBIDDEN);
+        assert_eq!(forbidden.last().unwrap().route, "GET /99");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_is_forbidden_no_longer_ten_minutes_after_its_last_refusal() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
+        for _ in 0..2 {
+            status.responded(route, StatusCode::FORBIDDEN, &HeaderMap::new());
+            tokio::time::advance(FORBIDDEN_FOR / 2).await;
+        }
+        assert!(status.get().problem.is_some());
+        tokio::time::advance(FORBIDDEN_FOR / 2).await;
+        assert!(status.get().problem.is_none());
+        assert!(!metrics.encode().contains("bondgate_problem{"));
+    }
+
+    #[test]
+    fn a_page_is_one_problem_that_ends_with_a_body_that_is_none() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
+        let html = HeaderMap::from_iter([(CONTENT_TYPE, "text/html".parse().unwrap())]);
+        let began = |body: &str| {
+            assert!(status.responded(route, StatusCode::OK, &html));
+            let before = status.get().problem.map(|(_, since)| since);
+            status.body_began(body.as_bytes());
+            (before, status.get().problem)
+        };
+        assert!(began("[]").1.is_none());
+        let (problem, since) = began("<html>").1.unwrap();
+        assert_eq!(problem.code(), "login-page");
+        assert_eq!(began("<html>").0, Some(since));
+        assert!(began("[]").1.is_none());
     }
 
     #[test]
@@ -290,7 +383,7 @@ mod tests {
             (596, HeaderMap::new(), Some("api-unavailable")),
             (302, HeaderMap::new(), Some("api-redirect")),
             (407, HeaderMap::new(), Some("proxy-transparent")),
-            (200, html.clone(), Some("login-page")),
+            (200, html.clone(), None),
             (403, html, Some("api-page")),
         ] {
             let found = response_problem("api.example:443", StatusCode::from_u16(code).unwrap(), &headers);

@@ -32,6 +32,9 @@ pub(super) use self::kept_body::KeptBody;
 pub use self::kept_body::ReplayBudget;
 pub(super) use self::request_body::RequestBody;
 
+/// The most characters of a path in the name of a route.
+const LONGEST_PATH: usize = 100;
+
 /// Forwards requests to one upstream for one worker.
 pub(super) struct Forwarder {
     upstream: Arc<UpstreamClient>,
@@ -79,7 +82,7 @@ impl Forwarder {
         is_fresh: bool,
     ) -> Result<Response<Body>, ProxyError> {
         let (mut parts, body) = request.into_parts();
-        let (is_head, uri) = (parts.method == Method::HEAD, std::mem::take(&mut parts.uri));
+        let (method, uri) = (parts.method.clone(), std::mem::take(&mut parts.uri));
         let (copy, kept) = self.keep(&body);
         let mut upload = RequestBody::from_caller(body, self.timeout.idle, copy);
         if parts.headers.contains_key(EXPECT) && !upload.is_end_stream() {
@@ -97,8 +100,8 @@ impl Forwarder {
         };
         // Where the caller's body failed, the upstream's reaction to that is not the cause.
         let mut response = response.map_err(|error| progress.upload_error().unwrap_or(error));
-        self.record(&uri, &mut response);
-        Ok(Self::inbound(response?, is_head))
+        self.record(&method, &uri, &mut response);
+        Ok(Self::inbound(response?, method == Method::HEAD))
     }
 
     /// The upstream's response to a pull, which must be a whole message.
@@ -119,25 +122,32 @@ impl Forwarder {
         self.inject_bearer.clone().call(request).await
     }
 
-    /// Records what a request for `uri` says about the API.
-    pub(super) fn record(&self, uri: &Uri, response: &mut Result<Response<ResponseBody>, ProxyError>) {
+    /// Records what a request says about the API.
+    pub(super) fn record(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        response: &mut Result<Response<ResponseBody>, ProxyError>,
+    ) {
         match response {
             Ok(response) => {
-                let route = || self.route(uri.path());
-                self.api.responded(route, response.status(), response.headers());
-                response.body_mut().report_to(&self.api);
+                let route = || self.route(method, uri.path());
+                let (status, headers) = (response.status(), response.headers());
+                let may_be_page = self.api.responded(route, status, headers);
+                response.body_mut().report_to(&self.api, may_be_page);
             }
             Err(error) if error.concerns_api() => self.api.failed(error.problem()),
             Err(_) => {}
         }
     }
 
-    /// The path of the rule that a path matches, or else the path itself.
-    fn route(&self, path: &str) -> String {
+    /// The method, and the path of the rule that the path matches, or else the beginning of the path itself.
+    fn route(&self, method: &Method, path: &str) -> String {
         let mut rules = self.rules.named().iter().map(|rule| &rule.path);
         match rules.find(|pattern| pattern.matches(path)) {
-            Some(PathPattern::Below(prefix)) => format!("{prefix}*"),
-            Some(PathPattern::Exact(_)) | None => path.to_owned(),
+            Some(PathPattern::Below(prefix)) => format!("{method} {prefix}*"),
+            Some(PathPattern::Exact(exact)) => format!("{method} {exact}"),
+            None => format!("{method} {path:.LONGEST_PATH$}"),
         }
     }
 

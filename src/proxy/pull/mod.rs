@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, response};
+use http::{HeaderValue, Request, Response, StatusCode, Version, response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, R
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
 };
-use crate::upstream::ResponseBody;
+use crate::upstream::{HTML_BEGINNING, ResponseBody, declares_html, is_html};
 
 /// Serves the consuming routes of one upstream.
 #[derive(Clone)]
@@ -57,8 +57,6 @@ type PullResult = Result<Response<Body>, PullError>;
 const LONGEST_REQUEST: usize = 64 << 10;
 /// The longest response that can be the notice of an empty queue.
 const LONGEST_NOTICE: usize = 4 << 10;
-/// As much of a body as its kind shows.
-const BEGIN: usize = 256;
 /// How long reading the client id may take.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
@@ -165,7 +163,7 @@ impl Puller {
     ) -> PullResult {
         let deadline = Instant::now() + self.upstream.timeout.pull;
         let progress = upload.state();
-        let uri = std::mem::take(&mut parts.uri);
+        let (method, uri) = (parts.method.clone(), std::mem::take(&mut parts.uri));
         let asked = tokio::time::timeout_at(deadline, self.forwarder.pull(&uri, parts, upload, kept)).await;
         let too_late = |_| {
             let is_sent = progress.is_sent();
@@ -173,7 +171,7 @@ impl Puller {
             Err(ProxyError::Timeout { is_sent, limit })
         };
         let mut asked = asked.unwrap_or_else(too_late);
-        self.forwarder.record(&uri, &mut asked);
+        self.forwarder.record(&method, &uri, &mut asked);
         let response = match asked {
             Ok(response) => response,
             Err(error) if error.is_not_executed() => {
@@ -201,7 +199,7 @@ impl Puller {
         writer.head(&head);
         let mut begin = Vec::new();
         let stored = store(&mut writer, &mut body, deadline, &mut begin).await;
-        if is_page(&head.headers, &begin) {
+        if declares_html(&head.headers) && is_html(&begin) {
             let problem = login_page("API request", self.upstream.url.host(), "");
             // A filter may have replaced the API's response, so that the queue is one message shorter.
             writer.lose(problem.cause()).await;
@@ -298,19 +296,10 @@ async fn store(
             return Ok(());
         };
         if let Ok(piece) = frame.map_err(WriteError::Incomplete)?.into_data() {
-            begin.extend(piece.iter().take(BEGIN.saturating_sub(begin.len())));
+            begin.extend(piece.iter().take(HTML_BEGINNING.saturating_sub(begin.len())));
             writer.write(&piece).await?;
         }
     }
-}
-
-/// Whether a response is an HTML page, as a login page of the network is, and so no message of the API.
-fn is_page(headers: &HeaderMap, begin: &[u8]) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let kind = kind.unwrap_or_default().to_ascii_lowercase();
-    let begin = begin.strip_prefix("\u{feff}".as_bytes()).unwrap_or(begin);
-    let begin = begin.trim_ascii_start().to_ascii_lowercase();
-    kind.starts_with(b"text/html") && (begin.starts_with(b"<!doctype html") || begin.starts_with(b"<html"))
 }
 
 /// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
@@ -387,20 +376,6 @@ impl DeliveryObserver for Observer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_an_html_page_that_says_so_is_no_message() {
-        let headers = |kind: &str| HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
-        let html = headers("Text/HTML; charset=utf-8");
-        for page in ["<!DOCTYPE html><p>", "\u{feff}\r\n <HTML lang=\"de\">"] {
-            assert!(is_page(&html, page.as_bytes()), "{page}");
-            assert!(!is_page(&headers("application/json"), page.as_bytes()), "{page}");
-            assert!(!is_page(&HeaderMap::new(), page.as_bytes()), "{page}");
-        }
-        for message in ["{\"Calls\":\"<html>\"}", "<Calls/>", ""] {
-            assert!(!is_page(&html, message.as_bytes()), "{message}");
-        }
-    }
 
     #[test]
     fn only_the_notice_of_an_empty_queue_is_no_message() {

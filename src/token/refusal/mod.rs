@@ -1,6 +1,6 @@
 //! Why the identity service issued no token, from its response: what it refuses, and who responded in its place.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_ENCODING, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,6 +11,7 @@ use crate::config::{ClientAuth, Upstream, environment};
 use crate::problems::network::login_page;
 use crate::problems::outbound_proxy::transparent;
 use crate::problems::{Problem, token as problems};
+use crate::upstream::{declares_html, is_html};
 
 /// The path of Cisco's token endpoints.
 const CISCO_PATH: &str = "/oauth2/default/v1/token";
@@ -63,7 +64,7 @@ impl TokenRequestContext<'_> {
         if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity") && !is_json()) {
             return Some(Kind::Malformed.error(problems::response_encoded(host, coding)));
         }
-        let is_html = is_html(headers, body);
+        let is_html = is_html(body) || declares_html(headers) && !is_json();
         Some(match code {
             300..=399 => {
                 let location = self.text(headers, &LOCATION);
@@ -252,15 +253,6 @@ impl TokenRequestContext<'_> {
         } else {
             printable(&text)
         }
-    }
-}
-
-pub(super) fn is_html(headers: &HeaderMap, body: &[u8]) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/html")) || {
-        let start = body.trim_ascii_start();
-        let start = String::from_utf8_lossy(&start[..start.len().min(1000)]).to_ascii_lowercase();
-        start.starts_with('<') && (start.contains("<html") || start.contains("<!doctype html"))
     }
 }
 

@@ -21,6 +21,10 @@ async fn a_route_that_the_api_forbids_is_a_problem_until_it_is_allowed() {
         assert_eq!(daemon.get(ECHO).await.status(), 403);
         assert_eq!(daemon.get(TSP_CODES).await.status(), 200);
     }
+    // Another method is another route.
+    let post =
+        format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert_eq!(daemon.send(&post).await.status(), 200);
     daemon.logged("\"problem\":\"api-forbidden\"").await;
     let problem = &daemon.status().await["problems"][0];
     assert_eq!(problem["code"], "api-forbidden");
@@ -88,4 +92,29 @@ async fn a_login_page_in_place_of_a_message_is_not_stored_and_the_message_may_be
     let problems = &daemon.status().await["problems"];
     assert_eq!(problems.as_array().unwrap().len(), 1, "{problems}");
     assert_eq!(problems[0]["code"], "messages-lost");
+}
+
+#[tokio::test]
+async fn only_a_page_is_one_and_not_json_that_is_called_html() {
+    let cisco = simulator(Options::default()).await;
+    let json = Kind::Status {
+        code: 200,
+        headers: vec![("content-type".to_owned(), "text/html".to_owned())],
+        body: "[]".to_owned(),
+    };
+    let mut daemon = Setup::open(&cisco, "").start().await;
+    let problems = async || daemon.status().await["problems"].clone();
+    cisco.script(Fault::on(On::TspCodes, json.clone()).times(1));
+    assert_eq!(daemon.get(TSP_CODES).await.body(), "[]");
+    assert_eq!(problems().await, serde_json::json!([]));
+
+    cisco.script(Fault::on(On::TspCodes, Kind::Html { status: 200 }).times(2));
+    for _ in 0..2 {
+        daemon.get(TSP_CODES).await;
+        assert_eq!(problems().await[0]["code"], "login-page");
+    }
+    cisco.script(Fault::on(On::TspCodes, json).times(1));
+    daemon.get(TSP_CODES).await;
+    assert_eq!(problems().await, serde_json::json!([]));
+    daemon.logged_times("requests to the API", 2).await;
 }
