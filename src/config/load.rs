@@ -1,16 +1,18 @@
 //! From a file and the environment to a [`Config`], or to every fault in them.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::root::Config;
 use super::source::{self, Fault, KeyPath, Origin, Report};
 use super::{text, validation};
-use crate::problems::configuration;
+use crate::problems::{configuration, files};
 
 /// A longer configuration file is refused.
-const LONGEST_FILE_MIB: u64 = 16;
+const LONGEST_FILE: u64 = 16 << 20;
 
 /// The file to read: the given one, `$BONDGATE_CONFIG`, or one in a default place.
 #[must_use]
@@ -35,7 +37,13 @@ impl Config {
         let name = file.display().to_string();
         // Not through `text::read`: a file that is read once may be a pipe.
         let fault = |problem| ConfigError::new(vec![Fault::at(Origin::Default, problem)]);
-        let bytes = text::read(file, LONGEST_FILE_MIB).map_err(fault)?;
+        // A pipe is read to its end, as in `--config <(…)`.
+        let mut bytes = Vec::new();
+        let read = File::open(file).and_then(|opened| opened.take(LONGEST_FILE).read_to_end(&mut bytes));
+        read.map_err(|error| fault(text::cannot_read(file, &error)))?;
+        if bytes.len() as u64 == LONGEST_FILE {
+            return Err(fault(files::too_large(file.display(), LONGEST_FILE >> 20)));
+        }
         let text = text::decode(&bytes, file).map_err(fault)?;
         let directory = std::path::absolute(file).ok();
         let directory = directory.as_deref().and_then(Path::parent);

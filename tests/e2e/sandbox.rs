@@ -86,7 +86,7 @@ async fn a_secret_behind_a_swapped_link_is_picked_up_and_one_that_moved_out_says
     lead(&volume, &version(&volume, "..2", DEMO_SECRET));
     std::fs::remove_dir_all(volume.join("..1")).unwrap();
     daemon.logged("credentials changed").await;
-    daemon.logged("token refreshed").await;
+    daemon.logged("token acquired").await;
     assert_eq!(daemon.get(PULL).await.status(), 200);
 }
 
