@@ -11,7 +11,7 @@ use super::readiness::Readiness;
 use crate::problems::{Problem, Severity, without_error_number};
 use crate::server::Phase;
 use crate::spool::Totals;
-use crate::telemetry::{Lasting, LastingProblems};
+use crate::telemetry::{Lasting, LastingProblems, program};
 use crate::token::TokenReader;
 use crate::upstream::{ApiState, ApiStatus};
 
@@ -77,7 +77,8 @@ pub(super) fn document(
     let problems = problems_of(&upstreams).into_iter().chain(lasting);
     let is_serving = readiness.stop.phase() == Phase::Serving;
     let mut document = json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": program::VERSION,
+        "commit": program::COMMIT,
         "started": time(facts.started),
         "configured": time(facts.configured),
         "phase": if is_serving { "serving" } else { "stopping" },

@@ -17,7 +17,7 @@ use rustls::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{ConfigArgs, load, output};
+use super::{ConfigArgs, first_process, load, output};
 use crate::config::{Admin, ConfigError, ListenAddress};
 use crate::problems::{Problem, commands};
 
@@ -79,7 +79,8 @@ impl AdminArgs {
 
 /// The admin listener of the configuration, and whether it has TLS. A daemon without a configuration is a demo.
 fn configured(args: ConfigArgs) -> anyhow::Result<(ListenAddress, bool)> {
-    let file = args.file();
+    let of_container = first_process::configuration;
+    let file = args.config.clone().or_else(of_container).or_else(|| args.file());
     match load(file.as_deref()) {
         Ok(config) => Ok((config.admin.address, config.admin.tls.is_some())),
         Err(_) if file.is_none() => Ok((DEFAULT, false)),

@@ -1,6 +1,6 @@
 //! `bondgate init`: asks for what a first configuration needs, writes it, and runs the check.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
-use super::{Exit, output, print_faults};
+use super::{Exit, output, print_faults, systemd_units};
 use crate::config::{Config, ListenAddress};
 use crate::platform::files;
 
@@ -95,7 +95,7 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     for file in [&config_file, &secret_file] {
         let file_name = file.display();
         ensure!(
-            !file.exists(),
+            !file.exists() || sets_nothing(file),
             "{file_name} exists and is not overwritten; move it, or write elsewhere with --config"
         );
     }
@@ -106,8 +106,8 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Usage);
     };
-    // The unit in config/systemd reads the secret as root and hands it to the service.
-    let is_service = is_root && args.config.is_none() && Path::new("/run/systemd/system").is_dir();
+    // The unit reads the secret as root and hands it to the service, with a directory for the spool.
+    let is_service = is_root && args.config.is_none() && systemd_units::service().is_some();
     let text = configuration(args, &answers, &secret_file, is_root, is_service);
     if let Err(error) = Config::parse(&text, "the new configuration", []) {
         print_faults(&error.faults);
@@ -115,12 +115,22 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     }
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     write(files::create_private(&secret_file), &secret_file, &answers.secret)?;
-    let created = OpenOptions::new().write(true).create_new(true).open(&config_file);
+    let created = if sets_nothing(&config_file) {
+        File::create(&config_file)
+    } else {
+        File::create_new(&config_file)
+    };
     write(created, &config_file, &text)?;
     output::line("\nThe check:")?;
     let exit = check(&config_file, directory)?;
     output::line(next_steps(args, &answers, &config_file, is_service, exit == 0))?;
     Ok(Exit::from_code(exit))
+}
+
+/// Whether a configuration has only comments, as the one that a package installs.
+fn sets_nothing(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file);
+    text.is_ok_and(|text| !text.is_empty() && text.parse::<toml::Table>().is_ok_and(|table| table.is_empty()))
 }
 
 fn write(created: io::Result<File>, path: &Path, text: &str) -> anyhow::Result<()> {
@@ -258,6 +268,9 @@ fn configuration(
     } else {
         &beside
     });
+    let address = args.listen.as_ref().map(ToString::to_string);
+    let of_socket = || (is_service && systemd_units::has_socket("http")).then(|| "systemd:http".to_owned());
+    let address = address.or_else(of_socket);
     let lines = [
         Some("# Written by `bondgate init`; config/example.toml shows every key.\n".to_owned()),
         Some("[upstream.cisco]".to_owned()),
@@ -273,10 +286,8 @@ fn configuration(
             .as_deref()
             .map(|file| format!("ca_file = {}", path(file))),
         (answers.preset == "none").then(|| "rules = \"any\"".to_owned()),
-        Some(format!("\n[spool]\ndirectory = {}", path(spool))),
-        args.listen
-            .as_ref()
-            .map(|address| format!("\n[[listener]]\naddress = {}", quoted(&address.to_string()))),
+        (!is_service || args.spool.is_some()).then(|| format!("\n[spool]\ndirectory = {}", path(spool))),
+        address.map(|address| format!("\n[[listener]]\naddress = {}", quoted(&address))),
     ];
     let lines: Vec<_> = lines.into_iter().flatten().collect();
     lines.join("\n") + "\n"
@@ -312,10 +323,11 @@ fn next_steps(
             "\nCorrect what the check reports, and check again:\n  {environment}bondgate check --live --config {file}"
         );
     }
-    let mut text = format!("\nRun it:\n  {environment}bondgate run --config {file}");
-    if is_service {
-        text += "\nor, as a service, install the unit config/systemd/bondgate.service, and:\n  systemctl start bondgate";
-    }
+    let mut text = if is_service {
+        "\nRun it:\n  systemctl enable --now bondgate.socket bondgate.service".to_owned()
+    } else {
+        format!("\nRun it:\n  bondgate run --config {file}")
+    };
     let listen = args.listen.clone().unwrap_or(ListenAddress::Localhost(8080));
     if answers.preset.starts_with("smart-bonding") {
         text = format!(

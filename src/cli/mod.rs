@@ -2,24 +2,29 @@
 
 mod admin_client;
 mod check;
+mod completions;
 mod demo;
 mod explain;
+mod first_process;
 mod init;
+mod man;
 mod output;
 mod probe;
 mod run;
 mod simulate;
 mod spool;
 mod status;
+mod systemd_units;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Fault, find_file};
 use crate::platform::hardening;
 use crate::problems::Problem;
+use crate::telemetry::program;
 
 const ABOUT: &str = "A local authenticating reverse proxy for Cisco's Smart Bonding API: accepts plain HTTP, keeps a \
 fresh OAuth 2.0 token and relays over HTTPS";
@@ -46,7 +51,7 @@ Exit codes:
   7  API (check)";
 
 #[derive(Parser)]
-#[command(name = "bondgate", version, about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]
+#[command(name = "bondgate", version = program::description(), about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -66,6 +71,8 @@ enum Command {
     Probe(probe::ProbeArgs),
     Status(status::StatusArgs),
     Spool(spool::SpoolArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 #[derive(Args, Clone)]
@@ -107,6 +114,8 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(args),
         Command::Status(args) => status::run(args),
         Command::Spool(args) => spool::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     };
     ExitCode::from(result.unwrap_or_else(|error| print_error(&error)) as u8)
 }

@@ -14,7 +14,7 @@ use crate::platform::service_manager::ServiceManager;
 use crate::platform::signals::{Signal, Signals};
 use crate::problems::{Problem, Severity, machine};
 use crate::spool::{self, OpenError};
-use crate::telemetry::{self, LogHandle};
+use crate::telemetry::{self, LogHandle, program};
 use crate::tls;
 use crate::token::Clock;
 
@@ -37,7 +37,8 @@ pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
     let configuration = file.as_deref().unwrap_or(Path::new("environment"));
     let spool = config.spool.directory.as_deref().unwrap_or(Path::new("memory"));
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = program::VERSION,
+        commit = program::COMMIT,
         configuration = %configuration.display(),
         spool = %spool.display(),
         "starting"

@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::log_writer::DroppedLines;
+use super::program;
 use super::spool_metrics::SpoolMetrics;
 
 /// All metrics; each field has the metric's name or its start.
@@ -78,7 +79,7 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("bondgate");
         let all = &mut registry;
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let version = Info::new([("version", program::VERSION), ("commit", program::COMMIT)]);
         all.register("build", "The running version", version);
         let request_duration: Family<_, _> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let help = "Time to the head of the response";

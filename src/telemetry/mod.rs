@@ -5,6 +5,7 @@ mod line;
 mod log_writer;
 mod logging;
 pub mod metrics;
+pub mod program;
 mod spool_metrics;
 
 pub use self::lasting_problems::{Lasting, LastingProblems};

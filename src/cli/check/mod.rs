@@ -15,7 +15,7 @@ use serde_json::Value;
 use self::report::{Outcome, Report};
 use self::service::Service;
 use super::admin_client::AdminClient;
-use super::{ConfigArgs, Exit, load, output, runtime};
+use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::socket;
@@ -177,7 +177,7 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
     let missing = addresses
         .chain([&config.admin.address])
         .filter_map(|address| match address {
-            ListenAddress::Systemd(name) if !service::has_socket(name) => Some(name),
+            ListenAddress::Systemd(name) if !systemd_units::has_socket(name) => Some(name),
             _ => None,
         });
     let missing: Vec<_> = missing.map(machine::socket_not_inherited).collect();

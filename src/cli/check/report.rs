@@ -9,6 +9,7 @@ use crate::cli::Exit;
 use crate::cli::output::{self, Mark};
 use crate::config::{Fault, Origin};
 use crate::problems::{Area, Problem, Severity};
+use crate::telemetry::program;
 
 /// Collects the steps of a check, and prints each at its end.
 pub(super) struct Report {
@@ -148,7 +149,7 @@ impl Report {
         let exit = self.failed.unwrap_or(Exit::Done);
         if self.is_json {
             let document = json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": program::VERSION,
                 "is_root": is_root(),
                 "configuration": file.map(|file| file.display().to_string()),
                 "exit_code": exit as u8,

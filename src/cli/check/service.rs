@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::super::systemd_units;
 use crate::config::text::for_shell;
 use crate::config::{Config, ConfigError, Fault, ListenAddress};
 use crate::daemon::Findings;
@@ -10,9 +11,6 @@ use crate::problems::files;
 
 /// Where systemd keeps the credentials of the running service.
 const CREDENTIALS: &str = "/run/credentials/bondgate.service";
-const UNIT: &str = "bondgate.service";
-const UNIT_PATH: &str = "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/systemd/system:\
-                         /etc/systemd/user:/usr/lib/systemd/user";
 
 /// The service that runs a configuration, seen from outside.
 pub(super) struct Service {
@@ -30,8 +28,7 @@ pub(super) struct Service {
 impl Service {
     /// Looks for the service of a configuration, and lets the configuration read the credentials of a running one.
     pub(super) fn find(file: Option<&Path>, loaded: &mut Result<Config, ConfigError>) -> Self {
-        let units = unit_directories().map(|directory| fs::read_to_string(directory.join(UNIT)));
-        let text = units.flatten().next().unwrap_or_default();
+        let text = systemd_units::service().unwrap_or_default();
         let mut service = Self {
             unit: text.lines().map(|line| line.trim().to_owned()).collect(),
             credentials: Vec::new(),
@@ -130,38 +127,6 @@ impl Service {
     }
 }
 
-/// Whether a .socket unit of this machine passes a socket of this name.
-pub(super) fn has_socket(name: &str) -> bool {
-    let files = unit_directories().filter_map(|directory| fs::read_dir(directory).ok());
-    let mut files = files.flatten().flatten().map(|entry| entry.path());
-    files.any(|file| {
-        if file.extension().is_none_or(|extension| extension != "socket") {
-            return false;
-        }
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        let mut names = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("FileDescriptorName="));
-        // Without a name, a socket has that of its unit.
-        names
-            .next_back()
-            .map_or(file.file_name().is_some_and(|file| file == name), |found| {
-                found == name
-            })
-    })
-}
-
 pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// The directories of systemd's units (systemd.unit(5)).
-fn unit_directories() -> impl Iterator<Item = PathBuf> {
-    let path = std::env::var("SYSTEMD_UNIT_PATH").unwrap_or_else(|_| UNIT_PATH.to_owned());
-    let directories: Vec<_> = path
-        .split(':')
-        .filter(|directory| !directory.is_empty())
-        .map(PathBuf::from)
-        .collect();
-    directories.into_iter()
 }
