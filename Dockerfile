@@ -28,13 +28,13 @@ RUN apt-get update \
 RUN rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
 COPY . .
-RUN TARGET_CC=musl-gcc cargo build --locked --release --target "$(uname -m)-unknown-linux-musl"
+RUN TARGET_CC=musl-gcc cargo build --locked --profile dist --target "$(uname -m)-unknown-linux-musl"
 # `simulate` writes its certificate authority to /tmp.
 RUN mkdir -m 700 /spool \
  && mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
  && chmod 1777 /image/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
- && cp target/*-unknown-linux-musl/release/bondgate /image/bondgate
+ && cp target/*-unknown-linux-musl/dist/bondgate /image/bondgate
 
 FROM scratch
 COPY --from=build /image/ /
