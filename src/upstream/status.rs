@@ -93,7 +93,7 @@ impl ApiStatus {
     }
 
     /// Records a response to a request of a route, whose name is needed only while something fails. Returns whether its
-    /// body has to show that it is no page, by [`body_began`](Self::body_began).
+    /// body has to show that it is no page, by `body_began`.
     pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
