@@ -1,43 +1,62 @@
-# One static program in an otherwise empty image.
+# One static program in an otherwise empty image, for amd64 and arm64. config/guides/container.md explains its use.
 #
 #   docker build -t bondgate .
-#   docker run --rm --network host bondgate demo        # a first look, without credentials
+#   docker run --rm --network host bondgate demo
 #
-# Inside a container, localhost is the container's own. Callers outside need another address, and on any other address
-# bondgate requires access control to start. The simplest is the callers' network:
-#
-#   docker run -d --name bondgate --network itsm \
-#     -e BONDGATE_PRESET=smart-bonding-stage -e BONDGATE_CLIENT_ID=0oaYOURCLIENTID \
-#     -e BONDGATE_CLIENT_SECRET_FILE=/run/secrets/client_secret \
-#     -v "$PWD/client_secret:/run/secrets/client_secret:ro" \
-#     -e BONDGATE_LISTEN=0.0.0.0:8080 -e BONDGATE_ALLOW=172.16.0.0/12 -e BONDGATE_HOSTS=bondgate \
-#     -v bondgate-spool:/var/lib/bondgate -e BONDGATE_SPOOL_DIRECTORY=/var/lib/bondgate \
-#     --stop-timeout 30 --read-only bondgate
-#
-# BONDGATE_ALLOW lists the callers' networks, BONDGATE_HOSTS the host names that they use. A configuration file belongs
-# in /etc/bondgate/bondgate.toml. Secrets and files must be readable by user id 65532. Pulled messages are kept in the
-# volume: a new volume takes its owner from the image; a mounted directory of the host needs `chown 65532`. Without a
-# volume, messages are held in memory only, with a warning. A stop takes up to 25 s, hence --stop-timeout. A container
-# that shares its caller's network (a pod, or `--network container:NAME`) needs none of this: they share localhost.
+# BuildKit and podman cross-compile for the platform that --platform names, without emulation.
 
-FROM rust:1-bookworm AS build
-# musl-gcc compiles the C parts of aws-lc (TLS) for the target.
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.95.0-bookworm AS build
+# Debian keeps one version of a package, so naming it here would make the build fail at the next one.
+# hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates musl-tools \
+ && apt-get install -y --no-install-recommends ca-certificates python3-venv \
  && rm -rf /var/lib/apt/lists/*
-RUN rustup target add "$(uname -m)-unknown-linux-musl"
+COPY .ci/zig /tmp/zig
+RUN python3 -m venv /opt/zig && /opt/zig/bin/pip install --no-cache-dir -r /tmp/zig
+ENV PATH=/opt/zig/bin:$PATH
 WORKDIR /src
-COPY . .
-RUN TARGET_CC=musl-gcc cargo build --locked --profile dist --target "$(uname -m)-unknown-linux-musl"
-# `simulate` writes its certificate authority to /tmp.
-RUN mkdir -m 700 /spool \
- && mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp \
+
+# Empty sources take the place of bondgate's in the layers that a change of those shall keep: the licences of the
+# dependencies, and the compiled dependencies.
+COPY .cargo .cargo
+COPY .ci/build .ci/licences .ci/rustc .ci/
+COPY config/package config/package
+COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
+RUN mkdir -p src target/pgo tests/e2e tests/bench \
+ && echo 'fn main() {}' >src/main.rs \
+ && touch src/lib.rs tests/e2e/main.rs tests/bench/parts.rs tests/bench/pulls.rs tests/bench/relay.rs \
+ && .ci/licences /THIRD-PARTY.txt
+# The profile of a run under load, if .ci/release has made one: the program is then the one of a release. COPY needs one
+# file that exists.
+COPY LICENSE target/pgo/profil[e] target/pgo/
+ARG TARGETARCH
+RUN BONDGATE_COMMIT=none SOURCE_DATE_EPOCH=0 .ci/build "$TARGETARCH"
+
+COPY config config
+COPY src src
+ARG BONDGATE_COMMIT=unknown
+ARG SOURCE_DATE_EPOCH=0
+# cargo would take a program that is younger than its sources for theirs.
+RUN find src -exec touch {} + \
+ && .ci/build "$TARGETARCH"
+COPY LICENSE README.md TROUBLESHOOTING.md /image/usr/share/doc/bondgate/
+# /tmp is for `simulate`, which writes its certificate authority there.
+RUN mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp /image/var/lib \
  && chmod 1777 /image/tmp \
+ && mkdir -m 700 /spool \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
- && cp target/*-unknown-linux-musl/dist/bondgate /image/bondgate
+ && cp /THIRD-PARTY.txt /image/usr/share/doc/bondgate/ \
+ && cp "target/static/$TARGETARCH/bondgate" /image/bondgate
 
 FROM scratch
+ARG BONDGATE_COMMIT=unknown
+LABEL org.opencontainers.image.title="bondgate" \
+      org.opencontainers.image.description="A local authenticating reverse proxy for Cisco's Smart Bonding API" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$BONDGATE_COMMIT"
 COPY --from=build /image/ /
+# A volume that is mounted here takes its owner from this directory.
 COPY --from=build --chown=65532:65532 /spool /var/lib/bondgate
 USER 65532:65532
 EXPOSE 8080
