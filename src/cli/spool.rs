@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, load, output};
 use crate::config::find_file;
-use crate::spool::{InspectError, Listed, MessageState};
+use crate::spool::{InspectError, Listed, ListedUnknown, MessageState};
 
 /// List, show, requeue or discard pulled messages
 #[derive(Args)]
@@ -105,7 +105,8 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
 
 fn list(directory: &Path) -> Result<Exit, InspectError> {
     let listed = Listed::list(directory)?;
-    if listed.is_empty() {
+    let unknown = ListedUnknown::list(directory)?;
+    if listed.is_empty() && unknown.is_empty() {
         output::line("no messages are held")?;
     }
     for message in &listed {
@@ -124,6 +125,12 @@ fn list(directory: &Path) -> Result<Exit, InspectError> {
             state(message),
         ))?;
     }
+    for file in &unknown {
+        output::line(format_args!(
+            "{}  {} bytes, not delivered: {}; run the bondgate that wrote it, or a newer one",
+            file.name, file.bytes, file.unknown
+        ))?;
+    }
     if listed.iter().any(Listed::is_requeueable) {
         output::line(
             "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`",
@@ -136,10 +143,13 @@ fn state(message: &Listed) -> String {
     let failures = message.file.failures;
     let text = match message.file.state {
         MessageState::Pulling if message.is_locked => "being pulled",
+        MessageState::Delivered if message.is_later => {
+            "delivered by a later bondgate, which alone can requeue it"
+        }
+        _ if message.is_later => "not delivered: a later bondgate wrote it; run that version or a newer one",
         MessageState::Pulling => {
             "its pull was interrupted; the next pull or start recovers it or reports it as lost"
         }
-        _ if message.is_later => "not delivered: a later bondgate wrote it; run that version or a newer one",
         MessageState::Ready if message.is_locked => "being delivered",
         MessageState::Ready if failures == 0 => "waits for the next pull",
         MessageState::Ready => return format!("waits for the next pull; failed deliveries: {failures}"),
@@ -162,6 +172,11 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
             || which.dead_letters && message.file.state == MessageState::DeadLetter
             || which.since.is_some_and(|since| message.changed >= since)
     };
+    for name in &which.names {
+        if let Some(unknown) = ListedUnknown::find(directory, name)? {
+            unknown.requeue()?;
+        }
+    }
     let named = which.names.iter().map(|name| Listed::find(directory, name));
     let mut wanted = named.collect::<Result<Vec<_>, _>>()?;
     if wanted.is_empty() {
@@ -194,8 +209,12 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
 }
 
 fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {
-    let message = Listed::find(directory, name)?;
-    let shown = match message.show(&mut io::stdout().lock()) {
+    let out = &mut io::stdout().lock();
+    let shown = match ListedUnknown::find(directory, name)? {
+        Some(unknown) => unknown.show(out),
+        None => Listed::find(directory, name)?.show(out),
+    };
+    let shown = match shown {
         // `head` and the like close the pipe early.
         Err(InspectError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
         shown => shown,
@@ -209,8 +228,14 @@ fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {
 }
 
 fn discard(directory: &Path, name: &str) -> Result<Exit, InspectError> {
-    let message = Listed::find(directory, name)?;
-    message.discard()?;
-    output::line(format_args!("discarded {}", message.name))?;
+    let name = if let Some(unknown) = ListedUnknown::find(directory, name)? {
+        unknown.discard()?;
+        unknown.name
+    } else {
+        let message = Listed::find(directory, name)?;
+        message.discard()?;
+        message.name
+    };
+    output::line(format_args!("discarded {name}"))?;
     Ok(Exit::Done)
 }

@@ -16,6 +16,16 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("descriptors-too-few", "limit", "40"),
     ("file-not-readable", "reason", "Input/output error"),
     ("spool-disk-full", "reason", "No space left on device"),
+    (
+        "spool-files-unknown",
+        "reason",
+        "a later bondgate wrote it, format 2",
+    ),
+    (
+        "spool-files-unknown",
+        "file",
+        "/var/lib/bondgate/0123456789abcdef/1764080000000001.0.msg",
+    ),
     ("spool-", "reason", "Permission denied"),
     (
         "spool-file-unusable",

@@ -38,8 +38,14 @@ problems! {
             be stored. Another directory needs a restart: the sandbox allows the one of the start.";
     file_unusable(file, reason) "spool-file-unusable" Error
         cause "the spool's file {file} cannot be used ({reason}), and is left as it is"
-        fix "if permission is denied, chown it to bondgate's user; a file of a later bondgate is delivered by that one"
+        fix "if permission is denied, chown it to bondgate's user"
         explanation "Its message is skipped, and newer ones are delivered. It is tried again at each pull.";
+    files_unknown(count, file, reason) "spool-files-unknown" Error
+        cause "{count} files in the spool are another version's, and are left as they are; the first is {file} ({reason})"
+        fix "run the bondgate that wrote them, or a newer one, with this spool; `bondgate spool list` names each, and \
+            `bondgate spool discard` removes one"
+        explanation "Their format, state or place is not known to this version, as after a downgrade. Their messages are neither \
+            delivered nor counted here, and all others are delivered. Files of other programs are not reported.";
     files_damaged(count) "spool-files-damaged" Error
         cause "{count} files in the spool are damaged, and their messages are not delivered"
         fix "`bondgate spool list` names them and `bondgate spool show` prints what they hold; look for these messages at Cisco, then \

@@ -175,9 +175,11 @@ pub(super) fn read(file: impl Read, length: u64) -> Result<Content, FormatError>
     let content = length.saturating_sub(TRAILER_LENGTH as u64);
     let mut file = io::BufReader::with_capacity(64 << 10, file);
     let mut digest = Sha256::new();
-    let mut source = (&mut file).take(content);
-    let first = read_line(&mut source, &mut digest)?;
+    // Not limited to the content: a file of a later format need not have this trailer.
+    let first = read_line(&mut file, &mut digest)?;
     let intent = Intent::parse(&first)?;
+    let rest = content.checked_sub(first.len() as u64).ok_or(INCOMPLETE)?;
+    let mut source = (&mut file).take(rest);
     let second = read_line(&mut source, &mut digest)?;
     let head = parse_head(&second).ok_or(INCOMPLETE)?;
     let offset = (first.len() + second.len()) as u64;

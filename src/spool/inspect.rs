@@ -9,6 +9,7 @@ use super::folders::{folders, message_name};
 use super::format::{self, FormatError, Intent};
 use super::message_file::{FileName, LockedFile, MessageState, list};
 use super::retention;
+use super::unknown_files::{self, Search, Unknown};
 use crate::platform::files;
 
 /// A message as `bondgate spool list` shows it.
@@ -30,6 +31,18 @@ pub struct Listed {
     pub changed: SystemTime,
     queue: PathBuf,
     folder: PathBuf,
+}
+
+/// A file of bondgate that this version does not know, as `bondgate spool list` shows it.
+#[derive(Debug)]
+pub struct ListedUnknown {
+    /// Its name: its path in the spool's directory.
+    pub name: String,
+    /// What is not known of it.
+    pub unknown: Unknown,
+    /// Its size in bytes.
+    pub bytes: u64,
+    path: PathBuf,
 }
 
 /// A command cannot be carried out.
@@ -71,13 +84,14 @@ impl Listed {
         }
     }
 
-    /// Whether it is a dead letter or a delivered message, which can be put back into its queue.
+    /// Whether it is a dead letter or a delivered message of this version, which can be put back into its queue.
     #[must_use]
     pub fn is_requeueable(&self) -> bool {
-        matches!(
+        let is_set_aside = matches!(
             self.file.state,
             MessageState::DeadLetter | MessageState::Delivered
-        )
+        );
+        is_set_aside && !self.is_later
     }
 
     fn new(queue: &Path, folder: &Path, name: FileName) -> io::Result<Self> {
@@ -116,20 +130,17 @@ impl Listed {
 
     /// Writes its body, or the whole file where it holds no whole message. Returns whether it is whole.
     pub fn show(&self, out: &mut impl Write) -> Result<bool, InspectError> {
-        let mut file = File::open(self.path())?;
-        let (offset, length, is_whole) = match format::read(&file, self.bytes) {
-            Ok(content) => (content.offset, content.length, true),
-            Err(FormatError::Io(error)) => return Err(error.into()),
-            Err(_) => (0, self.bytes, false),
-        };
-        file.seek(SeekFrom::Start(offset))?;
-        io::copy(&mut file.take(length), out)?;
-        out.flush()?;
-        Ok(is_whole)
+        show(&self.path(), self.bytes, out)
     }
 
     /// Puts a dead letter or a delivered message back into its queue, before newer messages.
     pub fn requeue(&self) -> Result<(), InspectError> {
+        if let (true, Err(reason)) = (self.is_later, &self.intent) {
+            return Err(InspectError::Refused(format!(
+                "{} cannot be requeued: {reason}",
+                self.name
+            )));
+        }
         if !self.is_requeueable() {
             return Err(InspectError::Refused(format!(
                 "{} is already in the queue, being pulled, lost or damaged; only dead letters and delivered messages can \
@@ -152,6 +163,71 @@ impl Listed {
     pub fn discard(&self) -> Result<(), InspectError> {
         Ok(self.lock()?.remove()?)
     }
+}
+
+impl ListedUnknown {
+    /// All files in the spool's directory that are bondgate's, and no message that [`Listed`] shows.
+    pub fn list(directory: &Path) -> Result<Vec<Self>, InspectError> {
+        let mut found = unknown_files::find(directory, Search::All)?;
+        found.retain(|file| !file.is_message);
+        let listed = found.into_iter().flat_map(|file| {
+            Ok::<_, io::Error>(Self {
+                name: file
+                    .path
+                    .strip_prefix(directory)
+                    .unwrap_or(&file.path)
+                    .display()
+                    .to_string(),
+                bytes: fs::metadata(&file.path)?.len(),
+                unknown: file.unknown,
+                path: file.path,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    /// The file of this name.
+    pub fn find(directory: &Path, name: &str) -> Result<Option<Self>, InspectError> {
+        Ok(Self::list(directory)?.into_iter().find(|file| file.name == name))
+    }
+
+    /// Writes its body, or the whole file where it holds no whole message. Returns whether it is whole.
+    pub fn show(&self, out: &mut impl Write) -> Result<bool, InspectError> {
+        show(&self.path, self.bytes, out)
+    }
+
+    /// Refuses to requeue it.
+    pub fn requeue(&self) -> Result<(), InspectError> {
+        Err(InspectError::Refused(format!(
+            "{} cannot be requeued: {}; run the bondgate that wrote it, or a newer one",
+            self.name, self.unknown
+        )))
+    }
+
+    /// Removes it for good.
+    pub fn discard(&self) -> Result<(), InspectError> {
+        let file = File::open(&self.path)?;
+        if !files::try_lock(&file)? || !files::is_at(&file, &self.path) {
+            return Err(InspectError::Refused(format!(
+                "another process works on {}; try again in a few seconds",
+                self.name
+            )));
+        }
+        Ok(fs::remove_file(&self.path)?)
+    }
+}
+
+fn show(path: &Path, bytes: u64, out: &mut impl Write) -> Result<bool, InspectError> {
+    let mut file = File::open(path)?;
+    let (offset, length, is_whole) = match format::read(&file, bytes) {
+        Ok(content) => (content.offset, content.length, true),
+        Err(FormatError::Io(error)) => return Err(error.into()),
+        Err(_) => (0, bytes, false),
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    io::copy(&mut file.take(length), out)?;
+    out.flush()?;
+    Ok(is_whole)
 }
 
 fn unknown(name: &str) -> InspectError {

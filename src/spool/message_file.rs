@@ -83,7 +83,7 @@ impl FileName {
         }
     }
 
-    fn parse(text: &OsStr) -> Option<Self> {
+    pub(super) fn parse(text: &OsStr) -> Option<Self> {
         let text = text.to_str()?;
         let mut parts = text.splitn(3, '.');
         let (id, failures, extension) = (parts.next()?, parts.next()?, parts.next()?);
@@ -95,6 +95,15 @@ impl FileName {
         };
         // Another spelling of the same name is not bondgate's.
         (name.to_string() == text).then_some(name)
+    }
+
+    /// The extension of a name that would be a message's, if this version knew that state.
+    pub(super) fn parse_state(text: &OsStr) -> Option<&str> {
+        let mut parts = text.to_str()?.splitn(3, '.');
+        let (id, failures, extension) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_known = STATES.iter().any(|(_, known)| *known == extension);
+        let is_message = MessageId::parse(id).is_some() && failures.parse::<u32>().is_ok();
+        (is_message && !is_known && !extension.is_empty()).then_some(extension)
     }
 
     pub(super) fn in_folder(self, folder: &Path) -> PathBuf {

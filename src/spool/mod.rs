@@ -33,6 +33,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod unknown_files;
 mod unusable_paths;
 
 pub use self::check::check;
@@ -40,7 +41,7 @@ pub use self::delivery::Delivery;
 pub use self::error::{OpenError, SpoolError};
 pub use self::format::Intent;
 pub use self::id::{MessageId, QueueId};
-pub use self::inspect::{InspectError, Listed};
+pub use self::inspect::{InspectError, Listed, ListedUnknown};
 pub use self::message_file::{FileName, MessageBody, MessageState};
 pub use self::pass_through::PassThrough;
 pub use self::pull_writer::{PullWriter, WriteError};
@@ -48,3 +49,4 @@ pub use self::queue::{Caller, Leased};
 pub use self::spool_state::Spool;
 pub use self::take::TakeOutcome;
 pub use self::totals::Totals;
+pub use self::unknown_files::{Unknown, check_files};

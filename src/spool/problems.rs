@@ -124,6 +124,7 @@ impl SpoolState {
             .flat_map(|queue| queue.failed_deliveries.at_fault())
             .collect();
         let mut found = self.store.unusable.problems();
+        let unknown = self.store.unknown.problem();
         let mut add = |problem, subject| found.push(Lasting::new(problem, subject));
         for caller in callers {
             add(problems::caller_at_fault(&caller), caller.to_string());
@@ -137,7 +138,11 @@ impl SpoolState {
         let failure = write_failure
             .or_else(|| counted.failure.clone())
             .or(sweep_failure);
-        for problem in failure.into_iter().chain(self.problems_of(&counted)) {
+        for problem in failure
+            .into_iter()
+            .chain(unknown)
+            .chain(self.problems_of(&counted))
+        {
             add(problem, String::new());
         }
         drop(counted);

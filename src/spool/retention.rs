@@ -32,6 +32,11 @@ pub(super) fn folder_in(queue: &Path) -> PathBuf {
     queue.join("retained")
 }
 
+/// Whether a file is in such a subfolder.
+pub(super) fn is_retained(path: &Path) -> bool {
+    path.parent().is_some_and(|folder| folder.ends_with("retained"))
+}
+
 impl Retention {
     pub(super) fn new(keep: Duration, limit: u64) -> Self {
         Self {

@@ -167,6 +167,7 @@ impl SpoolState {
     pub(super) fn count(&self) -> io::Result<Totals> {
         let begun = Instant::now();
         self.store.unusable.check();
+        self.store.unknown.check();
         let counted = self.store.count();
         let failure = counted.as_ref().err().map(|error| self.cause(error));
         let is_open_to_others = self.is_open_to_others();

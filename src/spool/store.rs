@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
 use super::retention::{self, Retention};
 use super::totals::Totals;
+use super::unknown_files::{Search, Unknown, UnknownFiles};
 use super::unusable_paths::UnusablePaths;
 use crate::config;
 use crate::platform::files;
@@ -33,6 +34,7 @@ pub(super) struct Store {
     retention: Retention,
     metrics: Arc<Metrics>,
     pub(super) unusable: UnusablePaths,
+    pub(super) unknown: UnknownFiles,
 }
 
 /// A message in the spool. While it exists, no other process works on its file.
@@ -62,6 +64,7 @@ impl Store {
             retention: Retention::new(config.keep, config.keep_bytes),
             metrics,
             unusable: UnusablePaths::default(),
+            unknown: UnknownFiles::default(),
         };
         if !store.is_in_memory() {
             store.open_directory()?;
@@ -78,6 +81,7 @@ impl Store {
         if files::is_on_read_only_disk(&self.root) {
             return Ok(());
         }
+        self.unknown.search_only(&self.root, Search::Undelivered)?;
         for folder in self.folders()? {
             // Without the lock, another process recovers them, or is about to pull.
             if let Some(_lock) = lock_folder(&folder)? {
@@ -205,7 +209,11 @@ impl Store {
                 return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));
             }
             Err(FormatError::Io(error)) => return Err(error),
-            Err(error @ FormatError::Later(_)) => self.unusable.add_file(&file.path(), &error),
+            Err(FormatError::Later(format)) => {
+                if self.unknown.add(file.path(), Unknown::Format(format)) {
+                    self.unusable.set_new();
+                }
+            }
             Err(_) if is_pull => {
                 let intent = File::open(file.path())
                     .ok()
@@ -318,6 +326,9 @@ impl Store {
             ..Totals::default()
         };
         for (folder, name) in self.all()? {
+            if self.unknown.contains(&name.in_folder(&folder)) {
+                continue;
+            }
             let bytes = match &self.memory {
                 Some(memory) => memory.find(&folder, name.id).map(|content| content.length),
                 None => fs::metadata(name.in_folder(&folder))
@@ -338,6 +349,14 @@ impl Store {
             all.extend(self.list(&folder)?.into_iter().map(|name| (folder.clone(), name)));
         }
         Ok(all)
+    }
+
+    /// Searches for files that this version does not know.
+    pub(super) fn search_unknown(&self) -> io::Result<()> {
+        if self.is_in_memory() {
+            return Ok(());
+        }
+        self.unknown.search(&self.root)
     }
 
     /// Removes what is retained for too long, and the folders of empty queues.

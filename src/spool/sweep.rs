@@ -35,7 +35,7 @@ impl SpoolState {
     pub(super) fn sweep(&self, now: SystemTime) -> io::Result<()> {
         self.check_write_failure();
         self.check_locks();
-        let tidied = self.store.tidy(now);
+        let tidied = self.store.search_unknown().and_then(|()| self.store.tidy(now));
         let failure = tidied.as_ref().err().map(|error| self.cause(error));
         *self.sweep_failure.lock() = failure;
         let counted = self.count();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::error::SpoolError;
-use super::format::{FormatError, Intent};
+use super::format::FormatError;
 use crate::problems::{Problem, spool as problems};
 use crate::telemetry::Lasting;
 
@@ -38,8 +38,13 @@ impl UnusablePaths {
     fn add(&self, path: &Path, problem: Problem) {
         let mut paths = self.paths.lock();
         if paths.len() < MOST_REPORTED && paths.insert(path.to_owned(), problem).is_none() {
-            self.has_new.store(true, Ordering::Relaxed);
+            self.set_new();
         }
+    }
+
+    /// Requests a publication: something else in the spool has become known.
+    pub(super) fn set_new(&self) {
+        self.has_new.store(true, Ordering::Relaxed);
     }
 
     /// Whether there is one more than at the last call.
@@ -68,8 +73,6 @@ fn is_unusable(path: &Path) -> bool {
     if path.is_symlink() {
         return true;
     }
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => matches!(Intent::read(file), Err(FormatError::Later(_))),
-        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-    }
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }

@@ -135,7 +135,8 @@ fn check_machine(
             if config.spool.directory.is_none() {
                 text += ", the service's StateDirectory= ($STATE_DIRECTORY is not set here)";
             }
-            let problems = spool::check(directory);
+            let mut problems = spool::check(directory);
+            problems.extend(spool::check_files(directory));
             let outcome = Outcome {
                 text,
                 problems,

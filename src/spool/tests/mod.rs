@@ -7,6 +7,7 @@ mod pass_through;
 mod problems;
 mod pulls;
 mod upkeep;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -122,38 +122,37 @@ async fn a_queues_folder_that_is_a_link_is_reported_until_it_is_a_directory() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_reported_until_it_is_gone() {
+async fn a_file_of_a_later_version_is_reported_until_it_is_gone() {
     let (_cisco, mut daemon) = started(on_disk).await;
-    let folder = folder(&mut daemon).await;
-    let later = folder.join("0000000000000001.0.lost");
-    let renamed = later.with_extension("msg");
-    std::fs::write(&renamed, format!("{{\"format\":2}}\n{}", "x".repeat(200))).unwrap();
+    let later = folder(&mut daemon).await.join("0000000000000001.0.msg");
+    std::fs::write(&later, "{\"format\":2}\n").unwrap();
     pull(&daemon).await;
-    let code = "spool-file-unusable";
+    let code = "spool-files-unknown";
     daemon.logged(&format!("\"problem\":\"{code}\"")).await;
-    // It waits since 1970, too.
-    let status = daemon.status().await;
-    let codes = status["problems"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|problem| &problem["code"]);
-    assert_eq!(codes.collect::<Vec<_>>(), [code, "messages-overdue"], "{status}");
-    record(
-        "file of a later version",
-        "spool",
-        code,
-        [NOT_A_CHECK, code, code, NOT_A_REQUEST],
+    let mut check = bondgate();
+    let config = daemon.directory.path().join("bondgate.toml");
+    check.args(["check", "--json", "--config"]).arg(config);
+    assert!(
+        finished(check)
+            .await
+            .stdout
+            .contains(&format!("\"code\": \"{code}\""))
     );
+    assert_reported(&mut daemon, "file of a later version", code, code, None).await;
+    std::fs::remove_file(later).unwrap();
+    assert_clear(&mut daemon, code).await;
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_an_hour_is_reported_until_it_is_gone() {
+    let (_cisco, mut daemon) = started(on_disk).await;
+    let old = folder(&mut daemon).await.join("0000000000000001.0.msg");
+    std::fs::write(&old, "pulled in 1970").unwrap();
+    daemon.status().await;
     let code = "messages-overdue";
-    record(
-        "message waits for an hour",
-        "spool",
-        code,
-        [NOT_A_CHECK, code, code, NOT_A_REQUEST],
-    );
-    std::fs::remove_file(renamed).unwrap();
-    assert_clear(&mut daemon, "spool-file-unusable").await;
+    assert_reported(&mut daemon, "message waits for an hour", NOT_A_CHECK, code, None).await;
+    std::fs::remove_file(old).unwrap();
+    assert_clear(&mut daemon, code).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod crash_loop;
 mod crashes;
 mod deliveries;
 mod storm;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
