@@ -30,12 +30,12 @@ RUN mkdir -p src target/pgo tests/e2e tests/bench \
 # file that exists.
 COPY LICENSE target/pgo/profil[e] target/pgo/
 ARG TARGETARCH
-RUN BONDGATE_COMMIT=none SOURCE_DATE_EPOCH=0 .ci/build "$TARGETARCH"
+RUN BONDGATE_COMMIT=none BONDGATE_COMMIT_TIME=0 .ci/build "$TARGETARCH"
 
 COPY config config
 COPY src src
 ARG BONDGATE_COMMIT=unknown
-ARG SOURCE_DATE_EPOCH=0
+ARG BONDGATE_COMMIT_TIME=0
 # cargo would take a program that is younger than its sources for theirs.
 RUN find src -exec touch {} + \
  && .ci/build "$TARGETARCH"

@@ -4,13 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::problems::{Problem, tls as problems};
 
-/// When this version was written, in seconds since 1970. A build may set `SOURCE_DATE_EPOCH` to a later date.
+/// When this version was written, in seconds since 1970. A build may set `BONDGATE_COMMIT_TIME` to a later date:
+/// not `SOURCE_DATE_EPOCH`, a change of which would compile C code again.
 const WRITTEN: u64 = 1_795_824_000;
 
 /// The problem of a clock that is earlier than this program.
 #[must_use]
 pub fn clock_problem(now: SystemTime) -> Option<Problem> {
-    let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok());
+    let built = option_env!("BONDGATE_COMMIT_TIME").and_then(|seconds| seconds.parse().ok());
     let built = UNIX_EPOCH + Duration::from_secs(built.unwrap_or(WRITTEN).max(WRITTEN));
     (now < built).then(|| problems::clock_wrong(date(now), date(built)))
 }
