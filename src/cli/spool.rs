@@ -1,17 +1,17 @@
-//! `bondgate spool`: lists, shows, requeues and discards pulled messages.
+//! `bondgate spool`: lists, shows, requeues, moves and discards pulled messages.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 
 use super::{Exit, load, output};
-use crate::config::find_file;
-use crate::spool::{InspectError, Listed, ListedUnknown, MessageState};
+use crate::config::{Config, find_file};
+use crate::spool::{InspectError, Listed, ListedUnknown, MessageState, Move, RequestedQueues};
 
-/// List, show, requeue or discard pulled messages
+/// List, show, requeue, move or discard pulled messages
 #[derive(Args)]
 pub(super) struct SpoolArgs {
     #[command(subcommand)]
@@ -36,8 +36,22 @@ enum Action {
     /// They are delivered again, before newer messages, with the field Bondgate-Redelivered. A running bondgate needs no
     /// restart. Delivered messages are retained for spool.keep.
     Requeue(Which),
+    /// Move all messages of a queue to another queue, as after a change of the client id or the host
+    ///
+    /// The next request for the other queue gets them, before newer messages, with the field Bondgate-Redelivered. A running
+    /// bondgate needs no restart. Messages that are being pulled or delivered are left.
+    Move(Queues),
     /// Remove a message for good
     Discard(Name),
+}
+
+#[derive(Args)]
+struct Queues {
+    /// The queue whose messages are moved: the 16 digits before the slash in the names that `list` shows, or the whole line
+    /// below a name without its method
+    from: String,
+    /// The queue that gets them, in the same form; one that holds no message yet as 'HOST/PATH for client ID'
+    to: String,
 }
 
 #[derive(Args)]
@@ -76,10 +90,13 @@ fn since(text: &str) -> Result<SystemTime, String> {
 }
 
 pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
-    let directory = match &args.directory {
-        Some(directory) => Some(directory.clone()),
-        None => load(find_file(args.config.clone()).as_deref())?.spool.directory,
+    // With a directory alone, the configuration may be one that this user cannot read.
+    let config = match (&args.directory, &args.config) {
+        (Some(_), None) => None,
+        _ => Some(load(find_file(args.config.clone()).as_deref())?),
     };
+    let configured = || config.as_ref().and_then(|config| config.spool.directory.clone());
+    let directory = args.directory.clone().or_else(configured);
     let Some(directory) = directory else {
         output::error(
             "spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
@@ -99,8 +116,15 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
         Action::Show(Name { name }) => show(&directory, name),
         Action::Discard(Name { name }) => discard(&directory, name),
         Action::Requeue(which) => requeue(&directory, which),
+        Action::Move(queues) => move_messages(&directory, queues, config.as_ref()),
     };
-    Ok(done?)
+    done.map_err(|error| match error {
+        InspectError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => anyhow!(
+            "this user may not read or change files in the spool's directory {}; run this as root or as bondgate's user",
+            directory.display()
+        ),
+        error => error.into(),
+    })
 }
 
 fn list(directory: &Path) -> Result<Exit, InspectError> {
@@ -111,7 +135,10 @@ fn list(directory: &Path) -> Result<Exit, InspectError> {
     }
     for message in &listed {
         let queue = match &message.intent {
-            Ok(intent) => format!("{} {}", intent.method, intent.queue),
+            Ok(intent) => match &message.moved_from {
+                None => format!("{} {}", intent.method, intent.queue),
+                Some(before) => format!("{} {} (moved from {before})", intent.method, intent.queue),
+            },
             Err(reason) => format!("unknown queue: {reason}"),
         };
         let pulled = message.file.id;
@@ -206,6 +233,28 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
     }
     let is_done = requeued == wanted.len();
     Ok(if is_done { Exit::Done } else { Exit::Failed })
+}
+
+fn move_messages(directory: &Path, queues: &Queues, config: Option<&Config>) -> Result<Exit, InspectError> {
+    let requested = config.map(|config| RequestedQueues::of(config.served_upstreams()));
+    let moving = Move::find(directory, &queues.from, &queues.to, requested.as_ref())?;
+    let outcome = moving.run()?;
+    for (name, reason) in &outcome.left {
+        output::error(format_args!("{name} {reason}; it is not moved"));
+    }
+    let (from, to) = moving.queues();
+    output::line(format_args!(
+        "moved {} undelivered and {} delivered messages from {from} to {to}",
+        outcome.undelivered, outcome.delivered
+    ))?;
+    if outcome.undelivered > 0 {
+        output::line("the next request for that queue gets the oldest one")?;
+    }
+    Ok(if outcome.left.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 fn show(directory: &Path, name: &str) -> Result<Exit, InspectError> {

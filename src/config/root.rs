@@ -37,3 +37,13 @@ pub struct Config {
     #[serde(skip)]
     pub warnings: Vec<Fault>,
 }
+
+impl Config {
+    /// The upstreams that a listener serves.
+    pub(crate) fn served_upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        let is_served = |name: &str| self.listeners.iter().any(|listener| listener.upstream == name);
+        self.upstreams
+            .iter()
+            .filter(move |upstream| is_served(&upstream.name))
+    }
+}

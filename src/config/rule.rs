@@ -54,6 +54,15 @@ impl Rules {
         self.named().iter().any(|rule| rule.consuming)
     }
 
+    /// Whether a request with this path takes a message off a queue, with one of its methods.
+    #[must_use]
+    pub fn consume_at(&self, path: &str) -> bool {
+        let matching = || self.named().iter().filter(|rule| rule.path.matches(path));
+        let first = |method| matching().find(|rule| rule.methods.contains(method));
+        let mut methods = matching().flat_map(|rule| &rule.methods);
+        methods.any(|method| first(method).is_some_and(|rule| rule.consuming))
+    }
+
     /// The known requests.
     #[must_use]
     pub fn named(&self) -> &[Rule] {

@@ -81,6 +81,17 @@ impl ActiveConfig {
         self.upstreams.iter().map(token).collect()
     }
 
+    /// The upstreams that a listener serves.
+    pub(super) fn served_upstreams(&self) -> Vec<config::Upstream> {
+        let upstreams = self.upstreams.iter().map(|upstream| upstream.config.clone());
+        let is_served = |name: &str| {
+            self.listeners
+                .iter()
+                .any(|listener| listener.config.upstream == name)
+        };
+        upstreams.filter(|upstream| is_served(&upstream.name)).collect()
+    }
+
     /// What the status page shows of it.
     pub(super) fn facts(&self, context: &Context, configured: SystemTime) -> Facts {
         let sockets = context.listeners.iter().map(|socket| socket.name.clone());

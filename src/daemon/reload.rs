@@ -153,6 +153,7 @@ impl Reloader {
             socket.serve(&listener.routers, listener.tls.as_ref());
         }
         self.readiness.replace(now.tokens());
+        context.spool.set_upstreams(now.served_upstreams());
         let mut facts = now.facts(context, configured);
         facts.configuration = self.source.as_ref().map(|source| {
             let file = source.file.as_deref();

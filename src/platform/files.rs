@@ -50,6 +50,15 @@ pub fn create_in_memory(_name: &str, _text: &str) -> io::Result<(File, PathBuf)>
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Gives a file to the owner of another one, if this process may: root creates it for another user.
+pub fn give_to_owner_of(path: &Path, other: &Path) -> io::Result<()> {
+    let (own, other) = (fs::metadata(path)?, fs::metadata(other)?);
+    if own.uid() == other.uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(other.uid()), Some(other.gid()))
+}
+
 /// Opens a lock file, and creates it if it is missing. It stays empty.
 pub fn open_lock_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

@@ -26,6 +26,17 @@ const OF_CODES: &[(&str, &str, &str)] = &[
         "file",
         "/var/lib/bondgate/0123456789abcdef/1764080000000001.0.msg",
     ),
+    (
+        "spool-queue-unrequested",
+        "queue",
+        "stage.example/pull/call for client 0oaOLD",
+    ),
+    (
+        "spool-queue-unrequested",
+        "remedy",
+        "if stage.example/pull/call for client 0oaNEW replaces it, run `bondgate spool move --directory /var/lib/bondgate \
+         0123456789abcdef 'stage.example/pull/call for client 0oaNEW'`; or configure it again",
+    ),
     ("spool-", "reason", "Permission denied"),
     (
         "spool-file-unusable",

@@ -46,6 +46,12 @@ problems! {
             `bondgate spool discard` removes one"
         explanation "Their format, state or place is not known to this version, as after a downgrade. Their messages are neither \
             delivered nor counted here, and all others are delivered. Files of other programs are not reported.";
+    queue_unrequested(count, queue, remedy) "spool-queue-unrequested" Warning
+        cause "{count} undelivered messages are in the queue {queue}, which no consuming rule of the configuration requests"
+        fix "{remedy}"
+        explanation "A queue belongs to a host, a client id and a path. After a change of one of them in the configuration, its messages \
+            would wait for ever. `bondgate spool move` moves them, also beside a running bondgate; without a change, `bondgate spool \
+            show` prints and `bondgate spool discard` removes one.";
     files_damaged(count) "spool-files-damaged" Error
         cause "{count} files in the spool are damaged, and their messages are not delivered"
         fix "`bondgate spool list` names them and `bondgate spool show` prints what they hold; look for these messages at Cisco, then \

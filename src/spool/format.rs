@@ -48,6 +48,9 @@ pub(super) enum FormatError {
     Damaged(&'static str),
     #[error("a later bondgate wrote it (format {0}); run that version or a newer one")]
     Later(u32),
+    /// Whether it was moved to its folder is not known.
+    #[error("it cannot be read: {0}")]
+    Unplaced(io::Error),
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }

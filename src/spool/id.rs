@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::config::Endpoint;
+
 /// A queue at an upstream. A message is delivered only to requests for its own queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QueueId {
@@ -23,6 +25,28 @@ pub struct QueueId {
 pub struct MessageId(u64);
 
 impl QueueId {
+    /// The queue that a request with this path names.
+    #[must_use]
+    pub fn of(api: &Endpoint, client_id: String, path: &str) -> Self {
+        Self {
+            authority: api.authority().to_string(),
+            client_id,
+            route: format!("{}{path}", api.path().trim_end_matches('/')),
+        }
+    }
+
+    /// Parses a queue as it is displayed.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (place, client_id) = text.split_once(BEFORE_CLIENT)?;
+        let (authority, route) = place.split_at(place.find('/')?);
+        let is_whole = !authority.is_empty() && !client_id.is_empty();
+        is_whole.then(|| Self {
+            authority: authority.to_owned(),
+            client_id: client_id.to_owned(),
+            route: route.to_owned(),
+        })
+    }
+
     /// The name of its folder: 16 hexadecimal digits of a hash.
     pub(super) fn folder(&self) -> String {
         let mut digest = Sha256::new();
@@ -39,13 +63,17 @@ impl QueueId {
     }
 }
 
+/// Stands before the client id where a queue is displayed; no host or path has a space.
+const BEFORE_CLIENT: &str = " for client ";
+
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{} for client {}",
-            self.authority, self.route, self.client_id
-        )
+        let Self {
+            authority,
+            client_id,
+            route,
+        } = self;
+        write!(f, "{authority}{route}{BEFORE_CLIENT}{client_id}")
     }
 }
 
@@ -135,6 +163,25 @@ mod tests {
             queue("stage.examplei", "d", "/pull"),
         ] {
             assert_ne!(one.folder(), other.folder(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_queue_is_parsed_as_it_is_displayed() {
+        for queue in [
+            queue("stage.example:8443", "id", "/a/pull"),
+            queue("h", "an id for client x", "/"),
+        ] {
+            assert_eq!(QueueId::parse(&queue.to_string()), Some(queue));
+        }
+        for wrong in [
+            "",
+            "h/pull",
+            "/pull for client id",
+            "h for client id",
+            "h/pull for client ",
+        ] {
+            assert_eq!(QueueId::parse(wrong), None, "{wrong}");
         }
     }
 

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use super::folders::{folders, message_name};
 use super::format::{self, FormatError, Intent};
+use super::id::QueueId;
 use super::message_file::{FileName, LockedFile, MessageState, list};
+use super::moved_from;
 use super::retention;
 use super::unknown_files::{self, Search, Unknown};
 use crate::platform::files;
@@ -25,6 +27,8 @@ pub struct Listed {
     pub is_locked: bool,
     /// The pull, or why that cannot be read.
     pub intent: Result<Intent, String>,
+    /// The queue that it was pulled from, if it was moved to another one.
+    pub moved_from: Option<QueueId>,
     /// Whether a later bondgate wrote it. Such a file is left alone.
     pub is_later: bool,
     /// When it was delivered, or became a dead letter.
@@ -97,8 +101,16 @@ impl Listed {
     fn new(queue: &Path, folder: &Path, name: FileName) -> io::Result<Self> {
         let file = File::open(name.in_folder(folder))?;
         let metadata = file.metadata()?;
-        let intent = Intent::read(&file);
+        let mut intent = Intent::read(&file);
+        let mut moved_from = None;
+        if let Ok(intent) = &mut intent
+            && let Ok(Some(now)) = moved_from::queue_in(queue, &intent.queue)
+            && now != intent.queue
+        {
+            moved_from = Some(std::mem::replace(&mut intent.queue, now));
+        }
         Ok(Self {
+            moved_from,
             name: message_name(queue, name.id),
             file: name,
             bytes: metadata.len(),

@@ -124,6 +124,7 @@ impl SpoolState {
             .flat_map(|queue| queue.failed_deliveries.at_fault())
             .collect();
         let mut found = self.store.unusable.problems();
+        found.extend(self.unrequested.problems());
         let unknown = self.store.unknown.problem();
         let mut add = |problem, subject| found.push(Lasting::new(problem, subject));
         for caller in callers {

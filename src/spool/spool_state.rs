@@ -16,6 +16,7 @@ use super::id::{MessageId, QueueId};
 use super::queue::Queue;
 use super::store::Store;
 use super::totals::Totals;
+use super::unrequested_queues::UnrequestedQueues;
 use crate::config;
 use crate::problems::Problem;
 use crate::telemetry::LastingProblems;
@@ -45,6 +46,7 @@ pub(super) struct SpoolState {
     pub(super) problems: LastingProblems,
     /// Held by the one thread that publishes.
     pub(super) publishing: Mutex<()>,
+    pub(super) unrequested: UnrequestedQueues,
     runtime: OnceLock<Handle>,
     tasks: TaskTracker,
 }
@@ -81,6 +83,7 @@ impl Spool {
             sweep_failure: Mutex::default(),
             locked: Mutex::default(),
             publishing: Mutex::default(),
+            unrequested: UnrequestedQueues::default(),
             runtime: OnceLock::new(),
             tasks: TaskTracker::new(),
         };
@@ -168,6 +171,7 @@ impl SpoolState {
         let begun = Instant::now();
         self.store.unusable.check();
         self.store.unknown.check();
+        self.check_unrequested();
         let counted = self.store.count();
         let failure = counted.as_ref().err().map(|error| self.cause(error));
         let is_open_to_others = self.is_open_to_others();

@@ -10,12 +10,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::error::SpoolError;
-use super::folders::{LOCK_FILE, QueueLock, folder_name, folders, lock_folder, message_name};
+use super::folders::{LOCK_FILE, QueueLock, folders, lock_folder, message_name};
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::lost_message::report_lost;
 use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
+use super::moved_from::{self, MovedFrom};
+use super::requested::{self, HeldQueue};
 use super::retention::{self, Retention};
 use super::totals::Totals;
 use super::unknown_files::{Search, Unknown, UnknownFiles};
@@ -188,12 +190,8 @@ impl Store {
             return Ok(Oldest::LockedElsewhere);
         };
         let is_pull = name.state == MessageState::Pulling;
-        let read = format::read(&*file.file, file.length()?).and_then(|content| {
-            let Intent { id, queue, .. } = &content.intent;
-            let is_in_place = *id == name.id && queue.folder() == folder_name(folder);
-            let misplaced = FormatError::Damaged("it belongs to another message or queue");
-            is_in_place.then_some(content).ok_or(misplaced)
-        });
+        let read =
+            format::read(&*file.file, file.length()?).and_then(|content| in_place(content, folder, name));
         match read {
             Ok(content) => {
                 if is_pull {
@@ -209,6 +207,10 @@ impl Store {
                 return Ok(Oldest::message(file.name, Arc::new(content), Some(file)));
             }
             Err(FormatError::Io(error)) => return Err(error),
+            Err(FormatError::Unplaced(error)) => {
+                let file = moved_from::path(folder);
+                self.unusable.add_file(&file, &error.into());
+            }
             Err(FormatError::Later(format)) => {
                 if self.unknown.add(file.path(), Unknown::Format(format)) {
                     self.unusable.set_new();
@@ -343,6 +345,23 @@ impl Store {
         Ok(totals)
     }
 
+    /// The queues that hold undelivered messages.
+    pub(super) fn held_queues(&self) -> Vec<HeldQueue> {
+        let Some(memory) = &self.memory else {
+            return requested::held_queues(&self.root).unwrap_or_default();
+        };
+        let folders = memory.folders().into_iter();
+        let held = folders.filter_map(|folder| {
+            let ids = memory.list(&folder).into_iter().map(|name| name.id);
+            let contents: Vec<_> = ids.filter_map(|id| memory.find(&folder, id)).collect();
+            Some(HeldQueue {
+                queue: contents.first()?.intent.queue.clone(),
+                messages: contents.len(),
+            })
+        });
+        held.collect()
+    }
+
     fn all(&self) -> io::Result<Vec<(PathBuf, FileName)>> {
         let mut all = Vec::new();
         for folder in self.folders()? {
@@ -375,10 +394,37 @@ impl Store {
             let _ = fs::remove_dir(&retained);
             let is_removed = retained.symlink_metadata().is_err();
             if is_removed && let Some(_lock) = lock_folder(&folder)? {
-                let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
+                // A message may have been moved there before the lock, and another version may need the file `moved`.
+                if is_without_messages(&folder)? {
+                    MovedFrom::remove(&folder)?;
+                    let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a queue's folder holds only files about the queue.
+fn is_without_messages(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name != LOCK_FILE && !moved_from::is_name(&name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The content of a message in a folder, with the queue that it belongs to now.
+fn in_place(mut content: Content, folder: &Path, name: FileName) -> Result<Content, FormatError> {
+    let queue = moved_from::queue_in(folder, &content.intent.queue).map_err(FormatError::Unplaced)?;
+    match queue {
+        Some(queue) if content.intent.id == name.id => {
+            content.intent.queue = queue;
+            Ok(content)
+        }
+        _ => Err(FormatError::Damaged("it belongs to another message or queue")),
     }
 }
 

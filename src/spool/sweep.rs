@@ -13,7 +13,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl Spool {
-    /// Sweeps at intervals, for ever.
+    /// Sweeps at intervals and after a change of the configuration, for ever.
     pub async fn watch(self) {
         let keep = self.shared.config.keep;
         let interval = if keep.is_zero() {
@@ -25,7 +25,11 @@ impl Spool {
             let shared = self.shared.clone();
             // A failure is published.
             let _ = off_thread(move || shared.sweep(SystemTime::now())).await;
-            tokio::time::sleep(interval).await;
+            self.shared.check_queues().await;
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.shared.unrequested.changed.notified() => {}
+            }
         }
     }
 }

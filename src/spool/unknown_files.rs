@@ -14,6 +14,7 @@ use super::folders::{LOCK_FILE, folders};
 use super::format::{FormatError, Intent};
 use super::id::QueueId;
 use super::message_file::FileName;
+use super::moved_from;
 use super::retention;
 use crate::problems::{Problem, spool as problems};
 
@@ -161,7 +162,7 @@ impl Finder {
             } else if let Some(state) = FileName::parse_state(name) {
                 let state = state.to_owned();
                 self.add(path, Unknown::State(state), false);
-            } else if name != LOCK_FILE {
+            } else if name != LOCK_FILE && !moved_from::is_name(name) {
                 self.examine(path);
             }
         }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::error::SpoolError;
 use super::format::FormatError;
+use super::moved_from;
 use crate::problems::{Problem, spool as problems};
 use crate::telemetry::Lasting;
 
@@ -70,7 +71,7 @@ impl UnusablePaths {
 }
 
 fn is_unusable(path: &Path) -> bool {
-    if path.is_symlink() {
+    if path.is_symlink() || moved_from::is_unreadable(path) {
         return true;
     }
     let opened = OpenOptions::new().read(true).write(true).open(path);

@@ -20,7 +20,7 @@ use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::socket;
 use crate::problems::{Problem, machine};
-use crate::spool;
+use crate::spool::{self, RequestedQueues};
 use crate::tls;
 
 /// Check the configuration and this machine, and name the cause and the fix of everything that a start would fail on
@@ -137,6 +137,8 @@ fn check_machine(
             }
             let mut problems = spool::check(directory);
             problems.extend(spool::check_files(directory));
+            let requested = RequestedQueues::of(config.served_upstreams());
+            problems.extend(spool::check_queues(directory, &requested));
             let outcome = Outcome {
                 text,
                 problems,

@@ -86,11 +86,7 @@ impl Puller {
         let known_queue = OnceLock::new();
         let taken = async {
             let url = &self.upstream.url;
-            let queue = QueueId {
-                authority: url.authority().to_string(),
-                client_id: self.client_id().await?,
-                route: format!("{}{}", url.path().trim_end_matches('/'), parts.uri.path()),
-            };
+            let queue = QueueId::of(url, self.client_id().await?, parts.uri.path());
             let queue = known_queue.get_or_init(|| queue).clone();
             let stop = self.stop.clone();
             let may_pull = move || stop.phase() < Phase::Draining;

@@ -2,10 +2,12 @@
 
 mod failed_deliveries;
 mod files;
+mod moves;
 mod order;
 mod pass_through;
 mod problems;
 mod pulls;
+mod unrequested_queues;
 mod upkeep;
 mod versions;
 

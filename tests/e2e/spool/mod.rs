@@ -4,6 +4,7 @@ mod bounds;
 mod crash_loop;
 mod crashes;
 mod deliveries;
+mod moves;
 mod storm;
 mod versions;
 
