@@ -80,6 +80,7 @@ impl Config {
             .is_some_and(toml::Table::is_empty);
         let variables = source::variables(environment, &mut report);
         source::overlay(&mut report, &variables);
+        source::rename_keys(&mut report, source::RENAMED);
         if is_empty && report.document.get(&"upstream".into()).is_none() {
             let problem = match file {
                 "" => configuration::no_configuration(),

@@ -26,6 +26,10 @@ problems! {
         fix "{advice}"
         explanation "An unknown key has no effect, and is refused because it is a misspelled one as a rule. It may also belong to \
             another table. config/example.toml shows every key.";
+    key_renamed(key, written) "config-key-renamed" Warning
+        cause "is the old name of {key}"
+        fix "write {written}: the old name ends with the next release"
+        explanation "The key has a new name in this version, which accepts the old one, too. The CHANGELOG says why it was renamed.";
     key_missing(form) "config-key-missing" Error
         cause "is missing"
         fix "{form}"

@@ -8,6 +8,8 @@ const OF_CODES: &[(&str, &str, &str)] = &[
         "write it like \"500ms\", \"2s\", \"5m\" or \"1h\"",
     ),
     ("variable-wrong", "form", "write BONDGATE__LISTENER__0__HOSTS"),
+    ("config-key-renamed", "key", "limits.head"),
+    ("config-key-renamed", "written", "limits.head"),
     ("config-key-missing", "form", "write it as { file = \"/path\" }"),
     ("config-syntax", "error", "unclosed table, expected `]`"),
     ("rules-wrong", "error", "\"/a//b\" has an empty segment"),

@@ -111,6 +111,21 @@ impl Document {
         place?.as_table_mut()?.remove(path.name())
     }
 
+    /// Gives a key another path. It and all keys below it keep their lines.
+    pub(super) fn rename(&mut self, from: &KeyPath, to: &KeyPath) {
+        let Some(value) = self.remove(from) else { return };
+        let (moved, others) = std::mem::take(&mut self.origins)
+            .into_iter()
+            .partition(|(key, _)| key.is_within(from));
+        self.origins = others;
+        self.set(to, value, Origin::Default);
+        let moved: BTreeMap<_, _> = moved;
+        self.origins.extend(moved.into_iter().map(|(key, origin)| {
+            let below = &key.segments()[from.segments().len()..];
+            (to.with(below.iter().cloned()), origin)
+        }));
+    }
+
     /// Where a key is set. For a key that is not: the line of the nearest table around it.
     pub(in crate::config) fn origin(&self, path: &KeyPath) -> Origin {
         let is_set = self.get(path).is_some();

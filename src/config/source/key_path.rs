@@ -27,12 +27,12 @@ impl KeyPath {
 
     /// A key of the table at this path.
     pub(crate) fn key(&self, name: &str) -> Self {
-        self.with(Segment::Name(name.to_owned()))
+        self.with([Segment::Name(name.to_owned())])
     }
 
     /// An item of the list at this path.
     pub(crate) fn item(&self, index: usize) -> Self {
-        self.with(Segment::Index(index))
+        self.with([Segment::Index(index)])
     }
 
     /// The table or list that holds this key; `None` for the whole configuration.
@@ -76,9 +76,10 @@ impl KeyPath {
         })
     }
 
-    fn with(&self, segment: Segment) -> Self {
+    /// This path with further segments.
+    pub(super) fn with(&self, segments: impl IntoIterator<Item = Segment>) -> Self {
         let mut path = self.clone();
-        path.0.push(segment);
+        path.0.extend(segments);
         path
     }
 }

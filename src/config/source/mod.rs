@@ -5,6 +5,7 @@ mod document;
 mod environment;
 mod fault;
 mod key_path;
+mod renamed;
 pub(super) mod report;
 
 pub use self::fault::{Fault, Origin};
@@ -13,4 +14,5 @@ pub use self::report::Setting;
 
 pub(super) use self::decode::decode;
 pub(super) use self::environment::{overlay, proxy_variable, variables};
+pub(super) use self::renamed::{RENAMED, rename_keys};
 pub(super) use self::report::Report;
