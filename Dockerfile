@@ -43,7 +43,8 @@ COPY LICENSE README.md TROUBLESHOOTING.md /image/usr/share/doc/bondgate/
 # /tmp is for `simulate`, which writes its certificate authority there.
 RUN mkdir -p /image/etc/bondgate /image/etc/ssl/certs /image/tmp /image/var/lib \
  && chmod 1777 /image/tmp \
- && mkdir -m 700 /spool \
+ && mkdir -p /spool \
+ && mkdir -m 700 /spool/bondgate \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && cp /THIRD-PARTY.txt /image/usr/share/doc/bondgate/ \
  && cp "target/static/$TARGETARCH/bondgate" /image/bondgate
@@ -57,7 +58,7 @@ LABEL org.opencontainers.image.title="bondgate" \
       org.opencontainers.image.revision="$BONDGATE_COMMIT"
 COPY --from=build /image/ /
 # A volume that is mounted here takes its owner from this directory.
-COPY --from=build --chown=65532:65532 /spool /var/lib/bondgate
+COPY --from=build --chown=65532:65532 /spool/ /var/lib/
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -3,13 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The configuration file that its arguments name, if the first process is this program.
 pub(super) fn configuration() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    (fs::read_link("/proc/1/exe").ok()? == program).then_some(())?;
-    named_in(&fs::read("/proc/1/cmdline").ok()?)
+    let arguments = fs::read("/proc/1/cmdline").ok()?;
+    // Not /proc/1/exe: the daemon forbids other processes of its user to look at that.
+    let first = Path::new(OsStr::from_bytes(arguments.split(|byte| *byte == 0).next()?));
+    (first.file_name() == program.file_name()).then(|| named_in(&arguments))?
 }
 
 /// The file after `--config` or `-c` in arguments that each end with a zero byte.

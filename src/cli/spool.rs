@@ -226,10 +226,12 @@ fn requeue(directory: &Path, which: &Which) -> Result<Exit, InspectError> {
             Err(error) => output::error(error),
         }
     }
-    if requeued > 0 {
-        output::line(format_args!(
+    match requeued {
+        0 => {}
+        1 => output::line("1 message will be delivered again, before newer ones")?,
+        _ => output::line(format_args!(
             "{requeued} messages will be delivered again, before newer ones"
-        ))?;
+        ))?,
     }
     let is_done = requeued == wanted.len();
     Ok(if is_done { Exit::Done } else { Exit::Failed })

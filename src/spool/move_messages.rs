@@ -4,6 +4,7 @@
 //! durable before the first message follows, and one rename moves each message: a crash leaves it in one of the two queues,
 //! and the same command goes on.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,8 +130,19 @@ impl Move {
             return Ok(());
         }
         self.create(to)?;
+        let target = self.directory.join(self.to.folder());
+        let mut taken = list(&target)?;
+        taken.extend(list(&retention::folder_in(&target))?);
+        let taken: HashSet<_> = taken.iter().map(|name| name.id).collect();
         for name in names {
-            match self.move_message(queue, from, to, name)? {
+            let moved = if taken.contains(&name.id) {
+                Some(
+                    "was pulled in the same microsecond as a message of the other queue; deliver or discard that one",
+                )
+            } else {
+                self.move_message(queue, from, to, name)?
+            };
+            match moved {
                 None if name.state == MessageState::Delivered => outcome.delivered += 1,
                 None => outcome.undelivered += 1,
                 Some(reason) => outcome.left.push((message_name(queue, name.id), reason)),
@@ -171,14 +183,6 @@ impl Move {
         };
         if !is_own {
             return Ok(Some("is damaged, misplaced or a later version's"));
-        }
-        let target = self.directory.join(self.to.folder());
-        for folder in [&retention::folder_in(&target), &target] {
-            if list(folder)?.iter().any(|other| other.id == name.id) {
-                return Ok(Some(
-                    "was pulled in the same microsecond as a message of the other queue; deliver or discard that one",
-                ));
-            }
         }
         fs::rename(file.path(), name.in_folder(to))?;
         Ok(None)
