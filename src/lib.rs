@@ -111,6 +111,9 @@
 //!    When a message has failed five times, twice for this caller, the caller is offered the next one. If that one is
 //!    delivered, `spool/caller_outcomes` makes the first a dead letter. A `PassThrough` that fails is lost, and pauses
 //!    the caller's next pulls.
+//! 5. After a change of client id, host or path, no request names the message's queue any more. `spool/queue_check`
+//!    reports that by what `spool/requested` finds in the configuration, and `spool/move_messages` moves the queue's
+//!    messages; `spool/moved_from` records in the folder of the other queue that they belong there.
 //!
 //! # Life of a token
 //!

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{LOCK_FILE, QueueLock, folders, lock_folder, message_name};
 use super::format::Intent;
-use super::id::QueueId;
+use super::id::{MessageId, QueueId};
 use super::inspect::InspectError;
 use super::message_file::{FileName, LockedFile, MessageState, list};
 use super::moved_from::{MovedFrom, queue_in};
@@ -109,20 +109,23 @@ impl Move {
                 return Err(InspectError::Refused(reason));
             }
         }
-        self.create(&to)?;
-        let _locks = [lock(&from, &self.from)?, lock(&to, &self.to)?];
+        let _locks = [self.lock(&from, &self.from)?, self.lock(&to, &self.to)?];
         MovedFrom::add(&self.from, &from, &self.to, &to)?;
+        let to_retained = retention::folder_in(&to);
+        let taken = list(&to)?.into_iter().chain(list(&to_retained)?);
+        let taken: HashSet<_> = taken.map(|name| name.id).collect();
         let mut outcome = MoveOutcome::default();
-        self.move_folder(&from, (&from, &to), &mut outcome)?;
-        self.move_folder(&from, (&from_retained, &retention::folder_in(&to)), &mut outcome)?;
+        self.move_folder(&from, (&from, &to), &taken, &mut outcome)?;
+        self.move_folder(&from, (&from_retained, &to_retained), &taken, &mut outcome)?;
         Ok(outcome)
     }
 
-    /// Moves the messages of a folder: a queue's, or that of its retained messages.
+    /// Moves the messages of a folder: a queue's, or that of its retained messages. `taken` are the ids in the other queue.
     fn move_folder(
         &self,
         queue: &Path,
         (from, to): (&Path, &Path),
+        taken: &HashSet<MessageId>,
         outcome: &mut MoveOutcome,
     ) -> Result<(), InspectError> {
         let names = list(from)?;
@@ -130,17 +133,16 @@ impl Move {
             return Ok(());
         }
         self.create(to)?;
-        let target = self.directory.join(self.to.folder());
-        let mut taken = list(&target)?;
-        taken.extend(list(&retention::folder_in(&target))?);
-        let taken: HashSet<_> = taken.iter().map(|name| name.id).collect();
         for name in names {
-            let moved = if taken.contains(&name.id) {
-                Some(
+            let moved = match self.check(queue, from, name)? {
+                Ok(_) if taken.contains(&name.id) => Some(
                     "was pulled in the same microsecond as a message of the other queue; deliver or discard that one",
-                )
-            } else {
-                self.move_message(queue, from, to, name)?
+                ),
+                Ok(file) => {
+                    fs::rename(file.path(), name.in_folder(to))?;
+                    None
+                }
+                Err(reason) => Some(reason),
             };
             match moved {
                 None if name.state == MessageState::Delivered => outcome.delivered += 1,
@@ -154,38 +156,50 @@ impl Move {
         Ok(())
     }
 
-    /// Moves one message; or returns why it is left.
-    fn move_message(
+    /// The file of a message that can be moved, which no other process works on then; or why it is left.
+    fn check(
         &self,
         queue: &Path,
-        from: &Path,
-        to: &Path,
+        folder: &Path,
         name: FileName,
-    ) -> io::Result<Option<&'static str>> {
+    ) -> io::Result<Result<LockedFile, &'static str>> {
         match name.state {
             MessageState::Ready | MessageState::DeadLetter | MessageState::Delivered => {}
             MessageState::Pulling => {
-                return Ok(Some(
+                return Ok(Err(
                     "is being pulled, or its pull was interrupted; start bondgate, then try again",
                 ));
             }
             MessageState::Lost | MessageState::Damaged => {
-                return Ok(Some("is lost or damaged; show it, then discard it"));
+                return Ok(Err("is lost or damaged; show it, then discard it"));
             }
         }
-        let Some(file) = LockedFile::open(from, name)? else {
-            return Ok(Some("is being delivered; try again in a few seconds"));
+        let Some(file) = LockedFile::open(folder, name)? else {
+            return Ok(Err("is being delivered; try again in a few seconds"));
         };
         let intent = Intent::read(&*file.file);
         let is_own = match &intent {
             Ok(intent) => queue_in(queue, &intent.queue)?.as_ref() == Some(&self.from),
             Err(_) => false,
         };
-        if !is_own {
-            return Ok(Some("is damaged, misplaced or a later version's"));
+        Ok(is_own
+            .then_some(file)
+            .ok_or("is damaged, misplaced or a later version's"))
+    }
+
+    /// Locks a queue as a daemon does, so that nothing is pulled into it and its folder is not removed.
+    fn lock(&self, folder: &Path, queue: &QueueId) -> Result<QueueLock, InspectError> {
+        for _ in 0..TRIES {
+            self.create(folder)?;
+            if let Some(lock) = lock_folder(folder)? {
+                files::give_to_owner_of(&folder.join(LOCK_FILE), folder)?;
+                return Ok(lock);
+            }
+            std::thread::sleep(BETWEEN_TRIES);
         }
-        fs::rename(file.path(), name.in_folder(to))?;
-        Ok(None)
+        Err(InspectError::Refused(format!(
+            "a message of {queue} is being pulled now; try again when that has ended"
+        )))
     }
 
     /// Creates a folder for the owner of the spool's directory: the command may be run by root.
@@ -197,19 +211,6 @@ impl Move {
         files::give_to_owner_of(folder, &self.directory)?;
         folder.parent().map_or(Ok(()), files::sync_directory)
     }
-}
-
-fn lock(folder: &Path, queue: &QueueId) -> Result<QueueLock, InspectError> {
-    for _ in 0..TRIES {
-        if let Some(lock) = lock_folder(folder)? {
-            files::give_to_owner_of(&folder.join(LOCK_FILE), folder)?;
-            return Ok(lock);
-        }
-        std::thread::sleep(BETWEEN_TRIES);
-    }
-    Err(InspectError::Refused(format!(
-        "a message of {queue} is being pulled now; try again when that has ended"
-    )))
 }
 
 fn unknown(name: &str, known: &[QueueId]) -> String {

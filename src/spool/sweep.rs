@@ -1,4 +1,5 @@
-//! The sweep: removes what is retained for too long, and checks which problems have ended.
+//! The sweep: removes what is retained for too long, searches for files of other versions, and checks which problems have
+//! ended.
 
 use std::io;
 use std::time::{Duration, SystemTime};

@@ -129,18 +129,61 @@ async fn a_file_of_a_later_version_is_reported_until_it_is_gone() {
     pull(&daemon).await;
     let code = "spool-files-unknown";
     daemon.logged(&format!("\"problem\":\"{code}\"")).await;
-    let mut check = bondgate();
-    let config = daemon.directory.path().join("bondgate.toml");
-    check.args(["check", "--json", "--config"]).arg(config);
-    assert!(
-        finished(check)
-            .await
-            .stdout
-            .contains(&format!("\"code\": \"{code}\""))
-    );
+    assert_checked(&daemon, code).await;
     assert_reported(&mut daemon, "file of a later version", code, code, None).await;
     std::fs::remove_file(later).unwrap();
     assert_clear(&mut daemon, code).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_no_longer_requested_is_reported_until_it_is_requested_again() {
+    let (cisco, mut daemon) = started(on_disk).await;
+    abandon(&cisco, &mut daemon).await;
+    let config = daemon.directory.path().join("bondgate.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let other = "rules = [{ methods = [\"GET\"], path = \"/other\", consuming = true }]";
+    let own = "client_id = \"demo\"";
+    std::fs::write(&config, before.replace(own, &format!("{own}\n{other}"))).unwrap();
+    daemon.signal("HUP");
+    daemon.logged("reload applied").await;
+    let code = "spool-queue-unrequested";
+    daemon.logged(&format!("\"problem\":\"{code}\"")).await;
+    assert_checked(&daemon, code).await;
+    assert_reported(&mut daemon, "path of a pull changed", code, code, None).await;
+    std::fs::write(&config, before).unwrap();
+    daemon.signal("HUP");
+    daemon.logged(&format!("\"was\":\"{code}\"")).await;
+    assert_clear(&mut daemon, code).await;
+    assert_eq!(pull(&daemon).await.text(), message(1));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_reported_until_it_can() {
+    let (_cisco, mut daemon) = started(on_disk).await;
+    let folder = folder(&mut daemon).await;
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let foreign = folder.join(format!("{:016}.0.msg", since.as_micros()));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spool-formats/format-1");
+    std::fs::copy(fixtures.join("3ff128ed8b6185a9/1764080000000001.0.msg"), &foreign).unwrap();
+    std::fs::write(folder.join("moved"), "{").unwrap();
+    pull(&daemon).await;
+    let code = "spool-file-unusable";
+    assert_reported(&mut daemon, "file `moved` damaged", NOT_A_CHECK, code, None).await;
+    std::fs::remove_file(folder.join("moved")).unwrap();
+    std::fs::remove_file(foreign).unwrap();
+    assert_clear(&mut daemon, code).await;
+}
+
+/// Checks the configuration beside its daemon.
+async fn assert_checked(daemon: &Daemon, code: &str) {
+    let mut check = bondgate();
+    let config = daemon.directory.path().join("bondgate.toml");
+    check.args(["check", "--json", "--config"]).arg(config);
+    let checked = finished(check).await;
+    assert!(
+        checked.stdout.contains(&format!("\"code\": \"{code}\"")),
+        "{checked:?}"
+    );
 }
 
 #[tokio::test]
