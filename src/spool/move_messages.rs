@@ -60,6 +60,7 @@ impl Move {
                 .find(|queue| queue.folder() == text || queue.to_string() == text)
         };
         let Some(from) = named(from).cloned() else {
+            check_readable(directory, from)?;
             return Err(InspectError::Refused(unknown(from, &known)));
         };
         let candidates = requested.map(|requested| requested.candidates(&from));
@@ -94,11 +95,9 @@ impl Move {
     pub fn run(&self) -> Result<MoveOutcome, InspectError> {
         let [from, to] = [&self.from, &self.to].map(|queue| self.directory.join(queue.folder()));
         let from_retained = retention::folder_in(&from);
-        if list(&from)?.is_empty() && list(&from_retained)?.is_empty() {
-            return Err(InspectError::Refused(format!(
-                "{} holds no messages: there is nothing to move",
-                self.from
-            )));
+        if movable(&from)?.is_empty() && movable(&from_retained)?.is_empty() {
+            let reason = format!("{} holds no messages: there is nothing to move", self.from);
+            return Err(InspectError::Refused(reason));
         }
         for folder in [&to, &retention::folder_in(&to)] {
             if folder.is_symlink() {
@@ -128,7 +127,7 @@ impl Move {
         taken: &HashSet<MessageId>,
         outcome: &mut MoveOutcome,
     ) -> Result<(), InspectError> {
-        let names = list(from)?;
+        let names = movable(from)?;
         if names.is_empty() {
             return Ok(());
         }
@@ -170,9 +169,7 @@ impl Move {
                     "is being pulled, or its pull was interrupted; start bondgate, then try again",
                 ));
             }
-            MessageState::Lost | MessageState::Damaged => {
-                return Ok(Err("is lost or damaged; show it, then discard it"));
-            }
+            MessageState::Lost | MessageState::Damaged => return Ok(Err("is no message")),
         }
         let Some(file) = LockedFile::open(folder, name)? else {
             return Ok(Err("is being delivered; try again in a few seconds"));
@@ -211,6 +208,25 @@ impl Move {
         files::give_to_owner_of(folder, &self.directory)?;
         folder.parent().map_or(Ok(()), files::sync_directory)
     }
+}
+
+/// The messages of a folder. What is lost or damaged is reported where it is, and delivered by no queue.
+fn movable(folder: &Path) -> io::Result<Vec<FileName>> {
+    let mut names = list(folder)?;
+    names.retain(|name| !matches!(name.state, MessageState::Lost | MessageState::Damaged));
+    Ok(names)
+}
+
+/// Fails if the queue of a name exists, and this user may not read its messages.
+fn check_readable(directory: &Path, name: &str) -> io::Result<()> {
+    let folder = QueueId::parse(name).map_or_else(|| name.to_owned(), |queue| queue.folder());
+    if QueueId::is_folder(&folder) {
+        let folder = directory.join(folder);
+        for name in list(&folder)? {
+            fs::File::open(name.in_folder(&folder))?;
+        }
+    }
+    Ok(())
 }
 
 fn unknown(name: &str, known: &[QueueId]) -> String {
