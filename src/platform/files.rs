@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
 use rustix::fs::MemfdFlags;
-use rustix::fs::{Access, FallocateFlags, StatVfsMountFlags, statvfs};
+use rustix::fs::{Access, FallocateFlags, OFlags, StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 
 const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -50,20 +50,32 @@ pub fn create_in_memory(_name: &str, _text: &str) -> io::Result<(File, PathBuf)>
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Gives a file to the owner of another one, if this process may: root creates it for another user.
-pub fn give_to_owner_of(path: &Path, other: &Path) -> io::Result<()> {
-    let (own, other) = (fs::metadata(path)?, fs::metadata(other)?);
-    if own.uid() == other.uid() {
+/// Gives an open file or directory to the owner of a directory, if this process may: root creates it for another user. A
+/// file with a second name is left, since that may be another user's.
+pub fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
+    let (own, other) = (file.metadata()?, fs::metadata(directory)?);
+    if own.uid() == other.uid() || own.is_file() && own.nlink() > 1 {
         return Ok(());
     }
-    std::os::unix::fs::chown(path, Some(other.uid()), Some(other.gid()))
+    std::os::unix::fs::fchown(file, Some(other.uid()), Some(other.gid()))
 }
 
-/// Opens a lock file, and creates it if it is missing. It stays empty.
+/// Opens a directory, and no symbolic link: another user may have put that there.
+pub fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
+/// Opens a lock file, and creates it if it is missing. It stays empty. A symbolic link is not followed.
 pub fn open_lock_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    options.open(path)
+    options
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
 }
 
 /// Locks a file, unless another process or another handle has it locked. The lock ends with the handle, and so with

@@ -37,7 +37,7 @@ const OF_CODES: &[(&str, &str, &str)] = &[
         "spool-queue-unrequested",
         "remedy",
         "if stage.example/pull/call for client 0oaNEW replaces it, run `bondgate spool move --directory /var/lib/bondgate \
-         0123456789abcdef 'stage.example/pull/call for client 0oaNEW'`; or configure it again",
+         0123456789abcdef 'stage.example/pull/call for client 0oaNEW'`; or configure the old queue again",
     ),
     ("spool-", "reason", "Permission denied"),
     (

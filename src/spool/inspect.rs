@@ -184,12 +184,7 @@ impl ListedUnknown {
         found.retain(|file| !file.is_message);
         let listed = found.into_iter().flat_map(|file| {
             Ok::<_, io::Error>(Self {
-                name: file
-                    .path
-                    .strip_prefix(directory)
-                    .unwrap_or(&file.path)
-                    .display()
-                    .to_string(),
+                name: unknown_files::printable(file.path.strip_prefix(directory).unwrap_or(&file.path)),
                 bytes: fs::metadata(&file.path)?.len(),
                 unknown: file.unknown,
                 path: file.path,

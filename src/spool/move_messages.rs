@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folders::{LOCK_FILE, QueueLock, folders, lock_folder, message_name};
+use super::folders::{QueueLock, folders, lock_folder, message_name};
 use super::format::Intent;
 use super::id::{MessageId, QueueId};
 use super::inspect::InspectError;
@@ -189,7 +189,8 @@ impl Move {
         for _ in 0..TRIES {
             self.create(folder)?;
             if let Some(lock) = lock_folder(folder)? {
-                files::give_to_owner_of(&folder.join(LOCK_FILE), folder)?;
+                lock.iter()
+                    .try_for_each(|lock| files::give_to_owner_of(lock, &self.directory))?;
                 return Ok(lock);
             }
             std::thread::sleep(BETWEEN_TRIES);
@@ -199,14 +200,14 @@ impl Move {
         )))
     }
 
-    /// Creates a folder for the owner of the spool's directory: the command may be run by root.
+    /// Creates a folder for the owner of the spool's directory: the command may be run by root. One that an interrupted move
+    /// has left to root is given to that owner too.
     fn create(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
+        if !folder.is_dir() {
+            files::create_private_directory(folder)?;
+            folder.parent().map_or(Ok(()), files::sync_directory)?;
         }
-        files::create_private_directory(folder)?;
-        files::give_to_owner_of(folder, &self.directory)?;
-        folder.parent().map_or(Ok(()), files::sync_directory)
+        files::give_to_owner_of(&files::open_directory(folder)?, &self.directory)
     }
 }
 

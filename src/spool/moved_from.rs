@@ -30,10 +30,13 @@ const DRAFT: &str = "moved.new";
 impl MovedFrom {
     /// Reads the file in a queue's folder; `None` where no message was moved there.
     pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
-        match fs::read(path(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => Ok(Some(serde_json::from_slice(&read?)?)),
-        }
+        let file = path(folder);
+        let read = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.and_then(|text| Ok(serde_json::from_slice(&text)?)),
+        };
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        read.map(Some).map_err(named)
     }
 
     pub(super) fn names(&self, queue: &QueueId) -> bool {
@@ -47,6 +50,14 @@ impl MovedFrom {
             queue: to.clone(),
             from: Vec::new(),
         });
+        if moved.queue != *to {
+            let reason = format!(
+                "{} names another queue, {}",
+                path(to_folder).display(),
+                moved.queue
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         let earlier = Self::read(from_folder)?.map(|moved| moved.from);
         for queue in earlier.into_iter().flatten().chain([from.clone()]) {
             if !moved.names(&queue) {
@@ -60,7 +71,7 @@ impl MovedFrom {
         serde_json::to_writer(&mut file, &moved)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        files::give_to_owner_of(&draft, to_folder)?;
+        files::give_to_owner_of(&file, to_folder)?;
         fs::rename(draft, path(to_folder))?;
         files::sync_directory(to_folder)
     }

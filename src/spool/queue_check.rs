@@ -70,8 +70,13 @@ impl SpoolState {
         if self.unrequested.found.lock().is_empty() {
             return;
         }
-        let held = self.held_queues();
-        let is_held = |queue: &HeldQueue| held.iter().any(|held| held.queue == queue.queue);
+        let found = self.unrequested.found.lock().clone();
+        let held: Vec<_> = found
+            .into_iter()
+            .map(|(held, _)| held.queue)
+            .filter(|queue| self.store.holds_undelivered(queue))
+            .collect();
+        let is_held = |queue: &HeldQueue| held.contains(&queue.queue);
         self.unrequested.found.lock().retain(|(queue, _)| is_held(queue));
     }
 }

@@ -111,12 +111,13 @@ impl RequestedQueues {
             }
             (Some(directory), Some(to)) => {
                 let command = move_command(directory, queue, &to);
-                format!("if {to} replaces it, run `{command}`; or configure it again")
+                let to = to.to_string().replace(char::is_control, "\u{fffd}");
+                format!("if {to} replaces it, run `{command}`; or configure the old queue again")
             }
             (Some(directory), None) => {
                 let directory = shell_directory(directory);
                 format!(
-                    "configure it again, or move them: `bondgate spool move --directory {directory} {} QUEUE`, where QUEUE is \
+                    "configure the old queue again, or move them: `bondgate spool move --directory {directory} {} QUEUE`, where QUEUE is \
                      like 'HOST/PATH for client ID'",
                     queue.folder()
                 )
@@ -173,16 +174,20 @@ pub(super) fn held_queues(directory: &Path) -> io::Result<Vec<HeldQueue>> {
 
 /// The queue of a folder, if that holds undelivered messages. Files of a later format are not counted.
 pub(super) fn held(folder: &Path) -> Option<HeldQueue> {
-    let names = list(folder).ok()?.into_iter();
-    let undelivered = |name: &FileName| matches!(name.state, MessageState::Ready | MessageState::DeadLetter);
-    let queues: Vec<_> = names
-        .filter(undelivered)
-        .filter_map(|name| queue_of(folder, name))
-        .collect();
+    let mut queues = undelivered(folder);
     Some(HeldQueue {
-        queue: queues.first()?.clone(),
-        messages: queues.len(),
+        queue: queues.next()?,
+        messages: 1 + queues.count(),
     })
+}
+
+/// The queue of each undelivered message in a folder.
+pub(super) fn undelivered(folder: &Path) -> impl Iterator<Item = QueueId> {
+    let names = list(folder).unwrap_or_default().into_iter();
+    let undelivered = |name: &FileName| matches!(name.state, MessageState::Ready | MessageState::DeadLetter);
+    names
+        .filter(undelivered)
+        .filter_map(move |name| queue_of(folder, name))
 }
 
 /// The queue that a message in a folder belongs to; `None` where its first line cannot be read, or names another.

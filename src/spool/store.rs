@@ -362,6 +362,14 @@ impl Store {
         held.collect()
     }
 
+    /// Whether a queue holds an undelivered message.
+    pub(super) fn holds_undelivered(&self, queue: &QueueId) -> bool {
+        match &self.memory {
+            Some(memory) => !memory.list(&self.folder(queue)).is_empty(),
+            None => requested::undelivered(&self.folder(queue)).next().is_some(),
+        }
+    }
+
     fn all(&self) -> io::Result<Vec<(PathBuf, FileName)>> {
         let mut all = Vec::new();
         for folder in self.folders()? {

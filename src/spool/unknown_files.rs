@@ -54,7 +54,8 @@ pub(super) enum Search {
     All,
 }
 
-/// The most files and folders of other names that a search examines: the directory may hold anything.
+/// The most files and folders of other names that a search examines in each folder of the spool's directory, and in those
+/// below it: they may hold anything.
 const MOST_EXAMINED: usize = 1000;
 /// How many folders of other names a search enters, one in the other.
 const DEPTH: usize = 2;
@@ -72,15 +73,12 @@ impl fmt::Display for Unknown {
 impl UnknownFiles {
     /// Searches a spool's directory, the first time with the retained messages.
     pub(super) fn search(&self, root: &Path) -> io::Result<()> {
-        let is_complete = self.is_complete.swap(true, Ordering::Relaxed);
-        self.search_only(
-            root,
-            if is_complete {
-                Search::Undelivered
-            } else {
-                Search::All
-            },
-        )
+        if self.is_complete.load(Ordering::Relaxed) {
+            return self.search_only(root, Search::Undelivered);
+        }
+        self.search_only(root, Search::All)?;
+        self.is_complete.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Searches a spool's directory.
@@ -113,8 +111,13 @@ impl UnknownFiles {
     pub(super) fn problem(&self) -> Option<Problem> {
         let files = self.files.lock();
         let (path, unknown) = files.first_key_value()?;
-        Some(problems::files_unknown(files.len(), path.display(), unknown))
+        Some(problems::files_unknown(files.len(), printable(path), unknown))
     }
+}
+
+/// A path for a terminal and the log: another program may have chosen the name.
+pub(super) fn printable(path: &Path) -> String {
+    path.display().to_string().replace(char::is_control, "\u{fffd}")
 }
 
 /// What `bondgate check` reports of the files in a spool's directory.
@@ -132,6 +135,7 @@ pub(super) fn find(root: &Path, search: Search) -> io::Result<Vec<UnknownFile>> 
         finder.search_queue(&queue, true);
         finder.search_queue(&retention::folder_in(&queue), search == Search::All);
     }
+    finder.examined = 0;
     finder.search_folder(root, DEPTH + 1);
     Ok(finder.found)
 }
@@ -149,6 +153,7 @@ impl Finder {
         if folder.is_symlink() {
             return;
         }
+        self.examined = 0;
         for (path, is_folder) in entries(folder) {
             let name = path.file_name().unwrap_or_default();
             if is_folder {

@@ -84,6 +84,40 @@ async fn moved_messages_are_delivered_by_the_other_queue_once_and_in_order_witho
 }
 
 #[tokio::test]
+async fn a_move_follows_no_symbolic_link_in_place_of_a_lock() {
+    for route in ["/old", "/new"] {
+        let directory = tempfile::tempdir().unwrap();
+        let _spool = filled(directory.path()).await;
+        let target = directory.path().join("target");
+        let folder = folder(directory.path(), route);
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = folder.join("turn");
+        let _ = std::fs::remove_file(&lock);
+        std::os::unix::fs::symlink(&target, lock).unwrap();
+        move_between(directory.path(), "/old", "/new").unwrap_err();
+        assert!(!target.exists(), "created through the link");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_moved_messages_that_names_another_queue_is_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let _spool = filled(directory.path()).await;
+    let new = folder(directory.path(), "/new");
+    std::fs::create_dir(&new).unwrap();
+    let foreign = serde_json::json!({"queue": queue("/other"), "from": [queue("/old")]}).to_string();
+    std::fs::write(new.join("moved"), &foreign).unwrap();
+    let error = move_between(directory.path(), "/old", "/new").unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("names another queue"), "{reason}");
+    assert_eq!(std::fs::read_to_string(new.join("moved")).unwrap(), foreign);
+    assert_eq!(
+        extensions(&folder(directory.path(), "/old")),
+        ["dead", "msg", "msg"]
+    );
+}
+
+#[tokio::test]
 async fn messages_that_are_moved_twice_belong_to_the_last_queue() {
     let directory = tempfile::tempdir().unwrap();
     let spool = filled(directory.path()).await;
