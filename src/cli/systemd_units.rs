@@ -7,11 +7,19 @@ const SERVICE: &str = "bondgate.service";
 const UNIT_PATH: &str = "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/systemd/system:\
                          /etc/systemd/user:/usr/lib/systemd/user";
 
-/// The text of bondgate's service.
+/// The text of bondgate's service, with what `systemctl edit` has added.
 pub(super) fn service() -> Option<String> {
     let mut units =
         unit_directories().filter_map(|directory| fs::read_to_string(directory.join(SERVICE)).ok());
-    units.next()
+    let unit = units.next()?;
+    let added = unit_directories()
+        .filter_map(|directory| fs::read_dir(directory.join(format!("{SERVICE}.d"))).ok())
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "conf"))
+        .filter_map(|file| fs::read_to_string(file).ok());
+    Some(std::iter::once(unit).chain(added).collect::<Vec<_>>().join("\n"))
 }
 
 /// Whether a .socket unit of this machine passes a socket of this name.

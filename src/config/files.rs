@@ -70,11 +70,11 @@ impl Config {
         names
     }
 
-    /// Reads systemd's credentials from a directory in place of `$CREDENTIALS_DIRECTORY`.
-    pub(crate) fn read_credentials_in(&mut self, directory: &Path) {
+    /// Reads each of systemd's credentials from a file in place of `$CREDENTIALS_DIRECTORY`.
+    pub(crate) fn read_credentials_from(&mut self, file: impl Fn(&str) -> PathBuf) {
         for (_, source) in self.sources_mut() {
             if let SecretSource::Credential(name) = source {
-                *source = SecretSource::File(directory.join(name));
+                *source = SecretSource::File(file(name));
             }
         }
     }

@@ -28,7 +28,7 @@ problems! {
             another table. config/example.toml shows every key.";
     key_renamed(key, written) "config-key-renamed" Warning
         cause "is the old name of {key}"
-        fix "write {written}: the old name ends with the next release"
+        fix "write {written}: the next release no longer accepts the old name"
         explanation "The key has a new name in this version, which accepts the old one, too. The CHANGELOG says why it was renamed.";
     key_missing(form) "config-key-missing" Error
         cause "is missing"

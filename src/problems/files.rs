@@ -90,8 +90,12 @@ problems! {
     credential_not_checked(command) "credential-not-checked" Warning
         cause "is not checked: it is a credential, which systemd gives to the service alone"
         fix "to check it, run: {command}"
-        explanation "In a shell, $CREDENTIALS_DIRECTORY is not set. While the service runs, a check as root reads its credentials \
-            in /run/credentials/bondgate.service.";
+        explanation "In a shell, $CREDENTIALS_DIRECTORY is not set. A check as root reads the files that the unit's LoadCredential= names.";
+    credential_outdated(name) "credential-outdated" Warning
+        cause "the running service still has the {name} of its last start, and the file was changed since"
+        fix "run: systemctl restart bondgate"
+        explanation "systemd copies the credentials of a service when it starts it. The check reads the files that the next start will \
+            use.";
     keys_line_wrong(line) "keys-line-wrong" Error
         cause "line {line} of the caller keys is not \"name:key\""
         fix "write a name, a colon and the key"

@@ -7,7 +7,8 @@ problems! {
 
     port_taken(address, holder, setting) "port-taken" Error
         cause "{address} is in use by {holder}"
-        fix "stop that program, or set {setting} to another address"
+        fix "stop that program, or set {setting} to another address; if systemd holds it for a .socket unit, set {setting} = \
+            \"systemd:NAME\" with its FileDescriptorName"
         explanation "Only one program can listen on an address and port. A bondgate that runs the same configuration holds its \
             ports rightly: the check asks its admin listener and reports nothing then. `ss -ltnp` shows who listens.";
     port_held_by_bondgate(address, holder, setting) "port-held-by-bondgate" Warning
@@ -44,7 +45,8 @@ problems! {
         explanation "The limit is the system's (unix(7)).";
     socket_not_inherited(name) "socket-not-inherited" Error
         cause "systemd passes no socket named {name}"
-        fix "set FileDescriptorName={name} in a .socket unit (config/systemd/bondgate.socket), and start the service by systemd"
+        fix "run `systemctl status bondgate.socket`: it has failed if its port is in use; a unit of your own needs \
+            FileDescriptorName={name}, and systemd must start the service"
         explanation "address = \"systemd:NAME\" takes over a socket that systemd has opened (sd_listen_fds(3)). The check looks \
             for its name in the .socket units of this machine.";
     listen_failed(address, reason) "listen-failed" Error
@@ -81,7 +83,8 @@ problems! {
         explanation "A spool that another user has created, as a check or a test run as root does, cannot be read by the service.";
     sandbox_incomplete(reason) "sandbox-incomplete" Warning
         cause "a part of the sandbox is missing: {reason}"
-        fix "nothing is needed to run; files need Linux 5.13, ports 6.7 and signals 6.12, and a container may forbid all of them"
+        fix "bondgate runs without it; Landlock needs Linux 5.13 for files, 6.7 for ports and 6.12 for signals, and a container may \
+            forbid all of them"
         explanation "The sandbox limits what an attacker gains who exploits a bug. bondgate runs without the missing part.";
     sandbox_misfit(reason) "sandbox-misfit" Warning
         cause "the sandbox does not fit the configured files: {reason}"

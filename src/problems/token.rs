@@ -11,7 +11,8 @@ problems! {
         explanation "A network file system that does not respond blocks the read. bondgate keeps its current token meanwhile.";
     secret_refused(host, client_id) "client-secret-refused" Error
         cause "{host} knows the client id {client_id} and refuses the client secret"
-        fix "store the secret that was issued with this client id; bondgate reads it again by itself"
+        fix "store the secret that was issued with this client id; bondgate reads the file again within 15 s, but one that systemd hands \
+            over (LoadCredential=) only after `systemctl restart bondgate`"
         explanation "The identity service names the secret as the cause. A secret that was replaced, a missing character from copy \
             and paste, and one from another client id look the same.";
     client_id_unknown(host, client_id, environment) "client-id-unknown" Error

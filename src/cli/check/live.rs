@@ -68,7 +68,7 @@ impl Live<'_> {
         if !self.reach(["token", "token request"], token_url, report).await? {
             report.skip("token", name, "the identity service is not reached")?;
         } else if !self.has_credentials {
-            report.skip("token", name, "the credentials have faults")?;
+            report.skip("token", name, "the credentials have faults, or were not checked")?;
         } else {
             let started = Instant::now();
             match self.fetch().await {

@@ -19,7 +19,7 @@ use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::socket;
-use crate::problems::{Problem, machine};
+use crate::problems::{Problem, files, machine};
 use crate::spool::{self, RequestedQueues};
 use crate::tls;
 
@@ -55,8 +55,8 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
         .map_or("the environment".to_owned(), |file| file.display().to_string());
     let mut loaded = load(file.as_deref());
     let service = Service::find(file.as_deref(), &mut loaded);
-    if let Some(directory) = service.found_in {
-        place = format!("{place}, with the credentials in {directory},");
+    if let Some(found) = service.found_in {
+        place = format!("{place}, with the credentials {found},");
     }
     if let (true, Ok(config)) = (args.print, &loaded) {
         print_settings(config)?;
@@ -69,6 +69,14 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let Some(mut config) = config else {
         return Ok(report.finish(file.as_deref())?);
     };
+    if !service.outdated.is_empty() {
+        let outcome = Outcome {
+            text: "those that the next start will have".to_owned(),
+            problems: service.outdated.iter().map(files::credential_outdated).collect(),
+            ..Outcome::default()
+        };
+        report.step("credentials", None, started, outcome)?;
+    }
     let descriptors_started = Instant::now();
     let descriptors = preflight::fit_descriptors(&mut config);
     let descriptors = descriptors.map(|limit| format!("this process may open {limit} files"));
@@ -171,7 +179,7 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
     let addresses = addresses
         .chain([&config.admin.address])
         .map(|address| match address {
-            ListenAddress::Systemd(_) => format!("{address} (systemd holds it, not checked)"),
+            ListenAddress::Systemd(_) => format!("{address} (bound by systemd, not checked)"),
             address => address.to_string(),
         });
     let mut text = addresses.collect::<Vec<_>>().join(", ");

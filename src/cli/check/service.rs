@@ -1,5 +1,6 @@
 //! What systemd gives the service, and a check in a shell does not have: credentials, the state directory and sockets.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,21 +19,25 @@ pub(super) struct Service {
     unit: Vec<String>,
     /// The names of the credentials that the configuration needs and only the service has.
     credentials: Vec<String>,
-    /// Where the credentials of the running service were found.
+    /// Where the credentials were found.
     pub(super) found_in: Option<&'static str>,
+    /// The credentials that were replaced since the service started.
+    pub(super) outdated: Vec<String>,
     /// The directory that systemd gives the service for its spool, where neither the configuration nor the environment
     /// names one.
     pub(super) state_directory: Option<PathBuf>,
 }
 
 impl Service {
-    /// Looks for the service of a configuration, and lets the configuration read the credentials of a running one.
+    /// Looks for the service of a configuration, and lets the configuration read the credentials that its next start will
+    /// have; where this user may not read those, the ones of the running service.
     pub(super) fn find(file: Option<&Path>, loaded: &mut Result<Config, ConfigError>) -> Self {
         let text = systemd_units::service().unwrap_or_default();
         let mut service = Self {
             unit: text.lines().map(|line| line.trim().to_owned()).collect(),
             credentials: Vec::new(),
             found_in: None,
+            outdated: Vec::new(),
             state_directory: None,
         };
         let config = match loaded {
@@ -46,13 +51,34 @@ impl Service {
         }
         let credentials = config.credentials();
         if credentials.is_empty() || is_set("CREDENTIALS_DIRECTORY") {
+        } else if let Some(sources) = service.sources(&credentials) {
+            let is_outdated = |name: &&String| {
+                let running = fs::read(Path::new(CREDENTIALS).join(name)).ok();
+                running.is_some_and(|copy| fs::read(&sources[*name]).is_ok_and(|source| source != copy))
+            };
+            service.outdated = credentials.iter().filter(is_outdated).cloned().collect();
+            config.read_credentials_from(|name| sources[name].clone());
+            service.found_in = Some("as the unit's LoadCredential= names them");
         } else if fs::read_dir(CREDENTIALS).is_ok() {
-            config.read_credentials_in(Path::new(CREDENTIALS));
-            service.found_in = Some(CREDENTIALS);
+            config.read_credentials_from(|name| Path::new(CREDENTIALS).join(name));
+            service.found_in = Some("in /run/credentials/bondgate.service");
         } else {
             service.credentials = credentials;
         }
         service
+    }
+
+    /// The file of each credential, if the unit names all of them and this user may read them. Root may: a file that root
+    /// cannot read is missing.
+    fn sources(&self, credentials: &[String]) -> Option<BTreeMap<String, PathBuf>> {
+        let source = |name: &String| {
+            let mut loads = self
+                .settings("LoadCredential=")
+                .filter_map(|load| load.split_once(':'));
+            let (_, file) = loads.find(|(id, _)| id == name)?;
+            (is_root() || fs::File::open(file).is_ok()).then(|| (name.clone(), file.into()))
+        };
+        credentials.iter().map(source).collect()
     }
 
     /// Whether the configuration is that of a service: it needs what only systemd gives, or the unit names it.

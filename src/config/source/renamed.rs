@@ -106,8 +106,8 @@ mod tests {
         let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
             warnings[0],
-            "f:7: limits.header: is the old name of limits.head; write limits.head: the old name ends with the next \
-             release [config-key-renamed]"
+            "f:7: limits.header: is the old name of limits.head; write limits.head: the next release no longer \
+             accepts the old name [config-key-renamed]"
         );
         let starts = [
             "f:9: server.retained: is the old name of spool.keep",

@@ -80,7 +80,7 @@ impl BindError {
     }
 }
 
-const OTHER_PROGRAM: &str = "another program, or by another listener of this one";
+const OTHER_PROGRAM: &str = "another program, or by another [[listener]] of this configuration";
 
 /// The id of a group; without a name, files keep the group of the process.
 pub fn group_id(group: Option<&str>) -> Result<Option<u32>, BindError> {

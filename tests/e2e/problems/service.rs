@@ -2,12 +2,13 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use bondgate::simulator::{Handle, Options};
 
 use super::lines;
-use crate::harness::{DEMO_SECRET, Setup, bondgate, finished, simulator};
+use crate::harness::{Setup, bondgate, finished, simulator};
 
 /// The service of config/systemd, with its unit and the file of its secret.
 fn service(cisco: &Handle) -> Setup {
@@ -39,13 +40,30 @@ while :; do
 done
 ";
 
+/// What a user who may not read the secret's file runs. A test that runs as root becomes another user.
+fn check_as_other_user(setup: &Setup) -> Command {
+    let directory = setup.directory.path();
+    let secret = directory.join("cisco.secret");
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    // Other users may not enter the folder of the build.
+    let program = directory.join("bondgate");
+    std::fs::copy(bondgate().get_program(), &program).unwrap();
+    let mut command = Command::new(program);
+    command
+        .args(["check", "--live", "--config"])
+        .arg(directory.join("service.toml"));
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534);
+    }
+    command
+}
+
 #[tokio::test]
-async fn a_check_in_a_shell_names_the_command_that_checks_the_credential_and_the_services_spool() {
+async fn a_check_by_a_user_who_may_not_read_the_secret_names_the_command_that_does() {
     let cisco = simulator(Options::default()).await;
     let setup = service(&cisco);
-    let file = setup.directory.path().join("service.toml");
-    let mut command = bondgate();
-    command.args(["check", "--live", "--config"]).arg(&file);
+    let mut command = check_as_other_user(&setup);
     command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
     let ended = finished(command).await;
     let found = lines(&ended, "credential-not-checked");
@@ -54,6 +72,8 @@ async fn a_check_in_a_shell_names_the_command_that_checks_the_credential_and_the
     assert!(ended.stdout.contains("/var/lib/bondgate"), "{ended:?}");
     assert!(lines(&ended, "spool-in-memory").is_empty(), "{ended:?}");
 
+    let secret = setup.directory.path().join("cisco.secret");
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let tools = setup.directory.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     for (name, script) in [("systemd-run", SYSTEMD_RUN), ("sudo", "#!/bin/sh\nexec \"$@\"\n")] {
@@ -73,24 +93,58 @@ async fn a_check_in_a_shell_names_the_command_that_checks_the_credential_and_the
     assert!(ended.stdout.contains("  ok  cisco: token"), "{ended:?}");
 }
 
+fn check(setup: &Setup) -> Command {
+    let mut command = bondgate();
+    command
+        .args(["check", "--live", "--config"])
+        .arg(setup.directory.path().join("service.toml"));
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
 #[tokio::test]
-#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
-async fn a_check_reads_the_credentials_of_the_running_service() {
+async fn a_check_reads_the_secret_that_the_services_next_start_will_have() {
     let cisco = simulator(Options::default()).await;
     let setup = service(&cisco);
-    let secret = setup.file("credential", &format!("{DEMO_SECRET}\n"));
+    let ended = finished(check(&setup)).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.stdout.contains("  ok  cisco: token"), "{ended:?}");
+
+    let secret = setup.directory.path().join("cisco.secret");
+    std::fs::write(&secret, "wrong\n").unwrap();
+    let ended = finished(check(&setup)).await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.stdout.contains("[client-secret-refused]"), "{ended:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs unshare and mount, as root or in a user namespace; run by .ci/run"]
+async fn a_check_says_that_the_running_service_has_an_older_secret() {
+    let cisco = simulator(Options::default()).await;
+    let setup = service(&cisco);
     let program = bondgate().get_program().to_str().unwrap().to_owned();
     let credentials = "/run/credentials/bondgate.service";
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c"]).arg(format!(
-        "mount -t tmpfs tmpfs /run && mkdir -p {credentials} && install -m 600 {} {credentials}/client_secret \
-         && exec {program} check --live --config {}/service.toml",
-        secret.display(),
-        setup.directory.path().display(),
-    ));
-    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
-    let ended = finished(command).await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-    assert!(ended.stdout.contains(credentials), "{ended:?}");
-    assert!(ended.stdout.contains("  ok  cisco: token"), "{ended:?}");
+    let secret = setup.directory.path().join("cisco.secret");
+    for (copy, is_older) in [
+        ("older", true),
+        (&*std::fs::read_to_string(&secret).unwrap(), false),
+    ] {
+        let copy = setup.file("credential", copy);
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c"]).arg(format!(
+            "mount -t tmpfs tmpfs /run && mkdir -p {credentials} && install -m 600 {} {credentials}/client_secret \
+             && exec {program} check --live --config {}/service.toml",
+            copy.display(),
+            setup.directory.path().display(),
+        ));
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+        let ended = finished(command).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        assert!(ended.stdout.contains("  ok  cisco: token"), "{ended:?}");
+        assert_eq!(
+            ended.stdout.contains("[credential-outdated]"),
+            is_older,
+            "{ended:?}"
+        );
+    }
 }
