@@ -179,7 +179,7 @@ async fn a_socket_that_no_unit_passes_is_named_by_check_and_start_alike() {
     std::fs::copy("config/systemd/bondgate.socket", units.join("bondgate.socket")).unwrap();
     let passed = check(&setup, &[]).await;
     assert_eq!(passed.code, Some(0), "{passed:?}");
-    let unchecked = "systemd:http (systemd holds it, not checked)";
+    let unchecked = "systemd:http (bound by systemd, not checked)";
     assert!(passed.stdout.contains(unchecked), "{passed:?}");
     let mut daemon = setup.spawn();
     daemon.logged("[socket-not-inherited]").await;
