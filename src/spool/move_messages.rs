@@ -2,7 +2,7 @@
 //!
 //! Both queues are locked meanwhile, and each message's file, as by the process that delivers it. The file `moved` is
 //! durable before the first message follows, and one rename moves each message: a crash leaves it in one of the two queues,
-//! and the same command goes on.
+//! and running the same command again completes the move.
 
 use std::collections::HashSet;
 use std::fs;
@@ -43,7 +43,7 @@ const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(10);
 
 impl Move {
     /// Finds the two queues: each named by its folder, or in words as `bondgate spool list` shows it. `to` must hold
-    /// messages or be requested, where it is known what is.
+    /// messages or be requested by a consuming rule; the latter is checked only if `requested` is given.
     pub fn find(
         directory: &Path,
         from: &str,

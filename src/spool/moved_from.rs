@@ -1,4 +1,4 @@
-//! The queues whose messages were moved into another queue: a file in that queue's folder.
+//! The file `moved` in a queue's folder: it lists the queues whose messages were moved there.
 //!
 //! A message's first line names the queue that it was pulled from, and its checksum covers that line. A move that rewrote the
 //! line would copy the whole message, and a crash could leave none or two. So a moved message keeps its bytes, and one
@@ -25,7 +25,7 @@ pub(super) struct MovedFrom {
 pub(super) const MOVED_FILE: &str = "moved";
 
 /// Its next content, while that is written.
-const DRAFT: &str = "moved.new";
+const NEW_FILE: &str = "moved.new";
 
 impl MovedFrom {
     /// Reads the file in a queue's folder; `None` where no message was moved there.
@@ -64,7 +64,7 @@ impl MovedFrom {
                 moved.from.push(queue);
             }
         }
-        let draft = to_folder.join(DRAFT);
+        let draft = to_folder.join(NEW_FILE);
         // Left by a crash.
         let _ = fs::remove_file(&draft);
         let mut file = files::create_private(&draft)?;
@@ -78,7 +78,7 @@ impl MovedFrom {
 
     /// Removes the file from the folder of an empty queue.
     pub(super) fn remove(folder: &Path) -> io::Result<()> {
-        let _ = fs::remove_file(folder.join(DRAFT));
+        let _ = fs::remove_file(folder.join(NEW_FILE));
         match fs::remove_file(path(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
@@ -100,7 +100,7 @@ pub(super) fn path(folder: &Path) -> PathBuf {
 
 /// Whether a name in a queue's folder is that of such a file.
 pub(super) fn is_name(name: &std::ffi::OsStr) -> bool {
-    name == MOVED_FILE || name == DRAFT
+    name == MOVED_FILE || name == NEW_FILE
 }
 
 /// The queue of a message in a folder: its own, or that of the folder if it was moved there. `None` where it is misplaced.

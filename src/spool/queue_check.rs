@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::blocking::off_thread;
-use super::requested::{HeldQueue, RequestedQueues};
+use super::requested::{RequestedQueues, UndeliveredQueue};
 use super::spool_state::{Spool, SpoolState};
 use crate::config;
 
@@ -41,7 +41,7 @@ impl SpoolState {
             return;
         };
         let requested = RequestedQueues::of(&*upstreams);
-        let held = self.held_queues().into_iter();
+        let held = self.undelivered_queues().into_iter();
         let found = held.filter_map(|held| {
             let directory = (!self.store.is_in_memory()).then_some(&*self.store.root);
             requested.problem(&held, directory).map(|problem| (held, problem))
@@ -55,9 +55,9 @@ impl SpoolState {
     }
 
     /// The queues with undelivered messages that no connection has.
-    fn held_queues(&self) -> Vec<HeldQueue> {
-        let mut held = self.store.held_queues();
-        for HeldQueue { queue, messages } in &mut held {
+    fn undelivered_queues(&self) -> Vec<UndeliveredQueue> {
+        let mut held = self.store.undelivered_queues();
+        for UndeliveredQueue { queue, messages } in &mut held {
             let known = self.queues.lock().get(queue).cloned();
             *messages -= known.map_or(0, |known| known.in_progress().len()).min(*messages);
         }
@@ -76,7 +76,7 @@ impl SpoolState {
             .map(|(held, _)| held.queue)
             .filter(|queue| self.store.holds_undelivered(queue))
             .collect();
-        let is_held = |queue: &HeldQueue| held.contains(&queue.queue);
+        let is_held = |queue: &UndeliveredQueue| held.contains(&queue.queue);
         self.unrequested.found.lock().retain(|(queue, _)| is_held(queue));
     }
 }

@@ -26,7 +26,7 @@ struct Requested {
 
 /// A queue with undelivered messages.
 #[derive(Clone)]
-pub(super) struct HeldQueue {
+pub(super) struct UndeliveredQueue {
     pub(super) queue: QueueId,
     pub(super) messages: usize,
 }
@@ -99,8 +99,8 @@ impl RequestedQueues {
     }
 
     /// The problem of a queue with undelivered messages, if no request can name it. Without a directory, messages are in memory.
-    pub(super) fn problem(&self, held: &HeldQueue, directory: Option<&Path>) -> Option<Problem> {
-        let HeldQueue { queue, messages } = held;
+    pub(super) fn problem(&self, held: &UndeliveredQueue, directory: Option<&Path>) -> Option<Problem> {
+        let UndeliveredQueue { queue, messages } = held;
         if self.0.is_empty() || self.include(queue) {
             return None;
         }
@@ -165,24 +165,24 @@ fn shell_directory(directory: &Path) -> String {
 }
 
 /// The queues in a directory that hold undelivered messages: ready ones and dead letters.
-pub(super) fn held_queues(directory: &Path) -> io::Result<Vec<HeldQueue>> {
+pub(super) fn undelivered_queues(directory: &Path) -> io::Result<Vec<UndeliveredQueue>> {
     Ok(folders(directory)?
         .iter()
-        .filter_map(|folder| held(folder))
+        .filter_map(|folder| undelivered_queue(folder))
         .collect())
 }
 
 /// The queue of a folder, if that holds undelivered messages. Files of a later format are not counted.
-pub(super) fn held(folder: &Path) -> Option<HeldQueue> {
-    let mut queues = undelivered(folder);
-    Some(HeldQueue {
+fn undelivered_queue(folder: &Path) -> Option<UndeliveredQueue> {
+    let mut queues = undelivered_in(folder);
+    Some(UndeliveredQueue {
         queue: queues.next()?,
         messages: 1 + queues.count(),
     })
 }
 
 /// The queue of each undelivered message in a folder.
-pub(super) fn undelivered(folder: &Path) -> impl Iterator<Item = QueueId> {
+pub(super) fn undelivered_in(folder: &Path) -> impl Iterator<Item = QueueId> {
     let names = list(folder).unwrap_or_default().into_iter();
     let undelivered = |name: &FileName| matches!(name.state, MessageState::Ready | MessageState::DeadLetter);
     names
@@ -199,7 +199,7 @@ pub(super) fn queue_of(folder: &Path, name: FileName) -> Option<QueueId> {
 /// What `bondgate check` reports of the queues in a directory.
 #[must_use]
 pub fn check_queues(directory: &Path, requested: &RequestedQueues) -> Vec<Problem> {
-    let held = held_queues(directory).unwrap_or_default();
+    let held = undelivered_queues(directory).unwrap_or_default();
     held.iter()
         .filter_map(|held| requested.problem(held, Some(directory)))
         .collect()

@@ -17,7 +17,7 @@ use super::lost_message::report_lost;
 use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
 use super::moved_from::{self, MovedFrom};
-use super::requested::{self, HeldQueue};
+use super::requested::{self, UndeliveredQueue};
 use super::retention::{self, Retention};
 use super::totals::Totals;
 use super::unknown_files::{Search, Unknown, UnknownFiles};
@@ -346,15 +346,15 @@ impl Store {
     }
 
     /// The queues that hold undelivered messages.
-    pub(super) fn held_queues(&self) -> Vec<HeldQueue> {
+    pub(super) fn undelivered_queues(&self) -> Vec<UndeliveredQueue> {
         let Some(memory) = &self.memory else {
-            return requested::held_queues(&self.root).unwrap_or_default();
+            return requested::undelivered_queues(&self.root).unwrap_or_default();
         };
         let folders = memory.folders().into_iter();
         let held = folders.filter_map(|folder| {
             let ids = memory.list(&folder).into_iter().map(|name| name.id);
             let contents: Vec<_> = ids.filter_map(|id| memory.find(&folder, id)).collect();
-            Some(HeldQueue {
+            Some(UndeliveredQueue {
                 queue: contents.first()?.intent.queue.clone(),
                 messages: contents.len(),
             })
@@ -366,7 +366,7 @@ impl Store {
     pub(super) fn holds_undelivered(&self, queue: &QueueId) -> bool {
         match &self.memory {
             Some(memory) => !memory.list(&self.folder(queue)).is_empty(),
-            None => requested::undelivered(&self.folder(queue)).next().is_some(),
+            None => requested::undelivered_in(&self.folder(queue)).next().is_some(),
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) enum Search {
 
 /// The most files and folders of other names that a search examines in each folder of the spool's directory, and in those
 /// below it: they may hold anything.
-const MOST_EXAMINED: usize = 1000;
+const MAX_EXAMINED: usize = 1000;
 /// How many folders of other names a search enters, one in the other.
 const DEPTH: usize = 2;
 
@@ -176,7 +176,7 @@ impl Finder {
     /// Searches a folder that is no queue's. Files there are bondgate's if they begin like one.
     fn search_folder(&mut self, folder: &Path, depth: usize) {
         self.examined += 1;
-        if self.examined > MOST_EXAMINED {
+        if self.examined > MAX_EXAMINED {
             return;
         }
         for (path, is_folder) in entries(folder) {
@@ -197,7 +197,7 @@ impl Finder {
 
     fn examine(&mut self, path: PathBuf) {
         self.examined += 1;
-        if self.examined > MOST_EXAMINED {
+        if self.examined > MAX_EXAMINED {
             return;
         }
         match first_line(&path) {

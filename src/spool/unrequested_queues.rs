@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::requested::HeldQueue;
+use super::requested::UndeliveredQueue;
 use crate::config;
 use crate::problems::Problem;
 use crate::telemetry::Lasting;
@@ -16,7 +16,7 @@ use crate::telemetry::Lasting;
 pub(super) struct UnrequestedQueues {
     /// The upstreams that listeners serve; `None` before the first configuration is applied.
     pub(super) upstreams: Mutex<Option<Arc<[config::Upstream]>>>,
-    pub(super) found: Mutex<Vec<(HeldQueue, Problem)>>,
+    pub(super) found: Mutex<Vec<(UndeliveredQueue, Problem)>>,
     /// A check is under way, which may wait for the file of a client id.
     pub(super) is_checking: AtomicBool,
     /// Wakes the watch after a change of the upstreams.
@@ -25,8 +25,9 @@ pub(super) struct UnrequestedQueues {
 
 impl UnrequestedQueues {
     pub(super) fn problems(&self) -> Vec<Lasting> {
-        let lasting =
-            |(held, problem): &(HeldQueue, Problem)| Lasting::new(problem.clone(), held.queue.to_string());
+        let lasting = |(held, problem): &(UndeliveredQueue, Problem)| {
+            Lasting::new(problem.clone(), held.queue.to_string())
+        };
         self.found.lock().iter().map(lasting).collect()
     }
 }
