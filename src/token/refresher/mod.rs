@@ -188,6 +188,8 @@ impl<S: TokenSource> Refresher<S> {
         }
         self.publish(Some(refresh.monotonic), |status| {
             status.is_resting = true;
+            // A short lifetime is no failed fetch: requests that find the token expired wait for the next one.
+            status.may_succeed_soon = short.is_some();
             status.last_error = short;
             status.warning = None;
         });

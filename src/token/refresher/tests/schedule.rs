@@ -124,6 +124,20 @@ async fn a_lifetime_of_a_few_seconds_is_reported_until_tokens_live_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_finds_a_short_lived_token_expired_waits_for_its_successor() {
+    let clock = Clock::faster(1);
+    let (_, reader) = start_with(&[Ok(3)], clock.clone(), Duration::ZERO);
+    sleep(2).await;
+    assert_eq!(
+        reader.status().problem().map(Problem::code),
+        Some("token-lifetime-short")
+    );
+    clock.set_wall(Duration::from_secs(10), false);
+    assert!(reader.current().is_none());
+    assert!(reader.wait(SECOND).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_of_the_wall_clock_costs_one_fetch_and_repeated_steps_cause_no_storm() {
     let clock = Clock::faster(1);
     let (script, reader) = start_with(&[Ok(3600)], clock.clone(), Duration::ZERO);
