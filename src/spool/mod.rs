@@ -11,6 +11,7 @@
 mod blocking;
 mod caller_outcomes;
 mod check;
+mod contents;
 mod delivery;
 mod error;
 mod failed_deliveries;
@@ -36,6 +37,7 @@ mod sweep;
 mod take;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod totals;
 mod unknown_files;
 mod unrequested_queues;

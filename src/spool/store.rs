@@ -1,7 +1,7 @@
 //! The messages of all queues: a folder for each queue, a file for each message. Nothing is cached, so that two processes
 //! may share a directory, as they do in a hand-over. Without a directory, messages are in memory under the same names.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,16 +10,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::error::SpoolError;
-use super::folders::{LOCK_FILE, QueueLock, folders, lock_folder, message_name};
+use super::folders::{QueueLock, folders, lock_folder, message_name};
 use super::format::{self, Content, FormatError, Intent};
 use super::id::{MessageId, QueueId};
 use super::lost_message::report_lost;
 use super::memory::Memory;
 use super::message_file::{FileName, LockedFile, MessageBody, MessageState, list};
-use super::moved_from::{self, MovedFrom};
-use super::requested::{self, UndeliveredQueue};
+use super::moved_from;
 use super::retention::{self, Retention};
-use super::totals::Totals;
 use super::unknown_files::{Search, Unknown, UnknownFiles};
 use super::unusable_paths::UnusablePaths;
 use crate::config;
@@ -33,7 +31,7 @@ pub(super) struct Store {
     pub(super) root: PathBuf,
     /// The messages without a directory.
     pub(super) memory: Option<Memory>,
-    retention: Retention,
+    pub(super) retention: Retention,
     metrics: Arc<Metrics>,
     pub(super) unusable: UnusablePaths,
     pub(super) unknown: UnknownFiles,
@@ -57,6 +55,7 @@ pub(super) enum Oldest {
 
 /// What is freed at once on a full disk.
 const FREED: u64 = 16 << 20;
+
 impl Store {
     /// Opens the store, and recovers what a killed process left behind in its directory.
     pub(super) fn open(config: &config::Spool, metrics: Arc<Metrics>) -> io::Result<Self> {
@@ -103,18 +102,18 @@ impl Store {
         self.memory.is_some()
     }
 
-    fn folder(&self, queue: &QueueId) -> PathBuf {
+    pub(super) fn folder(&self, queue: &QueueId) -> PathBuf {
         self.root.join(queue.folder())
     }
 
-    fn folders(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn folders(&self) -> io::Result<Vec<PathBuf>> {
         match &self.memory {
             Some(memory) => Ok(memory.folders()),
             None => folders(&self.root),
         }
     }
 
-    fn list(&self, folder: &Path) -> io::Result<Vec<FileName>> {
+    pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<FileName>> {
         match &self.memory {
             Some(memory) => Ok(memory.list(folder)),
             None => list(folder),
@@ -320,108 +319,6 @@ impl Store {
         }
         Ok(Some(message_name(&folder, id)))
     }
-
-    /// Counts the messages of all queues.
-    pub(super) fn count(&self) -> io::Result<Totals> {
-        let mut totals = Totals {
-            retained_bytes: self.retention.bytes(),
-            ..Totals::default()
-        };
-        for (folder, name) in self.all()? {
-            if self.unknown.contains(&name.in_folder(&folder)) {
-                continue;
-            }
-            let bytes = match &self.memory {
-                Some(memory) => memory.find(&folder, name.id).map(|content| content.length),
-                None => fs::metadata(name.in_folder(&folder))
-                    .ok()
-                    .map(|metadata| metadata.len()),
-            };
-            // It may have gone meanwhile.
-            if let Some(bytes) = bytes {
-                totals.add(name, bytes);
-            }
-        }
-        Ok(totals)
-    }
-
-    /// The queues that hold undelivered messages.
-    pub(super) fn undelivered_queues(&self) -> Vec<UndeliveredQueue> {
-        let Some(memory) = &self.memory else {
-            return requested::undelivered_queues(&self.root).unwrap_or_default();
-        };
-        let folders = memory.folders().into_iter();
-        let held = folders.filter_map(|folder| {
-            let ids = memory.list(&folder).into_iter().map(|name| name.id);
-            let contents: Vec<_> = ids.filter_map(|id| memory.find(&folder, id)).collect();
-            Some(UndeliveredQueue {
-                queue: contents.first()?.intent.queue.clone(),
-                messages: contents.len(),
-            })
-        });
-        held.collect()
-    }
-
-    /// Whether a queue holds an undelivered message.
-    pub(super) fn holds_undelivered(&self, queue: &QueueId) -> bool {
-        match &self.memory {
-            Some(memory) => !memory.list(&self.folder(queue)).is_empty(),
-            None => requested::undelivered_in(&self.folder(queue)).next().is_some(),
-        }
-    }
-
-    fn all(&self) -> io::Result<Vec<(PathBuf, FileName)>> {
-        let mut all = Vec::new();
-        for folder in self.folders()? {
-            all.extend(self.list(&folder)?.into_iter().map(|name| (folder.clone(), name)));
-        }
-        Ok(all)
-    }
-
-    /// Searches for files that this version does not know.
-    pub(super) fn search_unknown(&self) -> io::Result<()> {
-        if self.is_in_memory() {
-            return Ok(());
-        }
-        self.unknown.search(&self.root)
-    }
-
-    /// Removes what is retained for too long, and the folders of empty queues.
-    pub(super) fn tidy(&self, now: SystemTime) -> io::Result<()> {
-        if self.is_in_memory() {
-            return Ok(());
-        }
-        let folders = folders(&self.root)?;
-        self.retention.tidy(&folders, now)?;
-        for folder in folders {
-            if !list(&folder)?.is_empty() {
-                continue;
-            }
-            let retained = retention::folder_in(&folder);
-            // Each removal fails if anything is left in the folder.
-            let _ = fs::remove_dir(&retained);
-            let is_removed = retained.symlink_metadata().is_err();
-            if is_removed && let Some(_lock) = lock_folder(&folder)? {
-                // A message may have been moved there before the lock, and another version may need the file `moved`.
-                if is_without_messages(&folder)? {
-                    MovedFrom::remove(&folder)?;
-                    let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a queue's folder holds only files about the queue.
-fn is_without_messages(folder: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        if name != LOCK_FILE && !moved_from::is_name(&name) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// The content of a message in a folder, with the queue that it belongs to now.
