@@ -19,7 +19,7 @@ WORKDIR /src
 # Empty sources take the place of bondgate's in the layers that a change of those shall keep: the licences of the
 # dependencies, and the compiled dependencies.
 COPY .cargo .cargo
-COPY .ci/build .ci/licences .ci/rustc .ci/
+COPY .ci/build .ci/commit .ci/licences .ci/rustc .ci/
 COPY config/package config/package
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 RUN mkdir -p src target/pgo tests/e2e tests/bench \
