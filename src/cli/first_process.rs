@@ -1,35 +1,33 @@
 //! The daemon that is a container's first process, as a health check in that container sees it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::platform::processes;
 
 /// The configuration file that its arguments name, if the first process is this program or has started it, as
 /// `docker run --init` does.
 pub(super) fn configuration() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    // Not /proc/1/exe: the daemon forbids other processes of its user to look at that.
-    named_in(&fs::read("/proc/1/cmdline").ok()?, program.file_name()?)
+    named_in(processes::arguments_of_first(), program.file_name()?)
 }
 
-/// The file after `--config` or `-c` in the arguments of a program. Each argument ends with a zero byte.
-fn named_in(arguments: &[u8], program: &OsStr) -> Option<PathBuf> {
-    let mut arguments = arguments.split(|byte| *byte == 0);
-    arguments.find(|argument| Path::new(OsStr::from_bytes(argument)).file_name() == Some(program))?;
-    let file = arguments.find_map(|argument| match argument {
-        b"--config" | b"-c" => Some(None),
-        _ => {
-            let short = || {
-                argument
-                    .strip_prefix(b"-c=")
-                    .or_else(|| argument.strip_prefix(b"-c"))
-            };
-            argument.strip_prefix(b"--config=").or_else(short).map(Some)
+/// The file after `--config` or `-c` in the arguments of a program.
+fn named_in(arguments: Vec<OsString>, program: &OsStr) -> Option<PathBuf> {
+    let mut arguments = arguments.into_iter();
+    arguments.find(|argument| Path::new(argument).file_name() == Some(program))?;
+    while let Some(argument) = arguments.next() {
+        // A file's name that is not UTF-8 can only be an argument of its own.
+        let text = argument.to_str().unwrap_or_default();
+        if matches!(text, "--config" | "-c") {
+            return arguments.next().map(PathBuf::from);
         }
-    })?;
-    let file: OsString = OsStr::from_bytes(file.or_else(|| arguments.next())?).to_owned();
-    Some(file.into())
+        let short = || text.strip_prefix("-c=").or_else(|| text.strip_prefix("-c"));
+        if let Some(file) = text.strip_prefix("--config=").or_else(short) {
+            return Some(file.into());
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -54,7 +52,10 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(
-                named_in(arguments.as_bytes(), OsStr::new("bondgate")),
+                named_in(
+                    arguments.split('\0').map(OsString::from).collect(),
+                    OsStr::new("bondgate")
+                ),
                 file.map(PathBuf::from),
                 "{arguments:?}"
             );

@@ -7,12 +7,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
 use super::{Exit, output, print_faults, systemd_units};
 use crate::config::{Config, ListenAddress};
-use crate::platform::files;
+use crate::platform::processes::is_administrator;
+use crate::platform::terminal::HiddenInput;
+use crate::platform::{files, locations};
 
 /// Write a first configuration and a secret file, and check them: asks for preset, client id and secret
 #[derive(Args)]
@@ -81,13 +82,13 @@ struct Answers {
 }
 
 pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = is_administrator();
     let config_file = args.config.clone().unwrap_or_else(|| {
-        PathBuf::from(if is_root {
-            "/etc/bondgate/bondgate.toml"
+        if is_root {
+            locations::configuration().join("bondgate.toml")
         } else {
-            "bondgate.toml"
-        })
+            "bondgate.toml".into()
+        }
     });
     let config_file = std::path::absolute(config_file)?;
     let directory = config_file.parent().context("--config names a directory")?;
@@ -219,12 +220,9 @@ fn ask_line(question: &str) -> io::Result<String> {
 
 /// Asks for the secret, which the terminal does not show.
 fn ask_secret() -> io::Result<Zeroizing<String>> {
-    let shown = tcgetattr(io::stdin())?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(io::stdin(), OptionalActions::Now, &hidden)?;
+    let hidden = HiddenInput::new()?;
     let answer = ask_line("Client secret (it is not shown)");
-    tcsetattr(io::stdin(), OptionalActions::Now, &shown)?;
+    drop(hidden);
     output::line("")?;
     answer.map(Zeroizing::new)
 }
@@ -262,12 +260,14 @@ fn configuration(
     } else {
         format!("{{ file = {} }}", path(secret_file))
     };
-    let beside = secret_file.with_file_name("spool");
-    let spool = args.spool.as_deref().unwrap_or(if is_root {
-        Path::new("/var/lib/bondgate")
-    } else {
-        &beside
-    });
+    let default = || {
+        if is_root {
+            locations::spool()
+        } else {
+            secret_file.with_file_name("spool")
+        }
+    };
+    let spool = args.spool.clone().unwrap_or_else(default);
     let address = args.listen.as_ref().map(ToString::to_string);
     let of_socket = || (is_service && systemd_units::has_socket("http")).then(|| "systemd:http".to_owned());
     let address = address.or_else(of_socket);
@@ -286,7 +286,7 @@ fn configuration(
             .as_deref()
             .map(|file| format!("ca_file = {}", path(file))),
         (answers.preset == "none").then(|| "rules = \"any\"".to_owned()),
-        (!is_service || args.spool.is_some()).then(|| format!("\n[spool]\ndirectory = {}", path(spool))),
+        (!is_service || args.spool.is_some()).then(|| format!("\n[spool]\ndirectory = {}", path(&spool))),
         address.map(|address| format!("\n[[listener]]\naddress = {}", quoted(&address))),
     ];
     let lines: Vec<_> = lines.into_iter().flatten().collect();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::platform::signals;
 use crate::simulator::{Client, Handle, Options, Simulator};
 
 const EXAMPLE: &str = r#"Example session:
@@ -40,8 +40,7 @@ pub(crate) struct SimulateArgs {
 
 /// Runs the simulator until SIGINT or SIGTERM.
 pub(crate) async fn run(args: SimulateArgs) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let interrupted = signals::interrupted().context("cannot listen for signals")?;
     let clients = args.options.clients.clone();
     let simulator = Simulator::bind(args.options).await.map_err(with_hint)?;
     let cisco = simulator.handle();
@@ -54,13 +53,7 @@ pub(crate) async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     };
     // A closed stdout must not end the simulator.
     let _ = io::stdout().write_all(banner(&cisco, &ca_file, &clients).as_bytes());
-    let stop = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    simulator.run(stop).await.context("the simulator failed")
+    simulator.run(interrupted).await.context("the simulator failed")
 }
 
 /// Adds what to do about an address that cannot be bound.

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, load, output};
 use crate::config::{Config, find_file};
+use crate::platform::locations;
 use crate::spool::{InspectError, Listed, ListedUnknown, MessageState, Move, RequestedQueues};
 
 /// List, show, requeue, move or discard pulled messages
@@ -98,10 +99,11 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     let configured = || config.as_ref().and_then(|config| config.spool.directory.clone());
     let directory = args.directory.clone().or_else(configured);
     let Some(directory) = directory else {
-        output::error(
-            "spool.directory is not set, and a daemon without it holds messages in memory only; if systemd \
-             sets it, add --directory /var/lib/bondgate",
-        );
+        output::error(format_args!(
+            "spool.directory is not set, and a daemon without it holds messages in memory only; if the service sets it, \
+             add --directory {}",
+            locations::spool().display()
+        ));
         return Ok(Exit::Configuration);
     };
     std::fs::read_dir(&directory).with_context(|| {

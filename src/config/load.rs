@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::root::Config;
 use super::source::{self, Fault, KeyPath, Origin, Report};
 use super::{text, validation};
+use crate::platform::locations;
 use crate::problems::{configuration, files};
 
 /// A longer configuration file is refused.
@@ -20,8 +21,9 @@ pub fn find_file(given: Option<PathBuf>) -> Option<PathBuf> {
     given
         .or_else(|| std::env::var_os("BONDGATE_CONFIG").map(PathBuf::from))
         .or_else(|| {
-            let defaults = ["./bondgate.toml", "/etc/bondgate/bondgate.toml"];
-            defaults.iter().map(PathBuf::from).find(|path| path.exists())
+            let of_service = locations::configuration().join("bondgate.toml");
+            let defaults = [PathBuf::from("./bondgate.toml"), of_service];
+            defaults.into_iter().find(|path| path.exists())
         })
 }
 

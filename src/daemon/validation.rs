@@ -2,11 +2,10 @@
 //! start, at a reload and for `bondgate check`.
 
 use std::path::Path;
-
-use rustix::fs::{Access, Mode};
-use rustix::io::Errno;
+use std::{fs, io};
 
 use crate::config::{CallerKeys, Config, ConfigError, Fault, NamedFile, Origin, Setting, Upstream};
+use crate::platform::files;
 use crate::problems::{Problem, Severity, configuration};
 use crate::telemetry::LogError;
 use crate::{proxy, server, telemetry, tls};
@@ -228,25 +227,25 @@ fn check_writable(directory: &Path) -> Result<(), Problem> {
         .ancestors()
         .filter(|path| path.symlink_metadata().is_ok());
     let there = there.next().unwrap_or(Path::new("."));
-    let usable = match rustix::fs::access(there.join("."), Access::WRITE_OK | Access::EXEC_OK) {
+    let usable = match files::check_writable_directory(there) {
         Ok(()) if there != directory => try_directory_in(there),
         usable => usable,
     };
     match usable {
         // It may become writable while the daemon runs, and pushes need no spool: until then each pull gets 503.
-        Err(Errno::ROFS) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
         usable => usable.map_err(|error| configuration::spool_not_writable(there.display(), error)),
     }
 }
 
 /// Makes a directory and removes it. Some file systems forbid that to a user who may write.
-fn try_directory_in(parent: &Path) -> Result<(), Errno> {
+fn try_directory_in(parent: &Path) -> io::Result<()> {
     let path = parent.join(format!(".bondgate-check-{}", std::process::id()));
-    match rustix::fs::mkdir(&path, Mode::RWXU) {
-        Err(Errno::EXIST) => Ok(()),
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         // Another check may have removed it.
-        Ok(()) => rustix::fs::rmdir(&path).or(Ok(())),
+        Ok(()) => fs::remove_dir(&path).or(Ok(())),
     }
 }
 

@@ -1,11 +1,14 @@
-//! What only one operating system has, behind a plain interface. Imports nothing of the crate.
+//! What only one operating system has, behind one interface: `unix` and `windows` have the same modules. Imports nothing of
+//! the crate.
 
 pub mod allocator;
-pub mod files;
-pub mod hardening;
-pub mod inherited_sockets;
 pub mod sandbox;
-pub mod service_manager;
-pub mod signals;
-pub mod socket;
-pub mod unix_socket;
+
+#[cfg(unix)]
+#[path = "unix/mod.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
+mod system;
+
+pub use self::system::*;

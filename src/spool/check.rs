@@ -1,10 +1,7 @@
 //! What keeps a spool's directory from being used, found without changing anything in it.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
-
-use rustix::fs::{Mode, OFlags};
 
 use super::message_file::RESERVED;
 use crate::platform::{files, hardening};
@@ -34,15 +31,9 @@ pub fn check(directory: &Path) -> Vec<Problem> {
     problems
 }
 
-/// Reserves the space of a message in a file without a name, as before a pull.
+/// Reserves the space of a message, as before a pull.
 fn reserve(directory: &Path) -> io::Result<()> {
     let existing = directory.ancestors().find(|ancestor| ancestor.is_dir());
     let existing = existing.unwrap_or(Path::new("."));
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    match rustix::fs::open(existing, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => files::reserve(&File::from(file), RESERVED),
-        // Not every file system has such files.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    files::try_reserve_in(existing, RESERVED)
 }

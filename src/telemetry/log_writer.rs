@@ -8,8 +8,6 @@ mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -18,10 +16,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::{Atomic, Counter};
-use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::platform::files;
 
 /// The longest queue, in lines: those of 4,000 requests. Further lines are dropped.
 const QUEUE: usize = 4096;
@@ -140,7 +139,7 @@ impl LogWriter {
 
 impl Sink {
     pub(super) fn stderr() -> io::Result<Self> {
-        let file = io::stderr().as_fd().try_clone_to_owned()?.into();
+        let file = files::standard_error()?;
         Ok(Self { path: None, file })
     }
 
@@ -157,15 +156,12 @@ impl Sink {
         let Some(path) = &self.path else {
             return Ok(false);
         };
-        let before = self.file.metadata()?;
         // A pipe or a device is not rotated.
-        if !before.is_file() {
+        if !self.file.metadata()?.is_file() || files::is_at(&self.file, path) {
             return Ok(false);
         }
-        let file = open(path)?;
-        let now = file.metadata()?;
-        self.file = file;
-        Ok((now.dev(), now.ino()) != (before.dev(), before.ino()))
+        self.file = open(path)?;
+        Ok(true)
     }
 
     /// Waits for a slow reader, even if the pipe was made non-blocking by another process. Returns how many lines could
@@ -176,7 +172,7 @@ impl Sink {
                 Ok(written) if written > 0 => bytes = &bytes[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let _ = poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None);
+                    files::wait_until_writable(&self.file);
                 }
                 _ => return memchr::memchr_iter(b'\n', bytes).count() as u64,
             }

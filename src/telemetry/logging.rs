@@ -6,10 +6,8 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use rustix::fs::Access;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -19,6 +17,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::LineFormatter;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
 use crate::config::{Log, LogFormat};
+use crate::platform;
 use crate::problems::{Problem, configuration, files};
 
 /// The log cannot be written as configured.
@@ -115,7 +114,7 @@ pub fn check_file(log: &Log) -> Result<(), LogError> {
 
 /// A pipe without a reader blocks whoever opens it.
 fn refuse_pipe(path: &Path) -> Result<(), LogError> {
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+    if platform::files::is_pipe(path) {
         let key = "log.file";
         let problem = files::not_regular(path.display());
         return Err(LogError { key, problem });
@@ -138,8 +137,7 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 fn check_creatable(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
-    rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-    Ok(())
+    platform::files::check_writable_directory(directory)
 }
 
 /// A level alone applies to bondgate; libraries stay at warnings, since at trace they print whole requests.

@@ -18,6 +18,7 @@ use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
+use crate::platform::processes::is_administrator;
 use crate::platform::socket;
 use crate::problems::{Problem, files, machine};
 use crate::spool::{self, RequestedQueues};
@@ -133,7 +134,7 @@ fn check_machine(
             report.skip("spool", None, "spool.directory has a fault")?;
         }
         (None, None) => report.step("spool", None, started, Ok("in memory".to_owned()))?,
-        (None, Some(directory)) if !service::is_root() => {
+        (None, Some(directory)) if !is_administrator() => {
             let directory = directory.display();
             let reason = format!("{directory} is not checked: systemd creates it for the service's user");
             report.skip("spool", None, &reason)?;

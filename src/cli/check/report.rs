@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Exit;
 use crate::cli::output::{self, Mark};
 use crate::config::{Fault, Origin};
+use crate::platform::processes::is_administrator;
 use crate::problems::{Area, Problem, Severity};
 use crate::telemetry::program;
 
@@ -121,7 +122,7 @@ impl Report {
     ) -> io::Result<()> {
         let took = started.elapsed();
         let (mark, text) = match faults {
-            [] if is_root() => (
+            [] if is_administrator() => (
                 Mark::Ok,
                 format!("{place} is valid; checked as root, and the service's user may have fewer rights"),
             ),
@@ -150,7 +151,7 @@ impl Report {
         if self.is_json {
             let document = json!({
                 "version": program::VERSION,
-                "is_root": is_root(),
+                "is_root": is_administrator(),
                 "configuration": file.map(|file| file.display().to_string()),
                 "exit_code": exit as u8,
                 "steps": self.steps,
@@ -213,10 +214,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 fn step(name: &str, upstream: Option<&str>, mark: Mark, took: Option<Duration>, text: &str) -> Value {

@@ -8,6 +8,7 @@ use super::super::systemd_units;
 use crate::config::text::for_shell;
 use crate::config::{Config, ConfigError, Fault, ListenAddress};
 use crate::daemon::Findings;
+use crate::platform::processes::is_administrator;
 use crate::problems::files;
 
 /// Where systemd keeps the credentials of the running service.
@@ -76,7 +77,7 @@ impl Service {
                 .settings("LoadCredential=")
                 .filter_map(|load| load.split_once(':'));
             let (_, file) = loads.find(|(id, _)| id == name)?;
-            (is_root() || fs::File::open(file).is_ok()).then(|| (name.clone(), file.into()))
+            (is_administrator() || fs::File::open(file).is_ok()).then(|| (name.clone(), file.into()))
         };
         credentials.iter().map(source).collect()
     }
@@ -135,7 +136,7 @@ impl Service {
 
     /// The command that runs this check with the credentials of the service.
     fn command(&self, file: Option<&Path>, arguments: &str) -> String {
-        let sudo = if is_root() { "" } else { "sudo " };
+        let sudo = if is_administrator() { "" } else { "sudo " };
         let mut command = format!("{sudo}systemd-run --pipe --wait --collect");
         for name in &self.credentials {
             let mut loads = self.settings("LoadCredential=");
@@ -151,8 +152,4 @@ impl Service {
             format!("{command} --config {}", for_shell(&file))
         })
     }
-}
-
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

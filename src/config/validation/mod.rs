@@ -6,7 +6,6 @@ pub(super) mod listener;
 mod secrets;
 mod upstream;
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::limits::MAX_FIELDS;
@@ -44,7 +43,7 @@ fn validate_paths(config: &Config, report: &mut Report) {
     let written = [log, ("spool.directory".into(), config.spool.directory.clone())];
     for (key, path) in read.chain(written) {
         let bytes = path.map(PathBuf::into_os_string).unwrap_or_default();
-        if bytes.as_bytes().iter().any(u8::is_ascii_control) && !report.is_broken {
+        if bytes.as_encoded_bytes().iter().any(u8::is_ascii_control) && !report.is_broken {
             report.fault(&key, configuration::backslash());
             // No file has the path that was written.
             report.corrected.push(key);

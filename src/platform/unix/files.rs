@@ -2,12 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
 use rustix::fs::MemfdFlags;
-use rustix::fs::{Access, FallocateFlags, OFlags, StatVfsMountFlags, statvfs};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Access, FallocateFlags, Mode, OFlags, StatVfsMountFlags, access, statvfs};
 use rustix::io::Errno;
 
 const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -88,6 +90,28 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Standard error as a file.
+pub fn standard_error() -> io::Result<File> {
+    Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Waits until a pipe or a terminal, which another process may have made non-blocking, takes more.
+pub fn wait_until_writable(file: &File) {
+    let _ = poll(&mut [PollFd::new(file, PollFlags::OUT)], None);
+}
+
+/// Whether a path is a named pipe, which blocks whoever opens it while it has no reader.
+#[must_use]
+pub fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+/// Checks that this process may create files in a directory.
+pub fn check_writable_directory(path: &Path) -> io::Result<()> {
+    // With the dot, a file is an error.
+    Ok(access(path.join("."), Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
 /// Whether an open file still has this path: it may have been renamed or removed since.
 #[must_use]
 pub fn is_at(file: &File, path: &Path) -> bool {
@@ -101,6 +125,17 @@ pub fn is_at(file: &File, path: &Path) -> bool {
 pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reserves disk space in a file without a name, which is gone at once: it fails as [`reserve`] would. A file system that
+/// has no such files is left alone.
+pub fn try_reserve_in(directory: &Path, bytes: u64) -> io::Result<()> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => reserve(&File::from(file), bytes),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -127,7 +162,7 @@ pub fn is_writable_by_others(directory: &Path) -> bool {
 #[must_use]
 pub fn is_on_read_only_disk(path: &Path) -> bool {
     let existing = path.ancestors().find(|ancestor| ancestor.exists());
-    existing.is_some_and(|path| rustix::fs::access(path, Access::WRITE_OK) == Err(Errno::ROFS))
+    existing.is_some_and(|path| access(path, Access::WRITE_OK) == Err(Errno::ROFS))
 }
 
 /// Whether a write failed because a disk, a quota or a file-size limit is exhausted.

@@ -87,3 +87,16 @@ impl Signals {
         .await
     }
 }
+
+/// Waits for a signal that ends a program which has nothing to finish: SIGINT or SIGTERM. Both are handled from the call on;
+/// within a runtime.
+pub fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = unix::signal(SignalKind::interrupt())?;
+    let mut terminate = unix::signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
