@@ -166,7 +166,7 @@ impl Listed {
             error => InspectError::Refused(format!("{} cannot be requeued: {error}", self.name)),
         })?;
         let ready = FileName::new(self.file.id, MessageState::Ready);
-        fs::rename(file.path(), ready.in_folder(&self.queue))?;
+        files::rename(&file.path(), &ready.in_folder(&self.queue))?;
         files::sync_directory(&self.queue)?;
         Ok(())
     }
@@ -220,7 +220,7 @@ impl ListedUnknown {
                 self.name
             )));
         }
-        Ok(fs::remove_file(&self.path)?)
+        Ok(files::remove(&self.path)?)
     }
 }
 

@@ -189,7 +189,7 @@ impl LockedFile {
 
     /// Gives the message another state.
     pub(super) fn rename(&self, name: FileName) -> io::Result<Self> {
-        fs::rename(self.path(), name.in_folder(&self.folder))?;
+        files::rename(&self.path(), &name.in_folder(&self.folder))?;
         Ok(Self { name, ..self.clone() })
     }
 
@@ -198,7 +198,7 @@ impl LockedFile {
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(self.path())
+        files::remove(&self.path())
     }
 
     /// Marks the message as lost and gives disk space back. Fails only where the message is not marked.

@@ -138,7 +138,7 @@ impl Move {
                     "was pulled in the same microsecond as a message of the other queue; deliver or discard that one",
                 ),
                 Ok(file) => {
-                    fs::rename(file.path(), name.in_folder(to))?;
+                    files::rename(&file.path(), &name.in_folder(to))?;
                     None
                 }
                 Err(reason) => Some(reason),

@@ -72,14 +72,14 @@ impl MovedFrom {
         file.write_all(b"\n")?;
         file.sync_all()?;
         files::give_to_owner_of(&file, to_folder)?;
-        fs::rename(draft, path(to_folder))?;
+        files::rename(&draft, &path(to_folder))?;
         files::sync_directory(to_folder)
     }
 
     /// Removes the file from the folder of an empty queue.
     pub(super) fn remove(folder: &Path) -> io::Result<()> {
         let _ = fs::remove_file(folder.join(NEW_FILE));
-        match fs::remove_file(path(folder)) {
+        match files::remove(&path(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }

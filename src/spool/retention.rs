@@ -75,10 +75,10 @@ impl Retention {
             ..delivered.name
         };
         let (from, to) = (delivered.path(), name.in_folder(&folder));
-        let renamed = match fs::rename(&from, &to) {
+        let renamed = match files::rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 files::create_private_directory(&folder)?;
-                fs::rename(&from, &to)
+                files::rename(&from, &to)
             }
             renamed => renamed,
         };
@@ -86,7 +86,7 @@ impl Retention {
             // The first version of Landlock does not allow a move to another directory.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 fs::copy(&from, &to).inspect_err(|_| drop(fs::remove_file(&to)))?;
-                fs::remove_file(&from)?;
+                files::remove(&from)?;
             }
             renamed => renamed?,
         }
@@ -159,7 +159,7 @@ fn remove(path: &Path) -> io::Result<()> {
     {
         return Ok(());
     }
-    match fs::remove_file(path) {
+    match files::remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }

@@ -6,6 +6,8 @@
 
 #[cfg(target_os = "linux")]
 mod landlock;
+// Other systems use the needs alone.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod rules;
 #[cfg(target_os = "linux")]
 mod seccomp;

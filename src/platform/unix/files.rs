@@ -6,9 +6,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, poll};
 #[cfg(target_os = "linux")]
 use rustix::fs::MemfdFlags;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, FallocateFlags, Mode, OFlags, StatVfsMountFlags, access, statvfs};
 use rustix::io::Errno;
 
@@ -119,6 +119,16 @@ pub fn is_at(file: &File, path: &Path) -> bool {
         (Ok(named), Ok(opened)) => (named.dev(), named.ino()) == (opened.dev(), opened.ino()),
         _ => false,
     }
+}
+
+/// Renames a file on the same file system, over one that has the name already. [`sync_directory`] makes it durable.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
 }
 
 /// Reserves disk space: the file is at least so long afterwards. A file system that cannot reserve is left alone.

@@ -15,5 +15,7 @@ pub fn arguments_of_first() -> Vec<OsString> {
     // Not /proc/1/exe: the daemon forbids other processes of its user to look at that.
     let arguments = std::fs::read("/proc/1/cmdline").unwrap_or_default();
     let arguments = arguments.split(|byte| *byte == 0);
-    arguments.map(|argument| OsStr::from_bytes(argument).to_owned()).collect()
+    arguments
+        .map(|argument| OsStr::from_bytes(argument).to_owned())
+        .collect()
 }

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+pub use tokio::net::UnixStream;
 
 /// The number of connections that may wait to be accepted.
 pub const BACKLOG: i32 = 4096;

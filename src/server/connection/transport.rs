@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::platform::socket::UnixStream;
 use crate::tls::TlsServer;
 
 /// A caller's connection.

@@ -1,0 +1,28 @@
+//! The interface of `platform` on Windows, and what it is made of.
+
+mod access_control;
+mod account;
+mod error_code;
+pub mod event_log;
+mod exclusive_address;
+mod exposure;
+mod file_locks;
+pub mod files;
+pub mod hardening;
+pub mod inherited_sockets;
+mod listening_program;
+mod local_memory;
+pub mod locations;
+pub mod processes;
+mod security_descriptor;
+pub mod self_test;
+pub mod service_control;
+mod service_error;
+pub mod service_manager;
+pub mod service_process;
+pub mod signals;
+pub mod socket;
+mod tcp_info;
+pub mod terminal;
+pub mod unix_socket;
+mod wide;
