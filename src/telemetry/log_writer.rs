@@ -6,9 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, Thread};
@@ -20,7 +18,7 @@ use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::platform::files;
+use super::log_sink::Sink;
 
 /// The longest queue, in lines: those of 4,000 requests. Further lines are dropped.
 const QUEUE: usize = 4096;
@@ -41,12 +39,6 @@ struct Shared {
     /// The log's thread, after its first batch.
     thread: OnceLock<Thread>,
     is_reopen_due: AtomicBool,
-}
-
-/// Standard error or a file.
-pub(super) struct Sink {
-    path: Option<PathBuf>,
-    file: File,
 }
 
 /// How many lines were dropped.
@@ -135,54 +127,6 @@ impl LogWriter {
         }
         lost
     }
-}
-
-impl Sink {
-    pub(super) fn stderr() -> io::Result<Self> {
-        let file = files::standard_error()?;
-        Ok(Self { path: None, file })
-    }
-
-    /// A file that is appended to, and created if it does not exist.
-    pub(super) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: Some(path.to_owned()),
-            file: open(path)?,
-        })
-    }
-
-    /// Opens a log file again by its path, and reports whether that is another file now.
-    fn reopen(&mut self) -> io::Result<bool> {
-        let Some(path) = &self.path else {
-            return Ok(false);
-        };
-        // A pipe or a device is not rotated.
-        if !self.file.metadata()?.is_file() || files::is_at(&self.file, path) {
-            return Ok(false);
-        }
-        self.file = open(path)?;
-        Ok(true)
-    }
-
-    /// Waits for a slow reader, even if the pipe was made non-blocking by another process. Returns how many lines could
-    /// not be written.
-    fn write(&mut self, mut bytes: &[u8]) -> u64 {
-        while !bytes.is_empty() {
-            match self.file.write(bytes) {
-                Ok(written) if written > 0 => bytes = &bytes[written..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    files::wait_until_writable(&self.file);
-                }
-                _ => return memchr::memchr_iter(b'\n', bytes).count() as u64,
-            }
-        }
-        0
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// Gathers the lines of the log's thread into batches.

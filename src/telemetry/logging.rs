@@ -15,7 +15,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::line::LineFormatter;
-use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE, Sink};
+use super::log_sink::Sink;
+use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE};
 use crate::config::{Log, LogFormat};
 use crate::platform;
 use crate::problems::{Problem, configuration, files};

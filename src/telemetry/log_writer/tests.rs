@@ -1,3 +1,4 @@
+use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -8,8 +9,7 @@ use super::*;
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn writer(to: impl Into<OwnedFd>) -> LogWriter {
-    let file = File::from(to.into());
-    LogWriter::new(Sink { path: None, file })
+    LogWriter::new(Sink::from(File::from(to.into())))
 }
 
 /// A writer whose every write is a datagram.
@@ -60,10 +60,7 @@ fn stuck() -> (LogWriter, PipeReader, LogThread, DroppedLines) {
 #[test]
 fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let writer = LogWriter::new(Sink {
-        path: None,
-        file: full,
-    });
+    let writer = LogWriter::new(Sink::from(full));
     let dropped = DroppedLines::default();
     let thread = writer.start(&dropped, Duration::ZERO);
     writer.append(b"lost\nlost, too\n", true);
@@ -73,7 +70,7 @@ fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
         thread::yield_now();
     }
     let (from, to) = io::pipe().unwrap();
-    writer.0.sink.lock().file = File::from(OwnedFd::from(to));
+    *writer.0.sink.lock() = Sink::from(File::from(OwnedFd::from(to)));
     writer.append(b"written\n", true);
     drop(thread);
     drop(writer);
