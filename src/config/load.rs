@@ -406,6 +406,7 @@ mod tests {
             "listener[0].tls",
             "admin",
             "admin.tls",
+            "log.rotate",
         ];
         for table in tables.into_iter().chain(["server", "limits", "log", "spool"]) {
             let unknown = format!(

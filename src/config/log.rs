@@ -1,8 +1,11 @@
 //! The log: `[log]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::units;
 
 /// What is logged, and how.
 #[derive(Clone, Debug, Deserialize)]
@@ -14,6 +17,23 @@ pub struct Log {
     pub format: LogFormat,
     /// The file to append to, in place of standard error.
     pub file: Option<PathBuf>,
+    /// When bondgate itself rotates the file; never if absent.
+    pub rotate: Option<LogRotation>,
+}
+
+/// When the log file is rotated: when one of these is reached.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRotation {
+    /// The most bytes of the file.
+    #[serde(default, deserialize_with = "units::positive_if_set")]
+    pub size: Option<u64>,
+    /// The time since the file's first line.
+    #[serde(default, deserialize_with = "units::positive_if_set")]
+    pub age: Option<Duration>,
+    /// The most rotated files that are kept.
+    #[serde(deserialize_with = "units::positive_number")]
+    pub keep: usize,
 }
 
 /// The form of a log line.

@@ -38,7 +38,7 @@ pub use self::files::NamedFile;
 pub use self::limits::{Limits, MAX_FIELDS};
 pub use self::listener::{Admin, Listener, ServerTls};
 pub use self::load::find_file;
-pub use self::log::{Log, LogFormat};
+pub use self::log::{Log, LogFormat, LogRotation};
 pub use self::names::{HostPattern, WebOrigin};
 pub use self::outbound_proxy::OutboundProxy;
 pub use self::presets::TokenRejection;

@@ -51,6 +51,13 @@ pub(super) fn positive<'de, D: Deserializer<'de>, T: Quantity>(deserializer: D) 
     quantity(deserializer).and_then(checked)
 }
 
+/// Deserializes a quantity above 0 of a key that may be left out.
+pub(super) fn positive_if_set<'de, D: Deserializer<'de>, T: Quantity>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    positive(deserializer).map(Some)
+}
+
 /// Deserializes a number above 0.
 pub(super) fn positive_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     usize::deserialize(deserializer).and_then(checked)

@@ -11,6 +11,7 @@ const FIXED: &[&str] = &[
     "limits.",
     "log.format",
     "log.file",
+    "log.rotate",
     "spool.",
 ];
 
@@ -88,7 +89,13 @@ mod tests {
 
     #[test]
     fn every_key_of_a_section_that_is_read_only_at_the_start_needs_a_restart() {
-        for key in ["limits.head", "server.workers", "spool.directory", "log.file"] {
+        for key in [
+            "limits.head",
+            "server.workers",
+            "spool.directory",
+            "log.file",
+            "log.rotate.size",
+        ] {
             assert!(is_fixed(key), "{key}");
         }
         for key in ["log.level", "server.drain", "server.watch", "upstream.limits.url"] {

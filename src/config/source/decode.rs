@@ -58,6 +58,12 @@ fn with_defaults(document: &Document) -> Document {
     for table in document.tables(&"listener".into()) {
         document.fill(&table, &listener, &Origin::Default);
     }
+    if document.get(&"log.rotate".into()).is_none()
+        && let Some(Value::Table(log)) = defaults.get_mut("log")
+    {
+        // The table turns rotation on, so none is added.
+        log.remove("rotate");
+    }
     document.fill(&KeyPath::default(), &defaults, &Origin::Default);
     document
 }

@@ -3,6 +3,7 @@
 pub(super) mod cross_field;
 pub(crate) mod environment;
 pub(super) mod listener;
+mod log;
 mod secrets;
 mod upstream;
 
@@ -31,6 +32,7 @@ pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut
     }
     listener::validate_admin(&config.admin, report);
     validate_limits(config, report);
+    log::validate(&config.log, report);
     validate_paths(config, report);
     secrets::validate(config, report);
     cross_field::validate(config, report);
