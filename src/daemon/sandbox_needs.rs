@@ -51,6 +51,7 @@ pub(super) fn sandbox_needs(config: &Config) -> Needs {
         files: files.collect(),
         writable: config.spool.directory.clone(),
         log: config.log.file.clone(),
+        rotates_log: config.log.rotate.is_some(),
         ports: ports.collect(),
     }
 }
@@ -83,6 +84,9 @@ mod tests {
         assert_eq!(keys, ["upstream.a.client_secret", "upstream.b.client_secret"]);
         assert_eq!(needs.writable.as_deref(), Some(Path::new("/var/spool")));
         assert_eq!(needs.log.as_deref(), Some(Path::new("/var/log/b")));
+        assert!(!needs.rotates_log);
+        let text = format!("{text}rotate = {{ size = \"1MiB\" }}\n");
+        assert!(sandbox_needs(&Config::parse(&text, "bondgate.toml", []).unwrap()).rotates_log);
     }
 
     #[test]

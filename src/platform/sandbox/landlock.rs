@@ -35,7 +35,12 @@ fn apply(rules: &Rules) -> Result<RestrictionStatus, RulesetError> {
     let change = make_bitflags!(AccessFs::{
         WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
     });
-    let log = make_bitflags!(AccessFs::{WriteFile | MakeReg});
+    let append = make_bitflags!(AccessFs::{WriteFile | MakeReg});
+    let log = if rules.rotates_log {
+        append | AccessFs::ReadDir | AccessFs::RemoveFile
+    } else {
+        append
+    };
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(TESTED))?
         // No rule allows a port to listen on.

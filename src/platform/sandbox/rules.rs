@@ -14,6 +14,8 @@ pub struct Needs {
     pub writable: Option<PathBuf>,
     /// The log file.
     pub log: Option<PathBuf>,
+    /// Whether the process itself renames the log file, and removes old ones.
+    pub rotates_log: bool,
     /// TCP ports to connect to, each with the configuration key that names it. With a port that is not known, any
     /// port is allowed.
     pub ports: Vec<(String, Option<u16>)>,
@@ -28,6 +30,8 @@ pub(super) struct Rules {
     pub(super) write: Option<PathBuf>,
     /// Where the log file is created again and appended to.
     pub(super) log: Option<PathBuf>,
+    /// Whether files are listed, renamed and removed there.
+    pub(super) rotates_log: bool,
     /// TCP ports to connect to; if absent, any.
     pub(super) ports: Option<Vec<u16>>,
     /// What the operator should know.
@@ -88,6 +92,7 @@ impl Rules {
         if let Some(file) = &needs.log {
             rules.allow_log(file);
         }
+        rules.rotates_log = needs.rotates_log;
         let ports = needs.ports.iter().map(|(_, port)| *port);
         rules.ports = ports.chain([Some(DNS)]).collect();
         rules

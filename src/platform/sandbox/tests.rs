@@ -178,6 +178,38 @@ fn a_rotated_log_file_is_created_again_and_nothing_is_removed_in_its_directory()
 }
 
 #[test]
+fn a_log_file_that_the_daemon_rotates_is_renamed_and_removed_and_not_read() {
+    let (_own, secret) = directory();
+    let log = tempfile::tempdir().unwrap();
+    let file = log.path().join("bondgate.log");
+    fs::write(&file, "a line").unwrap();
+    let needs = Needs {
+        log: Some(file.clone()),
+        rotates_log: true,
+        ..needs(&secret)
+    };
+    let rotated = log.path().join("bondgate.log.20261129T141500Z");
+    inside(needs, move |_| {
+        let mut create = fs::OpenOptions::new();
+        create.write(true).create_new(true).open(&rotated).unwrap();
+        fs::rename(&file, &rotated).unwrap();
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .unwrap();
+        let folder = file.parent().unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 2);
+        assert_eq!(kind(fs::read(&rotated)), ErrorKind::PermissionDenied);
+        assert_eq!(
+            kind(fs::create_dir(folder.join("new"))),
+            ErrorKind::PermissionDenied
+        );
+        fs::remove_file(&rotated).unwrap();
+    });
+}
+
+#[test]
 fn no_program_is_run_and_threads_still_start() {
     let (_own, secret) = directory();
     assert!(
