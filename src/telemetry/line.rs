@@ -64,6 +64,13 @@ where
     }
 }
 
+/// When a line, or its beginning, was written by [`LineFormatter`].
+pub(super) fn time_of(line: &[u8]) -> Option<SystemTime> {
+    let line = line.strip_prefix(br#"{"timestamp":""#).unwrap_or(line);
+    let end = line.iter().position(|byte| matches!(byte, b' ' | b'"'))?;
+    humantime::parse_rfc3339(str::from_utf8(&line[..end]).ok()?).ok()
+}
+
 /// Appends ` name=value` for each field, and the message without its name.
 struct TextFields<'a>(&'a mut String);
 

@@ -1,15 +1,22 @@
-//! Where log lines end: standard error, or a file that is opened again after it was moved.
+//! Where log lines end: standard error, or a file that is rotated, or opened again after it was moved.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use super::log_rotation::{self, Rotation, RotationError};
+use crate::config::LogRotation;
 use crate::platform::files;
 
 /// Standard error or a file.
 pub(super) struct Sink {
     path: Option<PathBuf>,
     file: File,
+    rotation: Option<Rotation>,
 }
 
 impl Sink {
@@ -18,11 +25,32 @@ impl Sink {
     }
 
     /// A file that is appended to, and created if it does not exist.
-    pub(super) fn file(path: &Path) -> io::Result<Self> {
+    pub(super) fn file(path: &Path, rotate: Option<&LogRotation>) -> io::Result<Self> {
+        let file = open(path)?;
         Ok(Self {
             path: Some(path.to_owned()),
-            file: open(path)?,
+            rotation: rotate.map(|rules| Rotation::new(rules.clone(), path, &file)),
+            file,
         })
+    }
+
+    /// Rotates the file if that is due before `more` bytes are written. After an error, the present file is written on.
+    /// Returns only errors that are to be reported.
+    pub(super) fn rotate(&mut self, more: usize) -> Result<(), RotationError> {
+        let (Some(path), Some(rotation)) = (&self.path, &mut self.rotation) else {
+            return Ok(());
+        };
+        if rotation.is_paused() {
+            return Ok(());
+        }
+        let rotated = rotate_if_due(path, &mut self.file, rotation, more);
+        let is_rotated = matches!(rotated, Ok(true));
+        rotation.record(rotated.map(drop))?;
+        if is_rotated {
+            rotation.remove_old(path)
+        } else {
+            Ok(())
+        }
     }
 
     /// Opens a log file again by its path, and reports whether that is another file now.
@@ -35,6 +63,9 @@ impl Sink {
             return Ok(false);
         }
         self.file = open(path)?;
+        if let Some(rotation) = &mut self.rotation {
+            rotation.begin(SystemTime::now());
+        }
         Ok(true)
     }
 
@@ -58,8 +89,34 @@ impl Sink {
 /// A file that stays open.
 impl From<File> for Sink {
     fn from(file: File) -> Self {
-        Self { path: None, file }
+        Self {
+            path: None,
+            file,
+            rotation: None,
+        }
     }
+}
+
+/// Continues in the new file if another process has renamed this one, and rotates it if that is due. Returns whether it
+/// was rotated.
+fn rotate_if_due(path: &Path, file: &mut File, rotation: &mut Rotation, more: usize) -> io::Result<bool> {
+    // A pipe or a device is not rotated.
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let now = SystemTime::now();
+    if !files::is_at(file, path) {
+        *file = open(path)?;
+        rotation.begin(now);
+    }
+    if !rotation.is_due(file.metadata()?.len(), more, now) {
+        return Ok(false);
+    }
+    log_rotation::rename(path, now)?;
+    *file = open(path)?;
+    // Another process may have written to it already.
+    rotation.begin(now);
+    Ok(true)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -110,11 +110,17 @@ impl LogWriter {
 
     /// Writes whole lines. Returns how many of them are lost.
     fn write(&self, lines: &[u8]) -> u64 {
-        let lost = self.0.sink.lock().write(lines);
+        let (rotated, lost) = {
+            let mut sink = self.0.sink.lock();
+            (sink.rotate(lines.len()), sink.write(lines))
+        };
+        // Results are logged without the lock, which a line that is written at once takes.
+        if let Err(error) = rotated {
+            error.report();
+        }
         if !self.0.is_reopen_due.swap(false, Ordering::Relaxed) {
             return lost;
         }
-        // The result is logged without the lock, which a line that is written at once takes.
         let reopened = self.0.sink.lock().reopen();
         match reopened {
             Ok(false) => {}

@@ -78,7 +78,7 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
         None => Sink::stderr(),
         Some(path) => {
             refuse_pipe(path)?;
-            Sink::file(path)
+            Sink::file(path, log.rotate.as_ref())
         }
     };
     let path = log.file.as_deref().unwrap_or(Path::new("standard error"));
@@ -102,7 +102,7 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     })
 }
 
-/// Checks that the log file can be appended to, without creating it.
+/// Checks that the log file can be appended to, and rotated if it is to be, without creating it.
 pub fn check_file(log: &Log) -> Result<(), LogError> {
     let Some(path) = &log.file else { return Ok(()) };
     refuse_pipe(path)?;
@@ -110,7 +110,15 @@ pub fn check_file(log: &Log) -> Result<(), LogError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_creatable(path),
         opened => opened.map(drop),
     };
-    opened.map_err(|error| cannot_open(path, &error))
+    opened.map_err(|error| cannot_open(path, &error))?;
+    if log.rotate.is_none() || !path.is_file() {
+        return Ok(());
+    }
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    check_creatable(&target).map_err(|error| LogError {
+        key: "log.rotate",
+        problem: configuration::log_file_not_writable(directory(&target).display(), &error),
+    })
 }
 
 /// A pipe without a reader blocks whoever opens it.
@@ -136,9 +144,12 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 }
 
 fn check_creatable(path: &Path) -> io::Result<()> {
+    platform::files::check_writable_directory(directory(path))
+}
+
+fn directory(path: &Path) -> &Path {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    platform::files::check_writable_directory(directory)
+    directory.unwrap_or(Path::new("."))
 }
 
 /// A level alone applies to bondgate; libraries stay at warnings, since at trace they print whole requests.

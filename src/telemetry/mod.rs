@@ -2,6 +2,7 @@
 
 mod lasting_problems;
 mod line;
+mod log_rotation;
 mod log_sink;
 mod log_writer;
 mod logging;

@@ -47,6 +47,7 @@ mod resolution;
 mod responses;
 mod restarts;
 mod reuse;
+mod rotated_log;
 mod rotation;
 mod sandbox;
 mod secrets;

@@ -83,6 +83,24 @@ fn timeless(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> S
     timeless
 }
 
+#[test]
+fn the_time_of_a_line_is_read_from_its_beginning() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let line = written(format, Formatter::Ours, || tracing::info!("token acquired"));
+        let time = time_of(&line.as_bytes()[..48]).unwrap();
+        assert!(time.elapsed().unwrap() < Duration::from_secs(60), "{line}");
+    }
+    for other in [
+        "",
+        "\n",
+        "a line of another program",
+        "{\"time\":\"2026-01-01T00:00:00Z\"}",
+        TIME,
+    ] {
+        assert_eq!(time_of(other.as_bytes()), None, "{other}");
+    }
+}
+
 fn assert_same(format: LogFormat, events: impl Fn()) {
     let ours = timeless(format, Formatter::Ours, &events);
     assert!(!ours.is_empty());
