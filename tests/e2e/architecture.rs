@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("problems", &[]),
     ("config", &["platform", "problems"]),
-    ("telemetry", &["config", "problems"]),
+    ("telemetry", &["config", "platform", "problems"]),
     ("tls", &["config", "problems"]),
     ("spelling", &[]),
     ("upstream", &["config", "problems", "telemetry", "tls"]),
