@@ -11,11 +11,13 @@ mod man;
 mod output;
 mod probe;
 mod run;
+mod service;
 mod simulate;
 mod spool;
 mod status;
 mod systemd_units;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -71,6 +73,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Status(status::StatusArgs),
     Spool(spool::SpoolArgs),
+    Service(service::ServiceArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(args),
         Command::Status(args) => status::run(args),
         Command::Spool(args) => spool::run(&args),
+        Command::Service(args) => service::run(args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
     };
@@ -173,9 +177,12 @@ fn print_faults(faults: &[Fault]) {
 
 /// Reads the configuration.
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    // None of our names is anything but UTF-8; a value may be.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    Config::load(file, variables)
+    Config::load(file, variables())
+}
+
+/// The variables of the environment. None of our names is anything but UTF-8; a value may be.
+fn variables() -> impl Iterator<Item = (String, OsString)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
 }
 
 /// The control thread's runtime: it does everything but the workers' work.

@@ -1,6 +1,6 @@
 //! `bondgate run`: the daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
@@ -18,11 +18,18 @@ use crate::telemetry::{self, LogHandle, program};
 use crate::tls;
 use crate::token::Clock;
 
+/// Reads the configuration, as it is now.
+pub(super) type Load = fn(Option<&Path>) -> Result<Config, ConfigError>;
+
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<Exit> {
+    run_with(args.file(), load)
+}
+
+/// Runs a daemon whose configuration is read by `load`.
+pub(super) fn run_with(file: Option<PathBuf>, load: Load) -> anyhow::Result<Exit> {
     // The runtime starts no thread before a task needs one.
     let control = runtime()?;
     let signals = control.block_on(async { Signals::install() })?;
-    let file = args.file();
     let mut config = load(file.as_deref()).map_err(with_all_faults)?;
     preflight::fit_descriptors(&mut config)?;
     let log = match telemetry::init(&config.log) {

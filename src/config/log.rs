@@ -36,6 +36,15 @@ pub struct LogRotation {
     pub keep: usize,
 }
 
+impl LogRotation {
+    /// For a log that nothing else rotates.
+    pub const OF_SERVICE: Self = Self {
+        size: Some(20 << 20),
+        age: Some(Duration::from_secs(24 * 3600)),
+        keep: 10,
+    };
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::SecretSource;
-use super::text::for_shell;
+use crate::platform::shell::quoted;
 use crate::problems::{Problem, files};
 
 /// The placeholders of bondgate's own documentation, in addition to `changeme` and `<…>`.
@@ -93,7 +93,7 @@ impl SecretSource {
 
     fn remedy(&self, script: &str) -> String {
         match self.path() {
-            Some(path) => format!("run: LC_ALL=C sed -Ezi '{script}' {}", for_shell(&path)),
+            Some(path) => format!("run: LC_ALL=C sed -Ezi '{script}' {}", quoted(&path)),
             None => "write it without them".to_owned(),
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
+use crate::platform::shell::{quoted, to_utf_8};
 use crate::problems::{Problem, files};
 
 /// Reads a regular file of up to so many MiB. A pipe would block, or be empty at the next use.
@@ -65,7 +66,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Proble
         _ => false,
     };
     if is_utf_32 {
-        return Err(files::in_utf_32(for_shell(path)));
+        return Err(files::in_utf_32(quoted(path), to_utf_8(path, "UTF-32")));
     }
     let encoding = match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
@@ -74,24 +75,13 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Proble
         _ => None,
     };
     if let Some(encoding) = encoding {
-        return Err(files::in_utf_16(for_shell(path), encoding));
+        return Err(files::in_utf_16(quoted(path), to_utf_8(path, encoding)));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(text).map_err(|error| {
         let line = text[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-        files::not_utf_8(for_shell(path), line)
+        files::not_utf_8(quoted(path), line, to_utf_8(path, "WINDOWS-1252"))
     })
-}
-
-/// A path as one word of a shell: in quotes if it has other characters than the usual ones.
-#[must_use]
-pub(crate) fn for_shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%:=".contains(&byte);
-    if text.bytes().all(is_plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ pub fn enter_sandbox(config: &Config, file: Option<&Path>) -> Sandbox {
         tracing::warn!("not sandboxed: server.sandbox is false");
         return Sandbox::default();
     }
+    if !Sandbox::IS_SUPPORTED {
+        tracing::info!("not sandboxed: this system has no sandbox that bondgate supports");
+        return Sandbox::default();
+    }
     let sandbox = Sandbox::enter(&all_needs(config, file));
     for warning in &sandbox.misfits {
         tracing::warn!(warning, "sandbox does not fit the configured files");

@@ -183,6 +183,11 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("client_auth", "form"),
     ("client_id", "0oa1example"),
     ("coding", "gzip"),
+    (
+        "conversion",
+        "(umask 077; iconv -f UTF-16 -t UTF-8 /etc/bondgate/client_secret > /etc/bondgate/client_secret.utf8) && \
+         cp /etc/bondgate/client_secret.utf8 /etc/bondgate/client_secret && rm /etc/bondgate/client_secret.utf8",
+    ),
     ("count", "3"),
     (
         "command",
@@ -194,7 +199,6 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("descriptors", "1024"),
     ("directory", "/var/lib/bondgate"),
     ("details", "invalid_client"),
-    ("encoding", "UTF-16"),
     ("entry", "10.0.*"),
     ("environment", "stage"),
     ("error", "permission denied"),

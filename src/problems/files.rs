@@ -27,18 +27,18 @@ problems! {
         cause "cannot read {file}: it is a directory"
         fix "name the file in it, like {example}"
         explanation "Kubernetes and Docker mount a secret as a directory with a file for each of its keys.";
-    in_utf_16(file, encoding) "file-in-utf-16" Error
+    in_utf_16(file, conversion) "file-in-utf-16" Error
         cause "{file} is in UTF-16, not UTF-8"
-        fix "run: (umask 077; iconv -f {encoding} -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
+        fix "run: {conversion}"
         explanation "PowerShell's > and Out-File, and \"Unicode\" in Notepad, write UTF-16. bondgate reads UTF-8, with or without a \
             byte order mark, and with line breaks of Windows.";
-    in_utf_32(file) "file-in-utf-32" Error
+    in_utf_32(file, conversion) "file-in-utf-32" Error
         cause "{file} is in UTF-32, not UTF-8"
-        fix "run: (umask 077; iconv -f UTF-32 -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
+        fix "run: {conversion}"
         explanation "An editor or a script has chosen this encoding. bondgate reads UTF-8.";
-    not_utf_8(file, line) "file-not-utf-8" Error
+    not_utf_8(file, line, conversion) "file-not-utf-8" Error
         cause "{file} is not UTF-8 (line {line})"
-        fix "run: (umask 077; iconv -f WINDOWS-1252 -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
+        fix "run: {conversion}"
         explanation "As a rule an editor wrote it in the code page of Windows. If the command does not give the right characters, \
             save the file as UTF-8 in an editor.";
     too_large(file, most) "file-too-large" Error

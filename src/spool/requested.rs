@@ -10,8 +10,8 @@ use super::format::Intent;
 use super::id::QueueId;
 use super::message_file::{FileName, MessageState, list};
 use super::moved_from;
-use crate::config::text::for_shell;
 use crate::config::{self, PathPattern};
+use crate::platform::shell::quoted;
 use crate::problems::{Problem, spool as problems};
 
 /// The queues that requests can name.
@@ -156,12 +156,12 @@ fn move_command(directory: &Path, from: &QueueId, to: &QueueId) -> String {
         "bondgate spool move --directory {} {} {}",
         shell_directory(directory),
         from.folder(),
-        for_shell(Path::new(&to))
+        quoted(Path::new(&to))
     )
 }
 
 fn shell_directory(directory: &Path) -> String {
-    for_shell(&std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()))
+    quoted(&std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()))
 }
 
 /// The queues in a directory that hold undelivered messages: ready ones and dead letters.

@@ -64,6 +64,13 @@ where
     }
 }
 
+/// The message of an event and its fields, as in a line of text.
+pub(super) fn text_of(event: &Event<'_>) -> String {
+    let mut text = String::new();
+    event.record(&mut TextFields(&mut text));
+    text
+}
+
 /// When a line, or its beginning, was written by [`LineFormatter`].
 pub(super) fn time_of(line: &[u8]) -> Option<SystemTime> {
     let line = line.strip_prefix(br#"{"timestamp":""#).unwrap_or(line);

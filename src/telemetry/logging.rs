@@ -17,8 +17,10 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::LineFormatter;
 use super::log_sink::Sink;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE};
+use super::system_log::SystemLogLayer;
 use crate::config::{Log, LogFormat};
 use crate::platform;
+use crate::platform::system_log::SystemLog;
 use crate::problems::{Problem, configuration, files};
 
 /// The log cannot be written as configured.
@@ -89,12 +91,16 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     let subscriber = Registry::default().with(filter);
     let lines = fmt::layer().with_writer(writer.clone());
     // An error means that a test has set its own subscriber, which stays.
-    let started = if has_colours && log.format == LogFormat::Text {
-        subscriber.with(lines.with_target(false)).try_init()
-    } else {
-        subscriber
-            .with(lines.event_format(LineFormatter(log.format)))
-            .try_init()
+    let formatter = LineFormatter(log.format);
+    let started = match SystemLog::of_this_service() {
+        Some(system_log) => subscriber
+            .with(lines.event_format(formatter))
+            .with(SystemLogLayer(system_log))
+            .try_init(),
+        None if has_colours && log.format == LogFormat::Text => {
+            subscriber.with(lines.with_target(false)).try_init()
+        }
+        None => subscriber.with(lines.event_format(formatter)).try_init(),
     };
     Ok(LogHandle {
         level: started.is_ok().then_some(level),

@@ -9,6 +9,7 @@ mod logging;
 pub mod metrics;
 pub mod program;
 mod spool_metrics;
+mod system_log;
 
 pub use self::lasting_problems::{Lasting, LastingProblems};
 pub use self::line::with_causes;

@@ -7,7 +7,7 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use super::clock::{clock_problem, date};
 use super::pem;
-use crate::config::text::for_shell;
+use crate::platform::shell::quoted;
 use crate::problems::{Problem, files, tls as problems};
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -20,7 +20,7 @@ pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
     if clock_problem(now).is_some() {
         return Vec::new();
     }
-    let file = for_shell(path);
+    let file = quoted(path);
     let problem = |der: &[u8]| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject: String = certificate.subject().to_string();

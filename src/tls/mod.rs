@@ -20,8 +20,8 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use rustls_native_certs::{CertificateResult, ErrorKind};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::text::for_shell;
 use crate::config::{InputError, ServerTls};
+use crate::platform::shell::quoted;
 use crate::problems::{self, Problem, files};
 
 use self::client_certificate::NoCertificate;
@@ -175,7 +175,7 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     let chain = pem::certificates(&tls.certificate_file)?;
     let key = pem::private_key(&tls.key_file)?;
     let usable = provider().key_provider.load_private_key(key.clone_key());
-    usable.map_err(|_| files::key_unusable(for_shell(&tls.key_file)))?;
+    usable.map_err(|_| files::key_unusable(quoted(&tls.key_file)))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs has suites for every default version");
@@ -185,7 +185,7 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|source| {
-        let (certificate, key) = (for_shell(&tls.certificate_file), for_shell(&tls.key_file));
+        let (certificate, key) = (quoted(&tls.certificate_file), quoted(&tls.key_file));
         match source {
             rustls::Error::InconsistentKeys(_) => files::key_mismatch(key, certificate),
             source if is_version_1(&source) => files::certificate_version_1(certificate),
@@ -206,7 +206,7 @@ fn client_verifier(ca_file: &Path) -> Result<Arc<dyn ClientCertVerifier>, InputE
     add(&mut roots, pem::certificates(ca_file)?, ca_file)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
     verifier
-        .map_err(|error| files::certificate_unusable(for_shell(ca_file), words(&format!("{error:?}"))).into())
+        .map_err(|error| files::certificate_unusable(quoted(ca_file), words(&format!("{error:?}"))).into())
 }
 
 /// A problem for each block of a PEM file that is not loaded. `keys` are the names of the keys that name the file.
@@ -223,7 +223,7 @@ fn add(
     let mut certificates = certificates.into_iter();
     certificates
         .try_for_each(|certificate| roots.add(certificate))
-        .map_err(|source| files::certificate_unusable(for_shell(path), reason(&source)).into())
+        .map_err(|source| files::certificate_unusable(quoted(path), reason(&source)).into())
 }
 
 /// rustls' reason in words.

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::zeroize::Zeroizing;
 
 use crate::config::text;
+use crate::platform::shell::quoted;
 use crate::problems::{Problem, files};
 
 /// The largest file: bundles of authorities have half a MiB.
@@ -46,7 +47,7 @@ enum BinaryForm {
 /// The certificates of a file; at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let bytes = text::read(path, MOST_MIB)?;
-    let file = &text::for_shell(path);
+    let file = &quoted(path);
     match binary_form(&bytes) {
         Some(BinaryForm::Der) => return Err(files::certificate_in_der(file)),
         Some(BinaryForm::Pkcs7) => return Err(files::in_pkcs7(file, " -inform DER")),
@@ -90,7 +91,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// The first private key of a file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
     let bytes = text::read(path, MOST_MIB)?;
-    let file = &text::for_shell(path);
+    let file = &quoted(path);
     match binary_form(&bytes) {
         Some(BinaryForm::Pkcs12) => return Err(files::in_pkcs12(file, "-nocerts -nodes")),
         Some(_) => return Err(files::key_in_der(file)),

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::systemd_units;
-use crate::config::text::for_shell;
 use crate::config::{Config, ConfigError, Fault, ListenAddress};
 use crate::daemon::Findings;
 use crate::platform::processes::is_administrator;
+use crate::platform::shell::quoted;
 use crate::problems::files;
 
 /// Where systemd keeps the credentials of the running service.
@@ -143,13 +143,13 @@ impl Service {
             let load = loads.find(|load| load.split(':').next() == Some(name));
             let load = load.map_or_else(|| format!("{name}:/etc/bondgate/{name}"), str::to_owned);
             let property = format!("LoadCredential={load}");
-            command = format!("{command} -p {}", for_shell(Path::new(&property)));
+            command = format!("{command} -p {}", quoted(Path::new(&property)));
         }
         let program = std::env::current_exe().unwrap_or_else(|_| "bondgate".into());
-        command = format!("{command} {} check{arguments}", for_shell(&program));
+        command = format!("{command} {} check{arguments}", quoted(&program));
         let file = file.and_then(|file| std::path::absolute(file).ok());
         file.map_or(command.clone(), |file| {
-            format!("{command} --config {}", for_shell(&file))
+            format!("{command} --config {}", quoted(&file))
         })
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod environment;
 pub(super) mod listener;
 mod log;
 mod secrets;
+mod system;
 mod upstream;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub(super) fn validate(config: &Config, unused_proxy: Option<&str>, report: &mut
     validate_limits(config, report);
     log::validate(&config.log, report);
     validate_paths(config, report);
+    system::validate(config, report);
     secrets::validate(config, report);
     cross_field::validate(config, report);
 }

@@ -7,13 +7,13 @@ use crate::config::outbound_proxy::OutboundProxy;
 use crate::config::root::Config;
 use crate::config::secret::SecretSource;
 use crate::config::source::{KeyPath, Origin, Report};
-use crate::config::text::for_shell;
 use crate::platform::files::{Exposure, exposure};
+use crate::platform::shell::quoted;
 use crate::problems::{configuration, files};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
     for file in config.files().into_iter().filter(NamedFile::is_secret) {
-        let path = for_shell(&file.path);
+        let path = quoted(&file.path);
         match exposure(&file.path) {
             Some(Exposure::Writable) => report.fault(&file.key, files::writable_by_others(path)),
             Some(Exposure::Readable) => report.warn(&file.key, files::readable_by_others(path)),

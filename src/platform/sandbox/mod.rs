@@ -33,6 +33,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Whether this system has such restrictions: only Linux has.
+    pub const IS_SUPPORTED: bool = cfg!(target_os = "linux");
+
     /// Restricts this thread and all that it will start, as far as the kernel can.
     #[must_use]
     #[cfg(target_os = "linux")]
@@ -54,14 +57,11 @@ impl Sandbox {
         sandbox
     }
 
-    /// Does nothing: only Linux has these restrictions.
+    /// Does nothing.
     #[must_use]
     #[cfg(not(target_os = "linux"))]
     pub fn enter(_needs: &Needs) -> Self {
-        Self {
-            missing: vec!["this system has no sandbox that bondgate supports".to_owned()],
-            ..Self::default()
-        }
+        Self::default()
     }
 
     /// What a changed configuration needs and the sandbox denies, a sentence each: it takes a restart.

@@ -48,7 +48,7 @@ impl Level {
 }
 
 /// Registers a source, so that the Event Viewer shows its texts without a complaint. For administrators only.
-pub fn register_source(name: &str) -> io::Result<()> {
+pub(super) fn register_source(name: &str) -> io::Result<()> {
     let key = Key::create(&format!(r"{SOURCES}\{name}"))?;
     let path: Vec<u8> = wide::text(MESSAGE_FILE)?
         .iter()
@@ -63,7 +63,7 @@ pub fn register_source(name: &str) -> io::Result<()> {
 
 /// Removes a source. No error if there is none. For administrators only.
 #[allow(unsafe_code)] // The registry's interface is not safe.
-pub fn unregister_source(name: &str) -> io::Result<()> {
+pub(super) fn unregister_source(name: &str) -> io::Result<()> {
     let key = wide::text(format!(r"{SOURCES}\{name}"))?;
     // SAFETY: the key is a predefined one, and the name ends with a zero.
     match check(unsafe { RegDeleteTreeW(HKEY_LOCAL_MACHINE, key.as_ptr()) }) {
@@ -74,7 +74,7 @@ pub fn unregister_source(name: &str) -> io::Result<()> {
 
 /// A source of events.
 #[derive(Debug)]
-pub struct EventLog(HANDLE);
+pub(super) struct EventLog(HANDLE);
 
 // SAFETY: the handle belongs to the process and not to a thread.
 #[allow(unsafe_code)] // A handle is an address for the compiler.
@@ -86,7 +86,7 @@ unsafe impl Sync for EventLog {}
 impl EventLog {
     /// Opens the log for a source. An unregistered source can report, too.
     #[allow(unsafe_code)] // The Event Log's interface is not safe.
-    pub fn open(source: &str) -> io::Result<Self> {
+    pub(super) fn open(source: &str) -> io::Result<Self> {
         let name = wide::text(source)?;
         // SAFETY: the name ends with a zero; null is this machine.
         let handle = unsafe { RegisterEventSourceW(ptr::null(), name.as_ptr()) };
@@ -98,7 +98,7 @@ impl EventLog {
 
     /// Reports an event. A text that is too long is cut off.
     #[allow(unsafe_code)] // The Event Log's interface is not safe.
-    pub fn report(&self, level: Level, text: &str) -> io::Result<()> {
+    pub(super) fn report(&self, level: Level, text: &str) -> io::Result<()> {
         let text = as_event_text(text);
         let texts = [text.as_ptr()];
         let (kind, number) = level.event();

@@ -9,6 +9,12 @@ pub fn configuration() -> PathBuf {
     PathBuf::from(data).join("bondgate")
 }
 
+/// The folder of the log of a service.
+#[must_use]
+pub fn log() -> PathBuf {
+    configuration().join("log")
+}
+
 /// The folder of the spool of a service.
 #[must_use]
 pub fn spool() -> PathBuf {

@@ -3,7 +3,7 @@
 mod access_control;
 mod account;
 mod error_code;
-pub mod event_log;
+mod event_log;
 mod exclusive_address;
 mod exposure;
 mod file_locks;
@@ -15,14 +15,20 @@ mod local_memory;
 pub mod locations;
 pub mod processes;
 mod security_descriptor;
-pub mod self_test;
-pub mod service_control;
+mod self_test;
+pub mod service;
+mod service_control;
 mod service_error;
 pub mod service_manager;
-pub mod service_process;
+mod service_process;
+pub mod shell;
 pub mod signals;
 pub mod socket;
+pub mod system_log;
 mod tcp_info;
 pub mod terminal;
 pub mod unix_socket;
 mod wide;
+
+/// Whether this system has unix sockets, file modes, and systemd or its like.
+pub const IS_UNIX: bool = false;

@@ -49,6 +49,14 @@ pub struct Check {
     pub outcome: Result<(), Fault>,
 }
 
+impl Check {
+    /// Whether the system does not do what is relied on.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        matches!(self.outcome, Err(Fault::Failed(_)))
+    }
+}
+
 impl Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
@@ -63,7 +71,7 @@ impl Display for Check {
 /// Runs every check. The name is that of the service and of the source of its events. The directory must not exist; it
 /// is created for the checks and removed afterwards.
 #[must_use]
-pub fn run(name: &str, directory: &Path) -> Vec<Check> {
+pub(super) fn run(name: &str, directory: &Path) -> Vec<Check> {
     let check = |name, outcome| Check { name, outcome };
     let checks = vec![
         check("private directory", private_directory(directory)),

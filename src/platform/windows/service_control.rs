@@ -38,7 +38,7 @@ const RESTARTS_RESET: Duration = Duration::from_secs(24 * 3600);
 
 /// A service to install.
 #[derive(Clone, Debug)]
-pub struct Definition {
+pub(super) struct Definition {
     /// The name, which its virtual account has, too.
     pub name: String,
     /// The name in the list of services.
@@ -55,12 +55,12 @@ pub struct Definition {
 
 /// The name of the virtual account of a service: a user with no password, for this service alone.
 #[must_use]
-pub fn virtual_account(service: &str) -> String {
+pub(super) fn virtual_account(service: &str) -> String {
     format!(r"NT SERVICE\{service}")
 }
 
 /// Installs a service that starts soon after the machine, under its virtual account, and again when it fails.
-pub fn install(definition: &Definition) -> Result<(), ServiceError> {
+pub(super) fn install(definition: &Definition) -> Result<(), ServiceError> {
     let manager = connect(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
     let info = ServiceInfo {
         name: definition.name.clone().into(),
@@ -110,7 +110,7 @@ fn if_known(set: windows_service::Result<()>) -> Result<(), ServiceError> {
 }
 
 /// Stops a service, removes it, and waits until it is gone.
-pub fn remove(name: &str, stop_limit: Duration) -> Result<(), ServiceError> {
+pub(super) fn remove(name: &str, stop_limit: Duration) -> Result<(), ServiceError> {
     let manager = connect(ServiceManagerAccess::CONNECT)?;
     let access = ServiceAccess::STOP | ServiceAccess::QUERY_STATUS | ServiceAccess::DELETE;
     let service = manager.open_service(name, access)?;
@@ -133,7 +133,7 @@ pub fn remove(name: &str, stop_limit: Duration) -> Result<(), ServiceError> {
 }
 
 /// Starts a service, and waits until it runs. No error if it runs already.
-pub fn start(name: &str, limit: Duration) -> Result<(), ServiceError> {
+pub(super) fn start(name: &str, limit: Duration) -> Result<(), ServiceError> {
     let service = open(name, ServiceAccess::START | ServiceAccess::QUERY_STATUS)?;
     match service.start::<OsString>(&[]) {
         Err(error) if is(&error, ERROR_SERVICE_ALREADY_RUNNING) => {}
@@ -158,7 +158,7 @@ pub fn start(name: &str, limit: Duration) -> Result<(), ServiceError> {
 
 /// Stops a service, and waits until it has ended; before that, for as long until it has started, if it is starting. No
 /// error if it does not run.
-pub fn stop(name: &str, limit: Duration) -> Result<(), ServiceError> {
+pub(super) fn stop(name: &str, limit: Duration) -> Result<(), ServiceError> {
     stop_opened(
         &open(name, ServiceAccess::STOP | ServiceAccess::QUERY_STATUS)?,
         limit,
@@ -190,7 +190,7 @@ fn is_ending(service: &Service) -> Result<bool, ServiceError> {
 
 /// Asks a running service to reload its configuration (the control PARAMCHANGE).
 #[allow(unsafe_code)] // windows-service has no function for this control.
-pub fn reload(name: &str) -> Result<(), ServiceError> {
+pub(super) fn reload(name: &str) -> Result<(), ServiceError> {
     let service = open(name, ServiceAccess::PAUSE_CONTINUE)?;
     let mut status = SERVICE_STATUS::default();
     // SAFETY: the handle is open, and the status is written to a local.
@@ -202,14 +202,14 @@ pub fn reload(name: &str) -> Result<(), ServiceError> {
 }
 
 /// The state of a service: `running`, `stopped`, …, and its process.
-pub fn status(name: &str) -> Result<(&'static str, Option<u32>), ServiceError> {
+pub(super) fn status(name: &str) -> Result<(&'static str, Option<u32>), ServiceError> {
     let status = open(name, ServiceAccess::QUERY_STATUS)?.query_status()?;
     let process = status.process_id.filter(|id| *id != 0);
     Ok((describe(status.current_state), process))
 }
 
 /// Whether the service control manager can be reached.
-pub fn is_reachable() -> Result<(), ServiceError> {
+pub(super) fn is_reachable() -> Result<(), ServiceError> {
     connect(ServiceManagerAccess::CONNECT).map(drop)
 }
 

@@ -54,7 +54,7 @@ struct Process {
 
 /// Runs this process as the service of this name, and returns when the service has stopped. Only the service control
 /// manager can start such a process; for any other the error is [`ServiceError::NotAService`].
-pub fn run(name: &str, main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
+pub(super) fn run(name: &str, main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
     with_process(|process| {
         process.name = String::from(name);
         process.main = Some(Box::new(main));

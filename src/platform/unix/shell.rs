@@ -1,0 +1,23 @@
+//! Commands for the reader of a message to run, in a shell.
+
+use std::path::Path;
+
+/// A path as one word: in quotes if it has other characters than the usual ones.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%:=".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The command that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the owner and the mode.
+#[must_use]
+pub fn to_utf_8(path: &Path, encoding: &str) -> String {
+    let file = quoted(path);
+    format!(
+        "(umask 077; iconv -f {encoding} -t UTF-8 {file} > {file}.utf8) && cp {file}.utf8 {file} && rm {file}.utf8"
+    )
+}

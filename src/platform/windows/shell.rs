@@ -1,0 +1,39 @@
+//! Commands for the reader of a message to run, in PowerShell.
+
+use std::path::Path;
+
+/// A path as one word: in quotes if it has other characters than the usual ones.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || br"\/._-+@%:=".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The command that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the permissions.
+#[must_use]
+pub fn to_utf_8(path: &Path, encoding: &str) -> String {
+    let file = path.display().to_string().replace('\'', "''");
+    // The name of .NET; without one, a byte order mark decides.
+    let encoding = match encoding {
+        "UTF-16LE" => ", [Text.Encoding]::Unicode",
+        "UTF-16BE" => ", [Text.Encoding]::BigEndianUnicode",
+        "WINDOWS-1252" => ", [Text.Encoding]::Default",
+        _ => "",
+    };
+    format!("[IO.File]::WriteAllText('{file}', [IO.File]::ReadAllText('{file}'{encoding}))")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_blanks_or_quotes_is_one_word() {
+        assert_eq!(quoted(Path::new(r"C:\a\b.toml")), r"C:\a\b.toml");
+        assert_eq!(quoted(Path::new(r"C:\a b\it's")), r"'C:\a b\it''s'");
+    }
+}
