@@ -65,10 +65,7 @@ pub(super) fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
         Command::Start => {
             service::start().with_context(|| {
                 let log = log_file();
-                format!(
-                    "the service does not start; {} and the Event Log say why",
-                    log.display()
-                )
+                format!("the service does not start; {} says why", log.display())
             })?;
             output::line("The service runs. `bondgate status` shows what it does.")?;
         }
@@ -104,7 +101,7 @@ pub(super) fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
                 Exit::Done
             });
         }
-        Command::Run { config } => service::run(|| serve(config))?,
+        Command::Run { config } => service::run(&log_file(), || serve(config))?,
     }
     Ok(Exit::Done)
 }
@@ -139,15 +136,20 @@ fn install(config: Option<PathBuf>) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Runs the daemon as the service, and returns its exit code. What keeps it from starting is in the Event Log: a service has
-/// no console.
+/// Runs the daemon as the service, and returns its exit code. What keeps it from starting is in the log, and the Event Log
+/// leads there.
 fn serve(config: PathBuf) -> u32 {
-    let exit = run_with(Some(config), load_for_service).unwrap_or_else(|error| {
-        if let Some(log) = SystemLog::of_this_service() {
-            log.report(Level::Error, &format!("bondgate does not start: {error:#}"));
-        }
-        print_error(&error)
-    });
+    let exit = run_with(Some(config), load_for_service).unwrap_or_else(|error| print_error(&error));
+    if exit != Exit::Done
+        && let Some(log) = SystemLog::of_this_service()
+    {
+        let code = exit as u8;
+        let text = format!(
+            "bondgate ended with exit code {code}; {} says why",
+            log_file().display()
+        );
+        log.report(Level::Error, &text);
+    }
     exit as u32
 }
 

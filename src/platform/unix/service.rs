@@ -63,7 +63,7 @@ pub fn status() -> Result<(&'static str, Option<u32>), ServiceError> {
 }
 
 /// Fails.
-pub fn run(_main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
+pub fn run(_errors: &Path, _main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
     Err(ServiceError)
 }
 

@@ -103,22 +103,30 @@ fn private_directory(directory: &Path) -> Outcome {
         !is_writable_by_others(directory),
         "other users may create files in it",
     )?;
-    if !permissions(directory)?.contains(";SY)") {
-        let why = "the file system does not keep permissions as they were set (Wine does not)";
-        return Err(Fault::Unavailable(why.to_owned()));
-    }
     let path = directory.join("inherits");
     fs::write(&path, "x")?;
+    check_inheritance(&path)?;
     ensure(
         exposure(&path).is_none(),
         "a new file within it is exposed to other users",
     )
 }
 
+/// A new file has the permissions of its directory.
+fn check_inheritance(path: &Path) -> Outcome {
+    // The flag of an entry that comes from the directory.
+    if permissions(path)?.contains("ID;") {
+        return Ok(());
+    }
+    let why = "the file system does not pass permissions on to new files (Wine does not)";
+    Err(Fault::Unavailable(why.to_owned()))
+}
+
 fn private_file(directory: &Path) -> Outcome {
     let path = directory.join("private");
     let mut file = create_private(&path)?;
     file.write_all(b"x")?;
+    check_inheritance(&path)?;
     ensure(exposure(&path).is_none(), "it is exposed to other users")
 }
 

@@ -1,7 +1,12 @@
 //! bondgate as a service of Windows: its name, its account, its folders, and what an operator does with it.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::windows::io::IntoRawHandle as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, SetStdHandle};
 
 use super::access_control::{self, Access};
 use super::account::Account;
@@ -93,9 +98,23 @@ pub fn status() -> Result<(&'static str, Option<u32>), ServiceError> {
     service_control::status(NAME)
 }
 
-/// Runs this process as the service, which the service control manager has started; `main` returns the exit code.
-pub fn run(main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
+/// Runs this process as the service, which the service control manager has started; `main` returns the exit code. There is no
+/// console: what is written to standard error goes to a file.
+pub fn run(errors: &Path, main: impl FnOnce() -> u32 + Send + 'static) -> Result<(), ServiceError> {
+    // Without the file, the Event Log still has the exit code.
+    let _ = redirect_standard_error(errors);
     service_process::run(NAME, main)
+}
+
+#[allow(unsafe_code)] // The standard library cannot replace a standard handle.
+fn redirect_standard_error(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    // SAFETY: the handle is open, and stays so: nothing owns it any more.
+    let is_set = unsafe { SetStdHandle(STD_ERROR_HANDLE, file.into_raw_handle()) };
+    if is_set == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Checks that this machine does what bondgate relies on.
