@@ -13,6 +13,7 @@ use super::{Exit, output, runtime};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::daemon::{BindError, Daemon, Readiness};
 use crate::platform::files;
+use crate::platform::shell::{CONTINUED, CURL, literal};
 use crate::platform::signals::Signals;
 use crate::simulator::{Handle, Options, Simulator};
 use crate::telemetry;
@@ -33,6 +34,10 @@ pub(super) struct DemoArgs {
 
 /// The daemon's configuration, except for the addresses and files that are known only at the start.
 const CONFIG: &str = include_str!("../../config/demo.toml");
+
+/// What the banner pushes.
+const TICKET: &str =
+    r#"{"Calls":{"CustCallID":"INC0001","ShortDescription":"Router down"},"CallStates":{"ShortName":"New"}}"#;
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     if !args.listen.is_local() && args.allow.is_empty() {
@@ -122,8 +127,8 @@ fn banner(daemon: &Daemon, cisco: &Handle) -> String {
         _ => address,
     };
     let curl = match address.strip_prefix("unix:") {
-        Some(path) => format!("curl -i --unix-socket {path} http://localhost"),
-        None => format!("curl -i http://{address}"),
+        Some(path) => format!("{CURL} -i --unix-socket {path} http://localhost"),
+        None => format!("{CURL} -i http://{address}"),
     };
     let path = "/sb-partner-oauth-proxy-api/rest/v1";
     format!(
@@ -134,17 +139,17 @@ Pull a ticket update (three are waiting):
   {curl}{path}/pull/call
 
 Push a ticket; a later pull returns the result:
-  {curl}{path}/push/call -H "Content-Type: application/json" \
-    -d '{{"Calls":{{"CustCallID":"INC0001","ShortDescription":"Router down"}},"CallStates":{{"ShortName":"New"}}}}'
+  {curl}{path}/push/call -H "Content-Type: application/json"{CONTINUED}-d {ticket}
 
 The requests that bondgate sent, and faults to try:
-  curl {control}/seen
-  curl {control}/
+  {CURL} {control}/seen
+  {CURL} {control}/
 
 Status and metrics: http://{admin}/
 Ctrl-C ends it.
 
 "#,
+        ticket = literal(TICKET),
         control = cisco.control_url(),
         admin = daemon.admin_address(),
     )

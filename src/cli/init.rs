@@ -12,8 +12,9 @@ use secrecy::zeroize::Zeroizing;
 use super::{Exit, output, print_faults, systemd_units};
 use crate::config::{Config, ListenAddress};
 use crate::platform::processes::is_administrator;
+use crate::platform::shell::CURL;
 use crate::platform::terminal::HiddenInput;
-use crate::platform::{files, locations};
+use crate::platform::{files, locations, service};
 
 /// Write a first configuration and a secret file, and check them: asks for preset, client id and secret
 #[derive(Args)]
@@ -325,6 +326,8 @@ fn next_steps(
     }
     let mut text = if is_service {
         "\nRun it:\n  systemctl enable --now bondgate.socket bondgate.service".to_owned()
+    } else if service::IS_SUPPORTED && args.config.is_none() && is_administrator() {
+        "\nRun it:\n  bondgate service install\n  bondgate service start".to_owned()
     } else {
         format!("\nRun it:\n  bondgate run --config {file}")
     };
@@ -332,7 +335,7 @@ fn next_steps(
     if answers.preset.starts_with("smart-bonding") {
         text = format!(
             "{text}\n\nPull the first ticket, which takes it off Cisco's queue:\n  \
-             curl -i http://{listen}/sb-partner-oauth-proxy-api/rest/v1/pull/call"
+             {CURL} -i http://{listen}/sb-partner-oauth-proxy-api/rest/v1/pull/call"
         );
     }
     text

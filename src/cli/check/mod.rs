@@ -19,6 +19,7 @@ use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
 use crate::config::{Config, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::processes::is_administrator;
+use crate::platform::sandbox::Sandbox;
 use crate::platform::socket;
 use crate::problems::{Problem, files, machine};
 use crate::spool::{self, RequestedQueues};
@@ -80,7 +81,10 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     }
     let descriptors_started = Instant::now();
     let descriptors = preflight::fit_descriptors(&mut config);
-    let descriptors = descriptors.map(|limit| format!("this process may open {limit} files"));
+    let descriptors = descriptors.map(|limit| match limit {
+        usize::MAX => "no limit".to_owned(),
+        limit => format!("this process may open {limit} files"),
+    });
     report.step("descriptors", None, descriptors_started, descriptors)?;
     report.step("clock", None, Instant::now(), clock())?;
     check_machine(&config, file.as_deref(), &faults, &service, &mut report)?;
@@ -158,6 +162,9 @@ fn check_machine(
     }
     if !config.server.sandbox {
         return report.skip("sandbox", None, "server.sandbox is false");
+    }
+    if !Sandbox::IS_SUPPORTED {
+        return report.skip("sandbox", None, "this system has none that bondgate supports");
     }
     let started = Instant::now();
     let (text, mut problems) = preflight::check_sandbox(config, file);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Exit;
 use crate::cli::output::{self, Mark};
 use crate::config::{Fault, Origin};
-use crate::platform::processes::is_administrator;
+use crate::platform::processes::{ADMINISTRATOR, is_administrator};
 use crate::problems::{Area, Problem, Severity};
 use crate::telemetry::program;
 
@@ -124,7 +124,9 @@ impl Report {
         let (mark, text) = match faults {
             [] if is_administrator() => (
                 Mark::Ok,
-                format!("{place} is valid; checked as root, and the service's user may have fewer rights"),
+                format!(
+                    "{place} is valid; checked as {ADMINISTRATOR}, and the service's user may have fewer rights"
+                ),
             ),
             [] => (Mark::Ok, format!("{place} is valid")),
             faults => (Mark::Failed, format!("{place} has faults: {}", faults.len())),

@@ -3,6 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
+/// Who may do everything.
+pub const ADMINISTRATOR: &str = "root";
+
 /// Whether the user of this process may do everything: root.
 #[must_use]
 pub fn is_administrator() -> bool {

@@ -2,6 +2,17 @@
 
 use std::path::Path;
 
+/// The program that sends a request.
+pub const CURL: &str = "curl";
+/// Between two parts of a long command, on two lines.
+pub const CONTINUED: &str = " \\\n    ";
+
+/// A text as one word, whatever its characters.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// A path as one word: in quotes if it has other characters than the usual ones.
 #[must_use]
 pub fn quoted(path: &Path) -> String {
@@ -10,7 +21,7 @@ pub fn quoted(path: &Path) -> String {
     if text.bytes().all(is_plain) {
         return text;
     }
-    format!("'{}'", text.replace('\'', "'\\''"))
+    literal(&text)
 }
 
 /// The command that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the owner and the mode.

@@ -7,6 +7,9 @@ use windows_sys::Win32::Security::CheckTokenMembership;
 
 use super::account::Account;
 
+/// Who may do everything.
+pub const ADMINISTRATOR: &str = "an administrator";
+
 /// Whether this process has the rights of an administrator ("Run as administrator").
 #[must_use]
 #[allow(unsafe_code)] // No crate has a safe function for it.

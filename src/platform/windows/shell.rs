@@ -1,8 +1,19 @@
-//! Commands for the reader of a message to run, in PowerShell.
+//! Commands for the reader of a message to run.
 
 use std::path::Path;
 
-/// A path as one word: in quotes if it has other characters than the usual ones.
+/// The program that sends a request: in PowerShell, `curl` alone is another one.
+pub const CURL: &str = "curl.exe";
+/// Between two parts of a long command: the shells of Windows have no common sign for two lines.
+pub const CONTINUED: &str = " ";
+
+/// A text as one word of cmd, whatever its characters but %.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\\\""))
+}
+
+/// A path as one word of PowerShell: in quotes if it has other characters than the usual ones.
 #[must_use]
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
@@ -13,7 +24,7 @@ pub fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The command that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the permissions.
+/// The command of PowerShell that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the permissions.
 #[must_use]
 pub fn to_utf_8(path: &Path, encoding: &str) -> String {
     let file = path.display().to_string().replace('\'', "''");
