@@ -28,6 +28,9 @@ pub fn spool() -> PathBuf {
     configuration().join("spool")
 }
 
+/// The most characters of a path.
+const LONGEST: usize = 32_767;
+
 /// Not by the variable of this name, which whoever starts the program may set.
 #[allow(unsafe_code)] // The interface is not safe.
 fn program_data() -> Option<PathBuf> {
@@ -38,7 +41,7 @@ fn program_data() -> Option<PathBuf> {
     // SAFETY: if the call succeeded, the path ends with a zero. It is freed once, as the function demands in any case.
     unsafe {
         let found = (code == 0).then(|| {
-            let length = (0..).take_while(|at| *path.add(*at) != 0).count();
+            let length = (0..LONGEST).take_while(|at| *path.add(*at) != 0).count();
             OsString::from_wide(std::slice::from_raw_parts(path, length)).into()
         });
         CoTaskMemFree(path.cast());
