@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,7 +144,7 @@ impl LockedFile {
     /// Opens and locks a file. `None` if another process works on it, or has just renamed or removed it.
     pub(super) fn open(folder: &Path, name: FileName) -> io::Result<Option<Self>> {
         let path = name.in_folder(folder);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let file = match files::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };

@@ -62,6 +62,11 @@ pub fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(other.uid()), Some(other.gid()))
 }
 
+/// Opens a file that exists, to read and write it.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
 /// Opens a directory, and no symbolic link: another user may have put that there.
 pub fn open_directory(path: &Path) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;

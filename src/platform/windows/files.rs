@@ -35,6 +35,11 @@ pub fn give_to_owner_of(_file: &File, _directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a file that exists, to read and write it; also if another program has it open for a moment.
+pub fn open(path: &Path) -> io::Result<File> {
+    retry_sharing_violation(|| OpenOptions::new().read(true).write(true).open(path))
+}
+
 /// Opens a directory, and no link: another user may have put that there.
 pub fn open_directory(path: &Path) -> io::Result<File> {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;

@@ -76,9 +76,10 @@ impl Acceptor {
 /// is 0 only when the end of the stream, and so every byte before it, was acknowledged.
 #[must_use]
 pub fn unacknowledged(socket: &Socket) -> usize {
-    let Some(info) = TcpInfo::of(socket) else {
-        return 0;
-    };
+    TcpInfo::of(socket).map_or(0, |info| unacknowledged_of(&info))
+}
+
+fn unacknowledged_of(info: &TcpInfo) -> usize {
     let in_flight = usize::try_from(info.in_flight).unwrap_or(usize::MAX);
     match info.state {
         TCPSTATE_ESTABLISHED | TCPSTATE_CLOSE_WAIT => in_flight,
@@ -87,10 +88,11 @@ pub fn unacknowledged(socket: &Socket) -> usize {
     }
 }
 
-/// Bytes that were written and not sent yet: Windows does not report it, so that every byte that is not acknowledged counts.
+/// Bytes that were written and not sent yet. Windows does not report it: every byte that is not acknowledged counts, and at
+/// least one where that is not known.
 #[must_use]
 pub fn unsent(socket: &Socket) -> usize {
-    unacknowledged(socket)
+    TcpInfo::of(socket).map_or(1, |info| unacknowledged_of(&info))
 }
 
 /// Bytes that have arrived and were not read.
