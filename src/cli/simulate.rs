@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(quote(""), "''");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_link_with_the_ca_files_name_is_replaced_and_not_written_through() {
         let directory = tempfile::tempdir().unwrap();

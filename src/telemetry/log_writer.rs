@@ -4,6 +4,7 @@
 //! the thread pauses: lines gather meanwhile, and a request's line seldom costs a system call to wake the thread.
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 use std::io::{self, Write};

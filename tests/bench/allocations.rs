@@ -56,12 +56,19 @@ fn is_worker() -> bool {
     IS_WORKER.try_with(look).unwrap_or(false)
 }
 
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // The C library's own way to ask for a thread's name; 16 bytes hold the longest.
 fn name() -> [u8; 16] {
     let mut name = [0; 16];
     // SAFETY: the kernel writes at most 16 bytes to where the pointer leads.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     name
+}
+
+/// Elsewhere nothing is counted.
+#[cfg(not(target_os = "linux"))]
+fn name() -> [u8; 16] {
+    [0; 16]
 }
 
 #[allow(unsafe_code)] // An allocator cannot be written without it; each call goes to the system's as it came.

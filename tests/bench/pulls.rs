@@ -13,11 +13,11 @@ mod upstream;
 use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bondgate::platform::files::create_private;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -164,8 +164,6 @@ impl Stand {
         let mut content = Vec::new();
         let opened = fs::File::open(delivered).and_then(|mut file| file.read_to_end(&mut content));
         opened.expect("it can be read");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
         for number in 1..=RETAINED {
             // A millisecond apart.
             let name = format!(
@@ -174,7 +172,7 @@ impl Stand {
                 time - number * 1000,
                 &name[start + DIGITS..]
             );
-            let file = options.open(delivered.with_file_name(name));
+            let file = create_private(&delivered.with_file_name(name));
             let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, &content));
             written.expect("the disk has room");
         }

@@ -234,6 +234,15 @@ pub(crate) fn bondgate() -> Command {
     command
 }
 
+/// What asks the program to stop: SIGTERM. The program for Windows, which `BONDGATE_TEST_WINDOWS` announces, has no such
+/// signal, but Wine turns SIGINT into Ctrl-C.
+pub(crate) fn stop_signal() -> &'static str {
+    match std::env::var_os("BONDGATE_TEST_WINDOWS") {
+        None => "TERM",
+        Some(_) => "INT",
+    }
+}
+
 /// What a program said, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -334,6 +343,7 @@ impl Daemon {
 
     /// Sends a signal, by its name without SIG.
     pub(crate) fn signal(&self, name: &str) {
+        let name = if name == "TERM" { stop_signal() } else { name };
         // The shell's own kill: a machine need not have the program.
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().unwrap();

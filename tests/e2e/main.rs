@@ -1,6 +1,8 @@
 //! End-to-end tests: the real program in a process of its own, real sockets, real TLS to a simulator
 //! in Cisco's place. Each test's name is a sentence of what holds.
 
+// They drive the program from Unix; `.ci/wine` runs the Windows build's through Wine.
+#![cfg(unix)]
 // A test that cannot go on has failed; paths are quoted for TOML as Rust quotes them.
 #![allow(
     clippy::unwrap_used,

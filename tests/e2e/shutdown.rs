@@ -6,7 +6,9 @@ use bondgate::simulator::{Endpoint, Fault, Handle, Kind, On, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Daemon, PATIENCE, PULL, PUSH, Setup, read_one, seen_when, simulator};
+use crate::harness::{
+    Answer, Daemon, PATIENCE, PULL, PUSH, Setup, read_one, seen_when, simulator, stop_signal,
+};
 
 async fn daemon_with(environment: &[(&str, &str)]) -> (Handle, Daemon) {
     let cisco = simulator(Options::default()).await;
@@ -104,7 +106,7 @@ async fn at_the_deadline_a_caller_gets_a_whole_answer_and_the_exit_code_is_1() {
 }
 
 fn terminate(id: u32, times: usize) {
-    let kill = format!("kill -TERM {id};").repeat(times);
+    let kill = format!("kill -{} {id};", stop_signal()).repeat(times);
     // The last one may come when the daemon has ended.
     let _ = std::process::Command::new("sh")
         .args(["-c", &kill])

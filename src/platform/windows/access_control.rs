@@ -186,8 +186,8 @@ mod tests {
     fn a_private_directory_is_created_with_those_above_it() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a").join("b");
-        create_private_directory(&path, &account()).unwrap();
-        create_private_directory(&path, &account()).unwrap();
+        create_private_directory(&path).unwrap();
+        create_private_directory(&path).unwrap();
         assert!(path.is_dir());
         assert!(!is_writable_by_others(&path) && !is_writable_by_others(path.parent().unwrap()));
     }
@@ -216,18 +216,18 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("file");
         std::fs::write(&path, "x").unwrap();
-        assert!(create_private_directory(&path.join("below"), &account()).is_err());
+        assert!(create_private_directory(&path.join("below")).is_err());
     }
 
     #[test]
     fn a_private_file_is_writable_and_exposed_to_no_group() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("secret");
-        let mut file = create_private(&path, &account()).unwrap();
+        let mut file = create_private(&path).unwrap();
         file.write_all(b"x").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         assert_eq!(exposure(&path), None);
-        let again = create_private(&path, &account()).unwrap_err();
+        let again = create_private(&path).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
     }
 
@@ -236,7 +236,7 @@ mod tests {
         let everyone = Account::named("Everyone").unwrap();
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("secret");
-        create_private(&path, &account()).unwrap();
+        create_private(&path).unwrap();
         grant(&path, &everyone, Access::Read).unwrap();
         assert_eq!(exposure(&path), Some(Exposure::Readable));
         grant(&path, &everyone, Access::Modify).unwrap();

@@ -140,7 +140,7 @@ mod tests {
     fn permissions_are_reported_as_windows_tools_show_them() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("secret");
-        create_private(&path, &Account::of_this_process().unwrap()).unwrap();
+        create_private(&path).unwrap();
         let permissions = permissions(&path).unwrap();
         assert!(permissions.starts_with("D:"), "{permissions}");
         assert!(permissions.contains(";;;SY)"), "{permissions}");

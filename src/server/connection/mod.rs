@@ -16,6 +16,7 @@ mod state;
 mod tail;
 mod target;
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod transport;
 

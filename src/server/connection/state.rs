@@ -360,6 +360,7 @@ impl Machine {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 impl Machine {
     /// Idles as after a response, or is parked.
     pub(super) fn idle_for_test(&mut self, is_parked: bool) {

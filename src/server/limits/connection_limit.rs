@@ -151,6 +151,7 @@ impl LogThrottle {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 impl ConnectionLimit {
     /// A permit for a connection of an unknown caller.
     pub(in super::super) fn permit(&self) -> ConnectionPermit {

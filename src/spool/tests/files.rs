@@ -1,20 +1,18 @@
 //! Files and folders in the directory that are damaged, foreign or in use elsewhere.
 
-use std::os::unix::fs::symlink;
-
-use rustix::fs::{CWD, Mode, mkfifoat};
-
 use super::super::store::Store;
 use super::*;
 
+#[cfg(unix)]
 #[tokio::test]
 async fn foreign_files_in_the_directory_are_left_alone() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
     let directory = tempfile::tempdir().unwrap();
     let folder = folder(directory.path(), "/pull");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::create_dir(folder.join("0000000000000001.0.msg")).unwrap();
     mkfifoat(CWD, folder.join("0000000000000002.0.msg"), Mode::RUSR).unwrap();
-    symlink("/dev/zero", folder.join("0000000000000003.0.pull")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("0000000000000003.0.pull")).unwrap();
     for name in [
         "4.0.pull",
         "0000000000000005.00.pull",
@@ -81,8 +79,10 @@ async fn a_file_of_a_later_format_is_reported_and_left_alone_and_others_are_deli
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_folder_that_is_a_link_takes_no_message_and_is_no_trouble_of_other_queues() {
+    use std::os::unix::fs::symlink;
     let directory = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));

@@ -83,6 +83,7 @@ async fn moved_messages_are_delivered_by_the_other_queue_once_and_in_order_witho
     );
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_move_follows_no_symbolic_link_in_place_of_a_lock() {
     for route in ["/old", "/new"] {
@@ -266,9 +267,18 @@ async fn a_move_that_cannot_be_meant_is_refused_with_the_queues_to_choose_from()
         3
     );
     refused(&old.0, &new.0, "there is no queue");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_move_to_a_folder_that_is_a_link_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _spool = filled(directory.path()).await;
     let link = folder(directory.path(), "/link");
     std::os::unix::fs::symlink(directory.path(), link).unwrap();
-    refused(&new.0, &queue("/link").to_string(), "is a symbolic link");
+    let [old, link] = ["/old", "/link"].map(|route| queue(route).to_string());
+    let refusal = refusal(directory.path(), &old, &link, None);
+    assert!(refusal.contains("is a symbolic link"), "{refusal}");
 }
 
 #[tokio::test]

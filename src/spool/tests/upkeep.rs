@@ -1,7 +1,6 @@
 //! Bounds, retention and the sweep.
 
 use std::io;
-use std::os::unix::fs::symlink;
 
 use super::*;
 
@@ -97,13 +96,14 @@ fn sweep(spool: &Spool, now: SystemTime) {
     spool.shared.sweep(now).unwrap();
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_sweep_leaves_the_lock_file_of_a_folder_in_which_it_leaves_a_link() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(&config(Some(directory.path())));
     delivery(take(&spool, "/pull", "one").await).record(true).await;
     let folder = folder(directory.path(), "/pull");
-    symlink("nowhere", folder.join("retained")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join("retained")).unwrap();
     sweep(&spool, SystemTime::now());
     assert!(folder.join("turn").exists());
 }
