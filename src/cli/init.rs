@@ -385,7 +385,8 @@ mod tests {
             let text = configuration(&args, &answers, Path::new("/a b/it's"), false, false);
             let config = Config::parse(&text, "f", []);
             let config = config.unwrap_or_else(|error| panic!("{text}\n{error}"));
-            assert_eq!(config.spool.directory.as_deref(), Some(Path::new("/a b/spool")));
+            let spool = std::path::absolute("/a b/spool").unwrap();
+            assert_eq!(config.spool.directory, Some(spool));
         }
     }
 }

@@ -139,16 +139,19 @@ mod tests {
     fn a_relative_path_is_relative_to_the_file_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("bondgate.toml");
-        let text = "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = { file = \"id\" }\n\
-                    client_secret = { file = \"/absolute\" }\nca_file = \"certificates/ca.pem\"\n\
-                    [[listener]]\nkeys = { file = \"keys\" }\n[log]\nfile = \"log\"\n[spool]\ndirectory = \"spool\"\n";
+        let absolute = std::path::absolute("/absolute").unwrap();
+        let text = format!(
+            "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = {{ file = \"id\" }}\n\
+             client_secret = {{ file = {absolute:?} }}\nca_file = \"certificates/ca.pem\"\n\
+             [[listener]]\nkeys = {{ file = \"keys\" }}\n[log]\nfile = \"log\"\n[spool]\ndirectory = \"spool\"\n"
+        );
         std::fs::write(&file, text).unwrap();
         let set = [("BONDGATE_CLIENT_ID".to_owned(), "{ file = 'elsewhere' }".into())];
         let config = Config::load(Some(&file), []).unwrap();
         let upstream = &config.upstreams[0];
         let below = |name: &str| directory.path().join(name);
         assert_eq!(upstream.client_id.path(), Some(below("id")));
-        assert_eq!(upstream.client_secret.path(), Some("/absolute".into()));
+        assert_eq!(upstream.client_secret.path(), Some(absolute));
         assert_eq!(upstream.ca_file, Some(below("certificates/ca.pem")));
         assert_eq!(
             config.listeners[0].keys.as_ref().unwrap().path(),

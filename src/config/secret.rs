@@ -169,6 +169,7 @@ mod tests {
         assert!(error.contains(&file.path().display().to_string()), "{error}");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_pipe_is_rejected_without_waiting() {
         let error = SecretSource::File("/dev/null".into()).load().unwrap_err();

@@ -283,7 +283,7 @@ mod tests {
             let text = found(&spool).unwrap_err().to_string();
             assert!(
                 text.starts_with("f:9: spool.directory: cannot write to ")
-                    && text.contains("(Not a directory)"),
+                    && text.to_lowercase().contains("(not a directory)"),
                 "{text}"
             );
         }

@@ -251,10 +251,13 @@ mod tests {
 
     #[test]
     fn a_reason_of_the_system_has_no_number() {
-        let error = io::Error::from_raw_os_error(28);
+        let error = io::Error::from_raw_os_error(2);
+        let text = error.to_string().replace(" (os error 2)", "");
         let problem = machine::spool_unusable("/spool", format!("{error}, {error}"));
-        let reason = "(No space left on device, No space left on device)";
-        assert!(problem.cause().ends_with(reason), "{problem}");
+        assert!(
+            problem.cause().ends_with(&format!("({text}, {text})")),
+            "{problem}"
+        );
     }
 
     #[test]

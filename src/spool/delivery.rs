@@ -76,10 +76,12 @@ impl Delivery {
         (&content.intent.queue, name.id, &self.recipient.caller)
     }
 
-    fn record_delivered(&self) -> io::Result<()> {
+    fn record_delivered(&mut self) -> io::Result<()> {
+        self.recipient.shared.store.deliver(&self.message)?;
+        // Older versions of Windows remove a file only when its last handle is closed, and it would still be counted.
+        self.message.file = None;
         let (queue, pulled, caller) = self.names();
         let shared = &self.recipient.shared;
-        shared.store.deliver(&self.message)?;
         shared.metrics.spool.delivered.inc();
         let is_redelivery = self.is_redelivery;
         tracing::debug!(%queue, %pulled, caller, is_redelivery, "pulled message delivered");

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::folders::{folders, message_name};
@@ -184,7 +184,7 @@ impl ListedUnknown {
         found.retain(|file| !file.is_message);
         let listed = found.into_iter().flat_map(|file| {
             Ok::<_, io::Error>(Self {
-                name: unknown_files::printable(file.path.strip_prefix(directory).unwrap_or(&file.path)),
+                name: name_in(directory, &file.path),
                 bytes: fs::metadata(&file.path)?.len(),
                 unknown: file.unknown,
                 path: file.path,
@@ -235,6 +235,12 @@ fn show(path: &Path, bytes: u64, out: &mut impl Write) -> Result<bool, InspectEr
     io::copy(&mut file.take(length), out)?;
     out.flush()?;
     Ok(is_whole)
+}
+
+/// A file's path in the spool's directory, with slashes on every system, as in the names of messages.
+fn name_in(directory: &Path, file: &Path) -> String {
+    let path = file.strip_prefix(directory).unwrap_or(file);
+    unknown_files::printable(path).replace(MAIN_SEPARATOR, "/")
 }
 
 fn unknown(name: &str) -> InspectError {

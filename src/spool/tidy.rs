@@ -27,11 +27,14 @@ impl Store {
             // Each removal fails if anything is left in the folder.
             let _ = fs::remove_dir(&retained);
             let is_removed = retained.symlink_metadata().is_err();
-            if is_removed && let Some(_lock) = lock_folder(&folder)? {
+            if is_removed && let Some(lock) = lock_folder(&folder)? {
                 // A message may have been moved there before the lock, and another version may need the file `moved`.
                 if is_without_messages(&folder)? {
                     MovedFrom::remove(&folder)?;
-                    let _ = fs::remove_file(folder.join(LOCK_FILE)).and_then(|()| fs::remove_dir(&folder));
+                    let removed = fs::remove_file(folder.join(LOCK_FILE));
+                    // Older versions of Windows remove the file only when its last handle is closed.
+                    drop(lock);
+                    let _ = removed.and_then(|()| fs::remove_dir(&folder));
                 }
             }
         }

@@ -6,9 +6,7 @@ use std::os::windows::io::FromRawHandle as _;
 use std::path::Path;
 use std::ptr;
 
-use windows_sys::Win32::Foundation::{
-    ERROR_ALREADY_EXISTS, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
-};
+use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::Security::Authorization::{
     EXPLICIT_ACCESS_W, GRANT_ACCESS, NO_MULTIPLE_TRUSTEE, SE_FILE_OBJECT, SetEntriesInAclW,
     SetNamedSecurityInfoW, TRUSTEE_IS_SID, TRUSTEE_IS_UNKNOWN, TRUSTEE_W,
@@ -23,7 +21,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 
 use super::account::Account;
-use super::error_code::{check, is};
+use super::error_code::check;
 use super::exposure;
 use super::local_memory::LocalMemory;
 use super::security_descriptor::SecurityDescriptor;
@@ -46,9 +44,9 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|path| !is_there(path)).collect();
     for path in missing.into_iter().rev() {
         if exposure::is_private(parent_of(path)) {
-            fs::create_dir(path)?;
+            accept_existing(path, fs::create_dir(path))?;
         } else {
-            create_directory(path, &descriptor)?;
+            accept_existing(path, create_directory(path, &descriptor))?;
         }
     }
     Ok(())
@@ -71,11 +69,15 @@ fn create_directory(path: &Path, descriptor: &SecurityDescriptor) -> io::Result<
     if unsafe { CreateDirectoryW(name.as_ptr(), &descriptor.attributes()) } != 0 {
         return Ok(());
     }
-    let error = io::Error::last_os_error();
-    if is(&error, ERROR_ALREADY_EXISTS) && path.is_dir() {
-        return Ok(());
+    Err(io::Error::last_os_error())
+}
+
+/// Another process may have created the directory meanwhile.
+fn accept_existing(path: &Path, created: io::Result<()>) -> io::Result<()> {
+    match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created,
     }
-    Err(error)
 }
 
 /// Creates a file for SYSTEM, the administrators and the user of this process alone, or, within a private directory, with that

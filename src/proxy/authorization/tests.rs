@@ -74,7 +74,7 @@ fn status(
 fn the_record_names_the_caller_of_an_allowed_and_of_a_refused_request() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "snow:k1\n").unwrap();
-    let authorization = authorization(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    let authorization = authorization(&format!("keys = {{ file = {:?} }}", file.path()));
     for (key, name) in [("k1", Some("snow")), ("wrong", None)] {
         let request = Request::get(PULL).header("x-bondgate-key", key);
         let request = with_record(request.body(Body::empty()).unwrap(), "10.0.0.1");
@@ -150,7 +150,7 @@ fn only_allowed_networks_get_through_and_a_trusted_proxy_names_its_caller() {
 fn a_key_opens_by_basic_or_by_its_own_field() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# callers\nsnow:k1\nmid:k:2\n").unwrap();
-    let authorization = authorization(&format!("keys = {{ file = \"{}\" }}", file.path().display()));
+    let authorization = authorization(&format!("keys = {{ file = {:?} }}", file.path()));
     let ask = |name, value: &str| {
         status(
             &authorization,

@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(missing.problem("address").code(), "socket-not-inherited");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_check_finds_what_a_bind_would_and_creates_nothing() {
         let directory = tempfile::tempdir().unwrap();

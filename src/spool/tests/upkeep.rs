@@ -96,6 +96,11 @@ fn sweep(spool: &Spool, now: SystemTime) {
     spool.shared.sweep(now).unwrap();
 }
 
+fn set_modified(path: &Path, time: SystemTime) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_sweep_leaves_the_lock_file_of_a_folder_in_which_it_leaves_a_link() {
@@ -118,9 +123,8 @@ async fn a_delivered_message_is_kept_from_its_delivery_and_then_removed() {
     });
     let taken = delivery(take(&spool, "/pull", "one").await);
     let folder = folder(directory.path(), "/pull");
-    let file = std::fs::File::open(folder.join(&names(&folder)[0])).unwrap();
     // Pulled long ago, and delivered now.
-    file.set_modified(SystemTime::now() - 10 * keep).unwrap();
+    set_modified(&folder.join(&names(&folder)[0]), SystemTime::now() - 10 * keep);
     taken.record(true).await;
     let retained = folder.join("retained");
     assert_eq!(
@@ -152,8 +156,7 @@ async fn the_oldest_delivered_messages_are_removed_beyond_the_limit_and_no_other
     for second in 0..6 {
         delivery(take(&spool, "/pull", kilobyte).await).record(true).await;
         newest = names(&retained).pop().unwrap();
-        let file = std::fs::File::open(retained.join(&newest)).unwrap();
-        file.set_modified(began + Duration::from_secs(second)).unwrap();
+        set_modified(&retained.join(&newest), began + Duration::from_secs(second));
     }
     let left = names(&retained);
     assert_eq!(left.len(), 2);

@@ -243,14 +243,15 @@ proptest! {
 
 #[test]
 fn an_error_of_the_system_has_no_number() {
-    let error = std::io::Error::from_raw_os_error(28);
+    let error = std::io::Error::from_raw_os_error(2);
+    let text = error.to_string().replace(" (os error 2)", "");
     for format in [LogFormat::Text, LogFormat::Json] {
         let line = written(
             format,
             Formatter::Ours,
             || tracing::error!(%error, reason = %error, source = &error as &(dyn Error + 'static), "x"),
         );
-        assert_eq!(line.matches("No space left on device").count(), 3, "{line}");
+        assert_eq!(line.matches(&text).count(), 3, "{line}");
         assert!(!line.contains("os error"), "{line}");
     }
 }
