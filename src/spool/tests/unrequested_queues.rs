@@ -1,8 +1,8 @@
 //! Queues that no request can name any more.
 
 use super::*;
-use crate::config::text::for_shell;
 use crate::config::{Config, Upstream};
+use crate::platform::shell::quoted;
 use crate::problems::Problem;
 
 /// An upstream at `host` for this client, with these rules.
@@ -113,7 +113,7 @@ async fn the_queue_that_replaces_it_is_named_with_the_command_if_there_is_one() 
     };
     let command = format!(
         "run `bondgate spool move --directory {} {} 'stage.example/pull for client id2'`",
-        for_shell(directory.path()),
+        quoted(directory.path()),
         queue("/pull").folder()
     );
     assert!(fix(&pulling("a", "stage.example", "id2")).contains(&command));
