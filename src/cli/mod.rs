@@ -80,8 +80,8 @@ enum Command {
 
 #[derive(Args, Clone)]
 struct ConfigArgs {
-    /// The configuration file [default: $BONDGATE_CONFIG, ./bondgate.toml, /etc/bondgate/bondgate.toml, else the
-    /// environment alone]
+    /// The configuration file [default: $BONDGATE_CONFIG, ./bondgate.toml, /etc/bondgate/bondgate.toml (on Windows
+    /// %ProgramData%\bondgate\bondgate.toml), else the environment alone]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::run::run_with;
 use super::{Exit, output, print_error, variables};
 use crate::config::{Config, ConfigError, LogRotation};
+use crate::daemon::{validate, with_all_faults};
 use crate::platform::system_log::{Level, SystemLog};
 use crate::platform::{locations, service};
 
@@ -63,10 +64,12 @@ pub(super) fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
             ))?;
         }
         Command::Start => {
-            service::start().with_context(|| {
-                let log = log_file();
-                format!("the service does not start; {} says why", log.display())
-            })?;
+            if let Err(error) = service::start() {
+                let log = error
+                    .is_logged()
+                    .then(|| format!("; {} says why", log_file().display()));
+                return Err(error).context(format!("the service does not start{}", log.unwrap_or_default()));
+            }
             output::line("The service runs. `bondgate status` shows what it does.")?;
         }
         Command::Stop => {
@@ -75,10 +78,7 @@ pub(super) fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
         }
         Command::Reload => {
             service::reload()?;
-            output::line(format_args!(
-                "The service reloads; {} has the result.",
-                log_file().display()
-            ))?;
+            output::line("The service reloads its configuration; its log has the result.")?;
         }
         Command::Status => {
             let (state, process) = service::status()?;
@@ -118,15 +118,14 @@ fn install(config: Option<PathBuf>) -> anyhow::Result<Exit> {
         return Ok(Exit::Configuration);
     }
     let files = if service::IS_SUPPORTED {
-        load_for_service(Some(&file))?.files()
+        let config = load_for_service(Some(&file)).map_err(with_all_faults)?;
+        validate(&config, true).into_warnings()?;
+        config.files()
     } else {
         Vec::new()
     };
-    let files: Vec<_> = files
-        .into_iter()
-        .map(|named| named.path)
-        .chain([file.clone()])
-        .collect();
+    let files = files.into_iter().map(|named| named.path);
+    let files: Vec<_> = files.chain([file.clone()]).collect();
     for failure in service::install(&file, &files)? {
         output::line(format_args!("warning: cannot set {failure}"))?;
     }

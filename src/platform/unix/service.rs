@@ -14,6 +14,14 @@ pub const IS_SUPPORTED: bool = false;
 )]
 pub struct ServiceError;
 
+impl ServiceError {
+    /// Whether the service itself may have written down why.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        false
+    }
+}
+
 /// A check of [`self_test`]: there is none.
 #[derive(Debug)]
 pub struct Check(Infallible);

@@ -57,6 +57,9 @@ pub fn listening_program(port: u16) -> Option<String> {
 /// The state of a listening socket in /proc/net/tcp.
 const LISTENING: &str = "0A";
 
+/// Who has a port that the system denies: nobody, it is one of the low ports, which need a privilege.
+pub const DENIED: Option<&str> = None;
+
 /// A listening socket within a runtime.
 pub enum Acceptor {
     /// TCP.

@@ -131,10 +131,11 @@ impl Drop for EventLog {
     }
 }
 
-/// A text with no zero within and one at its end, cut off between two characters.
+/// A text with no zero within and one at its end, cut off between two characters. The Event Viewer would replace % and a
+/// number, as in an escaped path.
 fn as_event_text(text: &str) -> Vec<u16> {
     let mut units = Vec::with_capacity(text.len().min(TEXT_LIMIT) + 1);
-    for character in text.chars() {
+    for character in text.replace('%', "% ").chars() {
         let character = if character == '\0' { ' ' } else { character };
         if units.len() + character.len_utf16() > TEXT_LIMIT {
             break;

@@ -11,6 +11,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 
 use super::file_locks::retry_sharing_violation;
+use super::terminal;
 
 pub use super::access_control::{create_private, create_private_directory};
 pub use super::exposure::{Exposure, exposure, is_writable_by_others};
@@ -93,6 +94,7 @@ pub fn host_name() -> Option<String> {
 
 /// Standard error as a file; without a console, as in a service, what is written is dropped.
 pub fn standard_error() -> io::Result<File> {
+    terminal::use_utf_8();
     match io::stderr().as_handle().try_clone_to_owned() {
         Ok(handle) => Ok(handle.into()),
         Err(_) => OpenOptions::new().write(true).open("NUL"),

@@ -57,6 +57,14 @@ pub enum ServiceError {
     System(#[source] io::Error),
 }
 
+impl ServiceError {
+    /// Whether the service itself may have written down why.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Failed(_) | Self::TimedOut { .. })
+    }
+}
+
 impl From<windows_service::Error> for ServiceError {
     fn from(error: windows_service::Error) -> Self {
         match error {

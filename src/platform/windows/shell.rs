@@ -32,7 +32,7 @@ pub fn to_utf_8(path: &Path, encoding: &str) -> String {
     let encoding = match encoding {
         "UTF-16LE" => ", [Text.Encoding]::Unicode",
         "UTF-16BE" => ", [Text.Encoding]::BigEndianUnicode",
-        "WINDOWS-1252" => ", [Text.Encoding]::Default",
+        "WINDOWS-1252" => ", [Text.Encoding]::GetEncoding(1252)",
         _ => "",
     };
     format!("[IO.File]::WriteAllText('{file}', [IO.File]::ReadAllText('{file}'{encoding}))")

@@ -7,8 +7,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use tokio::signal::windows::{
-    CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff,
-    ctrl_shutdown,
+    CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
 
 use super::service_manager::Controls;
@@ -32,8 +31,8 @@ pub struct Signals {
     service: Option<Controls>,
 }
 
-/// Ctrl-C, Ctrl-Break, a closed console window, a logoff, and the end of the system.
-struct Console(CtrlC, CtrlBreak, CtrlClose, CtrlLogoff, CtrlShutdown);
+/// Ctrl-C, Ctrl-Break, a closed console window, after which the system leaves 5 s, and the end of the system.
+struct Console(CtrlC, CtrlBreak, CtrlClose, CtrlShutdown);
 
 impl Signals {
     /// Handles what must not end a daemon that is starting: a service's controls. Ctrl-C does end it: there is nothing to
@@ -71,13 +70,7 @@ impl Signals {
 
 impl Console {
     fn new() -> io::Result<Self> {
-        Ok(Self(
-            ctrl_c()?,
-            ctrl_break()?,
-            ctrl_close()?,
-            ctrl_logoff()?,
-            ctrl_shutdown()?,
-        ))
+        Ok(Self(ctrl_c()?, ctrl_break()?, ctrl_close()?, ctrl_shutdown()?))
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -86,7 +79,6 @@ impl Console {
             self.1.poll_recv(context),
             self.2.poll_recv(context),
             self.3.poll_recv(context),
-            self.4.poll_recv(context),
         ];
         if polled.iter().any(Poll::is_ready) {
             Poll::Ready(())

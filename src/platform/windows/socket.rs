@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::windows::io::AsRawSocket as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use windows_sys::Win32::Networking::WinSock::{
-    FIONREAD, POLLERR, SOCKET, TCPSTATE_CLOSE_WAIT, TCPSTATE_ESTABLISHED, WSAPOLLFD, WSAPoll, ioctlsocket,
+    FIONREAD, POLLERR, SOCKET, TCPSTATE_CLOSE_WAIT, TCPSTATE_CLOSED, TCPSTATE_ESTABLISHED, WSAPOLLFD,
+    WSAPoll, ioctlsocket,
 };
 
 use super::exclusive_address::use_exclusively;
@@ -45,6 +47,10 @@ pub fn listening_program(port: u16) -> Option<String> {
     program_of_port(port)
 }
 
+/// Who has a port that the system denies: no right is needed for low ports.
+pub const DENIED: Option<&str> =
+    Some("another program, or by Windows (netsh interface ipv4 show excludedportrange protocol=tcp)");
+
 /// A listening socket within a runtime.
 pub struct Acceptor(TcpListener);
 
@@ -73,16 +79,31 @@ impl Acceptor {
 /// 10 1703).
 ///
 /// Windows does not report what was written and not sent yet. So this counts what was sent, until [`finish`]; from then on it
-/// is 0 only when the end of the stream, and so every byte before it, was acknowledged.
+/// is 0 only when the end of the stream, and so every byte before it, was acknowledged. For a caller that has half-closed its
+/// connection, which is finished last, bytes in the system's buffers are not seen.
 #[must_use]
 pub fn unacknowledged(socket: &Socket) -> usize {
-    TcpInfo::of(socket).map_or(0, |info| unacknowledged_of(&info))
+    match TcpInfo::of(socket) {
+        Some(info) => {
+            IS_REPORTED.store(true, Ordering::Relaxed);
+            unacknowledged_of(socket, &info)
+        }
+        // The connection has failed.
+        None if IS_REPORTED.load(Ordering::Relaxed) => usize::MAX,
+        None => 0,
+    }
 }
 
-fn unacknowledged_of(info: &TcpInfo) -> usize {
+/// Whether this system reports what was acknowledged: it has done so.
+static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+
+fn unacknowledged_of(socket: &Socket, info: &TcpInfo) -> usize {
     let in_flight = usize::try_from(info.in_flight).unwrap_or(usize::MAX);
     match info.state {
         TCPSTATE_ESTABLISHED | TCPSTATE_CLOSE_WAIT => in_flight,
+        // After an orderly end that the caller began, or a reset.
+        TCPSTATE_CLOSED if is_reset(socket) => usize::MAX,
+        TCPSTATE_CLOSED => 0,
         _ if info.is_end_acknowledged() => 0,
         _ => in_flight.max(1),
     }
@@ -92,7 +113,7 @@ fn unacknowledged_of(info: &TcpInfo) -> usize {
 /// least one where that is not known.
 #[must_use]
 pub fn unsent(socket: &Socket) -> usize {
-    TcpInfo::of(socket).map_or(1, |info| unacknowledged_of(&info))
+    TcpInfo::of(socket).map_or(1, |info| unacknowledged_of(socket, &info))
 }
 
 /// Bytes that have arrived and were not read.

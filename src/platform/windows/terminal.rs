@@ -3,7 +3,10 @@
 use std::io;
 use std::os::windows::io::AsRawHandle as _;
 
-use windows_sys::Win32::System::Console::{CONSOLE_MODE, ENABLE_ECHO_INPUT, GetConsoleMode, SetConsoleMode};
+use windows_sys::Win32::Globalization::CP_UTF8;
+use windows_sys::Win32::System::Console::{
+    CONSOLE_MODE, ENABLE_ECHO_INPUT, GetConsoleMode, SetConsoleMode, SetConsoleOutputCP,
+};
 
 /// The standard input does not appear on the console while this exists.
 #[derive(Debug)]
@@ -27,6 +30,13 @@ impl Drop for HiddenInput {
         // The console has gone if this fails.
         let _ = set_mode(&self.input, self.shown);
     }
+}
+
+/// Has the console take the bytes that are written to it as UTF-8, and not in the code page of the country.
+#[allow(unsafe_code)] // The console's interface is not safe.
+pub(super) fn use_utf_8() {
+    // SAFETY: sets a number. Without a console it fails, and nothing is needed.
+    unsafe { SetConsoleOutputCP(CP_UTF8) };
 }
 
 #[allow(unsafe_code)] // The console's interface is not safe.

@@ -67,7 +67,10 @@ impl BindError {
             (ListenAddress::Unix(_), io::ErrorKind::InvalidInput) => {
                 machine::unix_path_too_long(address, setting)
             }
-            (_, io::ErrorKind::PermissionDenied) => machine::port_privileged(address, setting),
+            (_, io::ErrorKind::PermissionDenied) => match socket::DENIED {
+                Some(holder) => machine::port_taken(address, holder, setting),
+                None => machine::port_privileged(address, setting),
+            },
             (_, io::ErrorKind::AddrNotAvailable) => machine::address_foreign(address, setting),
             _ => machine::listen_failed(address, source),
         }
@@ -204,7 +207,11 @@ mod tests {
     #[test]
     fn each_reason_of_the_system_has_a_problem_of_its_own() {
         for (address, kind, code) in [
-            ("127.0.0.1:80", io::ErrorKind::PermissionDenied, "port-privileged"),
+            (
+                "127.0.0.1:80",
+                io::ErrorKind::PermissionDenied,
+                socket::DENIED.map_or("port-privileged", |_| "port-taken"),
+            ),
             ("127.0.0.1:8080", io::ErrorKind::AddrInUse, "port-taken"),
             (
                 "192.0.2.1:8080",
