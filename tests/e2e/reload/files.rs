@@ -69,7 +69,7 @@ async fn a_replaced_ca_file_is_trusted_and_the_old_token_serves_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_watched_configuration_is_reloaded_without_a_signal_and_an_unwatched_one_is_not() {
+async fn a_watched_configuration_is_reloaded_without_a_signal() {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco).environment("BONDGATE__SERVER__WATCH", "true");
     let mut daemon = setup.start().await;
@@ -81,8 +81,11 @@ async fn a_watched_configuration_is_reloaded_without_a_signal_and_an_unwatched_o
     rewrite(&daemon, |text| text.replace("health", "helth"));
     daemon.logged(REJECTED).await;
     assert_eq!(status(&daemon, "/healthz", "localhost", "").await, 200);
+}
 
-    // Where it is not watched, a change of a file that it names does not reload it.
+#[tokio::test]
+async fn a_change_of_a_file_that_an_unwatched_configuration_names_does_not_reload_it() {
+    let cisco = simulator(Options::default()).await;
     let setup = Setup::at(&cisco);
     setup.file("callers", "itsm:first-key\n");
     let keys = format!(
