@@ -65,4 +65,5 @@ mod tokens;
 mod transfers;
 mod unix;
 mod upstream_faults;
+mod windows;
 mod wire;
