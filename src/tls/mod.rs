@@ -21,6 +21,7 @@ use rustls_native_certs::{CertificateResult, ErrorKind};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{InputError, ServerTls};
+use crate::platform::roots::beside_store as roots_beside_store;
 use crate::platform::shell::quoted;
 use crate::problems::{self, Problem, files};
 
@@ -84,8 +85,10 @@ impl Trusted {
             return Err(problem.into());
         }
         let mut native = native.certs;
+        native.extend(roots_beside_store());
         // A directory lists them in any order.
         native.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        native.dedup();
         let own = ca_file.map(pem::certificates).transpose()?.unwrap_or_default();
         let read = native.iter().chain(&own);
         let digest = read.fold(Sha256::new(), Sha256::chain_update);

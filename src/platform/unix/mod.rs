@@ -5,6 +5,7 @@ pub mod hardening;
 pub mod inherited_sockets;
 pub mod locations;
 pub mod processes;
+pub mod roots;
 pub mod service;
 pub mod service_manager;
 pub mod shell;

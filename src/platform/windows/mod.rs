@@ -14,6 +14,7 @@ mod listening_program;
 mod local_memory;
 pub mod locations;
 pub mod processes;
+pub mod roots;
 mod security_descriptor;
 mod self_test;
 pub mod service;
