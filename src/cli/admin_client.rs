@@ -19,6 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{ConfigArgs, first_process, load, output};
 use crate::config::{Admin, ConfigError, ListenAddress};
+use crate::platform::shell::START_SERVICE;
 use crate::problems::{Problem, commands};
 
 /// Which daemon to query.
@@ -165,7 +166,7 @@ impl AdminClient {
             None if error.kind() == io::ErrorKind::InvalidData => {
                 commands::not_bondgate(&self.address, error)
             }
-            None => commands::not_reachable(&self.address, error),
+            None => commands::not_reachable(&self.address, error, START_SERVICE),
         }
     }
 

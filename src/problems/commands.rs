@@ -5,10 +5,9 @@ use super::entry::problems;
 problems! {
     area Command;
 
-    not_reachable(address, reason) "daemon-not-reachable" Error
+    not_reachable(address, reason, service) "daemon-not-reachable" Error
         cause "no bondgate responds at {address} ({reason})"
-        fix "start it with `bondgate run` (under systemd: `systemctl start bondgate`; `journalctl -u bondgate` says why it ended), or \
-            name the admin listener of the running one with --address or --config"
+        fix "start it with `bondgate run` ({service}), or name the admin listener of the running one with --address or --config"
         explanation "The command queries the admin listener: the one of --address, else of the configuration that a start would \
             read, else localhost:9180. A daemon that has ended, or one with another configuration, does not respond there.";
     not_bondgate(address, reason) "admin-not-bondgate" Error

@@ -54,6 +54,7 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("variable-unset", "name", "SECRET"),
     ("variable-unknown", "name", "BONDGATE_CLIENT"),
     ("variable-not-utf-8", "name", "BONDGATE_CA_FILE"),
+    ("spool-open-to-others", "closing", "chmod o-w /var/lib/bondgate"),
     ("socket-not-inherited", "name", "http"),
     ("key-in-quotes", "name", "servicenow"),
     ("listener-without-hosts", "name", "bondgate.corp.example"),
@@ -99,6 +100,11 @@ const OF_CODES: &[(&str, &str, &str)] = &[
         "listen-failed",
         "reason",
         "Address family not supported by protocol",
+    ),
+    (
+        "daemon-not-reachable",
+        "service",
+        "under systemd: `systemctl start bondgate`; `journalctl -u bondgate` says why it ended",
     ),
     ("sandbox-incomplete", "reason", "this kernel cannot limit ports"),
     (
@@ -183,6 +189,7 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("client_auth", "form"),
     ("client_id", "0oa1example"),
     ("coding", "gzip"),
+    ("closing", "chmod o-rwx /etc/bondgate/client_secret"),
     (
         "conversion",
         "(umask 077; iconv -f UTF-16 -t UTF-8 /etc/bondgate/client_secret > /etc/bondgate/client_secret.utf8) && \

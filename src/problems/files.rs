@@ -45,13 +45,13 @@ problems! {
         cause "cannot read {file}: it is over {most} MiB"
         fix "correct the path; it is another file"
         explanation "Secrets, caller keys, certificates and configurations are small; a large file is named by mistake.";
-    writable_by_others(file) "file-writable-by-others" Error
+    writable_by_others(closing) "file-writable-by-others" Error
         cause "names a file that every user of this machine may change"
-        fix "run: chmod o-rwx {file}"
+        fix "run: {closing}"
         explanation "Who may change the file decides which secret is used. Files on a read-only mount are accepted.";
-    readable_by_others(file) "file-readable-by-others" Warning
+    readable_by_others(closing) "file-readable-by-others" Warning
         cause "names a file that every user of this machine may read"
-        fix "run: chmod o-rwx {file}"
+        fix "run: {closing}"
         explanation "It holds a secret. Files on a read-only mount, as Docker and Kubernetes make them, are not reported.";
     empty(file) "secret-empty" Error
         cause "{file} is empty"

@@ -59,9 +59,9 @@ problems! {
         explanation "Each connection of a caller and to the API takes a file descriptor. bondgate raises its soft limit to the hard \
             one itself."
         hides "listen-failed";
-    spool_open_to_others(file) "spool-open-to-others" Warning
+    spool_open_to_others(file, closing) "spool-open-to-others" Warning
         cause "every user of this machine may write in the spool's directory {file}, and remove or replace messages"
-        fix "run: chmod o-w {file}"
+        fix "run: {closing}"
         explanation "Or set spool.directory to a directory in it, which bondgate creates for its user alone.";
     spool_read_only(file) "spool-read-only" Error
         cause "the spool's directory {file} is on a read-only disk: nothing is pulled until it is writable"

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::message_file::RESERVED;
+use crate::platform::shell::close_directory;
 use crate::platform::{files, hardening};
 use crate::problems::{Problem, machine};
 
@@ -16,7 +17,7 @@ pub fn check(directory: &Path) -> Vec<Problem> {
     }
     let mut problems = Vec::new();
     if files::is_writable_by_others(directory) {
-        problems.push(machine::spool_open_to_others(&path));
+        problems.push(machine::spool_open_to_others(&path, close_directory(directory)));
     }
     let limit = hardening::file_size_limit().filter(|limit| *limit < RESERVED);
     if let Some(limit) = limit {

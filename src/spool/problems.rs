@@ -10,6 +10,7 @@ use super::spool_state::{Counted, Spool, SpoolState};
 use super::sweep::OVERDUE;
 use super::totals::Totals;
 use crate::platform::files;
+use crate::platform::shell::close_directory;
 use crate::problems::{Problem, Severity, machine, spool as problems};
 use crate::telemetry::Lasting;
 
@@ -89,7 +90,7 @@ impl SpoolState {
         } else if !root.is_dir() {
             Some(problems::directory_missing(root.display()))
         } else {
-            let open = machine::spool_open_to_others("").code();
+            let open = machine::spool_open_to_others("", "").code();
             check(root).into_iter().find(|problem| problem.code() != open)
         }
     }
@@ -173,7 +174,7 @@ impl SpoolState {
         let found = [
             counted
                 .is_open_to_others
-                .then(|| machine::spool_open_to_others(root)),
+                .then(|| machine::spool_open_to_others(root, close_directory(&self.store.root))),
             self.full(totals)
                 .or_else(|| is_nearly_full.then(|| problems::nearly_full(percent, totals.messages))),
             oldest.map(|oldest| problems::messages_overdue(totals.messages, oldest)),

@@ -8,15 +8,15 @@ use crate::config::root::Config;
 use crate::config::secret::SecretSource;
 use crate::config::source::{KeyPath, Origin, Report};
 use crate::platform::files::{Exposure, exposure};
-use crate::platform::shell::quoted;
+use crate::platform::shell::close_file;
 use crate::problems::{configuration, files};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
     for file in config.files().into_iter().filter(NamedFile::is_secret) {
-        let path = quoted(&file.path);
+        let closing = close_file(&file.path);
         match exposure(&file.path) {
-            Some(Exposure::Writable) => report.fault(&file.key, files::writable_by_others(path)),
-            Some(Exposure::Readable) => report.warn(&file.key, files::readable_by_others(path)),
+            Some(Exposure::Writable) => report.fault(&file.key, files::writable_by_others(closing)),
+            Some(Exposure::Readable) => report.warn(&file.key, files::readable_by_others(closing)),
             None => {}
         }
     }

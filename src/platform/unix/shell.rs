@@ -24,6 +24,22 @@ pub fn quoted(path: &Path) -> String {
     literal(&text)
 }
 
+/// The command that takes a file from all but its owner and its group.
+#[must_use]
+pub fn close_file(path: &Path) -> String {
+    format!("chmod o-rwx {}", quoted(path))
+}
+
+/// The command that keeps all but its owner and its group from changing a directory.
+#[must_use]
+pub fn close_directory(path: &Path) -> String {
+    format!("chmod o-w {}", quoted(path))
+}
+
+/// What starts the service, and what says why it has ended.
+pub const START_SERVICE: &str =
+    "under systemd: `systemctl start bondgate`; `journalctl -u bondgate` says why it ended";
+
 /// The command that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the owner and the mode.
 #[must_use]
 pub fn to_utf_8(path: &Path, encoding: &str) -> String {

@@ -24,6 +24,26 @@ pub fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// The command that takes a file from the groups that every user belongs to: Everyone, Authenticated Users and Users, by their
+/// numbers, since their names depend on the language.
+#[must_use]
+pub fn close_file(path: &Path) -> String {
+    format!(
+        "icacls {} /inheritance:d /remove:g *S-1-1-0 *S-1-5-11 *S-1-5-32-545",
+        quoted(path)
+    )
+}
+
+/// The same for a directory.
+#[must_use]
+pub fn close_directory(path: &Path) -> String {
+    close_file(path)
+}
+
+/// What starts the service, and what says why it has ended.
+pub const START_SERVICE: &str =
+    "as a service: `bondgate service start`; its log in %ProgramData%\\bondgate\\log says why it ended";
+
 /// The command of PowerShell that converts a file from an encoding, as iconv names it, to UTF-8. It keeps the permissions.
 #[must_use]
 pub fn to_utf_8(path: &Path, encoding: &str) -> String {
