@@ -27,14 +27,14 @@ const ACKNOWLEDGEMENT: Duration = Duration::from_secs(5);
 
 /// Why a check did not pass.
 #[derive(Debug)]
-pub enum Fault {
+pub enum Shortcoming {
     /// The system does not do what is relied on.
     Failed(String),
     /// The system cannot do it, or there is nothing to check yet.
     Unavailable(String),
 }
 
-impl<E: Display> From<E> for Fault {
+impl<E: Display> From<E> for Shortcoming {
     fn from(error: E) -> Self {
         Self::Failed(error.to_string())
     }
@@ -46,14 +46,14 @@ pub struct Check {
     /// What was checked.
     pub name: &'static str,
     /// Why it did not pass.
-    pub outcome: Result<(), Fault>,
+    pub outcome: Result<(), Shortcoming>,
 }
 
 impl Check {
     /// Whether the system does not do what is relied on.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        matches!(self.outcome, Err(Fault::Failed(_)))
+        matches!(self.outcome, Err(Shortcoming::Failed(_)))
     }
 }
 
@@ -62,8 +62,8 @@ impl Display for Check {
         write!(f, "{}: ", self.name)?;
         match &self.outcome {
             Ok(()) => f.write_str("pass"),
-            Err(Fault::Failed(why)) => write!(f, "fail: {why}"),
-            Err(Fault::Unavailable(why)) => write!(f, "unavailable: {why}"),
+            Err(Shortcoming::Failed(why)) => write!(f, "fail: {why}"),
+            Err(Shortcoming::Unavailable(why)) => write!(f, "unavailable: {why}"),
         }
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn run(name: &str, directory: &Path) -> Vec<Check> {
     checks
 }
 
-type Outcome = Result<(), Fault>;
+type Outcome = Result<(), Shortcoming>;
 
 fn ensure(is_so: bool, otherwise: &str) -> Outcome {
     if is_so { Ok(()) } else { Err(otherwise.into()) }
@@ -119,7 +119,7 @@ fn check_inheritance(path: &Path) -> Outcome {
         return Ok(());
     }
     let why = "the file system does not pass permissions on to new files (Wine does not)";
-    Err(Fault::Unavailable(why.to_owned()))
+    Err(Shortcoming::Unavailable(why.to_owned()))
 }
 
 fn private_file(directory: &Path) -> Outcome {
@@ -199,7 +199,7 @@ fn acknowledged_bytes() -> Outcome {
     let ours = Socket::from(listener.accept()?.0);
     if TcpInfo::of(&ours).is_none() {
         let why = "needs Windows 10 1703 or Windows Server 2019 (SIO_TCP_INFO)";
-        return Err(Fault::Unavailable(why.to_owned()));
+        return Err(Shortcoming::Unavailable(why.to_owned()));
     }
     let written = fill(&ours)?;
     let unacknowledged = || TcpInfo::of(&ours).map_or(u64::MAX, |info| info.unacknowledged(written));
@@ -237,7 +237,7 @@ fn listening_program() -> Outcome {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let Some(program) = program_of_port(listener.local_addr()?.port()) else {
         let why = "the system does not know the process of a listening socket";
-        return Err(Fault::Unavailable(why.to_owned()));
+        return Err(Shortcoming::Unavailable(why.to_owned()));
     };
     let own = format!("(pid {})", std::process::id());
     ensure(
@@ -261,7 +261,7 @@ fn account(service: &str) -> Outcome {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = format!("{error}: install the service first");
-            Err(Fault::Unavailable(why))
+            Err(Shortcoming::Unavailable(why))
         }
         Err(error) => Err(error.into()),
     }

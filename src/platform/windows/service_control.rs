@@ -18,7 +18,8 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::System::Services::{ControlService, SERVICE_CONTROL_PARAMCHANGE, SERVICE_STATUS};
 
-use super::service_error::{ServiceError, is};
+use super::error_code::is;
+use super::service_error::ServiceError;
 
 /// How often the state of a service is asked for while it changes.
 const POLL: Duration = Duration::from_millis(100);

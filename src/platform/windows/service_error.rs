@@ -87,9 +87,3 @@ impl From<io::Error> for ServiceError {
         }
     }
 }
-
-/// Whether an error of the service control manager is the one of this number.
-#[must_use]
-pub(super) fn is(error: &windows_service::Error, code: u32) -> bool {
-    matches!(error, windows_service::Error::Winapi(error) if super::error_code::is(error, code))
-}
