@@ -29,9 +29,11 @@ impl ServiceManager {
         }
     }
 
-    /// Callers are served, after a start or a reload.
+    /// Callers are served, after a start or a reload. A reload that ends during a stop does not undo that state.
     pub fn ready(&self) {
-        if let Some(reporter) = &self.reporter {
+        if let Some(reporter) = &self.reporter
+            && !self.is_stopping.load(Ordering::Relaxed)
+        {
             reporter.running();
         }
     }
