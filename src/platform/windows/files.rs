@@ -72,11 +72,12 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reserves disk space in a file that is gone at once: it fails as [`reserve`] would.
+/// Reserves disk space in a file that is gone at once: it fails as [`reserve`] would. The file is new, and its name cannot be
+/// guessed: in a directory of other users, that name could be another link to a file of value.
 pub fn try_reserve_in(directory: &Path, bytes: u64) -> io::Result<()> {
-    let path = directory.join(format!(".bondgate-reserve-{}", std::process::id()));
+    let path = directory.join(format!(".bondgate-reserve-{:032x}", fastrand::u128(..)));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     let file = options.custom_flags(FILE_FLAG_DELETE_ON_CLOSE).open(path)?;
     reserve(&file, bytes)
 }
@@ -134,4 +135,19 @@ pub fn is_disk_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserving_disk_space_changes_no_file_and_leaves_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = format!(".bondgate-reserve-{}", std::process::id());
+        fs::write(directory.path().join(&name), "x").unwrap();
+        try_reserve_in(directory.path(), 4096).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join(&name)).unwrap(), "x");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }
