@@ -39,6 +39,7 @@ static PROCESS: Mutex<Process> = Mutex::new(Process {
     name: String::new(),
     main: None,
     controls: None,
+    is_stop_requested: false,
     received: None,
     reporter: None,
 });
@@ -47,6 +48,7 @@ struct Process {
     name: String,
     main: Option<Main>,
     controls: Option<UnboundedSender<Control>>,
+    is_stop_requested: bool,
     /// Until [`take_controls`].
     received: Option<Controls>,
     reporter: Option<Arc<StateReporter>>,
@@ -91,7 +93,14 @@ fn serve(_arguments: Vec<OsString>) {
         process.reporter = Some(reporter);
     });
     let code = main();
-    stopped(handle, code);
+    let is_stop_requested = with_process(|process| process.is_stop_requested);
+    stopped(handle, reported(code, is_stop_requested));
+}
+
+/// The exit code to report to the service control manager. After a stop that it requested, requests that were cut short are
+/// no failure of the service: the log has them.
+fn reported(code: u32, is_stop_requested: bool) -> u32 {
+    if is_stop_requested { 0 } else { code }
 }
 
 /// Called by the system. It has no context, which the crate would free too early.
@@ -103,6 +112,7 @@ fn handle_control(control: ServiceControl) -> ServiceControlHandlerResult {
         _ => return ServiceControlHandlerResult::NotImplemented,
     };
     with_process(|process| {
+        process.is_stop_requested |= control == Control::Stop;
         if let Some(controls) = &process.controls {
             // The service has ended if nothing receives it.
             let _ = controls.send(control);
@@ -176,5 +186,16 @@ fn status(state: ServiceState) -> ServiceStatus {
 fn report(handle: ServiceStatusHandle, status: ServiceStatus) {
     if let Err(error) = handle.set_service_status(status) {
         tracing::debug!(%error, "the service control manager cannot be notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requested_stop_is_no_failure() {
+        assert_eq!(reported(1, true), 0);
+        assert_eq!(reported(1, false), 1);
     }
 }
