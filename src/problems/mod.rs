@@ -91,7 +91,11 @@ mod tests {
                 );
             }
             let cell = |text: &str| text.replace('|', "\\|").replace('<', "\\<");
-            let [cause, fix] = entry.templates().map(|text| cell(&text));
+            let [cause, mut fix] = entry.templates().map(|text| cell(&text));
+            // These commands are other ones on Windows.
+            for command in ["{closing}", "{conversion}", "{service}"] {
+                fix = fix.replace(command, &example::of(entry.code, command));
+            }
             let _ = writeln!(text, "| `{}` | {cause} | {fix} |", entry.code);
         }
         text
