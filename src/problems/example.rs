@@ -17,6 +17,18 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("config-keys-conflict", "remedy", "set one of them"),
     ("descriptors-too-few", "limit", "40"),
     ("file-not-readable", "reason", "Input/output error"),
+    (
+        "file-in-utf-32",
+        "conversion",
+        "(umask 077; iconv -f UTF-32 -t UTF-8 /etc/bondgate/client_secret > /etc/bondgate/client_secret.utf8) && \
+         cp /etc/bondgate/client_secret.utf8 /etc/bondgate/client_secret && rm /etc/bondgate/client_secret.utf8",
+    ),
+    (
+        "file-not-utf-8",
+        "conversion",
+        "(umask 077; iconv -f WINDOWS-1252 -t UTF-8 /etc/bondgate/client_secret > /etc/bondgate/client_secret.utf8) && \
+         cp /etc/bondgate/client_secret.utf8 /etc/bondgate/client_secret && rm /etc/bondgate/client_secret.utf8",
+    ),
     ("spool-disk-full", "reason", "No space left on device"),
     (
         "spool-files-unknown",
