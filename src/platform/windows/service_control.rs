@@ -13,8 +13,8 @@ use windows_service::service::{
 };
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_LEVEL, ERROR_INVALID_SERVICE_CONTROL, ERROR_SERVICE_ALREADY_RUNNING,
-    ERROR_SERVICE_CANNOT_ACCEPT_CTRL, ERROR_SERVICE_NOT_ACTIVE,
+    ERROR_ACCESS_DENIED, ERROR_INVALID_LEVEL, ERROR_INVALID_SERVICE_CONTROL, ERROR_PROCESS_ABORTED,
+    ERROR_SERVICE_ALREADY_RUNNING, ERROR_SERVICE_CANNOT_ACCEPT_CTRL, ERROR_SERVICE_NOT_ACTIVE,
 };
 use windows_sys::Win32::System::Services::{ControlService, SERVICE_CONTROL_PARAMCHANGE, SERVICE_STATUS};
 
@@ -92,14 +92,13 @@ fn configure(service: &Service, definition: &Definition) -> Result<(), ServiceEr
         action_type: ServiceActionType::Restart,
         delay,
     };
+    // A failure is a process that ends without a report. A reported exit code is none, by default.
     if_known(service.update_failure_actions(ServiceFailureActions {
         reset_period: ServiceFailureResetPeriod::After(RESTARTS_RESET),
         reboot_msg: None,
         command: None,
         actions: Some(RESTARTS.map(restart).to_vec()),
-    }))?;
-    // An exit code other than 0 counts as a failure, too.
-    if_known(service.set_failure_actions_on_non_crash_failures(true))
+    }))
 }
 
 /// The result of a setting that a system may not have: Wine lacks some that every Windows has.
@@ -151,6 +150,7 @@ pub(super) fn start(name: &str, limit: Duration) -> Result<(), ServiceError> {
     Err(match status.exit_code {
         ServiceExitCode::ServiceSpecific(code) => ServiceError::Ended(code),
         ServiceExitCode::Win32(0) => ServiceError::Ended(0),
+        ServiceExitCode::Win32(ERROR_PROCESS_ABORTED) => ServiceError::Aborted,
         ServiceExitCode::Win32(code) => {
             ServiceError::Failed(io::Error::from_raw_os_error(code.cast_signed()))
         }

@@ -41,6 +41,9 @@ pub enum ServiceError {
     /// The service ended while it started, with an exit code of its own.
     #[error("the service ended while it was starting, with exit code {0}")]
     Ended(u32),
+    /// The process of the service ended without a report.
+    #[error("the process of the service ended while it was starting, and Windows starts it again")]
+    Aborted,
     /// The service reported an error of the system when it ended.
     #[error("the service ended while it was starting")]
     Failed(#[source] io::Error),
@@ -61,7 +64,10 @@ impl ServiceError {
     /// Whether the service itself may have written down why.
     #[must_use]
     pub fn is_logged(&self) -> bool {
-        matches!(self, Self::Ended(_) | Self::Failed(_) | Self::TimedOut { .. })
+        matches!(
+            self,
+            Self::Ended(_) | Self::Aborted | Self::Failed(_) | Self::TimedOut { .. }
+        )
     }
 }
 

@@ -18,6 +18,9 @@ use super::service_error::ServiceError;
 /// How long a start may take before callers are served.
 const START_HINT: Duration = Duration::from_secs(30);
 
+/// The exit codes that another start would have too: usage and configuration. The unit of systemd names the same.
+const LASTING: [u32; 2] = [2, 3];
+
 /// What the service control manager requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
@@ -30,7 +33,7 @@ pub(super) enum Control {
 /// Receives the controls, in their order.
 pub(super) type Controls = UnboundedReceiver<Control>;
 
-/// What the process does as a service, until it returns its exit code. 0 is success; another code counts as a failure.
+/// What the process does as a service, until it returns its exit code. 0 is success.
 type Main = Box<dyn FnOnce() -> u32 + Send>;
 
 /// What the two functions below need, which the system calls without any context of ours: it starts the one, and the
@@ -94,13 +97,20 @@ fn serve(_arguments: Vec<OsString>) {
     });
     let code = main();
     let is_stop_requested = with_process(|process| process.is_stop_requested);
-    stopped(handle, reported(code, is_stop_requested));
+    match reported(code, is_stop_requested) {
+        Some(code) => stopped(handle, code),
+        // The manager starts a service again whose process ends without a report.
+        None => std::process::exit(code.cast_signed()),
+    }
 }
 
-/// The exit code to report to the service control manager. After a stop that it requested, requests that were cut short are
-/// no failure of the service: the log has them.
-fn reported(code: u32, is_stop_requested: bool) -> u32 {
-    if is_stop_requested { 0 } else { code }
+/// The exit code to report to the service control manager; `None` if it shall start the service again. After a stop that it
+/// requested, requests that were cut short are no failure of the service: the log has them.
+fn reported(code: u32, is_stop_requested: bool) -> Option<u32> {
+    if is_stop_requested {
+        return Some(0);
+    }
+    (code == 0 || LASTING.contains(&code)).then_some(code)
 }
 
 /// Called by the system. It has no context, which the crate would free too early.
@@ -195,7 +205,14 @@ mod tests {
 
     #[test]
     fn a_requested_stop_is_no_failure() {
-        assert_eq!(reported(1, true), 0);
-        assert_eq!(reported(1, false), 1);
+        assert_eq!(reported(1, true), Some(0));
+        assert_eq!(reported(3, true), Some(0));
+    }
+
+    #[test]
+    fn a_failure_is_followed_by_a_restart_unless_the_configuration_is_its_cause() {
+        let codes = [0, 1, 2, 3, 4];
+        let codes = codes.map(|code| reported(code, false));
+        assert_eq!(codes, [Some(0), None, Some(2), Some(3), None]);
     }
 }
