@@ -124,9 +124,27 @@ pub(super) fn make_private(directory: &Path, account: &Account) -> io::Result<()
 }
 
 /// Gives an account access to a file, or to a directory and all in it, in addition to those that have it.
-#[allow(unsafe_code)] // The access control lists' interface is not safe.
 pub(super) fn grant(path: &Path, account: &Account, access: Access) -> io::Result<()> {
     let descriptor = SecurityDescriptor::of(path)?;
+    match extend(&descriptor, path.is_dir(), account, access)? {
+        // Whether the file inherits from its directory stays.
+        Some(extended) => set_list(path, extended.as_ptr(), DACL_SECURITY_INFORMATION),
+        None => Ok(()),
+    }
+}
+
+/// The access control list with one more entry. `None` if there is no list: then every account has every right, and a list of
+/// one entry would take it from all others.
+#[allow(unsafe_code)] // The access control lists' interface is not safe.
+fn extend(
+    descriptor: &SecurityDescriptor,
+    is_directory: bool,
+    account: &Account,
+    access: Access,
+) -> io::Result<Option<LocalMemory<ACL>>> {
+    if descriptor.list().is_null() {
+        return Ok(None);
+    }
     let read = FILE_GENERIC_READ | FILE_GENERIC_EXECUTE;
     let entry = EXPLICIT_ACCESS_W {
         grfAccessPermissions: match access {
@@ -134,7 +152,7 @@ pub(super) fn grant(path: &Path, account: &Account, access: Access) -> io::Resul
             Access::Modify => read | FILE_GENERIC_WRITE | DELETE,
         },
         grfAccessMode: GRANT_ACCESS,
-        grfInheritance: if path.is_dir() {
+        grfInheritance: if is_directory {
             SUB_CONTAINERS_AND_OBJECTS_INHERIT
         } else {
             NO_INHERITANCE
@@ -150,8 +168,7 @@ pub(super) fn grant(path: &Path, account: &Account, access: Access) -> io::Resul
     let mut extended = LocalMemory::<ACL>::empty();
     // SAFETY: one entry, whose SID outlives the call; the old list is valid, and the new one is freed at the end.
     check(unsafe { SetEntriesInAclW(1, &raw const entry, descriptor.list(), extended.out()) })?;
-    // Whether the file inherits from its directory stays.
-    set_list(path, extended.as_ptr(), DACL_SECURITY_INFORMATION)
+    Ok(Some(extended))
 }
 
 /// Replaces the access control list.
@@ -231,6 +248,16 @@ mod tests {
         assert_eq!(exposure(&path), None);
         let again = create_private(&path).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn where_every_account_has_access_none_loses_it_to_a_new_one() {
+        let extended = |sddl| {
+            let descriptor = SecurityDescriptor::parse(sddl).unwrap();
+            extend(&descriptor, false, &account(), Access::Read).unwrap()
+        };
+        assert!(extended("O:BA").is_none());
+        assert!(extended("D:P").is_some());
     }
 
     #[test]
