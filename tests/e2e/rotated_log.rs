@@ -1,15 +1,18 @@
 //! The log file that the daemon rotates itself, in its sandbox.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use bondgate::simulator::Options;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::confidential;
-use crate::harness::{Daemon, Setup, finished, seen_when, simulator};
+use crate::harness::{Daemon, PATIENCE, Setup, finished, seen_when, simulator};
 use crate::wire::Line;
 
 const REQUESTS: usize = 1000;
@@ -18,11 +21,9 @@ const REQUESTS: usize = 1000;
 async fn logged(keep: usize) -> BTreeMap<String, Vec<Value>> {
     let cisco = simulator(Options::default()).await;
     let setup = Setup::open(&cisco, "");
-    let socket = setup.directory.path().join("http.sock");
     let logs = setup.directory.path().join("log");
     std::fs::create_dir(&logs).unwrap();
     let mut daemon = setup
-        .relisten(&format!("unix:{}", socket.display()))
         .environment("BONDGATE_LOG", "info")
         .environment("BONDGATE__LOG__FILE", logs.join("bondgate.log").to_str().unwrap())
         .environment(
@@ -30,17 +31,32 @@ async fn logged(keep: usize) -> BTreeMap<String, Vec<Value>> {
             &format!("{{ size = '1KiB', keep = {keep} }}"),
         )
         .spawn();
-    // The socket is bound before a token is fetched.
-    seen_when(&cisco, |seen| !seen.is_empty()).await;
-    send_requests(&socket).await;
+    let listener = tokio::time::timeout(PATIENCE, listener(&logs)).await.unwrap();
+    send_requests(TcpStream::connect(listener).await.unwrap()).await;
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));
     assert_eq!(daemon.log(), [""; 0], "nothing is on standard error");
     files(&logs)
 }
 
-async fn send_requests(socket: &Path) {
-    let mut caller = Line::new(UnixStream::connect(socket).await.unwrap());
+/// Where the daemon listens, as soon as one of its log's files says so.
+async fn listener(logs: &Path) -> SocketAddr {
+    loop {
+        for file in std::fs::read_dir(logs).unwrap() {
+            // It may have been renamed meanwhile.
+            let log = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+            if let Some((_, after)) = log.split_once("listening on http://")
+                && let Some((address, _)) = after.split_once('"')
+            {
+                return address.parse().unwrap();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn send_requests(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut caller = Line::new(stream);
     for number in 0..REQUESTS {
         let request = format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         caller.say(request).await;
@@ -190,7 +206,7 @@ async fn on_a_full_disk_requests_are_served_and_the_lost_lines_are_counted() {
     command.args(["--map-root-user", "--mount", "sh", "-c", &inside]);
     let mut daemon = Daemon::spawn(command, config);
     seen_when(&cisco, |seen| !seen.is_empty()).await;
-    send_requests(&socket).await;
+    send_requests(UnixStream::connect(&socket).await.unwrap()).await;
     let mut operator = Line::new(UnixStream::connect(&admin).await.unwrap());
     operator
         .say("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
