@@ -334,6 +334,7 @@ mod tests {
         assert!(with("unsafe_plain_http = true\nurl = \"http://10.0.0.1:1\"").is_err());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_check_that_a_unix_socket_lacks_is_a_fault() {
         let unix = |more: &str| read(&format!("{LEAST}[[listener]]\naddress = \"unix:/x\"\n{more}\n"));
