@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("problems", &[]),
     ("config", &["platform", "problems"]),
     ("telemetry", &["config", "platform", "problems"]),
-    ("tls", &["config", "problems"]),
+    ("tls", &["config", "platform", "problems"]),
     ("spelling", &[]),
     ("upstream", &["config", "problems", "telemetry", "tls"]),
     ("token", &["config", "problems", "telemetry", "tls", "upstream"]),

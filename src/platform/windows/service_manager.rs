@@ -1,12 +1,10 @@
-//! Reports the daemon's state to the service control manager, and receives its controls.
+//! Reports the daemon's state to the service control manager.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::service_process::{self, Control, StateReporter};
-use super::signals::Signal;
+use super::service_process::{self, StateReporter};
 
 /// How often a stop in progress is reported, and how soon the manager expects it.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -60,24 +58,5 @@ impl ServiceManager {
     #[must_use]
     pub fn ping_interval(&self) -> Option<Duration> {
         self.reporter.as_ref().map(|_| PROGRESS)
-    }
-}
-
-/// The controls that the manager sends to this service.
-pub(super) struct Controls(service_process::Controls);
-
-impl Controls {
-    /// Those of this process, if it runs as a service.
-    pub(super) fn of_this_service() -> Option<Self> {
-        service_process::take_controls().map(Self)
-    }
-
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Signal> {
-        match self.0.poll_recv(context) {
-            Poll::Ready(Some(Control::Stop)) => Poll::Ready(Signal::Stop),
-            Poll::Ready(Some(Control::Reload)) => Poll::Ready(Signal::Reload),
-            // The sender is never dropped.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
     }
 }

@@ -1,6 +1,4 @@
-//! What asks the daemon to stop: the console's keys, and its end. The service control manager is in [`service_manager`].
-//!
-//! [`service_manager`]: super::service_manager
+//! What asks the daemon to stop or to reload: the console's keys and its end, or the service control manager.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,7 +8,7 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
 
-use super::service_manager::Controls;
+use super::service_process::{Control, Controls, take_controls};
 
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             console: None,
-            service: Controls::of_this_service(),
+            service: take_controls(),
         })
     }
 
@@ -60,11 +58,20 @@ impl Signals {
                 return Poll::Ready(Signal::Stop);
             }
             match &mut self.service {
-                Some(controls) => controls.poll_next(context),
+                Some(controls) => poll_control(controls, context),
                 None => Poll::Pending,
             }
         })
         .await
+    }
+}
+
+fn poll_control(controls: &mut Controls, context: &mut Context<'_>) -> Poll<Signal> {
+    match controls.poll_recv(context) {
+        Poll::Ready(Some(Control::Stop)) => Poll::Ready(Signal::Stop),
+        Poll::Ready(Some(Control::Reload)) => Poll::Ready(Signal::Reload),
+        // The sender is never dropped.
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
     }
 }
 
