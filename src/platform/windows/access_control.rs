@@ -22,8 +22,8 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use super::account::Account;
 use super::error_code::check;
-use super::exposure;
 use super::local_memory::LocalMemory;
+use super::privacy::is_private;
 use super::security_descriptor::SecurityDescriptor;
 use super::wide;
 
@@ -43,7 +43,7 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     let descriptor = SecurityDescriptor::private(&Account::of_this_process()?, "OICI")?;
     let missing: Vec<_> = path.ancestors().take_while(|path| !is_there(path)).collect();
     for path in missing.into_iter().rev() {
-        if exposure::is_private(parent_of(path)) {
+        if is_private(parent_of(path)) {
             accept_existing(path, fs::create_dir(path))?;
         } else {
             accept_existing(path, create_directory(path, &descriptor))?;
@@ -83,7 +83,7 @@ fn accept_existing(path: &Path, created: io::Result<()>) -> io::Result<()> {
 /// Creates a file for SYSTEM, the administrators and the user of this process alone, or, within a private directory, with that
 /// one's permissions. An error where it exists.
 pub fn create_private(path: &Path) -> io::Result<File> {
-    if exposure::is_private(parent_of(path)) {
+    if is_private(parent_of(path)) {
         let mut options = OpenOptions::new();
         return options.read(true).write(true).create_new(true).open(path);
     }

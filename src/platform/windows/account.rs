@@ -8,8 +8,8 @@ use std::ptr;
 use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NONE_MAPPED};
 use windows_sys::Win32::Security::Authorization::ConvertSidToStringSidW;
 use windows_sys::Win32::Security::{
-    CreateWellKnownSid, GetLengthSid, GetTokenInformation, LookupAccountNameW, PSID, SECURITY_MAX_SID_SIZE,
-    TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    CreateWellKnownSid, GetLengthSid, GetTokenInformation, IsWellKnownSid, LookupAccountNameW, PSID,
+    SECURITY_MAX_SID_SIZE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -57,20 +57,14 @@ impl Account {
         })
     }
 
-    /// The group of this machine's administrators.
+    /// An account that every machine has: `SYSTEM`, the administrators.
     #[allow(unsafe_code)] // The interface is not safe.
-    pub(super) fn administrators() -> io::Result<Self> {
+    pub(super) fn well_known(kind: WELL_KNOWN_SID_TYPE) -> io::Result<Self> {
         let mut sid = Sid::default();
         let mut length = SECURITY_MAX_SID_SIZE;
         // SAFETY: the buffer has the stated length, which is enough for any SID.
-        let is_made = unsafe {
-            CreateWellKnownSid(
-                WinBuiltinAdministratorsSid,
-                ptr::null_mut(),
-                sid.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
+        let is_made =
+            unsafe { CreateWellKnownSid(kind, ptr::null_mut(), sid.as_mut_ptr().cast(), &raw mut length) };
         if is_made == 0 {
             return Err(io::Error::last_os_error());
         }
@@ -117,6 +111,20 @@ impl Account {
         Err(error)
     }
 
+    /// Whether it is this one of those that every machine has.
+    #[must_use]
+    #[allow(unsafe_code)] // The interface is not safe.
+    pub(super) fn is(&self, kind: WELL_KNOWN_SID_TYPE) -> bool {
+        // SAFETY: the SID is valid.
+        unsafe { IsWellKnownSid(self.as_sid(), kind) != 0 }
+    }
+
+    /// Whether it is the virtual account of a service (`NT SERVICE`).
+    #[must_use]
+    pub(super) fn is_service(&self) -> bool {
+        self.to_string().starts_with("S-1-5-80-")
+    }
+
     /// The SID, for the functions of the API that read one.
     #[must_use]
     pub(super) fn as_sid(&self) -> PSID {
@@ -127,7 +135,7 @@ impl Account {
     ///
     /// The address must be that of a valid SID.
     #[allow(unsafe_code)] // Reads through an address that the API returned.
-    unsafe fn copied(from: PSID) -> Self {
+    pub(super) unsafe fn copied(from: PSID) -> Self {
         let mut sid = Sid::default();
         // SAFETY: a valid SID, by the caller's word, has this length, which is at most that of the buffer.
         unsafe {
@@ -163,7 +171,14 @@ impl fmt::Debug for Account {
 
 #[cfg(test)]
 mod tests {
+    use super::super::security_descriptor::SecurityDescriptor;
     use super::*;
+
+    /// The account of a SID.
+    fn account(sid: &str) -> Account {
+        let descriptor = SecurityDescriptor::parse(&format!("O:{sid}")).unwrap();
+        descriptor.owner().unwrap()
+    }
 
     #[test]
     fn a_well_known_account_is_found_by_its_name() {
@@ -182,6 +197,12 @@ mod tests {
             error.to_string(),
             r"there is no account NT SERVICE\no-such-service"
         );
+    }
+
+    #[test]
+    fn the_account_of_a_service_is_known_by_its_authority() {
+        assert!(account("S-1-5-80-1-2-3-4-5").is_service());
+        assert!(!account("S-1-5-8").is_service() && !account("S-1-5-21-80-1-2-1001").is_service());
     }
 
     #[test]

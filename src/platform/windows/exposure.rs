@@ -1,20 +1,18 @@
 //! The access to files that the groups have to which every user, guest or anonymous caller belongs.
 
 use std::path::Path;
-use std::ptr;
 
 use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_READ, GENERIC_WRITE};
 use windows_sys::Win32::Security::{
-    ACCESS_ALLOWED_ACE, ACL, GetAce, INHERIT_ONLY_ACE, IsWellKnownSid, WELL_KNOWN_SID_TYPE,
-    WinAccountDomainUsersSid, WinAnonymousSid, WinAuthenticatedUserSid, WinBuiltinGuestsSid,
-    WinBuiltinUsersSid, WinInteractiveSid, WinNetworkSid, WinWorldSid,
+    WELL_KNOWN_SID_TYPE, WinAccountDomainUsersSid, WinAnonymousSid, WinAuthenticatedUserSid,
+    WinBuiltinGuestsSid, WinBuiltinUsersSid, WinInteractiveSid, WinNetworkSid, WinWorldSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ADD_FILE, FILE_ALL_ACCESS, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_GENERIC_READ,
     FILE_GENERIC_WRITE, FILE_READ_DATA, FILE_WRITE_DATA, WRITE_DAC, WRITE_OWNER,
 };
-use windows_sys::Win32::System::SystemServices::{ACCESS_ALLOWED_ACE_TYPE, ACCESS_DENIED_ACE_TYPE};
 
+use super::access_list::{Entry, entries};
 use super::security_descriptor::SecurityDescriptor;
 
 /// What every user of this machine, or its guests, may do with a file.
@@ -54,12 +52,6 @@ pub fn exposure(path: &Path) -> Option<Exposure> {
     }
 }
 
-/// Whether others can neither list nor change a directory.
-pub(super) fn is_private(directory: &Path) -> bool {
-    let any = FILE_READ_DATA | FILE_ADD_FILE | FILE_DELETE_CHILD | CHANGE_ACCESS;
-    rights_of_others(directory).is_some_and(|rights| rights & any == 0)
-}
-
 /// Whether others may create and remove files in a directory.
 #[must_use]
 pub fn is_writable_by_others(directory: &Path) -> bool {
@@ -67,63 +59,36 @@ pub fn is_writable_by_others(directory: &Path) -> bool {
     rights_of_others(directory).is_some_and(|rights| rights & write != 0)
 }
 
-#[allow(unsafe_code)] // Reads a list that the API returned.
 fn rights_of_others(path: &Path) -> Option<u32> {
     let descriptor = SecurityDescriptor::of(path).ok()?;
-    // SAFETY: the list is that of a descriptor that lives to the end of this function.
-    Some(unsafe { granted_to_others(descriptor.list()) })
+    Some(granted_to_others(&descriptor))
 }
 
 /// The rights that a list grants to one of the others at least. Without a list, everybody has every right.
-///
-/// # Safety
-///
-/// The list must be null or valid.
-#[allow(unsafe_code)] // Reads a list that the API returned.
-unsafe fn granted_to_others(dacl: *const ACL) -> u32 {
-    if dacl.is_null() {
+fn granted_to_others(descriptor: &SecurityDescriptor) -> u32 {
+    let Some(entries) = entries(descriptor) else {
         return FILE_ALL_ACCESS;
-    }
-    // SAFETY: by the caller's word.
-    let granted = OTHERS.map(|groups| unsafe { granted_to(dacl, groups) });
+    };
+    let granted = OTHERS.map(|groups| granted_to(&entries, groups));
     granted.into_iter().fold(0, |all, one| all | one)
 }
 
 /// The rights that a list grants to a member of these groups: the entries count in their order, and the first that
 /// decides on a right wins.
-///
-/// # Safety
-///
-/// The list must be valid.
-#[allow(unsafe_code)] // Reads a list that the API returned.
-unsafe fn granted_to(dacl: *const ACL, groups: &[WELL_KNOWN_SID_TYPE]) -> u32 {
+fn granted_to(entries: &[Entry], groups: &[WELL_KNOWN_SID_TYPE]) -> u32 {
     let (mut granted, mut denied) = (0, 0);
-    // SAFETY: the list is valid.
-    let count = u32::from(unsafe { (*dacl).AceCount });
-    for index in 0..count {
-        let mut entry = ptr::null_mut();
-        // SAFETY: the list is valid, and has an entry of this index.
-        if unsafe { GetAce(dacl, index, &raw mut entry) } == 0 {
+    for entry in entries {
+        let (Entry::Allow(rights) | Entry::Deny(rights)) = entry else {
             continue;
-        }
-        let entry = entry.cast::<ACCESS_ALLOWED_ACE>();
-        // SAFETY: every entry starts with a header.
-        let header = unsafe { (*entry).Header };
-        let kind = u32::from(header.AceType);
-        let is_simple = kind == ACCESS_ALLOWED_ACE_TYPE || kind == ACCESS_DENIED_ACE_TYPE;
-        if !is_simple || u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0 {
-            continue;
-        }
-        // SAFETY: entries of these two types have the same layout; the SID starts at the last field.
-        let (mask, is_meant) = unsafe {
-            let sid = (&raw mut (*entry).SidStart).cast();
-            let is_meant = groups.iter().any(|group| IsWellKnownSid(sid, *group) != 0);
-            (specific((*entry).Mask), is_meant)
         };
-        if is_meant && kind == ACCESS_ALLOWED_ACE_TYPE {
-            granted |= mask & !denied;
-        } else if is_meant {
-            denied |= mask & !granted;
+        let is_meant = groups.iter().any(|group| rights.account.is(*group));
+        if rights.is_inherit_only || !is_meant {
+            continue;
+        }
+        if matches!(entry, Entry::Allow(_)) {
+            granted |= specific(rights.mask) & !denied;
+        } else {
+            denied |= specific(rights.mask) & !granted;
         }
     }
     granted
@@ -141,11 +106,8 @@ fn specific(mask: u32) -> u32 {
 mod tests {
     use super::*;
 
-    #[allow(unsafe_code)] // As for `rights_of_others`.
     fn rights(sddl: &str) -> u32 {
-        let descriptor = SecurityDescriptor::parse(sddl).unwrap();
-        // SAFETY: as in `rights_of_others`.
-        unsafe { granted_to_others(descriptor.list()) }
+        granted_to_others(&SecurityDescriptor::parse(sddl).unwrap())
     }
 
     const WRITE: u32 = FILE_WRITE_DATA;

@@ -1,6 +1,7 @@
 //! The interface of `platform` on Windows, and what it is made of.
 
 mod access_control;
+mod access_list;
 mod account;
 mod error_code;
 mod event_log;
@@ -13,6 +14,7 @@ pub mod inherited_sockets;
 mod listening_program;
 mod local_memory;
 pub mod locations;
+mod privacy;
 pub mod processes;
 pub mod roots;
 mod security_descriptor;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::ptr;
 
-use windows_sys::Win32::Security::CheckTokenMembership;
+use windows_sys::Win32::Security::{CheckTokenMembership, WinBuiltinAdministratorsSid};
 
 use super::account::Account;
 
@@ -14,7 +14,7 @@ pub const ADMINISTRATOR: &str = "an administrator";
 #[must_use]
 #[allow(unsafe_code)] // No crate has a safe function for it.
 pub fn is_administrator() -> bool {
-    let Ok(administrators) = Account::administrators() else {
+    let Ok(administrators) = Account::well_known(WinBuiltinAdministratorsSid) else {
         return false;
     };
     let mut is_member = 0;

@@ -11,7 +11,8 @@ use windows_sys::Win32::Security::Authorization::{
     SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    ACL, DACL_SECURITY_INFORMATION, GetSecurityDescriptorDacl, SECURITY_ATTRIBUTES,
+    ACL, DACL_SECURITY_INFORMATION, GetSecurityDescriptorDacl, GetSecurityDescriptorOwner,
+    OWNER_SECURITY_INFORMATION, SECURITY_ATTRIBUTES,
 };
 
 use super::account::Account;
@@ -19,7 +20,7 @@ use super::error_code::check;
 use super::local_memory::LocalMemory;
 use super::wide;
 
-/// The permissions of a file: those that it has, or those that a new one gets.
+/// The owner and the permissions of a file: those that it has, or those that a new one gets.
 #[derive(Debug)]
 pub(super) struct SecurityDescriptor(LocalMemory<c_void>);
 
@@ -32,7 +33,7 @@ impl SecurityDescriptor {
         Self::parse(&format!("D:P{entries}"))
     }
 
-    /// The permissions of a file or directory.
+    /// The owner and the permissions of a file or directory.
     #[allow(unsafe_code)] // The security descriptors' interface is not safe.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let name = wide::path(path)?;
@@ -42,7 +43,7 @@ impl SecurityDescriptor {
             GetNamedSecurityInfoW(
                 name.as_ptr(),
                 SE_FILE_OBJECT,
-                DACL_SECURITY_INFORMATION,
+                OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
                 ptr::null_mut(),
                 ptr::null_mut(),
                 ptr::null_mut(),
@@ -71,6 +72,21 @@ impl SecurityDescriptor {
             return ptr::null();
         }
         list
+    }
+
+    /// The owner, who may always change the permissions; `None` if the descriptor has none.
+    #[must_use]
+    #[allow(unsafe_code)] // The security descriptors' interface is not safe.
+    pub(super) fn owner(&self) -> Option<Account> {
+        let (mut owner, mut is_default) = (ptr::null_mut(), 0);
+        // SAFETY: the descriptor is valid, and the results are written to locals.
+        let is_read =
+            unsafe { GetSecurityDescriptorOwner(self.as_ptr(), &raw mut owner, &raw mut is_default) };
+        if is_read == 0 || owner.is_null() {
+            return None;
+        }
+        // SAFETY: the descriptor, which lives, has this SID.
+        Some(unsafe { Account::copied(owner) })
     }
 
     /// Reads the security descriptor definition language (SDDL).
