@@ -108,23 +108,20 @@ pub(super) fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
 
 /// Installs the service if its configuration is valid.
 fn install(config: Option<PathBuf>) -> anyhow::Result<Exit> {
+    // The validation needs the folder of the log.
+    service::prepare()?;
     let file = config.unwrap_or_else(|| locations::configuration().join("bondgate.toml"));
     let file = std::path::absolute(file)?;
-    if service::IS_SUPPORTED && !file.exists() {
+    if !file.exists() {
         output::error(format_args!(
             "there is no configuration {}; write one with `bondgate init`, or name another with --config",
             file.display()
         ));
         return Ok(Exit::Configuration);
     }
-    let files = if service::IS_SUPPORTED {
-        let config = load_for_service(Some(&file)).map_err(with_all_faults)?;
-        validate(&config, true).into_warnings()?;
-        config.files()
-    } else {
-        Vec::new()
-    };
-    let files = files.into_iter().map(|named| named.path);
+    let config = load_for_service(Some(&file)).map_err(with_all_faults)?;
+    validate(&config, true).into_warnings()?;
+    let files = config.files().into_iter().map(|named| named.path);
     let files: Vec<_> = files.chain([file.clone()]).collect();
     for failure in service::install(&file, &files)? {
         output::line(format_args!("warning: cannot set {failure}"))?;

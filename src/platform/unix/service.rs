@@ -41,6 +41,11 @@ impl fmt::Display for Check {
 }
 
 /// Fails.
+pub fn prepare() -> Result<(), ServiceError> {
+    Err(ServiceError)
+}
+
+/// Fails.
 pub fn install(_configuration: &Path, _files: &[PathBuf]) -> Result<Vec<String>, ServiceError> {
     Err(ServiceError)
 }

@@ -40,7 +40,7 @@ pub(super) enum Access {
 /// directory it has that one's permissions, so that an account that has access there has it here too. A directory that exists
 /// stays as it is.
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
-    let descriptor = SecurityDescriptor::private(&Account::of_this_process()?, "OICI")?;
+    let descriptor = SecurityDescriptor::private(Some(&Account::of_this_process()?), "OICI")?;
     let missing: Vec<_> = path.ancestors().take_while(|path| !is_there(path)).collect();
     for path in missing.into_iter().rev() {
         if is_private(parent_of(path)) {
@@ -62,8 +62,9 @@ fn parent_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// Creates a directory with these permissions; an error where it exists.
 #[allow(unsafe_code)] // The standard library creates directories without a security descriptor.
-fn create_directory(path: &Path, descriptor: &SecurityDescriptor) -> io::Result<()> {
+pub(super) fn create_directory(path: &Path, descriptor: &SecurityDescriptor) -> io::Result<()> {
     let name = wide::path(path)?;
     // SAFETY: the name ends with a zero, and the attributes point to a descriptor that outlives the call.
     if unsafe { CreateDirectoryW(name.as_ptr(), &descriptor.attributes()) } != 0 {
@@ -89,7 +90,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     }
     create_file(
         path,
-        &SecurityDescriptor::private(&Account::of_this_process()?, "")?,
+        &SecurityDescriptor::private(Some(&Account::of_this_process()?), "")?,
     )
 }
 
@@ -115,10 +116,8 @@ fn create_file(path: &Path, descriptor: &SecurityDescriptor) -> io::Result<File>
     Ok(unsafe { File::from_raw_handle(handle) })
 }
 
-/// Takes the access to a directory that exists, and to all in it that inherits, from all but SYSTEM, the administrators
-/// and this account: every user may create a directory in ProgramData before its program is installed. The owner stays.
-pub(super) fn make_private(directory: &Path, account: &Account) -> io::Result<()> {
-    let descriptor = SecurityDescriptor::private(account, "OICI")?;
+/// Replaces the permissions of a directory that exists, and of all in it that inherits.
+pub(super) fn set_private(directory: &Path, descriptor: &SecurityDescriptor) -> io::Result<()> {
     let kind = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
     set_list(directory, descriptor.list(), kind)
 }
@@ -194,7 +193,6 @@ mod tests {
     use std::io::Write as _;
 
     use super::super::exposure::{Exposure, exposure, is_writable_by_others};
-    use super::super::security_descriptor::permissions;
     use super::*;
 
     fn account() -> Account {
@@ -209,25 +207,6 @@ mod tests {
         create_private_directory(&path).unwrap();
         assert!(path.is_dir());
         assert!(!is_writable_by_others(&path) && !is_writable_by_others(path.parent().unwrap()));
-    }
-
-    #[test]
-    fn a_directory_that_everyone_may_use_is_made_private() {
-        let parent = tempfile::tempdir().unwrap();
-        grant(
-            parent.path(),
-            &Account::named("Everyone").unwrap(),
-            Access::Modify,
-        )
-        .unwrap();
-        assert!(is_writable_by_others(parent.path()));
-        make_private(parent.path(), &account()).unwrap();
-        assert!(!is_writable_by_others(parent.path()));
-        assert!(
-            permissions(parent.path())
-                .unwrap()
-                .contains(&account().to_string())
-        );
     }
 
     #[test]

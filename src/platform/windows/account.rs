@@ -8,8 +8,8 @@ use std::ptr;
 use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NONE_MAPPED};
 use windows_sys::Win32::Security::Authorization::ConvertSidToStringSidW;
 use windows_sys::Win32::Security::{
-    CreateWellKnownSid, GetLengthSid, GetTokenInformation, IsWellKnownSid, LookupAccountNameW, PSID,
-    SECURITY_MAX_SID_SIZE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
+    CreateWellKnownSid, GetLengthSid, GetTokenInformation, IsWellKnownSid, LookupAccountNameW,
+    LookupAccountSidW, PSID, SECURITY_MAX_SID_SIZE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -123,6 +123,34 @@ impl Account {
     #[must_use]
     pub(super) fn is_service(&self) -> bool {
         self.to_string().starts_with("S-1-5-80-")
+    }
+
+    /// The name and the SID, for the operator: `DOMAIN\user (S-1-5-21-…)`. The SID alone, if no such account is known.
+    #[must_use]
+    #[allow(unsafe_code)] // The lookup's interface is not safe.
+    pub(super) fn name(&self) -> String {
+        let (mut name, mut domain) = ([0; 256], [0; 256]);
+        let (mut name_length, mut domain_length) = (256, 256);
+        let mut kind = 0;
+        // SAFETY: the SID is valid, and both buffers are as long as stated, in characters.
+        let is_found = unsafe {
+            LookupAccountSidW(
+                ptr::null(),
+                self.as_sid(),
+                name.as_mut_ptr(),
+                &raw mut name_length,
+                domain.as_mut_ptr(),
+                &raw mut domain_length,
+                &raw mut kind,
+            )
+        };
+        if is_found == 0 {
+            return self.to_string();
+        }
+        let text = |units: &[u16], length: u32| String::from_utf16_lossy(&units[..length as usize]);
+        let (name, domain) = (text(&name, name_length), text(&domain, domain_length));
+        let separator = if domain.is_empty() { "" } else { r"\" };
+        format!("{domain}{separator}{name} ({self})")
     }
 
     /// The SID, for the functions of the API that read one.

@@ -22,6 +22,7 @@ mod self_test;
 pub mod service;
 mod service_control;
 mod service_error;
+mod service_folder;
 pub mod service_manager;
 mod service_process;
 pub mod shell;

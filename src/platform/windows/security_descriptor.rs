@@ -25,12 +25,12 @@ use super::wide;
 pub(super) struct SecurityDescriptor(LocalMemory<c_void>);
 
 impl SecurityDescriptor {
-    /// Full access for SYSTEM, the administrators and an account; nothing is inherited from the directory above (`P`).
-    /// The flags, such as `OICI`, say what new files and directories within inherit.
-    pub(super) fn private(account: &Account, flags: &str) -> io::Result<Self> {
-        let entries = ["SY".to_owned(), "BA".to_owned(), account.to_string()];
-        let entries = entries.map(|sid| format!("(A;{flags};FA;;;{sid})")).concat();
-        Self::parse(&format!("D:P{entries}"))
+    /// Full access for SYSTEM, the administrators and, if one is named, an account; nothing is inherited from the directory
+    /// above (`P`). The flags, such as `OICI`, say what new files and directories within inherit.
+    pub(super) fn private(account: Option<&Account>, flags: &str) -> io::Result<Self> {
+        let entry = |sid: &str| format!("(A;{flags};FA;;;{sid})");
+        let of_account = account.map_or_else(String::new, |account| entry(&account.to_string()));
+        Self::parse(&format!("D:P{}{}{of_account}", entry("SY"), entry("BA")))
     }
 
     /// The owner and the permissions of a file or directory.

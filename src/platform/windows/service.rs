@@ -10,7 +10,9 @@ use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, SetStdHandle};
 
 use super::access_control::{self, Access};
 use super::account::Account;
+use super::processes::is_administrator;
 use super::service_control::{self, Definition, virtual_account};
+use super::service_folder::claim;
 use super::{event_log, locations, self_test, service_process};
 
 pub use super::self_test::Check;
@@ -26,15 +28,25 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a stop may take: longer than `server.drain` by default.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// Installs the service, with private folders for its configuration, spool and log. `files` are what the configuration names,
-/// which the service's account gets the right to read. Returns what could not be done and is not necessary everywhere.
-pub fn install(configuration: &Path, files: &[PathBuf]) -> Result<Vec<String>, ServiceError> {
-    let folders = [locations::configuration(), locations::spool(), locations::log()];
-    for folder in &folders {
-        access_control::create_private_directory(folder)?;
+/// Creates the private folders of the configuration, the spool and the log. Nothing changes if this user may not install the
+/// service, or if it is installed.
+pub fn prepare() -> Result<(), ServiceError> {
+    if !is_administrator() {
+        return Err(ServiceError::NotAdministrator);
     }
-    // Every user may create it before bondgate is installed.
-    access_control::make_private(&folders[0], &Account::of_this_process()?)?;
+    match service_control::status(NAME) {
+        Err(ServiceError::NotInstalled) => {}
+        status => return Err(status.err().unwrap_or(ServiceError::Exists)),
+    }
+    for folder in [locations::configuration(), locations::spool(), locations::log()] {
+        claim(&folder).map_err(ServiceError::Folders)?;
+    }
+    Ok(())
+}
+
+/// Installs the service, after [`prepare`]. `files` are what the configuration names, which the service's account gets the
+/// right to read. Returns what could not be done and is not necessary everywhere.
+pub fn install(configuration: &Path, files: &[PathBuf]) -> Result<Vec<String>, ServiceError> {
     service_control::install(&Definition {
         name: NAME.to_owned(),
         display_name: "bondgate".to_owned(),
@@ -50,12 +62,9 @@ pub fn install(configuration: &Path, files: &[PathBuf]) -> Result<Vec<String>, S
         ],
         stop_limit: STOP_LIMIT,
     })?;
-    let [of_configuration, spool, log] = folders;
-    let writable = [(spool, Access::Modify), (log, Access::Modify)];
-    let readable = files
-        .iter()
-        .chain([&of_configuration])
-        .map(|path| (path.clone(), Access::Read));
+    let writable = [locations::spool(), locations::log()].map(|folder| (folder, Access::Modify));
+    let readable = files.iter().cloned().chain([locations::configuration()]);
+    let readable = readable.map(|path| (path, Access::Read));
     let mut failed = Vec::new();
     match Account::named(&virtual_account(NAME)) {
         Ok(account) => failed.extend(writable.into_iter().chain(readable).filter_map(|(path, access)| {

@@ -19,6 +19,9 @@ pub enum ServiceError {
     /// There is a service of this name.
     #[error("the service is installed already")]
     Exists,
+    /// A folder of the service cannot be created, or is not one for it.
+    #[error("cannot prepare the folders of the service")]
+    Folders(#[source] io::Error),
     /// There is no service of this name.
     #[error("the service is not installed")]
     NotInstalled,
