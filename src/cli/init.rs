@@ -115,10 +115,11 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<Exit> {
         print_faults(&error.faults);
         return Ok(Exit::Configuration);
     }
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    files::create_configuration_directory(directory)
+        .with_context(|| format!("cannot prepare {}", directory.display()))?;
     write(files::create_private(&secret_file), &secret_file, &answers.secret)?;
     let created = if sets_nothing(&config_file) {
-        File::create(&config_file)
+        files::overwrite(&config_file)
     } else {
         File::create_new(&config_file)
     };

@@ -29,6 +29,11 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Creates the directory of a configuration, and those above it, unless it exists: other users may read it.
+pub fn create_configuration_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
 /// Creates a file for its owner alone; an error where it exists.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -134,6 +139,11 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file.
 pub fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
+}
+
+/// Empties a file. It keeps its owner and its mode, as a package has set them.
+pub fn overwrite(path: &Path) -> io::Result<File> {
+    File::create(path)
 }
 
 /// Reserves disk space: the file is at least so long afterwards. A file system that cannot reserve is left alone.

@@ -16,6 +16,7 @@ use super::terminal;
 pub use super::access_control::{create_private, create_private_directory};
 pub use super::exposure::{Exposure, exposure, is_writable_by_others};
 pub use super::file_locks::{is_same_file as is_at, rename_durably as rename, try_lock};
+pub use super::service_folder::create_configuration_directory;
 
 /// Holds a text in a temporary file, which only this user can read and which is gone with its handle, however the process
 /// ends.
@@ -62,6 +63,12 @@ pub fn open_lock_file(path: &Path) -> io::Result<File> {
 /// Removes a file, also while another program has it open for a moment.
 pub fn remove(path: &Path) -> io::Result<()> {
     retry_sharing_violation(|| fs::remove_file(path))
+}
+
+/// Replaces a file by an empty one with the permissions of the directory: other users may have access to the old one.
+pub fn overwrite(path: &Path) -> io::Result<File> {
+    remove(path)?;
+    File::create_new(path)
 }
 
 /// Reserves disk space: the file is at least so long afterwards.

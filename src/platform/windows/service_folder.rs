@@ -7,10 +7,23 @@ use std::path::Path;
 
 use windows_sys::Win32::Storage::FileSystem::FILE_ATTRIBUTE_REPARSE_POINT;
 
-use super::access_control::{create_directory, set_private};
+use super::access_control::{create_directory, create_private_directory, set_private};
 use super::account::Account;
+use super::locations;
 use super::privacy::{is_private, is_trusted};
+use super::processes::is_administrator;
 use super::security_descriptor::SecurityDescriptor;
+
+/// Creates the directory of a configuration, and those above it, unless it exists. The service's is [claimed](claim).
+pub fn create_configuration_directory(path: &Path) -> io::Result<()> {
+    let of_service = locations::configuration();
+    let is_of_service = path.as_os_str().eq_ignore_ascii_case(of_service.as_os_str());
+    if is_of_service && is_administrator() {
+        claim(path)
+    } else {
+        create_private_directory(path)
+    }
+}
 
 /// Creates a folder for SYSTEM and the administrators alone. One that exists is made as private, unless it is. An error if it, or
 /// something in it, is a link or belongs to an account that is not trusted: an owner may always change the permissions.
