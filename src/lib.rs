@@ -25,8 +25,8 @@
 //! | [`cli`] | one file per subcommand |
 //!
 //! Imports go one way: `cli → daemon → {admin, proxy} → {token, server, spool} → upstream → {telemetry, tls, spelling} →
-//! config → {platform, problems}`. `admin` and `proxy` never import each other, and no two files import each other; a test
-//! (`tests/e2e/architecture.rs`) has the table of imports and enforces it.
+//! config → problems → platform`. `admin` and `proxy` never import each other, and no two files import each other; a test
+//! (`tests/e2e/architecture/mod.rs`) has the table of imports and enforces it.
 //!
 //! Each **worker** thread (one per core, at most four) runs its own single-threaded runtime, accepts from the same listening
 //! sockets and has its own connection pool. The **control thread** refreshes tokens, sends pulls, reloads, serves the admin

@@ -1,9 +1,12 @@
 //! Secrets that are probably not meant as they are: with blanks or quotes around them, or copied from the documentation.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::SecretSource;
-use crate::platform::shell::quoted;
+use crate::platform::shell;
 use crate::problems::{Problem, files};
 
 /// The placeholders of bondgate's own documentation, in addition to `changeme` and `<…>`.
@@ -52,11 +55,7 @@ impl SecretSource {
         let at_ends = |is_end: fn(char) -> bool| {
             let rest = text.trim_matches(is_end);
             let ends = text.split(rest).filter(|_| !rest.is_empty());
-            let found: Vec<_> = ends.flat_map(str::chars).collect();
-            let found = one_of(&found);
-            self.remedy(&format!(
-                "s/^(\\xEF\\xBB\\xBF)?{found}*//;s/({found}|\\r?\\n)*$//"
-            ))
+            self.remedy(ends.flat_map(str::chars), shell::trim_file)
         };
         if text.trim() != text {
             Some(files::secret_has_blanks(at_ends(char::is_whitespace)))
@@ -65,17 +64,15 @@ impl SecretSource {
         } else if text.contains(['\r', '\n']) {
             Some(files::secret_has_lines())
         } else if text.contains(is_invisible) {
-            let mut found: Vec<_> = text
+            let found: BTreeSet<_> = text
                 .chars()
                 .filter(|character| is_invisible(*character))
                 .collect();
-            found.sort_unstable();
-            found.dedup();
             let names: Vec<_> = found
                 .iter()
                 .map(|found| format!("U+{:04X}", u32::from(*found)))
                 .collect();
-            let remedy = self.remedy(&format!("s/{}//g", one_of(&found)));
+            let remedy = self.remedy(found, shell::remove_from_file);
             Some(files::secret_has_invisible_characters(names.join(", "), remedy))
         } else {
             None
@@ -91,25 +88,17 @@ impl SecretSource {
         }
     }
 
-    fn remedy(&self, script: &str) -> String {
+    /// What to do about these characters: the command that takes them out of a file.
+    fn remedy(
+        &self,
+        characters: impl IntoIterator<Item = char>,
+        command: fn(&Path, &BTreeSet<char>) -> String,
+    ) -> String {
         match self.path() {
-            Some(path) => format!("run: LC_ALL=C sed -Ezi '{script}' {}", quoted(&path)),
+            Some(path) => format!("run: {}", command(&path, &characters.into_iter().collect())),
             None => "write it without them".to_owned(),
         }
     }
-}
-
-/// A regular expression for one of these characters, by their bytes.
-fn one_of(characters: &[char]) -> String {
-    let expression = |character: &char| {
-        let text = character.to_string();
-        let bytes: Vec<_> = text.bytes().map(|byte| format!("\\x{byte:02X}")).collect();
-        bytes.concat()
-    };
-    let mut expressions: Vec<_> = characters.iter().map(expression).collect();
-    expressions.sort();
-    expressions.dedup();
-    format!("({})", expressions.join("|"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Examples of the values that causes and fixes name, for `bondgate explain`.
 
+use crate::platform::shell;
+
 /// The values of fields for the codes that begin so.
 const OF_CODES: &[(&str, &str, &str)] = &[
     (
@@ -183,6 +185,9 @@ const OF_CODES: &[(&str, &str, &str)] = &[
 ];
 
 const OF_FIELDS: &[(&str, &str)] = &[
+    ("SET_CLOCK", shell::SET_CLOCK),
+    ("NAME_SERVERS", shell::NAME_SERVERS),
+    ("LOOK_UP", shell::LOOK_UP),
     ("oldest", "2026-11-28T14:03:20Z"),
     ("percent", "85"),
     ("queue", "0123456789abcdef"),

@@ -1,6 +1,7 @@
 //! Files that the configuration names: secrets, caller keys, certificates.
 
 use super::entry::problems;
+use crate::platform::shell::SET_CLOCK;
 
 problems! {
     area Configuration;
@@ -168,12 +169,12 @@ problems! {
         explanation "The file is PEM, and its content is no certificate that TLS can use.";
     certificate_file_expired(file, subject, not_after, now) "certificate-file-expired" Error
         cause "the certificate of {subject} in {file} expired on {not_after}; this machine's clock says {now}"
-        fix "write its successor there, which a running bondgate uses at once; if the clock is wrong, run: timedatectl set-ntp true"
+        fix "write its successor there, which a running bondgate uses at once; if the clock is wrong, run: {SET_CLOCK}"
         explanation "Callers refuse an expired certificate. bondgate starts nevertheless, and the log has this as a warning: other \
             listeners may be fine. `openssl x509 -in FILE -noout -dates` shows the dates.";
     certificate_file_not_yet_valid(file, subject, not_before, now) "certificate-file-not-yet-valid" Error
         cause "the certificate of {subject} in {file} is valid from {not_before}; this machine's clock says {now}"
-        fix "set the clock (timedatectl set-ntp true); if it is right, issue the certificate again"
+        fix "set the clock ({SET_CLOCK}); if it is right, issue the certificate again"
         explanation "As a rule the clock of this machine or of the authority that issued the certificate is wrong.";
     authority_expired(file, subject, not_after) "authority-file-expired" Warning
         cause "the authority {subject} in {file} expired on {not_after}"

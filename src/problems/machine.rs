@@ -10,7 +10,8 @@ problems! {
         fix "stop that program, or set {setting} to another address; if systemd holds it for a .socket unit, set {setting} = \
             \"systemd:NAME\" with its FileDescriptorName"
         explanation "Only one program can listen on an address and port. A bondgate that runs the same configuration holds its \
-            ports rightly: the check asks its admin listener and reports nothing then. `ss -ltnp` shows who listens.";
+            ports rightly: the check asks its admin listener and reports nothing then. `ss -ltnp` (Windows: \
+            `netstat -abno`) shows who listens.";
     port_held_by_bondgate(address, holder, setting) "port-held-by-bondgate" Warning
         cause "{address} is held by {holder}"
         fix "reload or restart that one, if this configuration is to replace its own; for a second bondgate, set {setting} to another \

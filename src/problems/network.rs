@@ -1,6 +1,7 @@
 //! Names and connections.
 
 use super::entry::problems;
+use crate::platform::shell::{LOOK_UP, NAME_SERVERS};
 
 problems! {
     area Network;
@@ -9,20 +10,21 @@ problems! {
         cause "the name {host} of the {call} does not exist"
         fix "correct the name in the configuration, or set proxy if names of the internet are known only to an outbound proxy"
         explanation "The name server answered that there is no such name. In many company networks only the outbound proxy \
-            resolves names of the internet: set proxy in the upstream's section. `getent hosts NAME` asks the same name server.";
+            resolves names of the internet: set proxy in the upstream's section. `getent hosts NAME` \
+            (Windows: `Resolve-DnsName NAME`) asks the same name server.";
     resolver_silent(call, host) "resolver-silent" Error
         cause "no name server responds to the lookup of {host} for the {call}"
-        fix "correct the nameserver lines in /etc/resolv.conf, or open port 53 to them (UDP and TCP)"
-        explanation "The lookup ended without an answer. A firewall drops the packets, or the name servers in /etc/resolv.conf \
-            are not those of this network, as after a move of the machine or on a new pod network.";
+        fix "correct {NAME_SERVERS}, or open port 53 to them (UDP and TCP)"
+        explanation "The lookup ended without an answer. A firewall drops the packets, or the name servers of this \
+            machine are not those of this network, as after a move of the machine or on a new pod network.";
     resolver_failed(call, host) "resolver-failed" Error
         cause "the name server reports a failure for {host} of the {call}"
-        fix "ask the administrators of the name server in /etc/resolv.conf; `getent hosts {host}` repeats the lookup"
+        fix "ask the administrators of the name server, which is among {NAME_SERVERS}; `{LOOK_UP} {host}` repeats the lookup"
         explanation "The name server answered, but not with an address and not that the name is unknown: it refuses lookups from \
             this machine (REFUSED), or could not reach the name servers of the domain (SERVFAIL).";
     lookup_slow(host, seconds) "lookup-slow" Warning
         cause "the lookup of {host} took {seconds} s"
-        fix "remove the name server that does not respond from /etc/resolv.conf"
+        fix "remove the name server that does not respond from {NAME_SERVERS}"
         explanation "Lookups that take a multiple of 5 s show that the first name server does not respond and the second does. \
             Each new connection can be late by as much.";
     connection_refused(call, to, address) "connection-refused" Error

@@ -80,7 +80,7 @@ problems! {
         cause "the caller's key is not one of this listener's keys"
         fix "send name and key by HTTP Basic (curl -u NAME:KEY), or the key in X-Bondgate-Key"
         explanation "keys of the listener names the file with the keys of its callers, one NAME:KEY in each line. A changed file is \
-            read after `systemctl reload bondgate` or SIGHUP.";
+            read after `systemctl reload bondgate`, SIGHUP or `bondgate service reload`.";
     loops() "request-loop" Error
         cause "the request has passed through bondgate before: an upstream's url leads back to bondgate"
         fix "correct url of the upstream"

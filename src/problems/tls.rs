@@ -1,27 +1,28 @@
 //! Certificates, TLS and the clock.
 
 use super::entry::problems;
+use crate::platform::shell::SET_CLOCK;
 
 problems! {
     area Tls;
 
     clock_wrong(now, built) "clock-wrong" Error
         cause "this machine's clock says {now}, before bondgate was built ({built})"
-        fix "set the clock, and run NTP (timedatectl set-ntp true)"
+        fix "set the clock, and run NTP ({SET_CLOCK})"
         explanation "With a wrong clock, certificates seem expired or not yet valid, and tokens expire at the wrong time."
         hides "clock-wrong" "certificate-expired" "certificate-not-yet-valid" "clock-skew" "tokens-expire-at-once";
     clock_skew(seconds) "clock-skew" Warning
         cause "this machine's clock is {seconds} s off the identity service's"
-        fix "run NTP on this machine (timedatectl set-ntp true)"
+        fix "run NTP on this machine ({SET_CLOCK})"
         explanation "The Date of the identity service's response differs from this machine's clock. Lifetimes of tokens are \
             measured from the request, so that a skew does no harm until certificates are judged by it.";
     certificate_expired(call, to, not_after, now) "certificate-expired" Error
         cause "the certificate of {to} ({call}) expired on {not_after}; this machine's clock says {now}"
-        fix "if the clock is right, the certificate's owner must renew it; else set the clock (timedatectl set-ntp true)"
+        fix "if the clock is right, the certificate's owner must renew it; else set the clock ({SET_CLOCK})"
         explanation "The expired certificate can also be that of a device which intercepts TLS, or an intermediate one.";
     certificate_not_yet_valid(call, to, not_before, now) "certificate-not-yet-valid" Error
         cause "the certificate of {to} ({call}) is valid from {not_before}; this machine's clock says {now}"
-        fix "set the clock (timedatectl set-ntp true); if it is right, the certificate's owner must replace it"
+        fix "set the clock ({SET_CLOCK}); if it is right, the certificate's owner must replace it"
         explanation "As a rule the machine's clock is late: after a start without a battery, or in a restored virtual machine.";
     certificate_expires_soon(to, not_after) "certificate-expires-soon" Warning
         cause "the certificate of {to} expires on {not_after}"

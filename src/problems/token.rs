@@ -1,6 +1,7 @@
 //! Requests for a token.
 
 use super::entry::problems;
+use crate::platform::shell::SET_CLOCK;
 
 problems! {
     area Token;
@@ -115,7 +116,7 @@ problems! {
         explanation "Some services return the same token until it expires; its successor did not come.";
     tokens_expire_at_once() "tokens-expire-at-once" Error
         cause "tokens expire as soon as they are issued"
-        fix "run NTP on this machine (timedatectl set-ntp true)"
+        fix "run NTP on this machine ({SET_CLOCK})"
         explanation "This machine's clock jumps forward, so that a token that was valid a moment ago has expired.";
     lifetime_short(seconds) "token-lifetime-short" Error
         cause "the identity service issues tokens that expire after {seconds} s (expires_in)"

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::resolve_error::{NO_ADDRESS, ResolveError, ResolveFailure, SLOW};
+use crate::platform::shell::NAME_SERVERS;
 
 /// Resolves names. Clones share the known addresses.
 #[derive(Clone)]
@@ -208,7 +209,7 @@ impl Host {
             None if took > SLOW && before.took <= SLOW => tracing::warn!(
                 name,
                 took_ms,
-                "name resolution is slow; check that each name server in /etc/resolv.conf responds"
+                "name resolution is slow: a name server may not respond; check {NAME_SERVERS}"
             ),
             None if had_failed && is_known => tracing::info!(name, took_ms, "name resolution works again"),
             None => tracing::debug!(name, took_ms, "name resolved"),

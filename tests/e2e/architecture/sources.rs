@@ -1,225 +1,28 @@
-//! The source follows its own map: which module may import which, and no cycle between files.
+//! The source files, and what each imports from the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
-/// The modules that each module of the crate may import. `main` and `lib` tie them together.
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("platform", &[]),
-    ("problems", &[]),
-    ("config", &["platform", "problems"]),
-    ("telemetry", &["config", "platform", "problems"]),
-    ("tls", &["config", "platform", "problems"]),
-    ("spelling", &[]),
-    ("upstream", &["config", "problems", "telemetry", "tls"]),
-    ("token", &["config", "problems", "telemetry", "tls", "upstream"]),
-    (
-        "server",
-        &["config", "platform", "problems", "spelling", "telemetry", "tls"],
-    ),
-    (
-        "spool",
-        &["config", "platform", "problems", "spelling", "telemetry"],
-    ),
-    (
-        "proxy",
-        &[
-            "config",
-            "problems",
-            "server",
-            "spelling",
-            "spool",
-            "telemetry",
-            "token",
-            "upstream",
-        ],
-    ),
-    (
-        "admin",
-        &[
-            "config",
-            "problems",
-            "server",
-            "spool",
-            "telemetry",
-            "token",
-            "upstream",
-        ],
-    ),
-    ("simulator", &[]),
-    (
-        "daemon",
-        &[
-            "admin",
-            "config",
-            "platform",
-            "problems",
-            "proxy",
-            "server",
-            "spool",
-            "telemetry",
-            "tls",
-            "token",
-            "upstream",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "config",
-            "daemon",
-            "platform",
-            "problems",
-            "simulator",
-            "spool",
-            "telemetry",
-            "tls",
-            "token",
-            "upstream",
-        ],
-    ),
-];
-
-const LONGEST_FILE: usize = 500;
-
-#[test]
-fn each_module_imports_only_what_the_table_allows() {
-    let used = module_imports(&Sources::of_the_crate());
-    let mut faults = Vec::new();
-    for (module, imports) in &used {
-        match MAY_IMPORT.iter().find(|(name, _)| name == module) {
-            None => faults.push(format!("{module} is not in the table")),
-            Some((_, allowed)) => faults.extend(
-                imports
-                    .iter()
-                    .filter(|(import, _)| !allowed.contains(&import.as_str()))
-                    .map(|(import, file)| format!("{file} imports {import}")),
-            ),
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
-#[test]
-fn each_entry_of_the_table_is_used() {
-    let used = module_imports(&Sources::of_the_crate());
-    let mut unused = Vec::new();
-    for (module, allowed) in MAY_IMPORT {
-        match used.get(*module) {
-            None => unused.push(format!("there is no module {module}")),
-            Some(imports) => unused.extend(
-                allowed
-                    .iter()
-                    .filter(|import| !imports.contains_key(**import))
-                    .map(|import| format!("{module} never imports {import}")),
-            ),
-        }
-    }
-    assert!(unused.is_empty(), "{}", unused.join("\n"));
-}
-
-#[test]
-fn no_files_import_each_other_in_a_cycle() {
-    let cycles = Sources::of_the_crate().cycles();
-    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
-}
-
-#[test]
-fn no_source_file_is_longer_than_one_subject() {
-    let long: Vec<_> = Sources::of_the_crate()
-        .0
-        .values()
-        .filter(|source| source.lines > LONGEST_FILE)
-        .map(|source| format!("{}: {} lines", source.file, source.lines))
-        .collect();
-    assert!(long.is_empty(), "{}", long.join("\n"));
-}
-
-#[test]
-fn every_form_of_an_import_is_seen_and_tests_are_not() {
-    let sources = Sources::parse(&[
-        ("lib.rs", "mod a; mod b; mod c;"),
-        (
-            "a.rs",
-            "use crate::b::{self, inner::{X, Y as Z}}; fn f() -> crate::c::C { todo!() }",
-        ),
-        (
-            "b/mod.rs",
-            "mod inner; mod other; pub use self::inner::X; use self::other::O; pub struct Own;",
-        ),
-        (
-            "b/inner.rs",
-            "fn f(_: super::other::O) {} #[cfg(test)] mod tests { use crate::a::A; }",
-        ),
-        (
-            "b/other.rs",
-            "use super::X; use crate::c; #[cfg(any(test, fuzzing))] fn f(_: crate::a::A) {}",
-        ),
-        ("c.rs", "use crate::b::X; use std::io;"),
-    ]);
-    let edges = |file: &str| -> Vec<String> {
-        let source = sources.0.values().find(|source| source.file == file).unwrap();
-        let edges = sources.edges(source).into_iter();
-        edges.map(|module| sources.0[&module].file.clone()).collect()
-    };
-    assert_eq!(edges("a.rs"), ["b/mod.rs", "b/inner.rs", "c.rs"]);
-    assert_eq!(edges("b/mod.rs"), ["b/other.rs"], "a re-export is no import");
-    assert_eq!(edges("b/inner.rs"), ["b/other.rs"]);
-    assert_eq!(edges("c.rs"), ["b/inner.rs"], "a re-export leads to its file");
-    assert_eq!(
-        sources.cycles(),
-        [
-            "b/inner.rs -> b/other.rs -> b/inner.rs",
-            "b/inner.rs -> b/other.rs -> c.rs -> b/inner.rs"
-        ]
-    );
-}
-
-/// Which modules of the crate's root each of them imports, with one file that does.
-fn module_imports(sources: &Sources) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut used: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for source in sources.0.values() {
-        let Some(module) = source.module.first() else {
-            continue;
-        };
-        let imports = used.entry(module.clone()).or_default();
-        for import in source.imports.iter().chain(
-            &source
-                .reexports
-                .iter()
-                .map(|(_, path)| path.clone())
-                .collect::<Vec<_>>(),
-        ) {
-            let root = &import[0];
-            if root != module && sources.0.contains_key(&vec![root.clone()]) {
-                imports.entry(root.clone()).or_insert_with(|| source.file.clone());
-            }
-        }
-    }
-    used.remove("fuzzing");
-    used
-}
-
 /// The path of a module or of an item, from the crate's root.
-type ModulePath = Vec<String>;
+pub(super) type ModulePath = Vec<String>;
 
 /// Every source file by its module's path, but for those with tests alone.
-struct Sources(BTreeMap<ModulePath, Source>);
+pub(super) struct Sources(pub(super) BTreeMap<ModulePath, Source>);
 
-struct Source {
-    file: String,
-    module: ModulePath,
-    lines: usize,
+pub(super) struct Source {
+    pub(super) file: String,
+    pub(super) module: ModulePath,
+    pub(super) lines: usize,
     /// Paths within the crate that its code names.
-    imports: BTreeSet<ModulePath>,
+    pub(super) imports: BTreeSet<ModulePath>,
     /// Names that it passes on, with their paths.
-    reexports: Vec<(String, ModulePath)>,
+    pub(super) reexports: Vec<(String, ModulePath)>,
 }
 
 impl Sources {
-    fn of_the_crate() -> Self {
+    pub(super) fn of_the_crate() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut texts = Vec::new();
         let mut directories = vec![root.clone()];
@@ -299,7 +102,7 @@ impl Sources {
     }
 
     /// The shortest cycle through each pair of files that import each other, as file names.
-    fn cycles(&self) -> Vec<String> {
+    pub(super) fn cycles(&self) -> Vec<String> {
         let graph: BTreeMap<_, _> = self
             .0
             .iter()
@@ -439,4 +242,44 @@ impl<'ast> Visit<'ast> for Source {
             visit::visit_impl_item_fn(self, item);
         }
     }
+}
+
+#[test]
+fn every_form_of_an_import_is_seen_and_tests_are_not() {
+    let sources = Sources::parse(&[
+        ("lib.rs", "mod a; mod b; mod c;"),
+        (
+            "a.rs",
+            "use crate::b::{self, inner::{X, Y as Z}}; fn f() -> crate::c::C { todo!() }",
+        ),
+        (
+            "b/mod.rs",
+            "mod inner; mod other; pub use self::inner::X; use self::other::O; pub struct Own;",
+        ),
+        (
+            "b/inner.rs",
+            "fn f(_: super::other::O) {} #[cfg(test)] mod tests { use crate::a::A; }",
+        ),
+        (
+            "b/other.rs",
+            "use super::X; use crate::c; #[cfg(any(test, fuzzing))] fn f(_: crate::a::A) {}",
+        ),
+        ("c.rs", "use crate::b::X; use std::io;"),
+    ]);
+    let edges = |file: &str| -> Vec<String> {
+        let source = sources.0.values().find(|source| source.file == file).unwrap();
+        let edges = sources.edges(source).into_iter();
+        edges.map(|module| sources.0[&module].file.clone()).collect()
+    };
+    assert_eq!(edges("a.rs"), ["b/mod.rs", "b/inner.rs", "c.rs"]);
+    assert_eq!(edges("b/mod.rs"), ["b/other.rs"], "a re-export is no import");
+    assert_eq!(edges("b/inner.rs"), ["b/other.rs"]);
+    assert_eq!(edges("c.rs"), ["b/inner.rs"], "a re-export leads to its file");
+    assert_eq!(
+        sources.cycles(),
+        [
+            "b/inner.rs -> b/other.rs -> b/inner.rs",
+            "b/inner.rs -> b/other.rs -> c.rs -> b/inner.rs"
+        ]
+    );
 }
