@@ -194,10 +194,11 @@ fn undescribed(help: &str) -> Vec<&str> {
 #[tokio::test]
 async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
     let cisco = simulator(Options::default()).await;
-    cisco.script(bondgate::simulator::Fault::on(
+    let fault = bondgate::simulator::Fault::on(
         bondgate::simulator::On::Token,
         bondgate::simulator::Kind::status(http::StatusCode::SERVICE_UNAVAILABLE),
-    ));
+    );
+    cisco.script(fault.forever());
     let mut daemon = Setup::at(&cisco).start_without_token().await;
     let admin = daemon.admin().to_string();
     daemon.logged("no valid token").await;
@@ -210,6 +211,7 @@ async fn a_probe_asks_the_admin_listener_and_tells_by_its_exit_code() {
         "it says why: {unready:?}"
     );
 
+    cisco.faults().clear();
     daemon.logged("token acquired").await;
     let ready = run(&["probe", "ready", "--address", &admin]).await;
     assert_eq!(ready.code, Some(0), "{ready:?}");
