@@ -45,10 +45,12 @@ impl LogRotation {
     };
 }
 
-/// The form of a log line.
+/// The form of a line, as configured.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal and in systemd's journal, else JSON.
+    Auto,
     /// For people.
     Text,
     /// A JSON object.

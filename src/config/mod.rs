@@ -44,7 +44,7 @@ pub use self::outbound_proxy::OutboundProxy;
 pub use self::presets::TokenRejection;
 pub use self::proxy_url::ProxyRoute;
 pub use self::root::Config;
-pub use self::rule::{PathPattern, Rule, Rules};
+pub use self::rule::{Rule, Rules};
 pub use self::secret::{InputError, SecretSource};
 pub use self::server::Server;
 pub use self::source::{Fault, KeyPath, Origin, Setting};

@@ -1,6 +1,7 @@
 //! Rules: the requests that an upstream accepts. `proxy/authorization` matches requests with them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::Method;
 use serde::de::value::SeqAccessDeserializer;
@@ -40,12 +41,7 @@ pub struct Rule {
 /// The path of a rule: exact, or everything below a prefix (`/prefix/*`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
-pub enum PathPattern {
-    /// This path alone.
-    Exact(String),
-    /// Each path that begins with this text, which ends in a slash.
-    Below(String),
-}
+pub struct PathPattern(Arc<str>);
 
 impl Rules {
     /// Whether a known request takes a message off a queue.
@@ -75,10 +71,22 @@ impl PathPattern {
     /// Whether a valid path, as the caller sent it, matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => path == exact,
-            Self::Below(prefix) => path.starts_with(prefix.as_str()),
+        match self.prefix() {
+            Some(prefix) => path.starts_with(prefix),
+            None => path == &*self.0,
         }
+    }
+
+    /// What each matching path begins with, a text that ends in a slash; `None` for an exact path.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// The pattern as it is configured.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
     }
 }
 
@@ -143,8 +151,8 @@ impl TryFrom<String> for PathPattern {
         let bare = prefix.unwrap_or(&path);
         let is_path = bare.starts_with('/') && !bare.contains(['?', '#', '\\', ' ']);
         match prefix {
-            None if is_path => Ok(Self::Exact(path)),
-            Some(prefix) if is_path && prefix.ends_with('/') => Ok(Self::Below(prefix.to_owned())),
+            None if is_path => Ok(Self(path.into())),
+            Some(prefix) if is_path && prefix.ends_with('/') => Ok(Self(path.into())),
             _ => Err(format!(
                 "{path:?} is not a path; write it like \"/a/b\" or \"/a/*\", without query"
             )),

@@ -69,6 +69,8 @@ pub struct Upstream {
     /// The most bytes of a request body that are kept for a replay after a 401.
     #[serde(deserialize_with = "units::quantity")]
     pub replay: u64,
+    /// Whether a request without `X-Correlation-ID` gets one.
+    pub correlation_id: bool,
     /// Whether plain HTTP to loopback addresses is allowed.
     pub(super) unsafe_plain_http: bool,
 }

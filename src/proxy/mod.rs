@@ -23,7 +23,7 @@ use http::{Response, StatusCode};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::access_log::AccessLog;
+use self::access_log::{AccessLog, Explanations};
 use self::early_response::early_response;
 use self::forward::Forwarder;
 use self::pull::Puller;
@@ -42,6 +42,8 @@ pub use self::in_flight::InFlightLimit;
 /// keeps it, and with it the open connections.
 pub struct Upstream {
     metrics: Arc<UpstreamMetrics>,
+    explanations: Arc<Explanations>,
+    adds_correlation_id: bool,
     workers: Vec<Relay>,
 }
 
@@ -65,6 +67,8 @@ impl Upstream {
         Ok(Self {
             workers: (0..workers).map(worker).collect::<Result<_, InputError>>()?,
             metrics,
+            explanations: Arc::default(),
+            adds_correlation_id: config.correlation_id,
         })
     }
 }
@@ -77,6 +81,12 @@ pub fn routers(
     in_flight: &InFlightLimit,
     upstream: &Upstream,
 ) -> Vec<Router> {
+    let access_log = Arc::new(access_log::Settings {
+        metrics: upstream.metrics.clone(),
+        explanations: upstream.explanations.clone(),
+        listener: listener.address.to_string(),
+        adds_correlation_id: upstream.adds_correlation_id,
+    });
     let router = |worker: &Relay| {
         let health_path: Option<Arc<str>> = listener.health.as_deref().map(Arc::from);
         let (authorization, in_flight) = (authorization.clone(), in_flight.clone());
@@ -86,7 +96,7 @@ pub fn routers(
             .layer(early_response(move |request| {
                 health::respond(health_path.as_deref(), request)
             }))
-            .layer_fn(|inner| AccessLog::new(inner, upstream.metrics.clone()))
+            .layer_fn(|inner| AccessLog::new(inner, access_log.clone()))
             .layer(early_response(move |request| authorization.respond(request)))
             .layer(early_response(move |request| in_flight.respond(request)))
             .service(worker.clone());

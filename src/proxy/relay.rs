@@ -41,21 +41,23 @@ impl Service<Request<Body>> for Relay {
         // hyper's recorded spelling goes upstream with the head. The other extensions are dropped.
         let recorded: Recorded = extensions.remove().unwrap_or_default();
         *request.extensions_mut() = recorded.0;
-        let options = record.options.get().copied().unwrap_or_default();
+        let options = record.options.get();
+        let is_fresh = options.is_some_and(|options| options.is_fresh);
+        let is_consuming = options.is_some_and(|options| options.is_consuming);
         let upstream = self.upstream.clone();
         let is_for_other_host = record.caller.get().is_some_and(Caller::is_on_other_host);
-        if options.is_consuming {
+        if is_consuming {
             let caller = record.caller.get();
             let pull_caller = PullCaller {
                 name: caller.map(Caller::label).unwrap_or_default(),
                 is_relayed: caller.is_some_and(|caller| caller.is_relayed),
             };
-            let pulled = self.puller.clone().take(request, pull_caller);
+            let pulled = self.puller.clone().take(request, pull_caller, record);
             return respond(pulled, is_for_other_host, move |error| {
                 error.into_response(&upstream)
             });
         }
-        let forwarded = self.forwarder.clone().forward(request, options.is_fresh);
+        let forwarded = self.forwarder.clone().forward(request, is_fresh, record);
         respond(forwarded, is_for_other_host, move |error| {
             error.into_response(&upstream)
         })

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use http::Request;
 
 use super::caller_identity::Caller;
+use super::forward::UploadState;
 use crate::server::Permit;
 
 /// The record of one request; an extension of it. The access log adds it and holds it until the response has ended or the
@@ -15,13 +16,17 @@ pub(super) struct RequestRecord {
     pub(super) caller: OnceLock<Caller>,
     /// Set by authorization for an authorized request.
     pub(super) options: OnceLock<RouteOptions>,
+    /// What was sent to the upstream. Set when the request is about to be sent; not for a stored message.
+    pub(super) upload: OnceLock<Arc<UploadState>>,
     /// The in-flight permit, held for its drop.
     pub(super) permit: OnceLock<Permit>,
 }
 
-/// How the rule that allows a request wants it sent.
-#[derive(Clone, Copy, Debug, Default)]
+/// The rule that allows a request, and how it wants it sent.
+#[derive(Clone, Debug, Default)]
 pub(super) struct RouteOptions {
+    /// The path of the rule, as it is configured; `None` if `rules = "any"` allows the request.
+    pub(super) rule: Option<Arc<str>>,
     /// On a new connection of its own.
     pub(super) is_fresh: bool,
     /// Through the spool: its response takes a message off a queue.

@@ -10,7 +10,7 @@ use super::format::Intent;
 use super::id::QueueId;
 use super::message_file::{FileName, MessageState, list};
 use super::moved_from;
-use crate::config::{self, PathPattern};
+use crate::config;
 use crate::platform::shell::quoted;
 use crate::problems::{Problem, spool as problems};
 
@@ -61,9 +61,9 @@ impl RequestedQueues {
             };
             let upstream = &requested.upstream;
             for rule in upstream.rules.named() {
-                let path = match &rule.path {
-                    PathPattern::Exact(path) => Some(path.as_str()),
-                    PathPattern::Below(_) => requested.path(queue).filter(|path| rule.path.matches(path)),
+                let path = match rule.path.prefix() {
+                    None => Some(&**rule.path.text()),
+                    Some(_) => requested.path(queue).filter(|path| rule.path.matches(path)),
                 };
                 if let Some(path) = path.filter(|path| upstream.rules.consume_at(path)) {
                     let candidate = QueueId::of(&upstream.url, client_id.clone(), path);

@@ -21,11 +21,19 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::LogFormat;
 use crate::problems::without_error_number;
 
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineForm {
+    /// For people.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
 /// The formatter for tracing-subscriber's layer.
-pub(super) struct LineFormatter(pub(super) LogFormat);
+pub(super) struct LineFormatter(pub(super) LineForm);
 
 impl<S, N> FormatEvent<S, N> for LineFormatter
 where
@@ -43,14 +51,14 @@ where
         let level = event.metadata().level();
         // Writing to memory cannot fail.
         match self.0 {
-            LogFormat::Text => {
+            LineForm::Text => {
                 let mut line = String::with_capacity(512);
                 let _ = write!(line, "{now} {level:>5}");
                 event.record(&mut TextFields(&mut line));
                 line.push('\n');
                 writer.write_str(&line)
             }
-            LogFormat::Json => {
+            LineForm::Json => {
                 let mut line = Vec::with_capacity(512);
                 let _ = io::Write::write_fmt(
                     &mut line,

@@ -14,13 +14,13 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
-use super::line::LineFormatter;
+use super::line::{LineForm, LineFormatter};
 use super::log_sink::Sink;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE};
 use super::system_log::SystemLogLayer;
 use crate::config::{Log, LogFormat};
 use crate::platform;
-use crate::platform::system_log::SystemLog;
+use crate::platform::system_log::{self, SystemLog};
 use crate::problems::{Problem, configuration, files};
 
 /// The log cannot be written as configured.
@@ -91,21 +91,30 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     let subscriber = Registry::default().with(filter);
     let lines = fmt::layer().with_writer(writer.clone());
     // An error means that a test has set its own subscriber, which stays.
-    let formatter = LineFormatter(log.format);
+    let form = form(log, is_terminal);
+    let formatter = LineFormatter(form);
     let started = match SystemLog::of_this_service() {
         Some(system_log) => subscriber
             .with(lines.event_format(formatter))
             .with(SystemLogLayer(system_log))
             .try_init(),
-        None if has_colours && log.format == LogFormat::Text => {
-            subscriber.with(lines.with_target(false)).try_init()
-        }
+        None if has_colours && form == LineForm::Text => subscriber.with(lines.with_target(false)).try_init(),
         None => subscriber.with(lines.event_format(formatter)).try_init(),
     };
     Ok(LogHandle {
         level: started.is_ok().then_some(level),
         writer,
     })
+}
+
+/// The form of a line: as configured, else for people where they read it, and for programs elsewhere.
+fn form(log: &Log, is_terminal: bool) -> LineForm {
+    let is_for_people = || is_terminal || log.file.is_none() && system_log::is_standard_error();
+    match log.format {
+        LogFormat::Text => LineForm::Text,
+        LogFormat::Auto if is_for_people() => LineForm::Text,
+        LogFormat::Auto | LogFormat::Json => LineForm::Json,
+    }
 }
 
 /// Checks that the log file can be appended to, and rotated if it is to be, without creating it.

@@ -50,7 +50,10 @@ async fn fields_named_by_any_connection_line_stay_behind() {
     )
     .await;
 
-    assert_eq!(names(&seen), ["authorization", "host", "via", "x-d"]);
+    assert_eq!(
+        names(&seen),
+        ["authorization", "host", "via", "x-correlation-id", "x-d"]
+    );
 }
 
 #[tokio::test]
@@ -95,7 +98,14 @@ async fn what_says_who_the_caller_is_stays_behind() {
 
     assert_eq!(
         names(&seen),
-        ["accept", "authorization", "host", "user-agent", "via"]
+        [
+            "accept",
+            "authorization",
+            "host",
+            "user-agent",
+            "via",
+            "x-correlation-id"
+        ]
     );
 }
 
@@ -150,7 +160,17 @@ async fn what_the_upstream_says_of_its_connection_or_of_its_name_does_not_come_b
         .filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase()))
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["content-length", "date", "server", "via", "x-c"]);
+    assert_eq!(
+        names,
+        [
+            "content-length",
+            "date",
+            "server",
+            "via",
+            "x-c",
+            "x-correlation-id"
+        ]
+    );
     assert_eq!(answer.text(), "ok");
 }
 

@@ -1,6 +1,7 @@
 //! The daemon's log: it is complete at the end, and no request waits for its reader.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -323,4 +324,30 @@ async fn a_line_says_whether_a_pull_got_a_ticket_a_redelivery_or_nothing() {
     daemon.logged("\"pull\":\"ticket\"").await;
     assert_eq!(daemon.get(PULL).await.status(), 200);
     daemon.logged("\"pull\":\"empty\"").await;
+}
+
+#[tokio::test]
+async fn the_log_is_text_in_the_journal_and_json_in_any_other_file() {
+    let cisco = simulator(Options::default()).await;
+    for is_journal in [true, false] {
+        let directory = Setup::at(&cisco).into_file();
+        let path = directory.path().join("stderr");
+        let file = std::fs::File::create(&path).unwrap();
+        let identity = file.metadata().unwrap();
+        // A process inherits the variable from a service, and may write elsewhere.
+        let inode = identity.ino() + u64::from(!is_journal);
+        let mut command = bondgate();
+        command.args(["run", "--config"]);
+        command.arg(directory.path().join("bondgate.toml"));
+        command.env("BONDGATE__LOG__FORMAT", "auto");
+        command.env("JOURNAL_STREAM", format!("{}:{inode}", identity.dev()));
+        command.stderr(file);
+        let mut command = Command::from(command);
+        let _daemon = command.kill_on_drop(true).spawn().unwrap();
+        let log = holds(&path, "token acquired").await;
+        for line in log.lines() {
+            let is_json = serde_json::from_str::<serde_json::Value>(line).is_ok();
+            assert_eq!(is_json, !is_journal, "{line}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod access_log;
 mod admin;
 mod architecture;
 mod browser;

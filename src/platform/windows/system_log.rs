@@ -8,6 +8,12 @@ pub use super::event_log::Level;
 #[derive(Debug)]
 pub struct SystemLog(event_log::EventLog);
 
+/// Whether standard error is systemd's journal: there is none.
+#[must_use]
+pub fn is_standard_error() -> bool {
+    false
+}
+
 impl SystemLog {
     /// Opens it, if this process runs as a service.
     #[must_use]

@@ -96,6 +96,7 @@ impl Authorization {
         let path = PlainPath::parse(path).map_err(ambiguous)?;
         match path.match_rule(method, &self.rules) {
             Ok(rule) => Ok(RouteOptions {
+                rule: rule.map(|rule| rule.path.text().clone()),
                 is_fresh: rule.is_some_and(|rule| rule.fresh),
                 is_consuming: rule.is_some_and(|rule| rule.consuming),
             }),

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::config::{PathPattern, Rule, Rules};
+use crate::config::{Rule, Rules};
 
 /// A path that every server reads alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl<'a> PlainPath<'a> {
     }
 
     fn matches(&self, rule: &Rule) -> bool {
-        let may_hold_slash = rule.encoded_slash && matches!(rule.path, PathPattern::Below(_));
+        let may_hold_slash = rule.encoded_slash && rule.path.prefix().is_some();
         rule.path.matches(self.path) && (!self.has_encoded_slash || may_hold_slash)
     }
 }
@@ -184,13 +184,13 @@ fn decode(path: &[u8], is_strict: bool) -> Result<Vec<u8>, PathError> {
 pub fn validate_rules(rules: &Rules) -> Result<(), RuleError> {
     let Rules::List(rules) = rules else { return Ok(()) };
     for rule in rules {
-        let (PathPattern::Exact(path) | PathPattern::Below(path)) = &rule.path;
+        let path = rule.path.prefix().unwrap_or(rule.path.text());
         let refused = match PlainPath::parse(path) {
             Ok(valid) => valid.has_encoded_slash.then_some(PathError::EncodedSlash),
             Err(error) => Some(error),
         };
         if let Some(source) = refused {
-            let path = path.clone();
+            let path = path.to_owned();
             return Err(RuleError { path, source });
         }
     }
@@ -267,7 +267,7 @@ mod tests {
         let rules = |allowed: bool| {
             Rules::List(vec![Rule {
                 methods: vec![http::Method::GET],
-                path: PathPattern::Below("/product/v1/".into()),
+                path: "/product/v1/*".to_owned().try_into().unwrap(),
                 consuming: false,
                 fresh: false,
                 encoded_slash: allowed,
@@ -289,7 +289,7 @@ mod tests {
     fn the_refusal_of_a_method_names_the_allowed_methods() {
         let rule = Rule {
             methods: vec![http::Method::GET, http::Method::POST],
-            path: PathPattern::Exact("/pull".into()),
+            path: "/pull".to_owned().try_into().unwrap(),
             consuming: true,
             fresh: false,
             encoded_slash: false,

@@ -16,7 +16,7 @@ use tower::Service;
 use super::error::ProxyError;
 use super::headers;
 use super::kept_body::KeptBody;
-use super::request_body::UploadState;
+use super::upload_state::UploadState;
 use crate::config::{self, TokenRejection};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
@@ -123,8 +123,10 @@ impl Bearer {
     ) -> Result<Response<ResponseBody>, ProxyError> {
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization().clone());
-        let sent = self.upstream.send(request, is_fresh, &upload.may_be_sent);
-        let mut response = sent.await?;
+        upload.begin_attempt();
+        let sent = self.upstream.send(request, is_fresh, &upload.may_be_sent).await;
+        upload.end_attempt();
+        let mut response = sent?;
         headers::strip_token(response.headers_mut(), token.authorization());
         // bondgate never asks for an upgrade, and the data after one would not be HTTP.
         if response.status().is_informational() {

@@ -6,6 +6,7 @@ mod inject_bearer;
 pub(super) mod kept_body;
 mod request_body;
 mod response_length;
+mod upload_state;
 
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ use tower::Service as _;
 
 use self::inject_bearer::{InjectBearer, UnauthorizedRequest};
 use self::kept_body::BodyCopy;
-use self::request_body::UploadState;
 use super::dependencies::Dependencies;
-use crate::config::{self, InputError, PathPattern, Rules, Timeouts};
+use super::request_record::RequestRecord;
+use crate::config::{self, InputError, Rules, Timeouts};
 use crate::problems::request::malformed;
 use crate::server::{Phase, ProblemResponse, Stopping};
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -31,6 +32,7 @@ pub(super) use self::error::{ProxyError, UploadError};
 pub(super) use self::kept_body::KeptBody;
 pub use self::kept_body::ReplayBudget;
 pub(super) use self::request_body::RequestBody;
+pub(super) use self::upload_state::UploadState;
 
 /// The most characters of a path in the name of a route.
 const LONGEST_PATH: usize = 100;
@@ -80,6 +82,7 @@ impl Forwarder {
         self: Arc<Self>,
         request: Request<Body>,
         is_fresh: bool,
+        record: Arc<RequestRecord>,
     ) -> Result<Response<Body>, ProxyError> {
         let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), std::mem::take(&mut parts.uri));
@@ -89,6 +92,7 @@ impl Forwarder {
             upload.first_poll();
         }
         let progress = upload.state();
+        let _ = record.upload.set(progress.clone());
         let request = self.prepare(&uri, parts, upload, kept, is_fresh)?;
         let mut stop = self.stop.clone();
         let response = tokio::select! {
@@ -145,8 +149,7 @@ impl Forwarder {
     fn route(&self, method: &Method, path: &str) -> String {
         let mut rules = self.rules.named().iter().map(|rule| &rule.path);
         match rules.find(|pattern| pattern.matches(path)) {
-            Some(PathPattern::Below(prefix)) => format!("{method} {prefix}*"),
-            Some(PathPattern::Exact(exact)) => format!("{method} {exact}"),
+            Some(pattern) => format!("{method} {}", pattern.text()),
             None => format!("{method} {path:.LONGEST_PATH$}"),
         }
     }

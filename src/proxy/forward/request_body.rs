@@ -2,17 +2,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::sync::SetOnce;
 
-use super::error::{ProxyError, UploadError};
+use super::error::UploadError;
 use super::kept_body::BodyCopy;
+use super::upload_state::UploadState;
 use crate::server::IdleTimeout;
 
 /// Drops trailers, fails if nothing arrives for `timeout.idle`, and copies what passes for a second attempt.
@@ -23,19 +23,6 @@ pub(in crate::proxy) struct RequestBody {
     state: Arc<UploadState>,
     idle: IdleTimeout,
     copy: Option<BodyCopy>,
-}
-
-/// What the sender of a request knows of its body.
-#[derive(Default)]
-pub(in crate::proxy) struct UploadState {
-    /// The body is complete, or was dropped because the upstream does not want the rest, or ended early.
-    end: SetOnce<Result<(), UploadError>>,
-    /// Frames read by the upstream's connection.
-    frames: AtomicU64,
-    /// Whether the last poll returned a frame, so that the upstream has to read on.
-    is_upstreams_turn: AtomicBool,
-    /// Set while a byte of the request may have reached the upstream.
-    pub(in crate::proxy) may_be_sent: AtomicBool,
 }
 
 impl RequestBody {
@@ -56,7 +43,9 @@ impl RequestBody {
 
     /// A body that is complete in memory.
     pub(in crate::proxy) fn from_bytes(bytes: Bytes) -> Self {
+        let length = bytes.len() as u64;
         let body = Self::from_caller(Body::from(bytes), Duration::MAX, None);
+        body.state.bytes.store(length, Ordering::Relaxed);
         body.state.end(Ok(()));
         body
     }
@@ -86,6 +75,16 @@ impl RequestBody {
             copy.complete();
         }
         self.state.end(Ok(()));
+    }
+
+    /// Counts a piece of the caller's body, and copies it.
+    fn record(&mut self, frame: &Frame<Bytes>) {
+        let Some(data) = frame.data_ref() else { return };
+        let length = data.len() as u64;
+        self.state.bytes.fetch_add(length, Ordering::Relaxed);
+        if self.copy.as_mut().is_some_and(|copy| !copy.append(data)) {
+            self.copy = None;
+        }
     }
 
     fn fail<T>(&self, error: UploadError) -> Poll<Option<Result<T, UploadError>>> {
@@ -119,11 +118,7 @@ impl http_body::Body for RequestBody {
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Ok(frame)) => {
                     body.state.frames.fetch_add(1, Ordering::Relaxed);
-                    if let (Some(copy), Some(data)) = (&mut body.copy, frame.data_ref())
-                        && !copy.append(data)
-                    {
-                        body.copy = None;
-                    }
+                    body.record(&frame);
                     if body.is_end_stream() {
                         body.complete();
                     }
@@ -154,41 +149,5 @@ impl http_body::Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.state.end(Ok(()));
-    }
-}
-
-impl UploadState {
-    /// The first end counts.
-    fn end(&self, end: Result<(), UploadError>) {
-        let _ = self.end.set(end);
-    }
-
-    /// Resolves when the body has ended.
-    pub(in crate::proxy) async fn ended(&self) {
-        self.end.wait().await;
-    }
-
-    /// Resolves when the upstream has read nothing of the body for `idle`.
-    pub(in crate::proxy) async fn stalled(&self, idle: Duration) {
-        while !self.end.initialized() {
-            let before = self.frames.load(Ordering::Relaxed);
-            tokio::time::sleep(idle).await;
-            let is_still = self.frames.load(Ordering::Relaxed) == before;
-            let is_upstreams_turn = self.is_upstreams_turn.load(Ordering::Relaxed);
-            if is_still && is_upstreams_turn && !self.end.initialized() {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    }
-
-    /// Whether a byte of the request may have reached the upstream.
-    pub(in crate::proxy) fn is_sent(&self) -> bool {
-        self.may_be_sent.load(Ordering::Acquire)
-    }
-
-    /// The error if the caller ended the body early.
-    pub(in crate::proxy) fn upload_error(&self) -> Option<ProxyError> {
-        self.end.get()?.err().map(ProxyError::Body)
     }
 }

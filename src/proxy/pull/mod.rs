@@ -21,6 +21,7 @@ use self::body::{next_frame, passed_through, stored};
 pub(super) use self::error::PullError;
 use super::dependencies::Dependencies;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
+use super::request_record::RequestRecord;
 use crate::config;
 use crate::problems::network::login_page;
 use crate::problems::{request, token};
@@ -48,8 +49,26 @@ pub(super) struct PullCaller {
 }
 
 /// What a request on a consuming route got, for its log line; an extension of the response.
-#[derive(Clone, Copy)]
-pub(super) struct PullOutcome(pub(super) &'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PullOutcome {
+    /// A message that was pulled for this request.
+    Ticket,
+    /// A message that was pulled for an earlier request.
+    Redelivery,
+    /// The notice of an empty queue.
+    Empty,
+}
+
+impl PullOutcome {
+    /// The name in the log.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::Redelivery => "redelivery",
+            Self::Empty => "empty",
+        }
+    }
+}
 
 type PullResult = Result<Response<Body>, PullError>;
 
@@ -77,12 +96,18 @@ impl Puller {
     /// The response to a request on a consuming route: a message, or what the upstream responds without one.
     ///
     /// `timeout.head` ends the caller's wait. A pull that was begun goes on, and the next request gets its message.
-    pub(super) async fn take(self, request: Request<Body>, caller: PullCaller) -> PullResult {
+    pub(super) async fn take(
+        self,
+        request: Request<Body>,
+        caller: PullCaller,
+        record: Arc<RequestRecord>,
+    ) -> PullResult {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = body.clone();
         let upload = RequestBody::from_bytes(body);
         let progress = upload.state();
+        let _ = record.upload.set(progress.clone());
         let known_queue = OnceLock::new();
         let taken = async {
             let url = &self.upstream.url;
@@ -185,7 +210,10 @@ impl Puller {
         }
         if response.body().is_end_stream() {
             writer.queue_is_empty().await;
-            return Ok(with_outcome(Forwarder::inbound(response, false), "empty"));
+            return Ok(with_outcome(
+                Forwarder::inbound(response, false),
+                PullOutcome::Empty,
+            ));
         }
         let (mut head, mut body) = response.into_parts();
         head.version = Version::default();
@@ -209,7 +237,7 @@ impl Puller {
             writer.queue_is_empty().await;
             return Ok(with_outcome(
                 Response::from_parts(head, Body::from(notice)),
-                "empty",
+                PullOutcome::Empty,
             ));
         }
         match writer.finish(head.clone()).await {
@@ -234,7 +262,7 @@ impl Puller {
         let passed = writer.pass_through(error).await;
         let (begun, passing) = passed.map_err(|_| PullError::Incomplete)?;
         let body = passed_through(begun, rest, passing.broken_off());
-        let response = with_outcome(Response::from_parts(head, body), "ticket");
+        let response = with_outcome(Response::from_parts(head, body), PullOutcome::Ticket);
         Ok(self.observed(response, Message::PassedThrough(Box::new(passing)), is_relayed))
     }
 
@@ -245,11 +273,11 @@ impl Puller {
         let mut response = Response::from_parts(delivery.head().clone(), stored(body));
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         let outcome = if delivery.redelivered().is_some() {
-            "redelivery"
+            PullOutcome::Redelivery
         } else {
-            "ticket"
+            PullOutcome::Ticket
         };
-        response.extensions_mut().insert(PullOutcome(outcome));
+        response.extensions_mut().insert(outcome);
         if let Some(pulled) = delivery.redelivered() {
             let pulled = httpdate::fmt_http_date(pulled.time());
             let pulled = HeaderValue::try_from(pulled).expect("a date is visible ASCII");
@@ -275,8 +303,8 @@ impl Puller {
     }
 }
 
-fn with_outcome(mut response: Response<Body>, outcome: &'static str) -> Response<Body> {
-    response.extensions_mut().insert(PullOutcome(outcome));
+fn with_outcome(mut response: Response<Body>, outcome: PullOutcome) -> Response<Body> {
+    response.extensions_mut().insert(outcome);
     response
 }
 

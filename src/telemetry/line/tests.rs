@@ -40,7 +40,7 @@ enum Formatter {
 }
 
 /// The lines that a formatter writes for these events.
-fn written(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> String {
+fn written(format: LineForm, formatter: Formatter, events: impl FnOnce()) -> String {
     let to = Written::default();
     let builder = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
@@ -49,8 +49,8 @@ fn written(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> St
         .with_target(false);
     match (formatter, format) {
         (Formatter::Ours, _) => with_default(builder.event_format(LineFormatter(format)).finish(), events),
-        (Formatter::Usual, LogFormat::Text) => with_default(builder.finish(), events),
-        (Formatter::Usual, LogFormat::Json) => {
+        (Formatter::Usual, LineForm::Text) => with_default(builder.finish(), events),
+        (Formatter::Usual, LineForm::Json) => {
             with_default(builder.json().flatten_event(true).finish(), events);
         }
     }
@@ -61,10 +61,10 @@ fn written(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> St
 const TIME: &str = "2026-01-01T00:00:00.000000Z";
 
 /// The same without the times, once they are checked.
-fn timeless(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> String {
+fn timeless(format: LineForm, formatter: Formatter, events: impl FnOnce()) -> String {
     let before = match format {
-        LogFormat::Text => "",
-        LogFormat::Json => "{\"timestamp\":\"",
+        LineForm::Text => "",
+        LineForm::Json => "{\"timestamp\":\"",
     };
     let mut timeless = String::new();
     for line in written(format, formatter, events).split_inclusive('\n') {
@@ -85,7 +85,7 @@ fn timeless(format: LogFormat, formatter: Formatter, events: impl FnOnce()) -> S
 
 #[test]
 fn the_time_of_a_line_is_read_from_its_beginning() {
-    for format in [LogFormat::Text, LogFormat::Json] {
+    for format in [LineForm::Text, LineForm::Json] {
         let line = written(format, Formatter::Ours, || tracing::info!("token acquired"));
         let time = time_of(&line.as_bytes()[..48]).unwrap();
         assert!(time.elapsed().unwrap() < Duration::from_secs(60), "{line}");
@@ -101,7 +101,7 @@ fn the_time_of_a_line_is_read_from_its_beginning() {
     }
 }
 
-fn assert_same(format: LogFormat, events: impl Fn()) {
+fn assert_same(format: LineForm, events: impl Fn()) {
     let ours = timeless(format, Formatter::Ours, &events);
     assert!(!ours.is_empty());
     assert_eq!(ours, timeless(format, Formatter::Usual, &events));
@@ -147,8 +147,8 @@ fn all_kinds_of_events() {
 
 #[test]
 fn every_kind_of_field_is_written_as_the_usual_formatters_write_it() {
-    assert_same(LogFormat::Text, all_kinds_of_events);
-    assert_same(LogFormat::Json, all_kinds_of_events);
+    assert_same(LineForm::Text, all_kinds_of_events);
+    assert_same(LineForm::Json, all_kinds_of_events);
 }
 
 #[test]
@@ -161,9 +161,9 @@ fn the_causes_of_an_error_follow_it() {
         );
         tracing::error!(error = &failure as &(dyn Error + 'static), "x");
     };
-    let text = timeless(LogFormat::Text, Formatter::Ours, events);
+    let text = timeless(LineForm::Text, Formatter::Ours, events);
     assert_eq!(text, " ERROR x error=it failed: for this: and that\n");
-    let json = written(LogFormat::Json, Formatter::Ours, events);
+    let json = written(LineForm::Json, Formatter::Ours, events);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["error"], "it failed: for this: and that");
 }
@@ -171,7 +171,7 @@ fn the_causes_of_an_error_follow_it() {
 #[test]
 fn an_event_within_a_span_is_written_without_the_span() {
     let within = || tracing::info_span!("request", id = 7).in_scope(|| tracing::info!(status = 200, "x"));
-    let text = timeless(LogFormat::Text, Formatter::Ours, within);
+    let text = timeless(LineForm::Text, Formatter::Ours, within);
     assert_eq!(text, "  INFO x status=200\n");
 }
 
@@ -194,11 +194,11 @@ fn no_value_makes_a_line_of_its_own() {
         "  INFO y error=one\\ntwo: three\\nfour\n".to_owned(),
     ];
     assert_eq!(
-        timeless(LogFormat::Text, Formatter::Ours, events),
+        timeless(LineForm::Text, Formatter::Ours, events),
         expected.concat()
     );
 
-    let json = written(LogFormat::Json, Formatter::Ours, events);
+    let json = written(LineForm::Json, Formatter::Ours, events);
     let lines: Vec<serde_json::Value> = json
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -220,7 +220,7 @@ fn a_value_that_logs_while_it_is_formatted_spoils_no_line() {
         }
     }
     let text = timeless(
-        LogFormat::Text,
+        LineForm::Text,
         Formatter::Ours,
         || tracing::info!(value = ?Chatty, "shown"),
     );
@@ -230,12 +230,12 @@ fn a_value_that_logs_while_it_is_formatted_spoils_no_line() {
 proptest! {
     #[test]
     fn any_text_is_escaped_as_the_usual_formatters_do_it(text in any::<String>(), number in any::<i64>(), share in any::<f64>()) {
-        assert_same(LogFormat::Json, || {
+        assert_same(LineForm::Json, || {
             tracing::info!(text, shown = %text, debugged = ?text, number, share, "{text}");
         });
         // Our text formatter escapes control characters in values shown with Display, the usual one does not.
         let tame: String = text.chars().filter(|character| !character.is_control()).collect();
-        assert_same(LogFormat::Text, || {
+        assert_same(LineForm::Text, || {
             tracing::info!(text, shown = %tame, debugged = ?text, number, share, "{tame}");
         });
     }
@@ -245,7 +245,7 @@ proptest! {
 fn an_error_of_the_system_has_no_number() {
     let error = std::io::Error::from_raw_os_error(2);
     let text = error.to_string().replace(" (os error 2)", "");
-    for format in [LogFormat::Text, LogFormat::Json] {
+    for format in [LineForm::Text, LineForm::Json] {
         let line = written(
             format,
             Formatter::Ours,

@@ -101,13 +101,25 @@ async fn names_that_bondgate_adds_are_in_title_case() {
         .await;
     let mut line = upstream.accept().await;
     let request = line.message().await;
-    assert_eq!(names(&request.head), ["Host", "Via", "Authorization"]);
+    assert_eq!(
+        names(&request.head),
+        ["X-Correlation-Id", "Host", "Via", "Authorization"]
+    );
     line.say("HTTP/1.1 200 OK\r\n\r\nok").await;
     line.finish().await;
     let head = caller.head().await;
     let mut found = names(&head);
     found.sort_unstable();
-    assert_eq!(found, ["Connection", "Date", "Transfer-Encoding", "Via"]);
+    assert_eq!(
+        found,
+        [
+            "Connection",
+            "Date",
+            "Transfer-Encoding",
+            "Via",
+            "X-Correlation-Id"
+        ]
+    );
 
     // Its own responses, by hyper and by the head filter.
     for (request, status) in [

@@ -1,0 +1,236 @@
+//! The log line of one request, and its metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body as _;
+
+use super::super::pull::PullOutcome;
+use super::super::request_record::RequestRecord;
+use super::explanations::Explanations;
+use super::identifiers::{self, CORRELATION};
+use crate::server::ProblemResponse;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+/// The field by which Cisco identifies a request.
+static TRANSACTION: HeaderName = HeaderName::from_static("x-transaction-id");
+
+/// The part of a path that is logged, in bytes: lines wait in memory for the log's reader, and every caller can send long
+/// ones.
+const LONGEST_PATH: usize = 1024;
+
+/// What the log lines of one listener have in common.
+pub(in crate::proxy) struct Settings {
+    pub(in crate::proxy) metrics: Arc<UpstreamMetrics>,
+    pub(in crate::proxy) explanations: Arc<Explanations>,
+    /// The listener's address.
+    pub(in crate::proxy) listener: String,
+    /// Whether a request without `X-Correlation-ID` gets one.
+    pub(in crate::proxy) adds_correlation_id: bool,
+}
+
+/// The data of a request's log line; written when it is dropped.
+pub(super) struct Entry {
+    settings: Arc<Settings>,
+    began: Instant,
+    /// From the arrival of the head to the head of the response.
+    head_time: Duration,
+    method: Method,
+    uri: Uri,
+    correlation_id: Option<HeaderValue>,
+    /// The correlation id is not the caller's.
+    is_added: bool,
+    traceparent: Option<HeaderValue>,
+    transaction: Option<HeaderValue>,
+    record: Arc<RequestRecord>,
+    /// 0 until there is a response.
+    status: u16,
+    problem: Option<ProblemResponse>,
+    pull: Option<PullOutcome>,
+    /// The code of the problem that ended the upstream's body.
+    pub(super) cut: Option<&'static str>,
+    pub(super) response_bytes: u64,
+    pub(super) is_complete: bool,
+}
+
+impl Entry {
+    /// Begins the line of a request, and gives it its correlation id.
+    pub(super) fn begin(request: &mut Request<Body>, settings: Arc<Settings>) -> Self {
+        settings.metrics.in_flight.inc();
+        let record = Arc::<RequestRecord>::default();
+        request.extensions_mut().insert(record.clone());
+        let mut correlation_id = request.headers().get(&CORRELATION).cloned();
+        let is_added = correlation_id.is_none() && settings.adds_correlation_id;
+        if is_added {
+            let id = identifiers::new_correlation_id();
+            request.headers_mut().insert(&CORRELATION, id.clone());
+            correlation_id = Some(id);
+        }
+        Self {
+            settings,
+            began: Instant::now(),
+            head_time: Duration::ZERO,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            correlation_id,
+            is_added,
+            traceparent: request.headers().get(identifiers::TRACE_PARENT).cloned(),
+            transaction: None,
+            record,
+            status: 0,
+            problem: None,
+            pull: None,
+            cut: None,
+            response_bytes: 0,
+            is_complete: false,
+        }
+    }
+
+    /// Takes what a response says, counts it, and gives it the request's correlation id.
+    pub(super) fn follow(mut self, response: &mut Response<Body>) -> Self {
+        let metrics = &self.settings.metrics;
+        self.head_time = self.began.elapsed();
+        self.status = response.status().as_u16();
+        self.transaction = response.headers().get(&TRANSACTION).cloned();
+        self.problem = response.extensions_mut().remove();
+        self.pull = response.extensions_mut().remove();
+        metrics.count_response(self.status);
+        metrics.duration.observe(self.head_time.as_secs_f64());
+        if let Some(problem) = &self.problem {
+            metrics.count_own_response(&problem.error.to_string());
+            self.settings
+                .explanations
+                .explain(metrics.name(), &problem.problem);
+        }
+        if let (true, Some(id)) = (self.is_added, &self.correlation_id) {
+            let fields = response.headers_mut();
+            fields.entry(&CORRELATION).or_insert_with(|| id.clone());
+        }
+        // A response to HEAD has no body that could be cut short.
+        self.is_complete = response.body().is_end_stream() || self.method == Method::HEAD;
+        self
+    }
+
+    /// Who has made the response.
+    fn origin(&self) -> Option<&'static str> {
+        match self.pull {
+            _ if self.status == 0 => None,
+            _ if self.problem.is_some() => Some("bondgate"),
+            Some(PullOutcome::Redelivery) => Some("spool"),
+            _ => Some("upstream"),
+        }
+    }
+
+    fn message(&self) -> &'static str {
+        if self.status == 0 {
+            "caller disconnected before its response"
+        } else if self.is_complete {
+            "request completed"
+        } else {
+            "response cut short"
+        }
+    }
+
+    /// How bad the end of the request is.
+    fn severity(&self) -> Severity {
+        match self.status {
+            503 if self.problem.is_some() => Severity::Failed,
+            _ if self.cut.is_some() => Severity::Unknown,
+            500.. => Severity::Unknown,
+            0 | 400.. => Severity::Failed,
+            _ if !self.is_complete => Severity::Failed,
+            _ => Severity::Succeeded,
+        }
+    }
+}
+
+/// How bad the end of a request is, which decides the level of its line.
+enum Severity {
+    Succeeded,
+    /// It was refused, or its caller has gone; if it was executed, the caller knows or can find out.
+    Failed,
+    /// It may have been executed, and its caller has no usable response.
+    Unknown,
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The first characters of a text, at most so many bytes.
+fn start(text: &str, longest: usize) -> &str {
+    let end = (0..=text.len().min(longest)).rfind(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let metrics = &self.settings.metrics;
+        metrics.in_flight.dec();
+        let caller = self.record.caller.get();
+        let options = self.record.options.get();
+        let upload = self.record.upload.get();
+        let duration = self.began.elapsed();
+        let upstream_time = upload.map_or(Duration::ZERO, |upload| upload.upstream_time());
+        let head_time = if self.status == 0 {
+            duration
+        } else {
+            self.head_time
+        };
+        // The message as a field and not as a format: this is the one line that each request has.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    message = self.message(),
+                    upstream = metrics.name(),
+                    listener = self.settings.listener,
+                    caller = caller.and_then(|caller| caller.name.as_deref()),
+                    address = caller.and_then(|caller| caller.address_text.as_deref()),
+                    method = self.method.as_str(),
+                    path = start(self.uri.path(), LONGEST_PATH),
+                    rule = options.and_then(|options| options.rule.as_deref()),
+                    status = self.status,
+                    origin = self.origin(),
+                    sent = upload.is_some_and(|upload| upload.is_sent()),
+                    pull = self.pull.map(PullOutcome::name),
+                    error = self
+                        .problem
+                        .as_ref()
+                        .map(|problem| problem.error.to_string()),
+                    problem = self
+                        .problem
+                        .as_ref()
+                        .map(|problem| problem.problem.code())
+                        .or(self.cut),
+                    request_bytes = upload.map_or(0, |upload| upload.bytes()),
+                    response_bytes = self.response_bytes,
+                    duration_ms = milliseconds(duration),
+                    upstream_ms = milliseconds(upstream_time),
+                    own_ms = milliseconds(head_time.saturating_sub(upstream_time)),
+                    correlation_id = self.correlation_id.as_ref().and_then(identifiers::text),
+                    transaction_id = self.transaction.as_ref().and_then(identifiers::text),
+                    trace_id = self.traceparent.as_ref().and_then(identifiers::trace_id),
+                )
+            };
+        }
+        match self.severity() {
+            Severity::Succeeded => line!(info),
+            Severity::Failed => line!(warn),
+            Severity::Unknown => line!(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        assert_eq!(start("caf\u{e9}", 10), "caf\u{e9}");
+        assert_eq!(start("caf\u{e9}", 4), "caf");
+        assert_eq!(start("", 4), "");
+    }
+}
