@@ -1,6 +1,7 @@
 //! The operator's listener: health, readiness, status and metrics, never on the proxied one.
 
 mod authorization;
+mod metrics;
 mod readiness;
 mod status;
 
@@ -13,8 +14,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use http::StatusCode;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use self::authorization::{Access, check_caller, check_host, refuse};
 use crate::config;
@@ -104,15 +105,14 @@ fn is_local(peer: Option<Extension<Peer>>) -> bool {
     address.is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
-async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     // A failure is a problem, which the metrics show.
     let _ = admin.spool.totals().await;
     for upstream in &admin.facts.upstreams {
         // Ends what is over.
         let _ = upstream.api.get();
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], admin.metrics.encode())
+    metrics::respond(admin.metrics.clone(), &headers).await
 }
 
 async fn page() -> impl IntoResponse {

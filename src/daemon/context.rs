@@ -74,6 +74,11 @@ impl Context {
             listeners.push(socket);
         }
         let metrics = Metrics::new();
+        let gauge = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+        metrics.connections_limit.set(gauge(config.limits.connections));
+        metrics
+            .requests_in_flight_limit
+            .set(gauge(config.limits.in_flight));
         let context = Self {
             clock,
             resolver: Resolver::default(),

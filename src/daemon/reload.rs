@@ -27,7 +27,7 @@ use crate::platform::sandbox::Sandbox;
 use crate::platform::service_manager::ServiceManager;
 use crate::problems::configuration;
 use crate::telemetry::{Lasting, LogHandle};
-use crate::tls::Digest;
+use crate::tls::{Digest, TlsServer};
 
 /// Where a running daemon finds its configuration again.
 pub struct Source {
@@ -151,7 +151,9 @@ impl Reloader {
         let (context, configured) = (&self.context, SystemTime::now());
         for (socket, listener) in context.listeners.iter().zip(&now.listeners) {
             socket.serve(&listener.routers, listener.tls.as_ref());
+            self.publish_expiry(&socket.name, listener.tls.as_ref());
         }
+        self.publish_expiry(&context.admin.name, now.admin_tls.as_ref());
         self.readiness.replace(now.tokens());
         context.spool.set_upstreams(now.served_upstreams());
         let mut facts = now.facts(context, configured);
@@ -170,6 +172,14 @@ impl Reloader {
         }
         let since_1970 = configured.duration_since(UNIX_EPOCH).unwrap_or_default();
         context.metrics.config_last_success.set(since_1970.as_secs_f64());
+    }
+
+    fn publish_expiry(&self, listener: &str, tls: Option<&Arc<TlsServer>>) {
+        if let Some(expires) = tls.and_then(|tls| tls.expires) {
+            let since_1970 = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let metrics = &self.context.metrics;
+            metrics.set_certificate_expiry(listener, since_1970.as_secs_f64());
+        }
     }
 
     async fn read_digests(self: &Arc<Self>) -> FileDigests {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::authorization::{PlainPath, is_loop};
 use super::forward::headers;
 use crate::config::Config;
+use crate::telemetry::metrics::UpstreamConnections;
 use crate::tls;
 use crate::upstream::{Network, UpstreamClient};
 
@@ -81,7 +82,12 @@ fn upstream() -> &'static UpstreamClient {
                     client_secret = \"secret\"\nurl = \"https://api.example\"\n";
         let config = Config::parse(text, "fuzzed.toml", []).expect("this is a configuration");
         let tls = tls::client(None).expect("the machine has certificates");
-        UpstreamClient::new(&config.upstreams[0], Network::new(tls)).expect("there is no outbound proxy")
+        UpstreamClient::new(
+            &config.upstreams[0],
+            Network::new(tls),
+            UpstreamConnections::default(),
+        )
+        .expect("there is no outbound proxy")
     })
 }
 

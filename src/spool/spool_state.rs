@@ -87,6 +87,11 @@ impl Spool {
             runtime: OnceLock::new(),
             tasks: TaskTracker::new(),
         };
+        let bytes = match &config.directory {
+            Some(_) => config.bytes,
+            None => config.memory,
+        };
+        shared.metrics.spool.set_limits(config.messages as u64, bytes);
         *shared.write_failure.lock() = shared.disk_problem();
         shared.report_held();
         Ok(Self {

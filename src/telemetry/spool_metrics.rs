@@ -4,7 +4,9 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Metric;
+
+use super::metrics::Registrar;
 
 /// What became of pulled messages.
 #[derive(Default)]
@@ -27,8 +29,12 @@ pub struct SpoolMetrics {
     pub passed_through: Counter,
     /// Messages that are not delivered.
     pub messages: Gauge,
+    /// How many there may be.
+    messages_limit: Gauge,
     /// Their size.
     pub bytes: Gauge,
+    /// The most bytes that the spool may take up.
+    bytes_limit: Gauge,
     /// Of these, messages with five failed deliveries or more.
     pub failing: Gauge,
     /// The size of the retained messages.
@@ -39,7 +45,7 @@ pub struct SpoolMetrics {
 
 impl SpoolMetrics {
     /// All metrics at zero, in a registry.
-    pub(super) fn register(to: &mut Registry) -> Self {
+    pub(super) fn register(to: &mut Registrar) -> Self {
         Self {
             pulled: add(to, "pulled", "Messages pulled and stored"),
             delivered: add(to, "delivered", "Messages delivered"),
@@ -50,16 +56,23 @@ impl SpoolMetrics {
             corrupt: add(to, "corrupt", "Damaged files in the spool's directory"),
             passed_through: add(to, "passed_through", "Messages not stored; see the log"),
             messages: add(to, "messages", "Messages not delivered"),
+            messages_limit: add(to, "messages_limit", "The limit of messages"),
             bytes: add(to, "bytes", "Bytes of the messages not delivered"),
+            bytes_limit: add(to, "bytes_limit", "The limit of bytes"),
             failing: add(to, "failing", "Messages with five failed deliveries or more"),
             retained_bytes: add(to, "retained_bytes", "Bytes of the delivered messages"),
             oldest: add(to, "oldest_timestamp_seconds", "Pull of the oldest message, or 0"),
         }
     }
+
+    /// Records how many messages, and how many bytes of them, the spool may hold.
+    pub fn set_limits(&self, messages: u64, bytes: u64) {
+        let gauge = |limit| i64::try_from(limit).unwrap_or(i64::MAX);
+        self.messages_limit.set(gauge(messages));
+        self.bytes_limit.set(gauge(bytes));
+    }
 }
 
-fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    to.register(format!("spool_{name}"), help, metric.clone());
-    metric
+fn add<M: Metric + Clone + Default>(to: &mut Registrar, name: &str, help: &str) -> M {
+    to.add(&format!("spool_{name}"), help)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use super::clock::{clock_problem, date};
@@ -56,6 +57,16 @@ pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
     };
     let certificates = pem::certificates(path).unwrap_or_default();
     certificates.iter().filter_map(|der| problem(der)).collect()
+}
+
+/// When the first of these certificates expires.
+pub(super) fn earliest_expiry(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    let parsed = certificates
+        .iter()
+        .filter_map(|der| X509Certificate::from_der(der).ok());
+    parsed
+        .map(|(_, certificate)| at(certificate.validity().not_after))
+        .min()
 }
 
 fn at(time: ASN1Time) -> SystemTime {

@@ -11,6 +11,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -156,6 +157,8 @@ fn unusable_roots(found: &CertificateResult) -> Option<Problem> {
 pub struct TlsServer {
     /// For handshakes. It offers HTTP/1 only.
     pub config: Arc<ServerConfig>,
+    /// When the first certificate of its chain expires.
+    pub expires: Option<SystemTime>,
     client_verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -176,6 +179,7 @@ impl TlsServer {
 /// Reads the settings of a TLS listener.
 pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     let chain = pem::certificates(&tls.certificate_file)?;
+    let expires = file_dates::earliest_expiry(&chain);
     let key = pem::private_key(&tls.key_file)?;
     let usable = provider().key_provider.load_private_key(key.clone_key());
     usable.map_err(|_| files::key_unusable(quoted(&tls.key_file)))?;
@@ -200,6 +204,7 @@ pub fn server(tls: &ServerTls) -> Result<TlsServer, InputError> {
     let config = Arc::new(config);
     Ok(TlsServer {
         config,
+        expires,
         client_verifier,
     })
 }

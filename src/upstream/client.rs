@@ -16,6 +16,7 @@ use super::error::{BrokenKind, ConnectError, SendError};
 use super::pool::Pool;
 use super::response_body::ResponseBody;
 use crate::config::{self, InputError};
+use crate::telemetry::metrics::UpstreamConnections;
 
 /// One worker's client for one upstream.
 pub struct UpstreamClient {
@@ -31,14 +32,18 @@ pub struct UpstreamClient {
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 
 impl UpstreamClient {
-    /// Opens no connection yet.
-    pub fn new(upstream: &config::Upstream, network: Network) -> Result<Self, InputError> {
+    /// Opens no connection yet; `metrics` count those that it will open.
+    pub fn new(
+        upstream: &config::Upstream,
+        network: Network,
+        metrics: UpstreamConnections,
+    ) -> Result<Self, InputError> {
         let url = &upstream.url;
         let (proxy, timeout) = (upstream.proxy.route(url)?, upstream.timeout.connect);
         let connector = Connector::new("API request", url, proxy, timeout, network);
         let host = HeaderValue::try_from(url.host_field()).expect("an authority is visible ASCII");
         Ok(Self {
-            pool: Pool::new(connector, upstream),
+            pool: Pool::new(connector, upstream, metrics),
             base_path: url.path().trim_end_matches('/').to_owned(),
             host,
             idle_limit: upstream.timeout.idle,
@@ -164,7 +169,12 @@ mod tests {
         );
         let config = Config::parse(&text, "f", []).unwrap();
         let tls = crate::tls::client(None).unwrap();
-        UpstreamClient::new(&config.upstreams[0], Network::new(tls)).unwrap()
+        UpstreamClient::new(
+            &config.upstreams[0],
+            Network::new(tls),
+            UpstreamConnections::default(),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio_util::io::InspectReader;
 
 use super::connector::UpstreamStream;
 use super::keep_alive;
+use crate::telemetry::metrics::{OpenConnection, UpstreamConnections};
 
 /// A connection that sends one request after the other.
 pub(super) struct Connection {
@@ -31,6 +32,7 @@ pub(super) struct Connection {
     expires: Instant,
     /// How long it may idle, as announced by the upstream.
     idle_limit: Duration,
+    counted: OpenConnection,
 }
 
 type Driver = http1::Connection<TokioIo<InspectReader<UpstreamStream, OnRead>>, Body>;
@@ -57,7 +59,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// Speaks HTTP/1.1 over `stream` until `expires`.
-    pub(super) async fn new(stream: UpstreamStream, expires: Instant) -> hyper::Result<Self> {
+    pub(super) async fn new(
+        stream: UpstreamStream,
+        expires: Instant,
+        metrics: &UpstreamConnections,
+    ) -> hyper::Result<Self> {
         let received = Arc::new(AtomicU64::new(0));
         let counter = received.clone();
         let on_read: OnRead = Box::new(move |bytes| {
@@ -82,6 +88,7 @@ impl Connection {
             wake_flag: Arc::new(WakeFlag(AtomicBool::new(true))),
             expires,
             idle_limit: Duration::MAX,
+            counted: metrics.opened(),
         })
     }
 
@@ -91,6 +98,7 @@ impl Connection {
         request: Box<Request<Body>>,
     ) -> Result<Response<Incoming>, RequestError> {
         self.received.store(0, Ordering::Relaxed);
+        self.counted.count_request();
         // Without a coop budget: once that is spent, the response would wait for a waker, and it has none.
         let mut response = pin!(unconstrained(self.sender.try_send_request(*request)));
         let (driver, received) = (&mut self.driver, &*self.received);

@@ -67,3 +67,21 @@ pub enum ConnectErrorKind {
     /// The TLS handshake failed otherwise.
     Tls,
 }
+
+impl ConnectErrorKind {
+    /// The name in metrics: that of the error type in the responses to callers (RFC 9209).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DnsTimeout => "dns_timeout",
+            Self::Dns => "dns_error",
+            Self::Timeout => "connection_timeout",
+            Self::Refused => "connection_refused",
+            Self::Unreachable => "destination_unavailable",
+            Self::ProxyTerminated => "connection_terminated",
+            Self::Certificate => "tls_certificate_error",
+            Self::TlsAlert => "tls_alert_received",
+            Self::Tls => "tls_protocol_error",
+        }
+    }
+}

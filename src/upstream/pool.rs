@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::connector::Connector;
 use super::error::ConnectError;
 use crate::config;
+use crate::telemetry::metrics::UpstreamConnections;
 
 /// Connections to one upstream. Clones share them.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ struct Inner {
     keep_alive: Duration,
     max_age: Duration,
     max_idle: usize,
+    metrics: UpstreamConnections,
     /// In-flight dials for waiters.
     dials: TaskTracker,
     queues: Mutex<Queues>,
@@ -52,13 +54,18 @@ const MIN_AGE: f64 = 0.8;
 
 impl Pool {
     /// Keeps up to `upstream.pooled` idle connections.
-    pub(super) fn new(connector: Connector, upstream: &config::Upstream) -> Self {
+    pub(super) fn new(
+        connector: Connector,
+        upstream: &config::Upstream,
+        metrics: UpstreamConnections,
+    ) -> Self {
         let has_keep_alive = !upstream.keep_alive.is_zero();
         Self(Arc::new(Inner {
             connector,
             keep_alive: upstream.keep_alive,
             max_age: upstream.max_age,
             max_idle: if has_keep_alive { upstream.pooled } else { 0 },
+            metrics,
             dials: TaskTracker::new(),
             queues: Mutex::default(),
         }))
@@ -82,11 +89,16 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
-        let stream = self.0.connector.connect().await?;
+        let stream = self.counted(self.0.connector.connect().await)?;
         let jitter = MIN_AGE + (1.0 - MIN_AGE) * fastrand::f64();
         let expires = Instant::now() + self.0.max_age.mul_f64(jitter);
-        let connection = Connection::new(stream, expires).await;
-        connection.map_err(|_| self.0.connector.destination().closed())
+        let connection = Connection::new(stream, expires, &self.0.metrics).await;
+        self.counted(connection.map_err(|_| self.0.connector.destination().closed()))
+    }
+
+    /// Counts a failure to connect.
+    fn counted<T>(&self, result: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        result.inspect_err(|error| self.0.metrics.count_failure(error.kind.name()))
     }
 
     /// An idle connection that was open a moment ago.
@@ -104,7 +116,7 @@ impl Pool {
     async fn wait(&self) -> Result<Connection, ConnectError> {
         // Resolve before a dial is started. Dials outlive their requests: without this, all that had accumulated while
         // the name was not resolved would connect at once.
-        self.0.connector.resolve().await?;
+        self.counted(self.0.connector.resolve().await)?;
         let (waiter, mut connection) = oneshot::channel();
         let mut dial = self.enqueue(waiter);
         loop {
@@ -198,7 +210,7 @@ mod tests {
         let tls = crate::tls::client(None).unwrap();
         let (url, timeout) = (&upstream.url, upstream.timeout.connect);
         let connector = Connector::new("API request", url, None, timeout, Network::new(tls));
-        Pool::new(connector, upstream)
+        Pool::new(connector, upstream, UpstreamConnections::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use super::html::{declares_html, is_html};
 use super::status::response_problem;
 use crate::config;
 use crate::problems::{Problem, api, network};
+use crate::telemetry::metrics::UpstreamConnections;
 
 /// The path of Smart Bonding whose response says nothing about push and pull.
 const TSP_CODES: &str = "/tspcodes";
@@ -26,7 +27,7 @@ pub async fn probe(
     path: &str,
     authorization: HeaderValue,
 ) -> Result<StatusCode, Problem> {
-    let client = UpstreamClient::new(upstream, network)?;
+    let client = UpstreamClient::new(upstream, network, UpstreamConnections::default())?;
     let to = format!("{}:{}", upstream.url.authority().host(), upstream.url.port());
     let target = path.parse::<Uri>().map(|path| client.target(&path));
     let Ok(Ok(target)) = target else {

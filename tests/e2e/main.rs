@@ -38,6 +38,7 @@ mod listeners;
 mod log;
 mod machine;
 mod malformed;
+mod metrics;
 mod outage;
 mod outbound;
 mod overload;

@@ -15,6 +15,7 @@ mod listening_program;
 mod local_memory;
 pub mod locations;
 mod privacy;
+pub mod process_usage;
 pub mod processes;
 pub mod roots;
 mod security_descriptor;

@@ -175,3 +175,26 @@ fn broken_type(kind: BrokenKind) -> ProxyErrorType {
         BrokenKind::TransferCoding => Type::HttpResponseTransferCoding,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_name_a_failure_to_connect_as_responses_do() {
+        use ConnectErrorKind as Kind;
+        for kind in [
+            Kind::DnsTimeout,
+            Kind::Dns,
+            Kind::Timeout,
+            Kind::Refused,
+            Kind::Unreachable,
+            Kind::ProxyTerminated,
+            Kind::Certificate,
+            Kind::TlsAlert,
+            Kind::Tls,
+        ] {
+            assert_eq!(connect_error_type(kind).to_string(), kind.name());
+        }
+    }
+}

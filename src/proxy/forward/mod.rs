@@ -64,7 +64,11 @@ impl Forwarder {
             stop,
             ..
         } = dependencies.clone();
-        let client = Arc::new(UpstreamClient::new(upstream, network)?);
+        let client = Arc::new(UpstreamClient::new(
+            upstream,
+            network,
+            metrics.connections.clone(),
+        )?);
         Ok(Self {
             inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
             upstream: client,

@@ -29,6 +29,7 @@ use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, R
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
 };
+use crate::telemetry::metrics::PullMetrics;
 use crate::upstream::{HTML_BEGINNING, ResponseBody, declares_html, is_html};
 
 /// Serves the consuming routes of one upstream.
@@ -38,6 +39,7 @@ pub(super) struct Puller {
     forwarder: Arc<Forwarder>,
     spool: Spool,
     stop: Stopping,
+    metrics: PullMetrics,
 }
 
 /// The caller of a consuming route.
@@ -84,12 +86,14 @@ impl Puller {
         upstream: &config::Upstream,
         forwarder: Arc<Forwarder>,
         dependencies: &Dependencies,
+        metrics: PullMetrics,
     ) -> Self {
         Self {
             upstream: Arc::new(upstream.clone()),
             forwarder,
             spool: dependencies.spool.clone(),
             stop: dependencies.stop.clone(),
+            metrics,
         }
     }
 
@@ -119,7 +123,12 @@ impl Puller {
             let respond = move |taken| async move {
                 match taken {
                     TakeOutcome::Message(delivery) => puller.deliver(delivery, is_relayed),
-                    TakeOutcome::Pull(writer) => puller.pull(parts, upload, kept, *writer, is_relayed).await,
+                    TakeOutcome::Pull(writer) => {
+                        let metrics = puller.metrics.clone();
+                        let result = puller.pull(parts, upload, kept, *writer, is_relayed).await;
+                        count(&metrics, &result);
+                        result
+                    }
                 }
             };
             let taken = self.spool.take(queue, &method, caller.name, may_pull, respond);
@@ -301,6 +310,21 @@ impl Puller {
         }));
         response
     }
+}
+
+/// Counts a pull by its result.
+fn count(metrics: &PullMetrics, result: &PullResult) {
+    let response = result.as_ref().ok();
+    let counter = match response.and_then(|response| response.extensions().get()) {
+        Some(PullOutcome::Empty) => &metrics.empty,
+        Some(_) => &metrics.messages,
+        None => {
+            metrics.failed.inc();
+            return;
+        }
+    };
+    counter.inc();
+    metrics.set_last_success();
 }
 
 fn with_outcome(mut response: Response<Body>, outcome: PullOutcome) -> Response<Body> {

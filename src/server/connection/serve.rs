@@ -194,6 +194,7 @@ async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
 fn log_refusal(filter: &HeadFilter, peer: &Peer, context: &ServerContext) {
     if let Some(problem) = filter.connection.lock().refusal() {
         context.metrics.refused_heads.inc();
+        context.metrics.count_refusal(problem.problem.code());
         tracing::info!(
             address = peer.address.map(tracing::field::display),
             status = problem.status.as_u16(),

@@ -65,7 +65,15 @@ impl ConnectionLimit {
         if let Some(permit) = self.evict(reason, caller, metrics).await {
             return self.serve(permit);
         }
+        let what = match reason {
+            LimitReason::Total | LimitReason::Caller => "too many connections at once (limits.connections)",
+            LimitReason::Share => {
+                "nearly too many connections at once (limits.connections), and this caller already has its share"
+            }
+        };
+        let problem = too_many_connections(what);
         metrics.refused_connections.inc();
+        metrics.count_refusal(problem.code());
         if self.logged.refusal.is_due() {
             let limit = self.permits.total();
             tracing::warn!(
@@ -76,14 +84,7 @@ impl ConnectionLimit {
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
             return Admission::Close;
         };
-        let what = match reason {
-            LimitReason::Total | LimitReason::Caller => "too many connections at once (limits.connections)",
-            LimitReason::Share => {
-                "nearly too many connections at once (limits.connections), and this caller already has its share"
-            }
-        };
-        let problem =
-            ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, too_many_connections(what));
+        let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, problem);
         Admission::Refuse(Box::new(problem), permit)
     }
 

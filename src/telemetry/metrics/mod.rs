@@ -1,26 +1,45 @@
 //! The daemon's metrics, for Prometheus: one struct, injected; no global registry.
 
+mod process;
+mod pulls;
+mod registrar;
+#[cfg(test)]
+mod tests;
+mod text_format;
+mod upstream_connections;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Metric, Registry, Unit};
+use prometheus_client::registry::{Metric, Unit};
 
+use self::pulls::PullFamilies;
+use self::registrar::{Label, Labels};
+use self::text_format::to_prometheus;
+use self::upstream_connections::ConnectionFamilies;
 use super::log_writer::DroppedLines;
 use super::program;
 use super::spool_metrics::SpoolMetrics;
 
+pub use self::pulls::PullMetrics;
+pub(super) use self::registrar::Registrar;
+pub use self::text_format::TextFormat;
+pub use self::upstream_connections::{OpenConnection, UpstreamConnections};
+
 /// All metrics; each field has the metric's name or its start.
 pub struct Metrics {
-    registry: Registry,
+    registrar: Registrar,
     /// Open connections of callers.
     pub connections: Gauge,
+    /// How many there may be.
+    pub connections_limit: Gauge,
+    refusals: Family<Labels<1>, Counter>,
     /// Requests refused before they were relayed anywhere.
     pub refused_heads: Counter,
     /// TLS handshakes of callers that failed.
@@ -40,6 +59,11 @@ pub struct Metrics {
     own_answers: Family<Labels<2>, Counter>,
     request_duration: Family<Labels<1>, Histogram>,
     requests_in_flight: Family<Labels<1>, Gauge>,
+    /// How many there may be, over all upstreams.
+    pub requests_in_flight_limit: Gauge,
+    upstream_connections: ConnectionFamilies,
+    pulls: PullFamilies,
+    certificate_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     token_requests: Family<Labels<2>, Counter>,
     token_state: Family<Labels<2>, Gauge>,
     token_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
@@ -62,11 +86,11 @@ pub struct UpstreamMetrics {
     pub duration: Histogram,
     /// Requests sent once more with a newer token, after the upstream refused theirs.
     pub replays: Counter,
+    /// Connections to it.
+    pub connections: UpstreamConnections,
+    /// Pulls from it.
+    pub pulls: PullMetrics,
 }
-
-/// Label names and values.
-type Labels<const N: usize> = [Label; N];
-type Label = (&'static str, Cow<'static, str>);
 
 /// Upper bounds of the duration histogram, in seconds: from a response over loopback to the longest pull.
 const BUCKETS: [f64; 12] = [
@@ -77,8 +101,8 @@ impl Metrics {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        let mut registry = Registry::with_prefix("bondgate");
-        let all = &mut registry;
+        let mut registrar = Registrar::new();
+        let all = &mut registrar;
         let version = Info::new([("version", program::VERSION), ("commit", program::COMMIT)]);
         all.register("build", "The running version", version);
         let request_duration: Family<_, _> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
@@ -86,7 +110,13 @@ impl Metrics {
         all.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
         Arc::new(Self {
             connections: add(all, "connections", "Open connections of callers"),
-            refused_heads: add(all, "refused_heads", "Requests refused before relaying"),
+            connections_limit: add(all, "connections_limit", "The limit of connections of callers"),
+            refusals: add(
+                all,
+                "refusals",
+                "Requests refused before relaying, by the problem's code",
+            ),
+            refused_heads: add(all, "refused_heads", "Requests refused for their head"),
             tls_handshake_failures: add(
                 all,
                 "tls_handshake_failures",
@@ -106,6 +136,18 @@ impl Metrics {
             own_answers: add(all, "own_answers", "Responses of bondgate itself, by error"),
             request_duration,
             requests_in_flight: add(all, "requests_in_flight", "Requests being relayed"),
+            requests_in_flight_limit: add(
+                all,
+                "requests_in_flight_limit",
+                "The limit of requests being relayed",
+            ),
+            upstream_connections: ConnectionFamilies::register(all),
+            pulls: PullFamilies::register(all),
+            certificate_expiry: add(
+                all,
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener expires, seconds since 1970",
+            ),
             token_requests: add(all, "token_requests", "Token requests, by outcome"),
             token_state: add(all, "token_state", "1 for the token's current state"),
             token_expiry: add(
@@ -121,7 +163,7 @@ impl Metrics {
             problem: add(all, "problem", "1 for each problem that lasts, by call and code"),
             replays: add(all, "replays", "Requests sent again with a newer token"),
             spool: SpoolMetrics::register(all),
-            registry,
+            registrar,
         })
     }
 
@@ -130,6 +172,17 @@ impl Metrics {
         let result = if is_applied { "applied" } else { "refused" };
         let labels = [("result", result.into())];
         self.config_reloads.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that bondgate refused before relaying it, by the code of the problem.
+    pub fn count_refusal(&self, code: &'static str) {
+        self.refusals.get_or_create(&[("reason", code.into())]).inc();
+    }
+
+    /// Records when the certificate of a listener expires, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, listener: &str, seconds: f64) {
+        let labels = [("listener", listener.to_owned().into())];
+        self.certificate_expiry.get_or_create(&labels).set(seconds);
     }
 
     /// Records whether a problem of this part of the daemon lasts.
@@ -157,16 +210,25 @@ impl Metrics {
             in_flight: self.requests_in_flight.get_or_create(&upstream).clone(),
             duration: self.request_duration.get_or_create(&upstream).clone(),
             replays: self.replays.get_or_create(&upstream).clone(),
+            connections: self.upstream_connections.of(&upstream),
+            pulls: self.pulls.of(&upstream),
             upstream,
         }
     }
 
-    /// The text that Prometheus reads (OpenMetrics 1.0).
+    /// The text of all metrics.
+    #[must_use]
+    pub fn text(&self, format: TextFormat) -> String {
+        match format {
+            TextFormat::OpenMetrics => self.encode(),
+            TextFormat::Prometheus => to_prometheus(&self.encode()),
+        }
+    }
+
+    /// The text of all metrics in OpenMetrics 1.0.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes any text");
-        text
+        self.registrar.encode().expect("a String takes any text")
     }
 }
 
@@ -190,6 +252,11 @@ impl UpstreamMetrics {
     /// Counts a response of bondgate itself, by its Proxy-Status error type.
     pub fn count_own_response(&self, error: &str) {
         self.count(&self.all.own_answers, "error", error.to_owned().into());
+    }
+
+    /// Counts a request that bondgate refused before relaying it, by the code of the problem.
+    pub fn count_refusal(&self, code: &'static str) {
+        self.all.count_refusal(code);
     }
 
     /// Counts a token request by its outcome: `ok`, or the kind of failure.
@@ -237,32 +304,6 @@ impl UpstreamMetrics {
     }
 }
 
-fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_counted_is_in_the_text_for_prometheus() {
-        let metrics = Metrics::new();
-        let upstream = metrics.upstream("cisco");
-        upstream.count_response(200);
-        upstream.count_own_response("dns_error");
-        upstream.set_token_state("fresh", &["starting", "fresh"]);
-        let text = metrics.encode();
-        for line in [
-            "bondgate_requests_total{upstream=\"cisco\",status=\"200\"} 1",
-            "bondgate_own_answers_total{upstream=\"cisco\",error=\"dns_error\"} 1",
-            "bondgate_token_state{upstream=\"cisco\",state=\"fresh\"} 1",
-            "bondgate_token_state{upstream=\"cisco\",state=\"starting\"} 0",
-            "bondgate_build_info{version=\"",
-        ] {
-            assert!(text.contains(line), "{line} in\n{text}");
-        }
-    }
+fn add<M: Metric + Clone + Default>(to: &mut Registrar, name: &str, help: &str) -> M {
+    to.add(name, help)
 }
