@@ -112,7 +112,6 @@ fn documented() -> Described {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn the_guide_describes_each_metric_with_its_type_and_labels_and_no_other() {
     let metrics = populated();
     let found = described(&metrics.text(TextFormat::Prometheus));
@@ -132,9 +131,12 @@ fn the_guide_describes_each_metric_with_its_type_and_labels_and_no_other() {
     );
     let mut documented = documented();
     documented.retain(|name, _| !PENDING.contains(&name.as_str()) || found.contains_key(name));
+    // Other systems tell less of the process.
+    let is_complete = |name: &&String| cfg!(target_os = "linux") || name.starts_with("bondgate_");
     let names: BTreeSet<_> = found.keys().chain(documented.keys()).collect();
     let differences: Vec<_> = names
         .into_iter()
+        .filter(is_complete)
         .filter(|name| found.get(*name) != documented.get(*name))
         .map(|name| {
             format!(
