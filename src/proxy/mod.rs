@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Extensions, Response, StatusCode};
+use http::{Response, StatusCode};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -90,7 +90,6 @@ pub fn routers(
     let router = |worker: &Relay| {
         let health_path: Option<Arc<str>> = listener.health.as_deref().map(Arc::from);
         let (authorization, in_flight) = (authorization.clone(), in_flight.clone());
-        let (unauthorized, limited) = (upstream.metrics.clone(), upstream.metrics.clone());
         // The request stack: a request passes these layers from top to bottom, its response from bottom to top.
         let stack = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(respond_after_panic))
@@ -98,25 +97,12 @@ pub fn routers(
                 health::respond(health_path.as_deref(), request)
             }))
             .layer_fn(|inner| AccessLog::new(inner, access_log.clone()))
-            .layer(early_response(move |request| {
-                count_refusal(&unauthorized, authorization.respond(request))
-            }))
-            .layer(early_response(move |request| {
-                count_refusal(&limited, in_flight.respond(request))
-            }))
+            .layer(early_response(move |request| authorization.respond(request)))
+            .layer(early_response(move |request| in_flight.respond(request)))
             .service(worker.clone());
         Router::new().fallback_service(stack)
     };
     upstream.workers.iter().map(router).collect()
-}
-
-/// Counts the response to a request that is refused.
-fn count_refusal(metrics: &UpstreamMetrics, response: Option<Response<Body>>) -> Option<Response<Body>> {
-    let extensions = response.as_ref().map(Response::extensions);
-    if let Some(refusal) = extensions.and_then(Extensions::get::<ProblemResponse>) {
-        metrics.count_refusal(refusal.problem.code());
-    }
-    response
 }
 
 /// A bug ends one request, not the daemon.

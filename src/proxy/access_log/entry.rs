@@ -97,9 +97,13 @@ impl Entry {
         self.problem = response.extensions_mut().remove();
         self.pull = response.extensions_mut().remove();
         metrics.count_response(self.status);
-        metrics.duration.observe(self.head_time.as_secs_f64());
+        self.observe_durations();
         if let Some(problem) = &self.problem {
             metrics.count_own_response(&problem.error.to_string());
+            // Every request that is not refused has a permit.
+            if self.record.permit.get().is_none() {
+                metrics.count_refusal(problem.problem.code());
+            }
             self.settings
                 .explanations
                 .explain(metrics.name(), &problem.problem);
@@ -111,6 +115,24 @@ impl Entry {
         // A response to HEAD has no body that could be cut short.
         self.is_complete = response.body().is_end_stream() || self.method == Method::HEAD;
         self
+    }
+
+    fn observe_durations(&self) {
+        let metrics = &self.settings.metrics;
+        let upstream_time = self.upstream_time();
+        metrics.duration.observe(self.head_time.as_secs_f64());
+        metrics
+            .own_duration
+            .observe(self.head_time.saturating_sub(upstream_time).as_secs_f64());
+        if !upstream_time.is_zero() {
+            metrics.upstream_duration.observe(upstream_time.as_secs_f64());
+        }
+    }
+
+    /// How long the request has waited for the upstream.
+    fn upstream_time(&self) -> Duration {
+        let upload = self.record.upload.get();
+        upload.map_or(Duration::ZERO, |upload| upload.upstream_time())
     }
 
     /// Who has made the response.
@@ -173,7 +195,7 @@ impl Drop for Entry {
         let options = self.record.options.get();
         let upload = self.record.upload.get();
         let duration = self.began.elapsed();
-        let upstream_time = upload.map_or(Duration::ZERO, |upload| upload.upstream_time());
+        let upstream_time = self.upstream_time();
         let head_time = if self.status == 0 {
             duration
         } else {

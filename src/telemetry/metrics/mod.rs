@@ -58,6 +58,8 @@ pub struct Metrics {
     requests: Family<Labels<2>, Counter>,
     own_answers: Family<Labels<2>, Counter>,
     request_duration: Family<Labels<1>, Histogram>,
+    request_own_duration: Family<Labels<1>, Histogram>,
+    request_upstream_duration: Family<Labels<1>, Histogram>,
     requests_in_flight: Family<Labels<1>, Gauge>,
     /// How many there may be, over all upstreams.
     pub requests_in_flight_limit: Gauge,
@@ -84,6 +86,10 @@ pub struct UpstreamMetrics {
     pub in_flight: Gauge,
     /// Seconds from the arrival of a request's head to the head of its response.
     pub duration: Histogram,
+    /// The part of it that bondgate took, in seconds.
+    pub own_duration: Histogram,
+    /// The part of it that the upstream took, with the way there, in seconds.
+    pub upstream_duration: Histogram,
     /// Requests sent once more with a newer token, after the upstream refused theirs.
     pub replays: Counter,
     /// Connections to it.
@@ -92,9 +98,9 @@ pub struct UpstreamMetrics {
     pub pulls: PullMetrics,
 }
 
-/// Upper bounds of the duration histogram, in seconds: from a response over loopback to the longest pull.
-const BUCKETS: [f64; 12] = [
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 25.0, 300.0,
+/// Upper bounds of the histograms of durations, in seconds: from bondgate's own part to the longest pull.
+const BUCKETS: [f64; 14] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 25.0, 300.0,
 ];
 
 impl Metrics {
@@ -105,9 +111,17 @@ impl Metrics {
         let all = &mut registrar;
         let version = Info::new([("version", program::VERSION), ("commit", program::COMMIT)]);
         all.register("build", "The running version", version);
-        let request_duration: Family<_, _> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
-        let help = "Time to the head of the response";
-        all.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
+        let mut durations = |name, help| {
+            let family: Family<_, _> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+            all.register_with_unit(name, help, Unit::Seconds, family.clone());
+            family
+        };
+        let request_duration = durations("request_duration", "Time to the head of the response");
+        let request_own_duration = durations("request_own_duration", "The part of it that bondgate took");
+        let request_upstream_duration = durations(
+            "request_upstream_duration",
+            "The part of it that the upstream took",
+        );
         Arc::new(Self {
             connections: add(all, "connections", "Open connections of callers"),
             connections_limit: add(all, "connections_limit", "The limit of connections of callers"),
@@ -135,6 +149,8 @@ impl Metrics {
             requests: add(all, "requests", "Responses, by status"),
             own_answers: add(all, "own_answers", "Responses of bondgate itself, by error"),
             request_duration,
+            request_own_duration,
+            request_upstream_duration,
             requests_in_flight: add(all, "requests_in_flight", "Requests being relayed"),
             requests_in_flight_limit: add(
                 all,
@@ -209,6 +225,8 @@ impl Metrics {
             ok: self.requests.get_or_create(&ok).clone(),
             in_flight: self.requests_in_flight.get_or_create(&upstream).clone(),
             duration: self.request_duration.get_or_create(&upstream).clone(),
+            own_duration: self.request_own_duration.get_or_create(&upstream).clone(),
+            upstream_duration: self.request_upstream_duration.get_or_create(&upstream).clone(),
             replays: self.replays.get_or_create(&upstream).clone(),
             connections: self.upstream_connections.of(&upstream),
             pulls: self.pulls.of(&upstream),

@@ -103,7 +103,7 @@ async fn names_that_bondgate_adds_are_in_title_case() {
     let request = line.message().await;
     assert_eq!(
         names(&request.head),
-        ["X-Correlation-Id", "Host", "Via", "Authorization"]
+        ["Host", "X-Correlation-Id", "Via", "Authorization"]
     );
     line.say("HTTP/1.1 200 OK\r\n\r\nok").await;
     line.finish().await;
