@@ -1,5 +1,6 @@
-//! What the daemon reports to its operator: the log, and numbers in [`metrics`].
+//! What the daemon reports to its operator: the log, numbers in [`metrics`], and recent requests in [`activity`].
 
+pub mod activity;
 mod lasting_problems;
 mod line;
 mod log_rotation;
