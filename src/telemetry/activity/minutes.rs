@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::FinishedRequest;
+use super::finished_request::FinishedRequest;
 
 /// The requests that ended in one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

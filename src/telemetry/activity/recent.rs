@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{FinishedRequest, is_error};
+use super::finished_request::{FinishedRequest, is_error};
 
 /// A request that ended lately; see [`FinishedRequest`]. A text that is missing is empty.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 
@@ -48,7 +48,6 @@ fn the_last_hundred_requests_are_kept_the_newest_first() {
             assert!(pair[0].at > pair[1].at);
         }
     }
-    assert_eq!(activity.count(), 250);
 }
 
 #[test]
@@ -163,16 +162,16 @@ fn each_upstream_is_counted_apart_and_a_removed_one_is_forgotten_after_an_hour()
     // Refused before any upstream was known.
     activity.record(&of("", 20));
     activity.record(&of("new", 7200));
-    let state = activity.state.lock();
+    let state = activity.0.lock();
     let names: Vec<_> = state.upstreams.iter().map(|(name, _)| &**name).collect();
-    assert_eq!((names, state.count), (vec!["new"], 4));
+    assert_eq!(names, ["new"]);
 }
 
 #[test]
 fn a_record_allocates_nothing_once_the_ring_is_full() {
     let activity = Activity::new();
     let addresses = || -> Vec<_> {
-        let state = activity.state.lock();
+        let state = activity.0.lock();
         let ring = state.recent.newest_first();
         let mut addresses: Vec<_> = ring.map(|request| request.path.as_ptr() as usize).collect();
         addresses.sort_unstable();
@@ -186,19 +185,4 @@ fn a_record_allocates_nothing_once_the_ring_is_full() {
         activity.record(&request(number));
     }
     assert_eq!(addresses(), before);
-}
-
-#[tokio::test]
-async fn a_waiter_is_woken_by_the_next_request() {
-    let activity = Activity::new();
-    activity.record(&request(0));
-    activity.more_than(0).await;
-    let waiting = tokio::spawn({
-        let activity = activity.clone();
-        async move { activity.more_than(1).await }
-    });
-    tokio::task::yield_now().await;
-    assert!(!waiting.is_finished());
-    activity.record(&request(1));
-    waiting.await.unwrap();
 }
