@@ -11,7 +11,41 @@ use super::pem;
 use crate::platform::shell::quoted;
 use crate::problems::{Problem, files, tls as problems};
 
-const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A certificate in a file, as the status page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileCertificate {
+    /// Whom it is for.
+    pub subject: String,
+    /// From when on it is valid.
+    pub not_before: SystemTime,
+    /// Until when.
+    pub not_after: SystemTime,
+}
+
+/// A certificate that expires sooner is reported.
+pub const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The certificates of a file; none of one that cannot be read.
+#[must_use]
+pub fn file_certificates(path: &Path) -> Vec<FileCertificate> {
+    let certificates = pem::certificates(path).unwrap_or_default();
+    certificates.iter().filter_map(|der| parse(der)).collect()
+}
+
+fn parse(der: &[u8]) -> Option<FileCertificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let subject: String = certificate.subject().to_string();
+    let validity = certificate.validity();
+    Some(FileCertificate {
+        subject: subject
+            .chars()
+            .filter(|char| !char.is_control())
+            .take(200)
+            .collect(),
+        not_before: at(validity.not_before),
+        not_after: at(validity.not_after),
+    })
+}
 
 /// A problem for each certificate of a file that is not valid now, or in a month. Authorities are trusted regardless of their
 /// dates.
@@ -22,16 +56,12 @@ pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
         return Vec::new();
     }
     let file = quoted(path);
-    let problem = |der: &[u8]| {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let subject: String = certificate.subject().to_string();
-        let subject: String = subject
-            .chars()
-            .filter(|char| !char.is_control())
-            .take(200)
-            .collect();
-        let validity = certificate.validity();
-        let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+    let problem = |certificate: FileCertificate| {
+        let FileCertificate {
+            subject,
+            not_before,
+            not_after,
+        } = certificate;
         if not_after < now && are_authorities {
             Some(files::authority_expired(&file, subject, date(not_after)))
         } else if not_after < now {
@@ -55,8 +85,7 @@ pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
             None
         }
     };
-    let certificates = pem::certificates(path).unwrap_or_default();
-    certificates.iter().filter_map(|der| problem(der)).collect()
+    file_certificates(path).into_iter().filter_map(problem).collect()
 }
 
 /// When the first of these certificates expires.

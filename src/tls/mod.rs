@@ -29,7 +29,7 @@ use crate::problems::{self, Problem, files};
 use self::client_certificate::NoCertificate;
 pub use self::client_certificate::with_request;
 pub use self::clock::{clock_problem, date};
-pub use self::file_dates::date_problems;
+pub use self::file_dates::{FileCertificate, MONTH, date_problems, file_certificates};
 pub use self::verifier::expires_soon;
 use self::verifier::{Verifier, words};
 

@@ -69,6 +69,8 @@ pub struct TokenStatus {
     pub warning: Option<(Problem, SystemTime)>,
     /// The wait before the next fetch begins; `None` while one is in flight.
     pub next_attempt_in: Option<Duration>,
+    /// When the newest token was first requested.
+    pub obtained: Option<SystemTime>,
     /// When the newest token expires.
     pub expires: Option<SystemTime>,
     /// How far the identity service's clock was ahead of ours at its last reply (negative: behind), in seconds.
@@ -103,6 +105,7 @@ impl TokenStatus {
             last_error: None,
             warning: None,
             next_attempt_in: None,
+            obtained: None,
             expires: None,
             skew_s: None,
             may_succeed_soon: true,
@@ -113,6 +116,12 @@ impl TokenStatus {
         }
     }
 
+    /// The same, for tests of what shows a status.
+    #[cfg(test)]
+    pub(crate) fn for_tests(now: SystemTime) -> Self {
+        Self::new(now)
+    }
+
     /// The same status with the state that follows from the newest token `now`.
     pub(super) fn updated(mut self, now: Moment, newest: Option<&AccessToken>) -> Self {
         let is_valid = newest.map(|token| !token.is_expired(now));
@@ -120,6 +129,7 @@ impl TokenStatus {
         let next = self.next_attempt;
         self.next_attempt_in = next.map(|at| at.saturating_duration_since(now.monotonic));
         self.expires = newest.map(|token| token.expires_wall(now));
+        self.obtained = newest.and_then(|token| token.expires_wall(now).checked_sub(token.lifetime));
         let state = TokenState::of(self.is_resting, self.error_kind(), is_valid);
         if state != self.state {
             let expired = self.expires.filter(|_| state == TokenState::Expired);
