@@ -11,7 +11,7 @@
 //! | [`platform`] | everything that only one operating system has: sockets, signals, locks, permissions, sandbox, service manager |
 //! | [`problems`] | the catalogue of everything that can be reported: code, cause, fix |
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
-//! | [`telemetry`] | the log, and one struct of metrics |
+//! | [`telemetry`] | the log, one struct of metrics, and the recent requests |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
 //! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use its resolver, and walk its way to a host to name the step that fails |
 //! | [`token`] | token endpoint, refresher, and the arc-swap cell that every request reads |
@@ -19,7 +19,7 @@
 //! | [`spool`] | pulled messages, until a caller has received them |
 //! | [`proxy`] | the request stack: tower layers from the access log to the bearer |
 //! | [`spelling`] | the spelling of field names, while a head passes the request stack and while it is stored |
-//! | [`admin`] | health, readiness, status page, metrics |
+//! | [`admin`] | health, readiness, metrics, and the status page with its events |
 //! | [`daemon`] | the active configuration, start and reload, tasks, stop |
 //! | [`simulator`] | simulates Cisco for demos and tests; shares no code with `token` |
 //! | [`cli`] | one file per subcommand |

@@ -1,8 +1,11 @@
 //! The operator's listener: health, readiness, status and metrics, never on the proxied one.
 
 mod authorization;
+mod events;
 mod metrics;
+mod page;
 mod readiness;
+mod sources;
 mod status;
 
 use std::fmt::Write as _;
@@ -11,45 +14,42 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use axum::middleware::from_fn_with_state;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use self::authorization::{Access, check_caller, check_host, refuse};
+use self::events::Viewers;
+use self::page::Now;
 use crate::config;
 use crate::problems::admin as problems;
 use crate::server::Peer;
-use crate::spool::Spool;
-use crate::telemetry::metrics::Metrics;
 
 pub use self::readiness::Readiness;
-pub use self::status::{Facts, UpstreamFacts};
+pub use self::sources::Sources;
+pub use self::status::{CertificateFacts, Facts, ListenerFacts, UpstreamFacts};
 
 struct Admin {
-    facts: Facts,
-    readiness: Readiness,
-    spool: Spool,
-    metrics: Arc<Metrics>,
+    sources: Arc<Sources>,
+    viewers: Arc<Viewers>,
 }
 
 /// The admin listener's router; `own` are the listener's addresses.
-pub fn router(
-    config: &config::Admin,
-    own: &[SocketAddr],
-    facts: Facts,
-    readiness: Readiness,
-    spool: Spool,
-    metrics: Arc<Metrics>,
-) -> Router {
+pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> Router {
+    let sources = Arc::new(sources);
     let access = Arc::new(Access::new(config, own));
-    let documents = Router::new()
-        .route("/", get(page))
+    let mut documents = Router::new()
+        .route("/", get(status_page))
+        .route("/events", get(events))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))
-        .fallback(not_found)
-        .layer(from_fn_with_state(access.clone(), check_host));
+        .fallback(not_found);
+    for (path, kind, text) in page::FILES {
+        documents = documents.route(path, get(async move || page::file(kind, text)));
+    }
+    let documents = documents.layer(from_fn_with_state(access.clone(), check_host));
     // Any Host may ask for health: kubelets send an IP literal or none, load balancers any name.
     Router::new()
         .route("/livez", get(|| async { "live\n" }))
@@ -58,10 +58,8 @@ pub fn router(
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(access, check_caller))
         .with_state(Arc::new(Admin {
-            facts,
-            readiness,
-            spool,
-            metrics,
+            viewers: Viewers::new(sources.clone(), config.connections),
+            sources,
         }))
 }
 
@@ -81,8 +79,8 @@ async fn ready(
     // Some clients write `token=` for a name without a value.
     let needs_token = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "token");
     let is_local = is_local(peer);
-    let (is_ready, mut text) = admin.readiness.check(needs_token, is_local);
-    for lasting in admin.spool.problems() {
+    let (is_ready, mut text) = admin.sources.readiness.check(needs_token, is_local);
+    for lasting in admin.sources.spool.problems() {
         let _ = writeln!(text, "spool: {}", lasting.problem.for_caller(is_local));
     }
     let status = if is_ready {
@@ -94,8 +92,13 @@ async fn ready(
 }
 
 async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
-    let spool = (admin.spool.totals().await, admin.spool.problems());
-    let document = status::document(is_local(peer), &admin.facts, &admin.readiness, spool);
+    let spool = (admin.sources.spool.totals().await, admin.sources.spool.problems());
+    let document = status::document(
+        is_local(peer),
+        &admin.sources.facts,
+        &admin.sources.readiness,
+        spool,
+    );
     ([(CONTENT_TYPE, "application/json")], document)
 }
 
@@ -107,18 +110,21 @@ fn is_local(peer: Option<Extension<Peer>>) -> bool {
 
 async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     // A failure is a problem, which the metrics show.
-    let _ = admin.spool.totals().await;
-    for upstream in &admin.facts.upstreams {
+    let _ = admin.sources.spool.totals().await;
+    for upstream in &admin.sources.facts.upstreams {
         // Ends what is over.
         let _ = upstream.api.get();
     }
-    metrics::respond(admin.metrics.clone(), &headers).await
+    metrics::respond(admin.sources.metrics.clone(), &headers).await
 }
 
-async fn page() -> impl IntoResponse {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
-    let headers = [(CONTENT_SECURITY_POLICY, policy)];
-    (headers, Html(include_str!("status.html")))
+async fn status_page(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
+    let now = Now::collect(&admin.sources, is_local(peer)).await;
+    page::page(&page::render(&now, true))
+}
+
+async fn events(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> Response {
+    admin.viewers.add(is_local(peer))
 }
 
 async fn not_found() -> Response {

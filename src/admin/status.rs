@@ -12,6 +12,7 @@ use crate::problems::{Problem, Severity, without_error_number};
 use crate::server::Phase;
 use crate::spool::Totals;
 use crate::telemetry::{Lasting, LastingProblems, program};
+use crate::tls::FileCertificate;
 use crate::token::TokenReader;
 use crate::upstream::{ApiState, ApiStatus};
 
@@ -26,10 +27,40 @@ pub struct Facts {
     pub configuration: Option<PathBuf>,
     /// Why the last reload was rejected.
     pub rejected_reload: Arc<LastingProblems>,
-    /// The address of each listener, and the name of the upstream that it serves.
-    pub listeners: Vec<(String, String)>,
+    /// Each listener.
+    pub listeners: Vec<ListenerFacts>,
+    /// The certificates in the files that it names.
+    pub certificates: Vec<CertificateFacts>,
     /// Each upstream.
     pub upstreams: Vec<UpstreamFacts>,
+}
+
+/// What is fixed of a listener.
+#[derive(Clone)]
+pub struct ListenerFacts {
+    /// Its address.
+    pub address: String,
+    /// The name of the upstream that it serves.
+    pub upstream: String,
+    /// What it requires of callers, by name.
+    pub access: Vec<String>,
+    /// Only this machine can reach it.
+    pub is_local: bool,
+    /// It speaks TLS.
+    pub is_tls: bool,
+}
+
+/// A certificate in a file.
+#[derive(Clone)]
+pub struct CertificateFacts {
+    /// The listener or upstream that uses it.
+    pub of: String,
+    /// The file.
+    pub file: PathBuf,
+    /// It is an authority that others are checked with.
+    pub is_authority: bool,
+    /// Its subject and dates.
+    pub certificate: FileCertificate,
 }
 
 /// What is fixed of an upstream, and the state of its API.
@@ -51,7 +82,9 @@ pub(super) fn document(
     (totals, spool_problems): (io::Result<Totals>, Vec<Lasting>),
 ) -> String {
     let listeners = facts.listeners.iter();
-    let listeners = listeners.map(|(address, upstream)| json!({ "address": address, "upstream": upstream }));
+    let listeners = listeners.map(|listener| {
+        json!({ "address": listener.address, "upstream": listener.upstream, "access": listener.access })
+    });
     let upstreams = readiness.upstreams.load();
     let upstreams: Vec<_> = upstreams
         .iter()
@@ -111,6 +144,7 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
     json!({
         "state": status.state.name(),
         "since": time(status.since),
+        "obtained": status.obtained.map(time),
         "expires": status.expires.map(time),
         "next_attempt_s": status.next_attempt_in.map(|wait| wait.as_secs()),
         "clock_skew_s": status.skew_s,
@@ -193,7 +227,7 @@ fn spool_text(totals: Option<Totals>) -> String {
 }
 
 /// How this machine's clock differs from the identity service's, which is ahead by `skew_s`.
-fn clock_text(skew_s: i64) -> String {
+pub(super) fn clock_text(skew_s: i64) -> String {
     match skew_s {
         -1..=1 => "agrees".to_owned(),
         behind @ 2.. => format!("{behind} s behind Cisco's"),

@@ -81,6 +81,30 @@ impl Listener {
         self.allow.is_some() || self.keys.is_some() || requires_certificate(self.tls.as_ref())
     }
 
+    /// What it requires of callers, by name; no secret.
+    pub(crate) fn access_control(&self) -> Vec<String> {
+        let count = |count: usize, one: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            count => Some(format!("{count} {one}s")),
+        };
+        let networks = self.allow.as_ref().map_or(0, Vec::len);
+        let tls = self.tls.as_ref();
+        let header = self.require_header.as_ref();
+        [
+            count(networks, "allowed network"),
+            self.keys.is_some().then(|| "caller keys".to_owned()),
+            requires_certificate(tls).then(|| "client certificates".to_owned()),
+            count(self.users.len(), "allowed user"),
+            header.map(|name| format!("field {name}")),
+            count(self.hosts.len(), "further Host name"),
+            count(self.origins.len(), "allowed origin"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The keys that apply to TCP alone, and whether they are set.
     pub(crate) fn tcp_keys(&self) -> [(&'static str, bool); 3] {
         [

@@ -3,6 +3,7 @@
 //! [`build`] alone makes one, at the start and at a reload. It changes nothing that is in use: its result is applied as
 //! a whole, or dropped.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use super::context::{BoundSocket, Context};
 use super::file_digests::FileDigests;
 use super::reloadable_keys::{changed_keys, is_fixed, match_listeners};
 use super::upstream::Upstream;
-use crate::admin::{Facts, UpstreamFacts};
+use crate::admin::{CertificateFacts, Facts, ListenerFacts, UpstreamFacts};
 use crate::config::{self, Config, Fault, KeyPath, ListenAddress, Origin, ServerTls};
 use crate::problems::configuration;
 use crate::proxy::{self, Authorization};
@@ -29,6 +30,8 @@ pub(super) struct ActiveConfig {
     pub(super) listeners: Vec<ActiveListener>,
     pub(super) admin: config::Admin,
     pub(super) admin_tls: Option<Arc<TlsServer>>,
+    /// The certificates in the files of listeners and upstreams.
+    certificates: Vec<CertificateFacts>,
     /// Changes that need a restart, and are not applied before.
     pub(super) restarts: Vec<String>,
     /// What is valid, and probably not meant.
@@ -61,6 +64,7 @@ pub(super) fn build(
     let mut next = ActiveConfig {
         admin: config.admin.clone(),
         admin_tls: None,
+        certificates: Vec::new(),
         upstreams: Vec::new(),
         listeners: Vec::new(),
         config,
@@ -71,6 +75,7 @@ pub(super) fn build(
     next.build_upstreams(previous, context)?;
     next.build_listeners(previous, context)?;
     next.build_admin(previous, context)?;
+    next.certificates = certificates(&next);
     Ok(next)
 }
 
@@ -94,9 +99,13 @@ impl ActiveConfig {
 
     /// What the status page shows of it.
     pub(super) fn facts(&self, context: &Context, configured: SystemTime) -> Facts {
-        let sockets = context.listeners.iter().map(|socket| socket.name.clone());
-        let served = self.listeners.iter();
-        let served = served.map(|listener| listener.config.upstream.clone());
+        let listener = |(socket, listener): (&BoundSocket, &ActiveListener)| ListenerFacts {
+            address: socket.name.clone(),
+            upstream: listener.config.upstream.clone(),
+            access: listener.config.access_control(),
+            is_local: socket.is_local,
+            is_tls: socket.is_tls,
+        };
         let upstream = |upstream: &Upstream| UpstreamFacts {
             name: upstream.config.name.clone(),
             url: upstream.config.url.to_string(),
@@ -107,7 +116,13 @@ impl ActiveConfig {
             configured,
             configuration: None,
             rejected_reload: context.rejected_reload.clone(),
-            listeners: sockets.zip(served).collect(),
+            listeners: context
+                .listeners
+                .iter()
+                .zip(&self.listeners)
+                .map(listener)
+                .collect(),
+            certificates: self.certificates.clone(),
             upstreams: self.upstreams.iter().map(upstream).collect(),
         }
     }
@@ -223,6 +238,36 @@ impl ActiveConfig {
         self.admin_tls = build_tls(config.tls.as_ref())?;
         Ok(())
     }
+}
+
+/// The certificates in the files that a configuration names.
+fn certificates(active: &ActiveConfig) -> Vec<CertificateFacts> {
+    let mut all = Vec::new();
+    let mut add = |of: String, file: &Path, are_authorities: bool| {
+        let found = tls::file_certificates(file).into_iter();
+        all.extend(found.map(|certificate| CertificateFacts {
+            of: of.clone(),
+            file: file.to_owned(),
+            is_authority: are_authorities,
+            certificate,
+        }));
+    };
+    let listeners = active.listeners.iter().map(|listener| &listener.config);
+    let listeners = listeners.map(|listener| (format!("listener {}", listener.address), &listener.tls));
+    for (of, tls) in listeners.chain([("admin".to_owned(), &active.admin.tls)]) {
+        if let Some(tls) = tls {
+            add(of.clone(), &tls.certificate_file, false);
+            if let Some(file) = &tls.client_ca_file {
+                add(format!("{of}, client certificates"), file, true);
+            }
+        }
+    }
+    for upstream in &active.upstreams {
+        if let Some(file) = &upstream.config.ca_file {
+            add(format!("upstream {}, ca_file", upstream.config.name), file, true);
+        }
+    }
+    all
 }
 
 /// The upstream with this name.

@@ -11,6 +11,7 @@ use crate::proxy::{InFlightLimit, ReplayBudget};
 use crate::server::{ActiveSettings, Listener, ListenerSettings, Stopping};
 use crate::spool::Spool;
 use crate::telemetry::LastingProblems;
+use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{self, TlsServer};
 use crate::token::Clock;
@@ -22,6 +23,7 @@ pub(super) struct Context {
     pub(super) resolver: Resolver,
     pub(super) refused_login: RefusedLogin,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) activity: Arc<Activity>,
     /// The first fault of the last reload, until one succeeds.
     pub(super) rejected_reload: Arc<LastingProblems>,
     pub(super) in_flight: InFlightLimit,
@@ -88,6 +90,7 @@ impl Context {
             spool: Spool::open(&config.spool, metrics.clone())?,
             rejected_reload: Arc::new(LastingProblems::new("configuration", metrics.clone())),
             metrics,
+            activity: Activity::new(),
             stop,
             workers,
             started: SystemTime::now(),

@@ -162,9 +162,14 @@ impl Reloader {
             let file = file.and_then(|file| std::path::absolute(file).ok());
             file.unwrap_or("environment".into())
         });
-        let (spool, metrics) = (context.spool.clone(), context.metrics.clone());
-        let own = &context.admin.addresses;
-        let router = admin::router(&now.admin, own, facts, self.readiness.clone(), spool, metrics);
+        let sources = admin::Sources {
+            facts,
+            readiness: self.readiness.clone(),
+            spool: context.spool.clone(),
+            metrics: context.metrics.clone(),
+            activity: context.activity.clone(),
+        };
+        let router = admin::router(&now.admin, &context.admin.addresses, sources);
         context.admin.serve(&[router], now.admin_tls.as_ref());
         if let Some(source) = &self.source {
             // It was validated before.

@@ -21,6 +21,10 @@ problems! {
         cause "the admin listener is read only"
         fix "use GET"
         explanation "Changes are made in the configuration, and by the commands of bondgate.";
+    viewers_full(viewers) "admin-viewers-full" Error
+        cause "{viewers} viewers follow the status page already"
+        fix "close one of them, or reload the page to see its present state"
+        explanation "Each open status page holds a connection of the admin listener, which health checks need, too.";
     path_unknown() "admin-path-unknown" Error
         cause "this path does not exist"
         fix "use /, /livez, /readyz, /readyz?token, /status.json or /metrics"

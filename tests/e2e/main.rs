@@ -60,6 +60,7 @@ mod signals;
 mod slow;
 mod soak;
 mod spool;
+mod status_page;
 mod supervised;
 mod tls_callers;
 mod token_reuse;

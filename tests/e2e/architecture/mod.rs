@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server",
             "spool",
             "telemetry",
+            "tls",
             "token",
             "upstream",
         ],

@@ -1,0 +1,359 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::now::{ActiveProblem, UpstreamNow};
+use super::*;
+use crate::admin::{CertificateFacts, Facts, ListenerFacts};
+use crate::problems::{Problem, Severity, api, files, token};
+use crate::server::Phase;
+use crate::spool::Totals;
+use crate::telemetry::LastingProblems;
+use crate::telemetry::activity::{Activity, FinishedRequest};
+use crate::telemetry::metrics::Metrics;
+use crate::tls::FileCertificate;
+use crate::token::{TokenState, TokenStatus};
+use crate::upstream::ApiState;
+
+const URL: &str = "https://api.example/";
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_764_000_000 + seconds)
+}
+
+fn facts() -> Facts {
+    Facts {
+        started: at(0),
+        configured: at(0),
+        configuration: Some(PathBuf::from("/etc/bondgate/secret-name.toml")),
+        rejected_reload: Arc::new(LastingProblems::new("configuration", Metrics::new())),
+        listeners: vec![ListenerFacts {
+            address: "10.0.0.1:8080".to_owned(),
+            upstream: "cisco".to_owned(),
+            access: vec!["caller keys".to_owned()],
+            is_local: false,
+            is_tls: true,
+        }],
+        certificates: vec![CertificateFacts {
+            of: "listener 10.0.0.1:8080".to_owned(),
+            file: PathBuf::from("/etc/bondgate/secret-name.pem"),
+            is_authority: false,
+            certificate: FileCertificate {
+                subject: "CN=bondgate.internal".to_owned(),
+                not_before: at(0),
+                not_after: at(4_000_000),
+            },
+        }],
+        upstreams: Vec::new(),
+    }
+}
+
+/// An hour after the start, all is well.
+fn well(facts: &Facts) -> Now<'_> {
+    let mut token = TokenStatus::for_tests(at(3000));
+    token.state = TokenState::Fresh;
+    token.obtained = Some(at(3000));
+    token.expires = Some(at(6600));
+    token.next_attempt_in = Some(Duration::from_secs(1200));
+    Now {
+        at: at(3600),
+        is_local: true,
+        facts,
+        phase: Phase::Serving,
+        is_ready: true,
+        problems: Vec::new(),
+        upstreams: vec![UpstreamNow {
+            name: "cisco".to_owned(),
+            url: URL,
+            token,
+            has_token: true,
+            api: Some(ApiState {
+                last_response: Some((at(3590), 200)),
+                problem: None,
+            }),
+            minutes: Activity::new().last_hour("cisco", at(3600)),
+        }],
+        spool: Ok(Totals::default()),
+        delivered: 7,
+        requests: Vec::new(),
+    }
+}
+
+fn problem(part: &str, problem: Problem, severity: Severity) -> ActiveProblem {
+    ActiveProblem {
+        part: part.to_owned(),
+        subject: String::new(),
+        problem,
+        severity,
+        since: at(3000),
+    }
+}
+
+/// The page as a whole, and the title.
+fn html(now: &Now<'_>) -> (String, String) {
+    let sections = render(now, true);
+    let page = Page {
+        title: &sections.title,
+        sections: &sections.all,
+    };
+    (page.render().unwrap(), sections.title)
+}
+
+fn assert_shows(html: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(html.contains(part), "{part}:\n{html}");
+    }
+}
+
+#[test]
+fn a_page_without_problems_says_so_and_shows_every_part() {
+    let facts = facts();
+    let (html, title) = html(&well(&facts));
+    assert_eq!(title, "Ready \u{b7} bondgate");
+    assert_shows(
+        &html,
+        &[
+            "class=\"verdict ok\"",
+            "nothing fails",
+            "No problem lasts.",
+            "fresh</span>",
+            "16 % of the token\u{2019}s lifetime have passed",
+            "<span class=\"ago\">10 min ago</span>",
+            "in 20 min",
+            "responds</span>",
+            "caller keys",
+            "CN=bondgate.internal",
+            "valid</span>",
+            "7 delivered since the start",
+            "No request yet.",
+            "secret-name.toml",
+        ],
+    );
+}
+
+#[test]
+fn a_degraded_token_is_a_warning_with_cause_fix_code_and_time() {
+    let facts = facts();
+    let mut now = well(&facts);
+    now.upstreams[0].token.state = TokenState::Degraded;
+    let failed = token::not_renewed_yet();
+    now.problems = vec![problem("token of cisco", failed.clone(), Severity::Warning)];
+    let (html, title) = html(&now);
+    assert_eq!(title, "Ready, 1 warning \u{b7} bondgate");
+    assert_shows(
+        &html,
+        &[
+            "class=\"verdict warning\"",
+            "degraded</span>",
+            "the token is still valid",
+            failed.code(),
+            "<p class=\"fix\">",
+            "Since <time datetime=\"2025-11-24T16:50:00Z\">",
+        ],
+    );
+}
+
+#[test]
+fn an_api_that_fails_is_an_error_and_the_oldest_error_comes_first() {
+    let facts = facts();
+    let mut now = well(&facts);
+    let cut = api::cut_short("api.example:443", "it reset the connection");
+    now.upstreams[0].api = Some(ApiState {
+        last_response: Some((at(3590), 502)),
+        problem: Some((cut.clone(), at(3000))),
+    });
+    let newer = ActiveProblem {
+        since: at(3500),
+        ..problem("spool", cut.clone(), Severity::Error)
+    };
+    now.problems = vec![problem("API of cisco", cut, Severity::Error), newer];
+    let (html, title) = html(&now);
+    assert_eq!(title, "Ready, 2 errors \u{b7} bondgate");
+    assert_shows(
+        &html,
+        &[
+            "class=\"verdict error\"",
+            "API of cisco: ",
+            "fails</span>",
+            "Last response 502",
+        ],
+    );
+}
+
+#[test]
+fn without_a_valid_token_it_says_that_first() {
+    let facts = facts();
+    let mut now = well(&facts);
+    let upstream = &mut now.upstreams[0];
+    upstream.token.state = TokenState::Misconfigured;
+    upstream.token.expires = Some(at(3400));
+    upstream.has_token = false;
+    now.problems = vec![problem("token of cisco", token::not_yet(), Severity::Error)];
+    let (text, title) = html(&now);
+    assert_eq!(title, "No valid token, 1 error \u{b7} bondgate");
+    assert_shows(&text, &["misconfigured</span>", "The token has expired"]);
+    now.is_ready = false;
+    assert_eq!(html(&now).1, "Not ready, 1 error \u{b7} bondgate");
+    now.problems.clear();
+    let (text, title) = html(&now);
+    assert_eq!(title, "Not ready \u{b7} bondgate");
+    assert_shows(&text, &["A token is being fetched."]);
+}
+
+#[test]
+fn a_stop_is_shown_before_all_else() {
+    let facts = facts();
+    let mut now = well(&facts);
+    now.phase = Phase::Draining;
+    now.is_ready = false;
+    let (html, title) = html(&now);
+    assert_eq!(title, "Stopping \u{b7} bondgate");
+    assert_shows(&html, &["class=\"verdict paused\"", "draining</dd>"]);
+}
+
+#[test]
+fn hostile_texts_are_escaped_and_the_page_has_no_script_and_no_style_of_its_own() {
+    const HOSTILE: &str = "</td><script>alert('\"1')</script><img src=x onerror=y>&";
+    let facts = facts();
+    let mut now = well(&facts);
+    let activity = Activity::new();
+    activity.record(&FinishedRequest {
+        at: at(3590),
+        upstream: "cisco",
+        listener: HOSTILE,
+        caller: Some(HOSTILE),
+        address: Some(HOSTILE),
+        method: HOSTILE,
+        path: HOSTILE,
+        rule: Some(HOSTILE),
+        status: 200,
+        origin: "upstream",
+        is_sent: true,
+        is_complete: true,
+        request_bytes: 1500,
+        response_bytes: 20,
+        duration: Duration::from_millis(50),
+        own_time: Duration::from_micros(250),
+        upstream_time: Duration::from_millis(40),
+        problem: None,
+        correlation_id: Some(HOSTILE),
+    });
+    now.requests = activity.recent();
+    now.upstreams[0].minutes = activity.last_hour("cisco", now.at);
+    let hostile = ActiveProblem {
+        part: HOSTILE.to_owned(),
+        subject: HOSTILE.to_owned(),
+        ..problem("", api::cut_short(HOSTILE, HOSTILE), Severity::Error)
+    };
+    now.problems = vec![hostile];
+    let (html, _) = html(&now);
+    assert_shows(
+        &html,
+        &[
+            "250 µs",
+            "40.0 ms",
+            "1.5 kB / 20 B",
+            "1 request, 0 errors",
+            "&#60;/td&#62;&#60;script&#62;",
+        ],
+    );
+    assert_eq!(html.matches("<script").count(), 1);
+    for wrong in ["<img src=x", "style=", "<script>", "javascript:", "onerror=y>"] {
+        assert!(!html.contains(wrong), "{wrong}:\n{html}");
+    }
+    assert_eq!(html.matches("<tr").count(), html.matches("</tr>").count());
+}
+
+#[test]
+fn a_caller_on_another_host_sees_no_file_and_no_process() {
+    let facts = facts();
+    let mut now = well(&facts);
+    now.is_local = false;
+    let private = files::keys_empty();
+    now.problems = vec![problem("configuration", private, Severity::Error)];
+    let (html, _) = html(&now);
+    for wrong in ["secret-name", "Process"] {
+        assert!(!html.contains(wrong), "{wrong}");
+    }
+    assert_shows(&html, &["CN=bondgate.internal"]);
+}
+
+#[test]
+fn the_states_of_requests_and_messages_are_in_words() {
+    let facts = facts();
+    let mut now = well(&facts);
+    let activity = Activity::new();
+    for (status, origin, is_complete) in [
+        (0, "bondgate", false),
+        (403, "bondgate", true),
+        (503, "bondgate", true),
+        (404, "upstream", true),
+        (502, "upstream", true),
+        (200, "spool", true),
+        (200, "upstream", false),
+    ] {
+        activity.record(&FinishedRequest {
+            at: at(3590),
+            upstream: "cisco",
+            listener: "127.0.0.1:8080",
+            caller: None,
+            address: None,
+            method: "GET",
+            path: "/",
+            rule: None,
+            status,
+            origin,
+            is_sent: origin == "upstream",
+            is_complete,
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+            own_time: Duration::ZERO,
+            upstream_time: Duration::ZERO,
+            problem: Some("path-not-allowed"),
+            correlation_id: None,
+        });
+    }
+    now.requests = activity.recent();
+    now.spool = Ok(Totals {
+        messages: 3,
+        bytes: 2_000_000,
+        damaged: 1,
+        ..Totals::default()
+    });
+    let (text, _) = html(&now);
+    assert_shows(
+        &text,
+        &[
+            "caller disconnected<",
+            "refused by bondgate<",
+            "by bondgate<",
+            "refused by Cisco<",
+            "Cisco failed<",
+            "from the spool<",
+            "by Cisco, cut short<",
+            "not sent",
+            "path-not-allowed",
+            "The last 7, the newest first; 4 of them failed.",
+            "2.0 MB",
+        ],
+    );
+    now.spool = Err(std::io::ErrorKind::PermissionDenied.into());
+    assert_shows(&html(&now).0, &["It cannot be read"]);
+}
+
+#[test]
+fn the_same_state_is_the_same_text_at_another_time_unless_relative_times_are_wanted() {
+    let facts = facts();
+    let mut now = well(&facts);
+    let texts = |now: &Now<'_>, relative_times| -> Vec<String> {
+        let sections = render(now, relative_times).all.into_iter();
+        sections.map(|section| section.html).collect()
+    };
+    let (fixed, relative) = (texts(&now, false), texts(&now, true));
+    now.at += Duration::from_secs(1);
+    now.upstreams[0].token.next_attempt_in = Some(Duration::from_secs(1199));
+    assert_eq!(texts(&now, false), fixed);
+    now.at += Duration::from_secs(60);
+    assert_ne!(texts(&now, true), relative);
+}
