@@ -72,6 +72,7 @@ impl Upstream {
             budget: context.replay.clone(),
             spool: context.spool.clone(),
             metrics: context.metrics.clone(),
+            activity: context.activity.clone(),
             stop: context.stop.clone(),
         };
         let proxied = proxy::Upstream::new(config, &dependencies, context.workers)?;

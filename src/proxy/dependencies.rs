@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::forward::kept_body::ReplayBudget;
 use crate::server::Stopping;
 use crate::spool::Spool;
+use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::Metrics;
 use crate::token::TokenReader;
 use crate::upstream::{ApiStatus, Network};
@@ -24,6 +25,8 @@ pub struct Dependencies {
     pub spool: Spool,
     /// Counts requests.
     pub metrics: Arc<Metrics>,
+    /// Keeps the recent requests.
+    pub activity: Arc<Activity>,
     /// The phase of a stop.
     pub stop: Stopping,
 }

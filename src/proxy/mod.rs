@@ -31,6 +31,7 @@ use self::relay::Relay;
 use crate::config::{self, InputError};
 use crate::problems;
 use crate::server::{ProblemResponse, ProxyErrorType};
+use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 pub use self::authorization::{Authorization, RuleError, validate_rules};
@@ -43,6 +44,7 @@ pub use self::in_flight::InFlightLimit;
 pub struct Upstream {
     metrics: Arc<UpstreamMetrics>,
     explanations: Arc<Explanations>,
+    activity: Arc<Activity>,
     adds_correlation_id: bool,
     workers: Vec<Relay>,
 }
@@ -68,6 +70,7 @@ impl Upstream {
             workers: (0..workers).map(worker).collect::<Result<_, InputError>>()?,
             metrics,
             explanations: Arc::default(),
+            activity: dependencies.activity.clone(),
             adds_correlation_id: config.correlation_id,
         })
     }
@@ -84,6 +87,7 @@ pub fn routers(
     let access_log = Arc::new(access_log::Settings {
         metrics: upstream.metrics.clone(),
         explanations: upstream.explanations.clone(),
+        activity: upstream.activity.clone(),
         listener: listener.address.to_string(),
         adds_correlation_id: upstream.adds_correlation_id,
     });

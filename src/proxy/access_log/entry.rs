@@ -1,7 +1,7 @@
 //! The log line of one request, and its metrics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
@@ -12,6 +12,7 @@ use super::super::request_record::RequestRecord;
 use super::explanations::Explanations;
 use super::identifiers::{self, CORRELATION};
 use crate::server::ProblemResponse;
+use crate::telemetry::activity::{Activity, FinishedRequest};
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The field by which Cisco identifies a request.
@@ -25,6 +26,7 @@ const LONGEST_PATH: usize = 1024;
 pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) metrics: Arc<UpstreamMetrics>,
     pub(in crate::proxy) explanations: Arc<Explanations>,
+    pub(in crate::proxy) activity: Arc<Activity>,
     /// The listener's address.
     pub(in crate::proxy) listener: String,
     /// Whether a request without `X-Correlation-ID` gets one.
@@ -135,13 +137,13 @@ impl Entry {
         upload.map_or(Duration::ZERO, |upload| upload.upstream_time())
     }
 
-    /// Who has made the response.
-    fn origin(&self) -> Option<&'static str> {
+    /// Who has made the response, or ended the request without one.
+    fn origin(&self) -> &'static str {
         match self.pull {
-            _ if self.status == 0 => None,
-            _ if self.problem.is_some() => Some("bondgate"),
-            Some(PullOutcome::Redelivery) => Some("spool"),
-            _ => Some("upstream"),
+            _ if self.status == 0 => "caller",
+            _ if self.problem.is_some() => "bondgate",
+            Some(PullOutcome::Redelivery) => "spool",
+            _ => "upstream",
         }
     }
 
@@ -187,51 +189,74 @@ fn start(text: &str, longest: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let metrics = &self.settings.metrics;
-        metrics.in_flight.dec();
-        let caller = self.record.caller.get();
-        let options = self.record.options.get();
+impl Entry {
+    fn finished(&self) -> FinishedRequest<'_> {
+        let (caller, options) = (self.record.caller.get(), self.record.options.get());
         let upload = self.record.upload.get();
         let duration = self.began.elapsed();
-        let upstream_time = self.upstream_time();
         let head_time = if self.status == 0 {
             duration
         } else {
             self.head_time
         };
+        let upstream_time = self.upstream_time();
+        let problem = self.problem.as_ref().map(|problem| problem.problem.code());
+        FinishedRequest {
+            at: SystemTime::now(),
+            upstream: self.settings.metrics.name(),
+            listener: &self.settings.listener,
+            caller: caller.and_then(|caller| caller.name.as_deref()),
+            address: caller.and_then(|caller| caller.address_text.as_deref()),
+            method: self.method.as_str(),
+            path: start(self.uri.path(), LONGEST_PATH),
+            rule: options.and_then(|options| options.rule.as_deref()),
+            status: self.status,
+            origin: self.origin(),
+            is_sent: upload.is_some_and(|upload| upload.is_sent()),
+            is_complete: self.is_complete,
+            request_bytes: upload.map_or(0, |upload| upload.bytes()),
+            response_bytes: self.response_bytes,
+            duration,
+            own_time: head_time.saturating_sub(upstream_time),
+            upstream_time,
+            problem: problem.or(self.cut),
+            correlation_id: self.correlation_id.as_ref().and_then(identifiers::text),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.settings.metrics.in_flight.dec();
+        let finished = self.finished();
+        self.settings.activity.record(&finished);
         // The message as a field and not as a format: this is the one line that each request has.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     message = self.message(),
-                    upstream = metrics.name(),
-                    listener = self.settings.listener,
-                    caller = caller.and_then(|caller| caller.name.as_deref()),
-                    address = caller.and_then(|caller| caller.address_text.as_deref()),
-                    method = self.method.as_str(),
-                    path = start(self.uri.path(), LONGEST_PATH),
-                    rule = options.and_then(|options| options.rule.as_deref()),
-                    status = self.status,
-                    origin = self.origin(),
-                    sent = upload.is_some_and(|upload| upload.is_sent()),
+                    upstream = finished.upstream,
+                    listener = finished.listener,
+                    caller = finished.caller,
+                    address = finished.address,
+                    method = finished.method,
+                    path = finished.path,
+                    rule = finished.rule,
+                    status = finished.status,
+                    origin = finished.origin,
+                    sent = finished.is_sent,
                     pull = self.pull.map(PullOutcome::name),
                     error = self
                         .problem
                         .as_ref()
                         .map(|problem| problem.error.to_string()),
-                    problem = self
-                        .problem
-                        .as_ref()
-                        .map(|problem| problem.problem.code())
-                        .or(self.cut),
-                    request_bytes = upload.map_or(0, |upload| upload.bytes()),
-                    response_bytes = self.response_bytes,
-                    duration_ms = milliseconds(duration),
-                    upstream_ms = milliseconds(upstream_time),
-                    own_ms = milliseconds(head_time.saturating_sub(upstream_time)),
-                    correlation_id = self.correlation_id.as_ref().and_then(identifiers::text),
+                    problem = finished.problem,
+                    request_bytes = finished.request_bytes,
+                    response_bytes = finished.response_bytes,
+                    duration_ms = milliseconds(finished.duration),
+                    upstream_ms = milliseconds(finished.upstream_time),
+                    own_ms = milliseconds(finished.own_time),
+                    correlation_id = finished.correlation_id,
                     transaction_id = self.transaction.as_ref().and_then(identifiers::text),
                     trace_id = self.traceparent.as_ref().and_then(identifiers::trace_id),
                 )

@@ -47,6 +47,7 @@ where
     let settings = Settings {
         metrics,
         explanations: Arc::default(),
+        activity: Arc::default(),
         listener: "127.0.0.1:8080".to_owned(),
         adds_correlation_id: true,
     };

@@ -23,7 +23,7 @@ pub struct FinishedRequest<'a> {
     pub rule: Option<&'a str>,
     /// The response's status; 0 if the caller disconnected before its response.
     pub status: u16,
-    /// Where the response came from: `upstream`, `bondgate` or `spool`.
+    /// Where the response came from: `upstream`, `bondgate` or `spool`; or `caller`, which disconnected before.
     pub origin: &'static str,
     /// Whether a byte of it may have reached the upstream.
     pub is_sent: bool,
