@@ -122,6 +122,12 @@ impl TokenReader {
         status.updated(self.cell.clock.now(), self.cell.newest().as_deref())
     }
 
+    /// Whether there is a token that has not expired, and that the upstream has not rejected.
+    #[must_use]
+    pub fn has_accepted_token(&self) -> bool {
+        !self.cell.remaining().is_zero() && !self.are_rejected()
+    }
+
     /// Whether the upstream rejects one new token after another.
     #[must_use]
     pub fn are_rejected(&self) -> bool {
@@ -280,7 +286,9 @@ mod tests {
             invalidated.is_err(),
             "a late rejection of an old token has no effect"
         );
+        assert!(reader.has_accepted_token());
         reader.reject(&reader.current().unwrap());
         cell.invalidated().await;
+        assert!(!reader.has_accepted_token());
     }
 }

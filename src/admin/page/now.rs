@@ -68,7 +68,7 @@ impl<'a> Now<'a> {
                     name: name.clone(),
                     url: facts.map(|facts| facts.url.as_str()).unwrap_or_default(),
                     token: tokens.status(),
-                    has_token: tokens.current().is_some() && !tokens.are_rejected(),
+                    has_token: tokens.has_accepted_token(),
                     api: facts.map(|facts| facts.api.get()),
                     minutes: sources.activity.last_hour(name, at),
                 }

@@ -192,6 +192,8 @@ fn without_a_valid_token_it_says_that_first() {
     let (text, title) = html(&now);
     assert_eq!(title, "No valid token, 1 error \u{b7} bondgate");
     assert_shows(&text, &["misconfigured</span>", "The token has expired"]);
+    now.upstreams[0].token.expires = Some(at(6600));
+    assert_shows(&html(&now).0, &["The API has rejected the present token."]);
     now.is_ready = false;
     assert_eq!(html(&now).1, "Not ready, 1 error \u{b7} bondgate");
     now.problems.clear();

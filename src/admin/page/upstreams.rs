@@ -22,6 +22,7 @@ struct Card {
     level: Level,
     state: &'static str,
     meaning: &'static str,
+    is_rejected: bool,
     since: When,
     line: Option<Line>,
     /// The next fetch, where the line does not show it.
@@ -77,6 +78,7 @@ fn card(upstream: &UpstreamNow<'_>, now: SystemTime, clock: Clock) -> Card {
         now: line.now,
         is_expired: line.is_expired,
     });
+    let is_rejected = !upstream.has_token && line.as_ref().is_some_and(|line| !line.is_expired);
     let is_shown = line.as_ref().is_some_and(|line| line.refresh.is_some());
     let next = token.next_attempt_in.filter(|_| !is_shown);
     Card {
@@ -85,6 +87,7 @@ fn card(upstream: &UpstreamNow<'_>, now: SystemTime, clock: Clock) -> Card {
         level,
         state: token.state.name(),
         meaning,
+        is_rejected,
         since: when(token.since),
         line,
         next: next.map(|wait| when(now + wait)),
