@@ -155,7 +155,7 @@ const photograph = async (browser, demo, state) => {
     for (const colorScheme of ["light", "dark"]) {
       const name = `${state}-${width}-${colorScheme}`;
       const page = await open(browser, demo, { viewport: { width, height: 900 }, colorScheme }, name);
-      if (state !== "draining") await page.waitForSelector('[data-live="on"]');
+      await page.waitForSelector('[data-live="on"]');
       await look(page, name);
       if (width > 360) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
       await page.context().close();

@@ -7,6 +7,7 @@ const announcement = document.getElementById("announcement");
 const waiting = new Map();
 let ahead = 0; // How far bondgate's clock is ahead of this one, in milliseconds.
 let source;
+let lost; // The timer that reports a lost connection.
 
 const unit = (seconds) => {
   if (seconds < 120) return `${seconds} s`;
@@ -60,6 +61,12 @@ const tell = (state, text) => {
   live.textContent = text;
 };
 
+const tellConnected = () => {
+  clearTimeout(lost);
+  lost = undefined;
+  tell("on", isPaused() ? "Paused" : "Live");
+};
+
 const connect = () => {
   source = new EventSource("events");
   source.addEventListener("sections", (event) => {
@@ -67,11 +74,12 @@ const connect = () => {
     ahead = Date.parse(now) - Date.now();
     for (const [id, html] of Object.entries(sections)) waiting.set(id, html);
     show();
-    tell("on", isPaused() ? "Paused" : "Live");
+    tellConnected();
   });
-  source.addEventListener("open", () => tell("on", isPaused() ? "Paused" : "Live"));
+  source.addEventListener("open", tellConnected);
   source.addEventListener("error", () => {
-    tell("off", "No connection: this is the last known state");
+    // A stream ends from time to time, and the browser opens the next one after a second.
+    lost ??= setTimeout(() => tell("off", "No connection: this is the last known state"), 4000);
     if (source.readyState !== EventSource.CLOSED) return;
     // bondgate refused it, or something else responds in its place.
     source.close();
