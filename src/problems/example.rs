@@ -271,6 +271,7 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("user", "svc-bondgate"),
     ("variable", "HTTPS_PROXY"),
     ("vendor", "Zscaler"),
+    ("viewers", "20"),
     ("what", "the configuration"),
     ("wrong", "\"5x\" is not a duration"),
 ];
