@@ -105,6 +105,11 @@ impl Visit for TextFields<'_> {
         self.0.push_str(itoa::Buffer::new().format(value));
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.append_name(field);
+        self.0.push_str(if value { "true" } else { "false" });
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         let is_message = field.name() == "message";

@@ -13,17 +13,17 @@ const LONGEST: usize = 128;
 /// A random identifier in the form of a UUID (RFC 9562, version 4).
 pub(super) fn new_correlation_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut random = fastrand::u128(..);
-    let mut text = *b"xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx";
-    for place in &mut text {
-        let digit = match place {
-            b'x' => random & 15,
-            // The variant, in two bits.
-            b'y' => 8 | (random & 3),
-            _ => continue,
-        };
-        *place = DIGITS[usize::try_from(digit).unwrap_or(0)];
-        random >>= 4;
+    let mut bytes = fastrand::u128(..).to_ne_bytes();
+    // The version, in four bits, and the variant, in two.
+    bytes[6] = 0x40 | bytes[6] & 0x0f;
+    bytes[8] = 0x80 | bytes[8] & 0x3f;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (number, byte) in bytes.into_iter().enumerate() {
+        at += usize::from(matches!(number, 4 | 6 | 8 | 10));
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 0x0f)];
+        at += 2;
     }
     HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible ASCII")
 }
