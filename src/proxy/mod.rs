@@ -62,7 +62,7 @@ impl Upstream {
             let forwarder = Arc::new(Forwarder::new(config, dependencies, metrics.clone())?);
             Ok(Relay {
                 upstream: name.clone(),
-                puller: Puller::new(config, forwarder.clone(), dependencies, metrics.pulls.clone()),
+                puller: Puller::new(config, forwarder.clone(), dependencies, metrics.clone()),
                 forwarder,
             })
         };

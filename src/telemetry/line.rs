@@ -111,9 +111,11 @@ impl Visit for TextFields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        let is_special = |byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
+        // Without an early end, the compiler checks many bytes at once.
+        let is_plain = !value.bytes().fold(false, |found, byte| found | is_special(byte));
         let is_message = field.name() == "message";
-        match value.bytes().all(is_plain) {
+        match is_plain {
             true if is_message => self.0.extend([" ", value]),
             true => self.0.extend([" ", field.name(), "=\"", value, "\""]),
             false if is_message => self.record_debug(field, &format_args!("{value}")),

@@ -78,7 +78,7 @@ impl Entry {
             uri: request.uri().clone(),
             correlation_id,
             is_added,
-            traceparent: request.headers().get(identifiers::TRACE_PARENT).cloned(),
+            traceparent: request.headers().get(&identifiers::TRACE_PARENT).cloned(),
             transaction: None,
             record,
             status: 0,

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 /// Identifies a request for its caller, bondgate and Cisco.
 pub(super) static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 /// The trace that a request belongs to (W3C Trace Context).
-pub(super) const TRACE_PARENT: &str = "traceparent";
+pub(super) static TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The part of an identifier that is logged, in bytes.
 const LONGEST: usize = 128;

@@ -29,7 +29,7 @@ use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, R
 use crate::spool::{
     self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
 };
-use crate::telemetry::metrics::PullMetrics;
+use crate::telemetry::metrics::{PullMetrics, UpstreamMetrics};
 use crate::upstream::{HTML_BEGINNING, ResponseBody, declares_html, is_html};
 
 /// Serves the consuming routes of one upstream.
@@ -39,7 +39,7 @@ pub(super) struct Puller {
     forwarder: Arc<Forwarder>,
     spool: Spool,
     stop: Stopping,
-    metrics: PullMetrics,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 /// The caller of a consuming route.
@@ -86,7 +86,7 @@ impl Puller {
         upstream: &config::Upstream,
         forwarder: Arc<Forwarder>,
         dependencies: &Dependencies,
-        metrics: PullMetrics,
+        metrics: Arc<UpstreamMetrics>,
     ) -> Self {
         Self {
             upstream: Arc::new(upstream.clone()),
@@ -126,7 +126,7 @@ impl Puller {
                     TakeOutcome::Pull(writer) => {
                         let metrics = puller.metrics.clone();
                         let result = puller.pull(parts, upload, kept, *writer, is_relayed).await;
-                        count(&metrics, &result);
+                        count(&metrics.pulls, &result);
                         result
                     }
                 }

@@ -88,7 +88,8 @@ impl RecentRequest {
     }
 
     fn replace(&mut self, request: &FinishedRequest<'_>) {
-        let path = request.path.split('?').next().unwrap_or_default();
+        let end = memchr::memchr(b'?', request.path.as_bytes());
+        let path = &request.path[..end.unwrap_or(request.path.len())];
         for (text, now) in [
             (&mut self.upstream, request.upstream),
             (&mut self.listener, request.listener),

@@ -16,7 +16,6 @@ pub(super) struct PullFamilies {
 }
 
 /// The pulls from one upstream.
-#[derive(Clone)]
 pub struct PullMetrics {
     /// Pulls that brought a message.
     pub messages: Counter,
