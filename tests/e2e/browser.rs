@@ -114,17 +114,6 @@ async fn a_person_who_opens_a_callers_address_is_told_what_to_do_and_takes_no_me
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run installs it"]
-async fn a_person_sees_the_state_of_the_token_on_the_admin_page() {
-    let cisco = simulator(Options::default()).await;
-    let daemon = Setup::at(&cisco).start().await;
-
-    let shown = shown(&format!("http://{}/", daemon.admin())).await;
-
-    assert!(shown.stdout.contains("fresh</span>"), "{shown:?}");
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium; .ci/run installs it"]
 async fn nothing_that_a_page_tries_reaches_cisco_by_loopback_in_the_form_of_ipv6() {
     // 127.0.0.1 by an address that a browser does not take for a secure context: it sends no Sec-Fetch
     // fields there, and with a GET no Origin.
