@@ -90,12 +90,8 @@ pub fn date_problems(path: &Path, are_authorities: bool) -> Vec<Problem> {
 
 /// When the first of these certificates expires.
 pub(super) fn earliest_expiry(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
-    let parsed = certificates
-        .iter()
-        .filter_map(|der| X509Certificate::from_der(der).ok());
-    parsed
-        .map(|(_, certificate)| at(certificate.validity().not_after))
-        .min()
+    let parsed = certificates.iter().filter_map(|der| parse(der));
+    parsed.map(|certificate| certificate.not_after).min()
 }
 
 fn at(time: ASN1Time) -> SystemTime {

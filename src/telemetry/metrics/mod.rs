@@ -17,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Metric, Unit};
+use prometheus_client::registry::Unit;
 
 use self::pulls::PullFamilies;
 use self::registrar::{Label, Labels};
@@ -123,61 +123,50 @@ impl Metrics {
             "The part of it that the upstream took",
         );
         Arc::new(Self {
-            connections: add(all, "connections", "Open connections of callers"),
-            connections_limit: add(all, "connections_limit", "The limit of connections of callers"),
-            refusals: add(
-                all,
+            connections: all.add("connections", "Open connections of callers"),
+            connections_limit: all.add("connections_limit", "The limit of connections of callers"),
+            refusals: all.add(
                 "refusals",
                 "Requests refused before relaying, by the problem's code",
             ),
-            refused_heads: add(all, "refused_heads", "Requests refused for their head"),
-            tls_handshake_failures: add(
-                all,
-                "tls_handshake_failures",
-                "TLS handshakes of callers that failed",
-            ),
-            refused_connections: add(all, "refused_connections", "Connections refused at a limit"),
-            evicted_connections: add(all, "evicted_connections", "Idle connections closed at a limit"),
-            stalled_connections: add(all, "stalled_connections", "Connections ended by limits.stall"),
-            log_lines_dropped: add(all, "log_lines_dropped", "Log lines dropped for a slow reader"),
-            config_reloads: add(all, "config_reloads", "Configuration reloads, by result"),
-            config_last_success: add(
-                all,
+            refused_heads: all.add("refused_heads", "Requests refused for their head"),
+            tls_handshake_failures: all
+                .add("tls_handshake_failures", "TLS handshakes of callers that failed"),
+            refused_connections: all.add("refused_connections", "Connections refused at a limit"),
+            evicted_connections: all.add("evicted_connections", "Idle connections closed at a limit"),
+            stalled_connections: all.add("stalled_connections", "Connections ended by limits.stall"),
+            log_lines_dropped: all.add("log_lines_dropped", "Log lines dropped for a slow reader"),
+            config_reloads: all.add("config_reloads", "Configuration reloads, by result"),
+            config_last_success: all.add(
                 "config_last_success_timestamp_seconds",
                 "When the active configuration was loaded, seconds since 1970",
             ),
-            requests: add(all, "requests", "Responses, by status"),
-            own_answers: add(all, "own_answers", "Responses of bondgate itself, by error"),
+            requests: all.add("requests", "Responses, by status"),
+            own_answers: all.add("own_answers", "Responses of bondgate itself, by error"),
             request_duration,
             request_own_duration,
             request_upstream_duration,
-            requests_in_flight: add(all, "requests_in_flight", "Requests being relayed"),
-            requests_in_flight_limit: add(
-                all,
-                "requests_in_flight_limit",
-                "The limit of requests being relayed",
-            ),
+            requests_in_flight: all.add("requests_in_flight", "Requests being relayed"),
+            requests_in_flight_limit: all
+                .add("requests_in_flight_limit", "The limit of requests being relayed"),
             upstream_connections: ConnectionFamilies::register(all),
             pulls: PullFamilies::register(all),
-            certificate_expiry: add(
-                all,
+            certificate_expiry: all.add(
                 "certificate_expiry_timestamp_seconds",
                 "When the certificate of a listener expires, seconds since 1970",
             ),
-            token_requests: add(all, "token_requests", "Token requests, by outcome"),
-            token_state: add(all, "token_state", "1 for the token's current state"),
-            token_expiry: add(
-                all,
+            token_requests: all.add("token_requests", "Token requests, by outcome"),
+            token_state: all.add("token_state", "1 for the token's current state"),
+            token_expiry: all.add(
                 "token_expiry_timestamp_seconds",
                 "When the token in use expires, seconds since 1970",
             ),
-            clock_skew: add(
-                all,
+            clock_skew: all.add(
                 "clock_skew_seconds",
                 "How far the identity service's clock is ahead of this machine's",
             ),
-            problem: add(all, "problem", "1 for each problem that lasts, by call and code"),
-            replays: add(all, "replays", "Requests sent again with a newer token"),
+            problem: all.add("problem", "1 for each problem that lasts, by call and code"),
+            replays: all.add("replays", "Requests sent again with a newer token"),
             spool: SpoolMetrics::register(all),
             registrar,
         })
@@ -320,8 +309,4 @@ impl UpstreamMetrics {
         let [upstream] = self.upstream.clone();
         [upstream, (label, value)]
     }
-}
-
-fn add<M: Metric + Clone + Default>(to: &mut Registrar, name: &str, help: &str) -> M {
-    to.add(name, help)
 }
