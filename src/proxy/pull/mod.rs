@@ -2,10 +2,11 @@
 //! gets any of it.
 
 mod body;
+mod empty_queue;
 mod error;
+mod observer;
 
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,17 +19,17 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
 use self::body::{next_frame, passed_through, stored};
+use self::empty_queue::is_empty_queue;
 pub(super) use self::error::PullError;
+use self::observer::{Message, Observer};
 use super::dependencies::Dependencies;
 use super::forward::{Forwarder, ProxyError, RequestBody, UploadError, headers};
 use super::request_record::RequestRecord;
 use crate::config;
 use crate::problems::network::login_page;
 use crate::problems::{request, token};
-use crate::server::{DeliveryObserver, ObserveDelivery, Phase, ProblemResponse, Recording, Stopping};
-use crate::spool::{
-    self, Delivery, Leased, PassThrough, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError,
-};
+use crate::server::{ObserveDelivery, Phase, ProblemResponse, Stopping};
+use crate::spool::{self, Delivery, PullWriter, QueueId, Spool, SpoolError, TakeOutcome, WriteError};
 use crate::telemetry::metrics::{PullMetrics, UpstreamMetrics};
 use crate::upstream::{HTML_BEGINNING, ResponseBody, declares_html, is_html};
 
@@ -76,8 +77,6 @@ type PullResult = Result<Response<Body>, PullError>;
 
 /// The longest body of a pull request. Requests that wait for their queue keep their bodies in memory.
 const LONGEST_REQUEST: usize = 64 << 10;
-/// The longest response that can be the notice of an empty queue.
-const LONGEST_NOTICE: usize = 4 << 10;
 /// How long reading the client id may take.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
@@ -346,103 +345,6 @@ async fn store(
         if let Ok(piece) = frame.map_err(WriteError::Incomplete)?.into_data() {
             begin.extend(piece.iter().take(HTML_BEGINNING.saturating_sub(begin.len())));
             writer.write(&piece).await?;
-        }
-    }
-}
-
-/// Whether a body says that the queue is empty, so that nothing was taken off it (Cisco's Smart Bonding API; formerly
-/// 204).
-fn is_empty_queue(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Notice {
-        message: String,
-        #[serde(rename = "status")]
-        _status: Option<serde_json::Value>,
-    }
-    if body.len() > LONGEST_NOTICE {
-        return false;
-    }
-    body.trim_ascii().is_empty()
-        || serde_json::from_slice::<Notice>(body).is_ok_and(|notice| {
-            let message = notice.message.to_ascii_lowercase();
-            message.contains("no messages available")
-        })
-}
-
-/// Connects the spool's delivery with the connection that observes it.
-struct Observer {
-    message: Message,
-    settle: Duration,
-    is_relayed: bool,
-}
-
-/// A message on its way to its caller.
-enum Message {
-    Stored(Delivery),
-    PassedThrough(Box<PassThrough>),
-}
-
-impl Message {
-    fn lease(&mut self) -> &mut Leased {
-        match self {
-            Self::Stored(delivery) => &mut delivery.lease,
-            Self::PassedThrough(passing) => &mut passing.lease,
-        }
-    }
-}
-
-impl DeliveryObserver for Observer {
-    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.message.lease().poll_asked(cx)
-    }
-
-    fn is_connected(&mut self) {
-        self.message.lease().confirm();
-    }
-
-    fn settle(&self) -> Duration {
-        self.settle
-    }
-
-    fn is_relayed(&self) -> bool {
-        self.is_relayed
-    }
-
-    fn is_repeatable(&self) -> bool {
-        matches!(self.message, Message::Stored(_))
-    }
-
-    fn record(self: Box<Self>, is_delivered: bool) -> Recording {
-        match self.message {
-            Message::Stored(delivery) => Box::pin(delivery.record(is_delivered)),
-            Message::PassedThrough(passing) => Box::pin(passing.record(is_delivered)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_notice_of_an_empty_queue_is_no_message() {
-        for notice in [
-            "",
-            " \r\n",
-            r#"{"message":"No messages available to Send","status":"200"}"#,
-            r#"{"status":200,"message":"no messages available"}"#,
-        ] {
-            assert!(is_empty_queue(notice.as_bytes()), "{notice}");
-        }
-        for message in [
-            r#"{"Calls":{"Remarks":"No messages available to Send"}}"#,
-            r#"{"message":"No messages available to Send","Calls":{}}"#,
-            r#"{"message":"Send"}"#,
-            "No messages available to Send",
-            "[]",
-        ] {
-            assert!(!is_empty_queue(message.as_bytes()), "{message}");
         }
     }
 }
