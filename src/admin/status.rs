@@ -38,8 +38,12 @@ pub struct Facts {
 /// What is fixed of a listener.
 #[derive(Clone)]
 pub struct ListenerFacts {
-    /// Its address.
+    /// Its address, with the bound port.
     pub address: String,
+    /// Its address as the configuration has it.
+    pub configured: String,
+    /// Each address that is bound, or the path of a unix socket.
+    pub bound: Vec<String>,
     /// The name of the upstream that it serves.
     pub upstream: String,
     /// What it requires of callers, by name.
@@ -83,7 +87,13 @@ pub(super) fn document(
 ) -> String {
     let listeners = facts.listeners.iter();
     let listeners = listeners.map(|listener| {
-        json!({ "address": listener.address, "upstream": listener.upstream, "access": listener.access })
+        json!({
+            "address": listener.address,
+            "configured": listener.configured,
+            "bound": listener.bound,
+            "upstream": listener.upstream,
+            "access": listener.access,
+        })
     });
     let upstreams = readiness.upstreams.load();
     let upstreams: Vec<_> = upstreams

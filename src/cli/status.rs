@@ -57,13 +57,22 @@ fn print(status: &Value) -> std::io::Result<()> {
         output::line(format_args!("  {mark}  {line}"))?;
     }
     for listener in items(&status["listeners"]) {
-        let (address, upstream) = (
-            self::text(&listener["address"]),
-            self::text(&listener["upstream"]),
-        );
-        output::line(format_args!("listening on {address} for {upstream}"))?;
+        output::line(self::listener(listener))?;
     }
     output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))
+}
+
+/// Where a listener listens, and the address in the configuration if that is another one.
+fn listener(listener: &Value) -> String {
+    let (configured, upstream) = (text(&listener["configured"]), text(&listener["upstream"]));
+    let bound: Vec<_> = items(&listener["bound"]).map(text).collect();
+    let (bound, configured) = match bound.join(", ") {
+        // A daemon of an earlier version.
+        bound if bound.is_empty() => (text(&listener["address"]).to_owned(), String::new()),
+        bound if bound == configured => (bound, String::new()),
+        bound => (bound, format!(" (configured as {configured})")),
+    };
+    format!("listening on {bound}{configured} for {upstream}")
 }
 
 /// A line for each token and each problem.
@@ -137,6 +146,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_listener_is_shown_where_it_listens_and_as_it_is_configured() {
+        let line = |configured: &str, bound: &[&str]| {
+            listener(&json!({
+                "address": "localhost:8080", "configured": configured, "bound": bound, "upstream": "cisco",
+            }))
+        };
+        let plain = line("127.0.0.1:8080", &["127.0.0.1:8080"]);
+        assert_eq!(plain, "listening on 127.0.0.1:8080 for cisco");
+        assert_eq!(
+            line("localhost:8080", &["127.0.0.1:8080", "[::1]:8080"]),
+            "listening on 127.0.0.1:8080, [::1]:8080 (configured as localhost:8080) for cisco"
+        );
+        let earlier = json!({ "address": "localhost:8080", "upstream": "cisco" });
+        assert_eq!(listener(&earlier), "listening on localhost:8080 for cisco");
+    }
 
     #[test]
     fn each_problem_has_a_line_with_its_fix_and_is_not_repeated_at_the_token() {

@@ -75,7 +75,7 @@ pub(super) fn build(
     next.build_upstreams(previous, context)?;
     next.build_listeners(previous, context)?;
     next.build_admin(previous, context)?;
-    next.certificates = certificates(&next);
+    next.certificates = certificates(&next, context);
     Ok(next)
 }
 
@@ -101,6 +101,8 @@ impl ActiveConfig {
     pub(super) fn facts(&self, context: &Context, configured: SystemTime) -> Facts {
         let listener = |(socket, listener): (&BoundSocket, &ActiveListener)| ListenerFacts {
             address: socket.name.clone(),
+            configured: socket.configured.to_string(),
+            bound: socket.bound.clone(),
             upstream: listener.config.upstream.clone(),
             access: listener.config.access_control(),
             is_local: socket.is_local,
@@ -158,7 +160,7 @@ impl ActiveConfig {
                         Some(at) => format!("listener[{at}].tls is turned on or off"),
                         None => format!("the listener at {} is removed: it still listens", socket.name),
                     });
-                    self.keep_listener(&previous.listeners[number], previous, context)
+                    self.keep_listener(&previous.listeners[number], socket, previous, context)
                 }
                 (None, None) => bail!("{} is not configured", socket.configured),
             };
@@ -199,7 +201,13 @@ impl ActiveConfig {
         let authorization = Authorization::new(config, &upstream.config, &context.admin.url);
         let authorization = Arc::new(authorization.with_context(|| format!("{key}.keys"))?);
         Ok(ActiveListener {
-            routers: proxy::routers(config, &authorization, &context.in_flight, &upstream.proxied),
+            routers: proxy::routers(
+                config,
+                &socket.label,
+                &authorization,
+                &context.in_flight,
+                &upstream.proxied,
+            ),
             tls: build_tls(config.tls.as_ref())?,
             config: config.clone(),
             authorization,
@@ -210,6 +218,7 @@ impl ActiveConfig {
     fn keep_listener(
         &mut self,
         listener: &ActiveListener,
+        socket: &BoundSocket,
         previous: &ActiveConfig,
         context: &Context,
     ) -> ActiveListener {
@@ -220,7 +229,13 @@ impl ActiveConfig {
             return listener.clone();
         };
         ActiveListener {
-            routers: proxy::routers(config, &listener.authorization, in_flight, &upstream.proxied),
+            routers: proxy::routers(
+                config,
+                &socket.label,
+                &listener.authorization,
+                in_flight,
+                &upstream.proxied,
+            ),
             ..listener.clone()
         }
     }
@@ -241,7 +256,7 @@ impl ActiveConfig {
 }
 
 /// The certificates in the files that a configuration names.
-fn certificates(active: &ActiveConfig) -> Vec<CertificateFacts> {
+fn certificates(active: &ActiveConfig, context: &Context) -> Vec<CertificateFacts> {
     let mut all = Vec::new();
     let mut add = |of: String, file: &Path, are_authorities: bool| {
         let found = tls::file_certificates(file).into_iter();
@@ -252,8 +267,9 @@ fn certificates(active: &ActiveConfig) -> Vec<CertificateFacts> {
             certificate,
         }));
     };
-    let listeners = active.listeners.iter().map(|listener| &listener.config);
-    let listeners = listeners.map(|listener| (format!("listener {}", listener.address), &listener.tls));
+    let listeners = context.listeners.iter().zip(&active.listeners);
+    let listeners =
+        listeners.map(|(socket, listener)| (format!("listener {}", socket.label), &listener.config.tls));
     for (of, tls) in listeners.chain([("admin".to_owned(), &active.admin.tls)]) {
         if let Some(tls) = tls {
             add(of.clone(), &tls.certificate_file, false);

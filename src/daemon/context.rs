@@ -44,8 +44,13 @@ pub(super) struct BoundSocket {
     pub(super) configured: ListenAddress,
     /// The mode and the group of a unix socket's file.
     pub(super) file: (u32, Option<String>),
+    /// With the bound port, for people.
     pub(super) name: String,
+    /// As configured, and with the bound addresses if that does not have them.
+    pub(super) label: String,
     pub(super) url: String,
+    /// Each address that is bound, or the path of a unix socket.
+    pub(super) bound: Vec<String>,
     /// None for a unix socket.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) is_local: bool,
@@ -117,7 +122,9 @@ fn bind(
         configured: address.clone(),
         file,
         name: listener.name(),
+        label: listener.label(),
         url: listener.url(),
+        bound: listener.bound(),
         addresses: listener.addresses(),
         is_local: listener.is_local(),
         is_tls: tls.is_some(),

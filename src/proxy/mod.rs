@@ -76,10 +76,11 @@ impl Upstream {
     }
 }
 
-/// The routers of one listener, one for each worker of its upstream.
+/// The routers of one listener, one for each worker of its upstream. `name` is the listener's in the log.
 #[must_use]
 pub fn routers(
     listener: &config::Listener,
+    name: &str,
     authorization: &Arc<Authorization>,
     in_flight: &InFlightLimit,
     upstream: &Upstream,
@@ -88,7 +89,7 @@ pub fn routers(
         metrics: upstream.metrics.clone(),
         explanations: upstream.explanations.clone(),
         activity: upstream.activity.clone(),
-        listener: listener.address.to_string(),
+        listener: name.to_owned(),
         adds_correlation_id: upstream.adds_correlation_id,
     });
     let router = |worker: &Relay| {

@@ -44,7 +44,8 @@ async fn a_line_has_what_an_operator_asks_for() {
     assert_eq!(line["level"], "INFO", "{line}");
     assert_eq!(line["message"], "request completed", "{line}");
     assert_eq!(line["upstream"], "cisco", "{line}");
-    assert_eq!(line["listener"], "127.0.0.1:0", "as it is configured: {line}");
+    let listener = format!("127.0.0.1:0 ({})", daemon.address());
+    assert_eq!(line["listener"], listener, "as configured, and as bound: {line}");
     assert_eq!(line["address"], "127.0.0.1", "{line}");
     assert_eq!(line["rule"], PUSH, "{line}");
     assert_eq!(line["origin"], "upstream", "{line}");

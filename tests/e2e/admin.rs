@@ -205,6 +205,9 @@ async fn the_status_document_names_listeners_upstreams_and_tokens() {
         (&"serving".into(), &true.into())
     );
     assert_eq!(status["listeners"][0]["address"], daemon.address().to_string());
+    assert_eq!(status["listeners"][0]["configured"], "127.0.0.1:0");
+    let bound = serde_json::json!([daemon.address().to_string()]);
+    assert_eq!(status["listeners"][0]["bound"], bound);
     assert_eq!(status["listeners"][0]["upstream"], "cisco");
     let upstream = &status["upstreams"][0];
     assert_eq!(upstream["name"], "cisco");

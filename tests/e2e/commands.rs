@@ -121,7 +121,8 @@ async fn status_shows_what_the_page_shows_and_exits_1_while_something_fails() {
     daemon.logged("token acquired").await;
     let ready = run(&["status", "--address", &address]).await;
     assert_eq!(ready.code, Some(0), "{ready:?}");
-    let listener = format!("listening on {} for cisco", daemon.address());
+    let bound = daemon.address();
+    let listener = format!("listening on {bound} (configured as 127.0.0.1:0) for cisco");
     for part in [
         "serving, ready",
         &format!("  ok  cisco ({}/): token fresh since 20", cisco.url()),

@@ -381,6 +381,9 @@ async fn a_socket_that_systemd_hands_over_is_served_and_outlives_the_daemon() {
     assert_eq!(early.await.unwrap().status(), 200);
     assert_eq!(daemon.address(), address);
     assert_eq!(daemon.get(PULL).await.status(), 200);
+    daemon
+        .logged(&format!("\"listener\":\"systemd:http ({address})\""))
+        .await;
 
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));

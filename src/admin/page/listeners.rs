@@ -11,7 +11,10 @@ pub(super) struct Listeners {
 }
 
 struct Row {
-    address: String,
+    /// The bound addresses.
+    addresses: String,
+    /// The address in the configuration, if it is another one.
+    configured: Option<String>,
     upstream: String,
     transport: &'static str,
     access: String,
@@ -22,7 +25,8 @@ pub(super) fn section(now: &Now<'_>) -> Listeners {
         let local = listener.is_local.then(|| "this machine only".to_owned());
         let access: Vec<_> = local.into_iter().chain(listener.access.iter().cloned()).collect();
         Row {
-            address: listener.address.clone(),
+            configured: (listener.bound != [&*listener.configured]).then(|| listener.configured.clone()),
+            addresses: listener.bound.join(", "),
             upstream: listener.upstream.clone(),
             transport: if listener.is_tls { "TLS" } else { "plain HTTP" },
             access: if access.is_empty() {

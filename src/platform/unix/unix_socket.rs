@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, Mode};
 use rustix::process::umask;
@@ -26,6 +26,12 @@ pub fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Socket> 
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(OwnedFd::from(listener).into())
+}
+
+/// The path of a socket's file, if it has one.
+#[must_use]
+pub fn path(socket: &Socket) -> Option<PathBuf> {
+    socket.local_addr().ok()?.as_pathname().map(Path::to_owned)
 }
 
 /// Whether [`listen`] would succeed; creates nothing.

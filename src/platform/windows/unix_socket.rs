@@ -1,7 +1,7 @@
 //! Unix sockets, which bondgate does not have on Windows: the configuration's validation refuses them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,6 +15,12 @@ pub enum UnixStream {}
 /// Refuses.
 pub fn listen(_path: &Path, _mode: u32, _group: Option<u32>) -> io::Result<Socket> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The path of a socket's file: no socket has one.
+#[must_use]
+pub fn path(_socket: &Socket) -> Option<PathBuf> {
+    None
 }
 
 /// Refuses, as [`listen`] does.

@@ -161,6 +161,27 @@ impl Listener {
         }
     }
 
+    /// Where it listens: each bound address, and the path of a unix socket.
+    #[must_use]
+    pub fn bound(&self) -> Vec<String> {
+        let bound = |socket: &Arc<Socket>| match ip_address(socket) {
+            Some(address) => Some(address.to_string()),
+            None => unix_socket::path(socket).map(|path| ListenAddress::Unix(path).to_string()),
+        };
+        self.sockets.iter().filter_map(bound).collect()
+    }
+
+    /// The address as configured, by which log and status name the listener. Where that does not say where it listens, as
+    /// `127.0.0.1:0` and `systemd:http`, the bound addresses follow in parentheses.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let is_chosen_elsewhere = self.is_inherited() || self.address.is_any_port();
+        match self.bound().join(", ") {
+            bound if is_chosen_elsewhere && !bound.is_empty() => format!("{} ({bound})", self.address),
+            _ => self.address.to_string(),
+        }
+    }
+
     /// The address as a URL.
     #[must_use]
     pub fn url(&self) -> String {
@@ -237,6 +258,39 @@ mod tests {
         }
         let missing = BindError::NotInherited("http".to_owned());
         assert_eq!(missing.problem("address").code(), "socket-not-inherited");
+    }
+
+    #[test]
+    fn a_label_has_the_configured_address_and_the_bound_ones_where_the_system_chose_them() {
+        let bind = |address: &str| Listener::bind(&address.parse().unwrap(), 0o600, None, false).unwrap();
+        let any = bind("127.0.0.1:0");
+        let bound = any.addresses()[0];
+        assert_eq!(any.bound(), [bound.to_string()]);
+        assert_eq!(any.label(), format!("127.0.0.1:0 ({bound})"));
+        let named = Listener {
+            address: ListenAddress::Socket(bound),
+            ..any
+        };
+        assert_eq!(named.label(), bound.to_string());
+
+        let both = bind("localhost:0");
+        let addresses = both.addresses();
+        assert_eq!(addresses[0].ip(), Ipv4Addr::LOCALHOST);
+        assert_eq!(both.bound().len(), addresses.len());
+        assert_eq!(both.label(), format!("localhost:0 ({})", both.bound().join(", ")));
+        let address = ListenAddress::Localhost(addresses[0].port());
+        let name = address.to_string();
+        assert_eq!(Listener { address, ..both }.label(), name);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_bound_address_of_a_unix_socket_is_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = ListenAddress::Unix(directory.path().join("socket"));
+        let listener = Listener::bind(&address, 0o600, None, false).unwrap();
+        assert_eq!(listener.bound(), [address.to_string()]);
+        assert_eq!(listener.label(), address.to_string());
     }
 
     #[cfg(unix)]
