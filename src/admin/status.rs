@@ -165,11 +165,15 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
 }
 
 fn api(api: &ApiStatus, is_local: bool) -> serde_json::Value {
+    let state = api.get();
+    let text = state.text();
     let ApiState {
         last_response,
         problem: cause,
-    } = api.get();
+        ..
+    } = state;
     json!({
+        "text": text,
         "last_response": last_response.map(|(at, _)| time(at)),
         "last_status": last_response.map(|(_, status)| status),
         "problem": cause.map(|(cause, since)| problem(&cause, since, is_local)),

@@ -106,15 +106,22 @@ fn token(upstream: &Value) -> (Mark, String) {
             .as_str()
             .filter(|_| token["problem"].is_null())
             .map(|message| format!("last error: {message}")),
-        upstream["api"]["last_status"].as_u64().map(|status| {
-            let at = text(&upstream["api"]["last_response"]);
-            format!("API responded {status} at {at}")
-        }),
+        api(&upstream["api"]),
     ];
     for part in parts.into_iter().flatten() {
         line = line + ", " + &part;
     }
     (mark, line)
+}
+
+/// What is known of an API. What fails has a line of its own.
+fn api(api: &Value) -> Option<String> {
+    let (state, at) = (text(&api["text"]), text(&api["last_response"]));
+    match api["last_status"].as_u64() {
+        Some(status) if state == "rejected the token" => Some(format!("API {state} with {status} at {at}")),
+        Some(status) => Some(format!("API responded {status} at {at}")),
+        None => (state == "no response yet").then(|| format!("API: {state}")),
+    }
 }
 
 fn problem(problem: &Value) -> (Mark, String) {
@@ -162,6 +169,26 @@ mod tests {
         );
         let earlier = json!({ "address": "localhost:8080", "upstream": "cisco" });
         assert_eq!(listener(&earlier), "listening on localhost:8080 for cisco");
+    }
+
+    #[test]
+    fn an_api_is_shown_with_what_is_known_of_it() {
+        for (text, status, expected) in [
+            ("no response yet", None, "API: no response yet"),
+            (
+                "rejected the token",
+                Some(401),
+                "API rejected the token with 401 at T",
+            ),
+            ("responds", Some(200), "API responded 200 at T"),
+        ] {
+            let state = json!({ "text": text, "last_status": status, "last_response": "T", "problem": null });
+            assert_eq!(api(&state).unwrap(), expected);
+        }
+        assert_eq!(
+            api(&json!({ "text": "fails", "problem": { "code": "dns" } })),
+            None
+        );
     }
 
     #[test]

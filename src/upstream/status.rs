@@ -25,6 +25,8 @@ struct Inner {
     /// Milliseconds since 1970; 0 for never.
     last_response: AtomicU64,
     last_status: AtomicU16,
+    /// That response rejected the token, which says nothing yet about the next one.
+    has_rejected: AtomicBool,
     /// Whether there is a problem, and a forbidden route, in `current`: a look without a lock for each response.
     has_problem: AtomicBool,
     has_forbidden: AtomicBool,
@@ -60,10 +62,25 @@ pub struct ApiState {
     pub last_response: Option<(SystemTime, u16)>,
     /// What fails, and since when.
     pub problem: Option<(Problem, SystemTime)>,
+    /// The last response rejected the token, and none has shown whether the API accepts the next one.
+    pub has_rejected: bool,
+}
+
+impl ApiState {
+    /// The state in words.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        match (&self.problem, self.last_response) {
+            (Some(_), _) => "fails",
+            (None, None) => "no response yet",
+            (None, Some(_)) if self.has_rejected => "rejected the token",
+            (None, Some(_)) => "responds",
+        }
+    }
 }
 
 impl ApiStatus {
-    /// The state of an API that has not been asked yet.
+    /// The state of an API that has not responded yet.
     #[must_use]
     pub fn new(endpoint: &Endpoint, metrics: UpstreamMetrics) -> Self {
         Self(Arc::new(Inner {
@@ -71,6 +88,7 @@ impl ApiStatus {
             metrics,
             last_response: AtomicU64::new(0),
             last_status: AtomicU16::new(0),
+            has_rejected: AtomicBool::new(false),
             has_problem: AtomicBool::new(false),
             has_forbidden: AtomicBool::new(false),
             current: Mutex::default(),
@@ -89,16 +107,14 @@ impl ApiStatus {
         ApiState {
             last_response: last_response.map(|at| (UNIX_EPOCH + Duration::from_millis(at), last_status)),
             problem: current.problem.clone().or(forbidden),
+            has_rejected: self.0.has_rejected.load(Ordering::Relaxed),
         }
     }
 
     /// Records a response to a request of a route, whose name is needed only while something fails. Returns whether its
     /// body has to show that it is no page, by `body_began`.
     pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.0.last_response.store(now, Ordering::Relaxed);
-        self.0.last_status.store(status.as_u16(), Ordering::Relaxed);
+        self.last_response(status, false);
         if status.is_success() && declares_html(headers) {
             return true;
         }
@@ -113,6 +129,19 @@ impl ApiStatus {
             self.allows(&route());
         }
         false
+    }
+
+    /// Records a response that rejects the token, to a request that is sent again with the next one.
+    pub fn rejected_token(&self, status: StatusCode) {
+        self.last_response(status, true);
+    }
+
+    fn last_response(&self, status: StatusCode, has_rejected: bool) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.0.last_response.store(now, Ordering::Relaxed);
+        self.0.last_status.store(status.as_u16(), Ordering::Relaxed);
+        self.0.has_rejected.store(has_rejected, Ordering::Relaxed);
     }
 
     /// Records how the body of a successful response begins that calls itself HTML.
@@ -290,6 +319,22 @@ mod tests {
         status.responded(route, StatusCode::OK, &HeaderMap::new());
         assert!(status.get().problem.is_none());
         assert!(!metrics.encode().contains("bondgate_problem{"));
+    }
+
+    #[test]
+    fn a_rejected_token_is_the_last_response_and_no_problem_of_the_api_yet() {
+        let metrics = Metrics::new();
+        let status = status(&metrics);
+        assert_eq!(status.get().text(), "no response yet");
+        status.rejected_token(StatusCode::UNAUTHORIZED);
+        let state = status.get();
+        assert_eq!(state.text(), "rejected the token");
+        assert_eq!(state.last_response.unwrap().1, 401);
+        assert!(state.problem.is_none());
+        status.responded(route, StatusCode::OK, &HeaderMap::new());
+        assert_eq!(status.get().text(), "responds");
+        status.responded(route, StatusCode::UNAUTHORIZED, &HeaderMap::new());
+        assert_eq!(status.get().text(), "fails");
     }
 
     #[test]

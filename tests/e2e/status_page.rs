@@ -141,7 +141,7 @@ async fn a_stream_shows_each_change_of_the_state() {
     let first = viewer.event().await.unwrap();
     assert!(first["overview"].as_str().unwrap().contains("Ready"), "{first}");
     assert!(
-        first["upstreams"].as_str().unwrap().contains("not asked yet"),
+        first["upstreams"].as_str().unwrap().contains("no response yet"),
         "{first}"
     );
 

@@ -72,6 +72,7 @@ fn well(facts: &Facts) -> Now<'_> {
             api: Some(ApiState {
                 last_response: Some((at(3590), 200)),
                 problem: None,
+                has_rejected: false,
             }),
             minutes: Activity::new().last_hour("cisco", at(3600)),
         }],
@@ -165,6 +166,7 @@ fn an_api_that_fails_is_an_error_and_the_oldest_error_comes_first() {
     now.upstreams[0].api = Some(ApiState {
         last_response: Some((at(3590), 502)),
         problem: Some((cut.clone(), at(3000))),
+        has_rejected: false,
     });
     let newer = ActiveProblem {
         since: at(3500),
@@ -181,6 +183,25 @@ fn an_api_that_fails_is_an_error_and_the_oldest_error_comes_first() {
             "fails</span>",
             "Last response 502",
         ],
+    );
+}
+
+#[test]
+fn an_api_that_has_only_rejected_a_token_has_responded() {
+    let facts = facts();
+    let mut now = well(&facts);
+    let state = |last_response, has_rejected| ApiState {
+        last_response,
+        problem: None,
+        has_rejected,
+    };
+    now.upstreams[0].api = Some(state(None, false));
+    assert_shows(&html(&now).0, &["no response yet</span>"]);
+    now.upstreams[0].api = Some(state(Some((at(3590), 401)), true));
+    let (html, _) = html(&now);
+    assert_shows(
+        &html,
+        &["rejected the token</span>", "state warning", "Last response 401"],
     );
 }
 

@@ -9,6 +9,7 @@ use super::now::{Now, UpstreamNow};
 use super::text::{Clock, When};
 use super::timeline::Timeline;
 use crate::token::TokenState;
+use crate::upstream::ApiState;
 
 #[derive(Template)]
 #[template(path = "upstreams.html", config = "src/admin/page/askama.toml")]
@@ -101,14 +102,15 @@ fn api(upstream: &UpstreamNow<'_>, clock: Clock) -> Api {
     let state = upstream.api.as_ref();
     let last = state.and_then(|state| state.last_response);
     let problem = state.and_then(|state| state.problem.as_ref());
-    let (level, state) = match (problem, last) {
-        (Some(_), _) => (Some(Level::Failing), "fails"),
-        (None, Some(_)) => (Some(Level::Well), "responds"),
-        (None, None) => (None, "not asked yet"),
+    let level = match (problem, last) {
+        (Some(_), _) => Some(Level::Failing),
+        (None, Some(_)) if state.is_some_and(|state| state.has_rejected) => Some(Level::Warning),
+        (None, Some(_)) => Some(Level::Well),
+        (None, None) => None,
     };
     Api {
         level,
-        state,
+        state: state.map_or("unknown", ApiState::text),
         last: last.map(|(at, status)| (status, when(at))),
         since: problem.map(|(_, since)| when(*since)),
     }

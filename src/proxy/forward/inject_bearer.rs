@@ -20,7 +20,7 @@ use super::upload_state::UploadState;
 use crate::config::{self, TokenRejection};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::token::{AccessToken, TokenReader};
-use crate::upstream::{ResponseBody, UpstreamClient};
+use crate::upstream::{ApiStatus, ResponseBody, UpstreamClient};
 
 /// A request that is complete except for its token.
 pub(super) struct UnauthorizedRequest {
@@ -39,6 +39,7 @@ pub(super) struct InjectBearer(Arc<Bearer>);
 struct Bearer {
     upstream: Arc<UpstreamClient>,
     tokens: TokenReader,
+    api: ApiStatus,
     /// How long a request waits for a token.
     wait: Duration,
     rejection: TokenRejection,
@@ -50,11 +51,13 @@ impl InjectBearer {
         config: &config::Upstream,
         upstream: Arc<UpstreamClient>,
         tokens: TokenReader,
+        api: ApiStatus,
         metrics: Arc<UpstreamMetrics>,
     ) -> Self {
         Self(Arc::new(Bearer {
             upstream,
             tokens,
+            api,
             wait: config.wait,
             rejection: config.token_rejection,
             metrics,
@@ -100,6 +103,7 @@ impl Bearer {
             // The upstream refuses every token: this is its response.
             return Ok(response);
         }
+        self.api.rejected_token(response.status());
         let Some(second) = second else {
             return Err(ProxyError::NotReplayable);
         };

@@ -70,7 +70,7 @@ impl Forwarder {
             metrics.connections.clone(),
         )?);
         Ok(Self {
-            inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, metrics),
+            inject_bearer: InjectBearer::new(upstream, client.clone(), tokens, api.clone(), metrics),
             upstream: client,
             rules: upstream.rules.clone(),
             timeout: upstream.timeout,

@@ -1,6 +1,7 @@
 //! What the responses of the API say about it beyond one request.
 
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
+use http::StatusCode;
 
 use crate::harness::{PULL, Setup, TSP_CODES, simulator};
 use crate::spool::on_disk;
@@ -39,6 +40,30 @@ async fn a_route_that_the_api_forbids_is_a_problem_until_it_is_allowed() {
     let log = daemon.log();
     let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count("requests to the API fail"), 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn an_api_that_has_only_answered_401_has_responded() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::open(&cisco, "").start().await;
+    assert_eq!(
+        daemon.status().await["upstreams"][0]["api"]["text"],
+        "no response yet"
+    );
+    cisco.script(Fault::on(On::TspCodes, Kind::status(StatusCode::UNAUTHORIZED)));
+    cisco.script(Fault::on(On::Token, Kind::status(StatusCode::SERVICE_UNAVAILABLE)).forever());
+    // There is no newer token to send it again with.
+    assert_eq!(daemon.get(TSP_CODES).await.status(), 503);
+    daemon.logged("token refresh failed").await;
+
+    let status = daemon.status().await;
+    let api = &status["upstreams"][0]["api"];
+    assert_eq!(
+        (&api["text"], &api["last_status"]),
+        (&"rejected the token".into(), &401.into())
+    );
+    let page = daemon.ask("/").await;
+    assert!(page.body().contains("rejected the token</span>"), "{page:?}");
 }
 
 #[tokio::test]
