@@ -5,8 +5,9 @@
 //! take every pod out of its Service.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
@@ -19,6 +20,14 @@ pub struct Readiness {
     pub(super) upstreams: Arc<ArcSwap<Upstreams>>,
     was_ready: Arc<AtomicBool>,
     pub(super) stop: Stopping,
+    stop_times: Arc<OnceLock<StopTimes>>,
+}
+
+/// When a stop began, and until when it may run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StopTimes {
+    pub(super) began: SystemTime,
+    pub(super) ends: SystemTime,
 }
 
 /// Each upstream's token, by the upstream's name.
@@ -32,6 +41,7 @@ impl Readiness {
             upstreams: Arc::new(ArcSwap::from_pointee(upstreams)),
             was_ready: Arc::default(),
             stop,
+            stop_times: Arc::default(),
         }
     }
 
@@ -40,6 +50,19 @@ impl Readiness {
         // Records that the previous ones are ready, if no request did.
         let _ = self.check(false, true);
         self.upstreams.store(Arc::new(upstreams));
+    }
+
+    /// Records that a stop begins now and may run for so long. To be called before its first phase.
+    pub fn begin_stop(&self, limit: Duration) {
+        let began = SystemTime::now();
+        let ends = began.checked_add(limit).unwrap_or(began);
+        // A second stop does not begin another one.
+        let _ = self.stop_times.set(StopTimes { began, ends });
+    }
+
+    /// The times of the stop that is in progress.
+    pub(super) fn stop_times(&self) -> Option<StopTimes> {
+        self.stop_times.get().copied()
     }
 
     /// Whether callers should be sent here (with `needs_token`: whether each upstream has a valid token now), and one

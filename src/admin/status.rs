@@ -119,12 +119,15 @@ pub(super) fn document(
     let lasting = lasting.map(|(part, lasting)| lasting_problem(part, &lasting, is_local));
     let problems = problems_of(&upstreams).into_iter().chain(lasting);
     let is_serving = readiness.stop.phase() == Phase::Serving;
+    let stop_times = readiness.stop_times().filter(|_| !is_serving);
+    let stop_times = stop_times.map(|stop| json!({ "since": time(stop.began), "until": time(stop.ends) }));
     let mut document = json!({
         "version": program::VERSION,
         "commit": program::COMMIT,
         "started": time(facts.started),
         "configured": time(facts.configured),
         "phase": if is_serving { "serving" } else { "stopping" },
+        "stop": stop_times,
         "ready": readiness.check(false, is_local).0,
         "listeners": listeners.collect::<Vec<_>>(),
         "problems": problems.collect::<Vec<_>>(),

@@ -53,6 +53,9 @@ fn print(status: &Value) -> std::io::Result<()> {
         text("configured"),
         text("phase"),
     ))?;
+    if let Some(line) = stop(&status["stop"]) {
+        output::line(line)?;
+    }
     for (mark, line) in lines(status) {
         output::line(format_args!("  {mark}  {line}"))?;
     }
@@ -60,6 +63,12 @@ fn print(status: &Value) -> std::io::Result<()> {
         output::line(self::listener(listener))?;
     }
     output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))
+}
+
+/// Since when a stop runs, and until when it may.
+fn stop(stop: &Value) -> Option<String> {
+    let (since, until) = (stop["since"].as_str()?, stop["until"].as_str()?);
+    Some(format!("stopping since {since}, until {until} at the latest"))
 }
 
 /// Where a listener listens, and the address in the configuration if that is another one.
@@ -153,6 +162,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_stop_is_shown_with_its_begin_and_its_latest_end() {
+        let line = stop(&json!({ "since": "A", "until": "B" })).unwrap();
+        assert_eq!(line, "stopping since A, until B at the latest");
+        assert_eq!(stop(&Value::Null), None);
+    }
 
     #[test]
     fn a_listener_is_shown_where_it_listens_and_as_it_is_configured() {

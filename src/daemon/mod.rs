@@ -175,6 +175,7 @@ impl Daemon {
         }
         service_manager.stopping();
         let config = reloader.active.load().config.server.clone();
+        reloader.readiness.begin_stop(config.drain);
         let outcome = shutdown::drain(&config, &self.stop, &mut workers, &context.spool, next_signal).await;
         let _ = admin_stop.send(Phase::Deadline);
         Ok(outcome)

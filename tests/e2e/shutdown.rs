@@ -172,7 +172,18 @@ async fn in_the_lame_duck_moment_callers_are_served_and_told_to_go() {
     assert_eq!(ready.status(), 503);
     assert!(ready.body().contains("stopping"), "{ready:?}");
     assert_eq!(daemon.ask("/livez").await.status(), 200);
-    assert_eq!(daemon.status().await["phase"], "stopping");
+    let status = daemon.status().await;
+    assert_eq!(status["phase"], "stopping");
+    let time = |key: &str| humantime::parse_rfc3339(status["stop"][key].as_str().unwrap()).unwrap();
+    let lasts = time("until").duration_since(time("since")).unwrap();
+    assert_eq!(lasts, Duration::from_secs(600), "server.drain");
+    let page = daemon.ask("/").await;
+    let until = status["stop"]["until"].as_str().unwrap();
+    assert!(
+        page.body()
+            .contains(&format!("at the latest <time datetime=\"{until}\"")),
+        "{page:?}"
+    );
     old.write_all(request.as_bytes()).await.unwrap();
     let kept = read_one(&mut old).await;
     let new = daemon.send(&request).await;

@@ -11,6 +11,7 @@ use crate::telemetry::activity::{Minute, RecentRequest};
 use crate::token::TokenStatus;
 use crate::upstream::ApiState;
 
+use super::super::readiness::StopTimes;
 use super::super::sources::Sources;
 use super::super::status::Facts;
 
@@ -20,6 +21,10 @@ pub(in super::super) struct Now<'a> {
     pub(super) is_local: bool,
     pub(super) facts: &'a Facts,
     pub(super) phase: Phase,
+    /// Of the stop that is in progress.
+    pub(super) stop_times: Option<StopTimes>,
+    /// Requests whose response has not ended.
+    pub(super) running: u64,
     pub(super) is_ready: bool,
     pub(super) upstreams: Vec<UpstreamNow<'a>>,
     /// What fails; the errors first, and the oldest of them first.
@@ -79,6 +84,11 @@ impl<'a> Now<'a> {
             is_local,
             facts,
             phase: sources.readiness.stop.phase(),
+            stop_times: sources.readiness.stop_times(),
+            running: upstreams
+                .iter()
+                .map(|upstream| sources.metrics.requests_in_flight(&upstream.name))
+                .sum(),
             is_ready: sources.readiness.check(false, is_local).0,
             problems: Vec::new(),
             upstreams,

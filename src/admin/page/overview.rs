@@ -16,6 +16,8 @@ pub(super) struct Overview {
     headline: String,
     detail: String,
     since: Option<When>,
+    /// When a stop ends at the latest.
+    until: Option<When>,
     phase: &'static str,
     started: When,
     configured: When,
@@ -64,7 +66,10 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
     };
     let first = now.problems.first();
     let detail = match (level, first) {
-        (Level::Stopping, _) => "Running requests are finished, and then this bondgate ends.".to_owned(),
+        (Level::Stopping, _) => format!(
+            "Requests that have begun ({} now) are finished, and then this bondgate ends.",
+            now.running
+        ),
         (Level::Well, _) => "Every upstream has a token, and nothing fails.".to_owned(),
         (_, Some(first)) => format!("{}: {}.", first.part, first.problem.cause()),
         (_, None) => "A token is being fetched.".to_owned(),
@@ -77,7 +82,8 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
         same.map(|problem| problem.since).min()
     };
     let since = match level {
-        Level::Stopping | Level::Well => None,
+        Level::Stopping => now.stop_times.map(|stop| stop.began),
+        Level::Well => None,
         _ => first.and_then(|first| same_severity(first.severity)),
     };
     Overview {
@@ -85,6 +91,7 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
         headline,
         detail,
         since: since.map(when),
+        until: now.stop_times.map(|stop| when(stop.ends)),
         phase: match now.phase {
             Phase::Serving => "serving",
             Phase::LameDuck | Phase::Draining | Phase::Deadline => "draining",

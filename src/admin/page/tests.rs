@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::super::readiness::StopTimes;
 use super::now::{ActiveProblem, UpstreamNow};
 use super::*;
 use crate::admin::{CertificateFacts, Facts, ListenerFacts};
@@ -62,6 +63,8 @@ fn well(facts: &Facts) -> Now<'_> {
         is_local: true,
         facts,
         phase: Phase::Serving,
+        stop_times: None,
+        running: 0,
         is_ready: true,
         problems: Vec::new(),
         upstreams: vec![UpstreamNow {
@@ -233,9 +236,23 @@ fn a_stop_is_shown_before_all_else() {
     let mut now = well(&facts);
     now.phase = Phase::Draining;
     now.is_ready = false;
+    now.stop_times = Some(StopTimes {
+        began: at(3595),
+        ends: at(3620),
+    });
+    now.running = 2;
     let (html, title) = html(&now);
     assert_eq!(title, "Stopping \u{b7} bondgate");
-    assert_shows(&html, &["class=\"verdict paused\"", "draining</dd>"]);
+    assert_shows(
+        &html,
+        &[
+            "class=\"verdict paused\"",
+            "draining</dd>",
+            "Requests that have begun (2 now) are finished",
+            "Since <time datetime=\"2025-11-24T16:59:55Z\"><span class=\"ago\">5 s ago",
+            "at the latest <time datetime=\"2025-11-24T17:00:20Z\"><span class=\"ago\">in 20 s",
+        ],
+    );
 }
 
 #[test]

@@ -203,6 +203,14 @@ impl Metrics {
         }
     }
 
+    /// The requests to an upstream whose response has not ended.
+    #[must_use]
+    pub fn requests_in_flight(&self, upstream: &str) -> u64 {
+        let upstream: Labels<1> = [("upstream", upstream.to_owned().into())];
+        let number = self.requests_in_flight.get_or_create(&upstream).get();
+        number.try_into().unwrap_or(0)
+    }
+
     /// The metrics of one upstream.
     #[must_use]
     pub fn upstream(self: &Arc<Self>, name: &str) -> UpstreamMetrics {
