@@ -11,7 +11,7 @@
 //! | [`platform`] | everything that only one operating system has: sockets, signals, locks, permissions, sandbox, service manager |
 //! | [`problems`] | the catalogue of everything that can be reported: code, cause, fix |
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
-//! | [`telemetry`] | the log, one struct of metrics, and the recent requests |
+//! | [`telemetry`] | the log, one struct of metrics, and the recent requests and refusals |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
 //! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use its resolver, and walk its way to a host to name the step that fails |
 //! | [`token`] | token endpoint, refresher, and the arc-swap cell that every request reads |
@@ -50,8 +50,9 @@
 //!    ends. hyper reads one request at a time, and `service.rs` passes it to the listener's router, after a reload only
 //!    if the new TLS settings accept the caller's certificate, which `transport.rs` keeps. For a refusal, `state.rs`
 //!    keeps one of the responses in `refusal_responses.rs` until `serve.rs` ends the connection, and `close.rs` sends
-//!    it. A connection that has been idle for a second is parked: `serve.rs` drops hyper's state. `head_wait.rs`
-//!    registers it in `server/limits/idle_connections`, and closes it when asked to.
+//!    it. `server/context.rs` counts it for the status page, as it does what was refused before a head arrived. A
+//!    connection that has been idle for a second is parked: `serve.rs` drops hyper's state. `head_wait.rs` registers it
+//!    in `server/limits/idle_connections`, and closes it when asked to.
 //! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They
 //!    catch panics, respond on the health path, write the access log, authorize the request, and hold an in-flight
 //!    permit until the response's body has ended. `proxy/authorization` takes the caller's identity from

@@ -292,6 +292,7 @@ mod tests {
             "upstreams",
             "traffic",
             "spool",
+            "refusals",
             "requests",
         ] {
             assert!(first.contains(&format!("\"{id}\":")), "{id}: {first}");

@@ -98,6 +98,7 @@ async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Pee
         &admin.sources.facts,
         &admin.sources.readiness,
         spool,
+        &admin.sources.activity.refusals(),
     );
     ([(CONTENT_TYPE, "application/json")], document)
 }

@@ -11,6 +11,7 @@ use super::readiness::Readiness;
 use crate::problems::{Problem, Severity, without_error_number};
 use crate::server::Phase;
 use crate::spool::Totals;
+use crate::telemetry::activity::RefusalCount;
 use crate::telemetry::{Lasting, LastingProblems, program};
 use crate::tls::FileCertificate;
 use crate::token::TokenReader;
@@ -84,6 +85,7 @@ pub(super) fn document(
     facts: &Facts,
     readiness: &Readiness,
     (totals, spool_problems): (io::Result<Totals>, Vec<Lasting>),
+    refusals: &[RefusalCount],
 ) -> String {
     let listeners = facts.listeners.iter();
     let listeners = listeners.map(|listener| {
@@ -133,12 +135,26 @@ pub(super) fn document(
         "problems": problems.collect::<Vec<_>>(),
         "upstreams": upstreams,
         "spool": spool,
+        "refusals": refusals.iter().map(refusal).collect::<Vec<_>>(),
     });
     if is_local {
         document["pid"] = std::process::id().into();
         document["configuration"] = json!(facts.configuration);
     }
     format!("{document:#}")
+}
+
+fn refusal(refusal: &RefusalCount) -> serde_json::Value {
+    let callers = refusal.callers.iter().map(|caller| &**caller);
+    json!({
+        "listener": refusal.listener,
+        "problem": refusal.problem,
+        "status": (refusal.status > 0).then_some(refusal.status),
+        "number": refusal.number,
+        "first": time(refusal.first),
+        "last": time(refusal.last),
+        "callers": callers.collect::<Vec<_>>(),
+    })
 }
 
 fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {

@@ -62,7 +62,11 @@ fn print(status: &Value) -> std::io::Result<()> {
     for listener in items(&status["listeners"]) {
         output::line(self::listener(listener))?;
     }
-    output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))
+    output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))?;
+    for refusal in items(&status["refusals"]) {
+        output::line(self::refusal(refusal))?;
+    }
+    Ok(())
 }
 
 /// Since when a stop runs, and until when it may.
@@ -82,6 +86,21 @@ fn listener(listener: &Value) -> String {
         bound => (bound, format!(" (configured as {configured})")),
     };
     format!("listening on {bound}{configured} for {upstream}")
+}
+
+/// Connections that a listener refused for one problem.
+fn refusal(refusal: &Value) -> String {
+    let [listener, problem, first, last] =
+        ["listener", "problem", "first", "last"].map(|key| text(&refusal[key]));
+    let status = refusal["status"].as_u64();
+    let response = status.map_or("no response".to_owned(), |status| status.to_string());
+    let number = refusal["number"].as_u64().unwrap_or_default();
+    let callers: Vec<_> = items(&refusal["callers"]).map(text).collect();
+    let from = if callers.is_empty() { "" } else { ", last from " };
+    let callers = callers.join(", ");
+    format!(
+        "refused at {listener}: {number} since {first}, last at {last}{from}{callers} ({response}) [{problem}]"
+    )
 }
 
 /// A line for each token and each problem.
@@ -162,6 +181,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn refused_connections_are_shown_by_listener_and_problem() {
+        let line = refusal(&json!({
+            "listener": "localhost:8080", "problem": "request-malformed", "status": 400, "number": 3,
+            "first": "A", "last": "B", "callers": ["10.0.0.7", "10.0.0.8"],
+        }));
+        assert_eq!(
+            line,
+            "refused at localhost:8080: 3 since A, last at B, last from 10.0.0.7, 10.0.0.8 (400) [request-malformed]"
+        );
+        let line = refusal(&json!({ "status": null, "callers": [] }));
+        assert!(line.ends_with("last at  (no response) []"), "{line}");
+    }
 
     #[test]
     fn a_stop_is_shown_with_its_begin_and_its_latest_end() {

@@ -55,7 +55,7 @@ pub(super) struct BoundSocket {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) is_local: bool,
     pub(super) is_tls: bool,
-    /// One for each thread that accepts. Their routers are empty until the first configuration is applied.
+    /// One for each thread that accepts. Their names and routers are empty until the first configuration is applied.
     pub(super) settings: Vec<ActiveSettings>,
 }
 
@@ -71,7 +71,8 @@ impl Context {
             count => count,
         };
         let (address, tls) = (&config.admin.address, config.admin.tls.as_ref());
-        let (admin_listener, admin) = bind(address, (0o660, None), tls, 1)?;
+        let (admin_listener, mut admin) = bind(address, (0o660, None), tls, 1)?;
+        admin.label = format!("admin {}", admin.label);
         let (mut bound, mut listeners) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
             let file = (listener.mode, listener.group.clone());
@@ -114,6 +115,7 @@ fn bind(
     threads: usize,
 ) -> anyhow::Result<(Listener, BoundSocket)> {
     let initial = ListenerSettings {
+        name: Arc::default(),
         router: Router::new(),
         tls: tls.map(tls::server).transpose()?.map(Arc::new),
     };
@@ -138,8 +140,10 @@ fn bind(
 impl BoundSocket {
     /// Serves later requests with other routers and other TLS settings, and later handshakes with the latter.
     pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<TlsServer>>) {
+        let name: Arc<str> = self.label.as_str().into();
         for (active, router) in self.settings.iter().zip(routers) {
             active.replace(ListenerSettings {
+                name: name.clone(),
                 router: router.clone(),
                 tls: tls.cloned(),
             });

@@ -135,6 +135,7 @@ impl Daemon {
             limits: Arc::new(config.limits),
             connections: ConnectionLimit::new(connections, config.limits.refusals),
             metrics: context.metrics.clone(),
+            activity: context.activity.clone(),
             stop,
         };
         // Health checks are answered to the end: the admin listener is stopped last.

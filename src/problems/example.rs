@@ -105,6 +105,11 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("address-foreign", "address", "192.0.2.7:8080"),
     ("listener-", "address", "0.0.0.0:8080"),
     (
+        "caller-handshake",
+        "reason",
+        "received fatal alert: UnknownCA (the caller does not trust this listener's certificate)",
+    ),
+    (
         "port-held",
         "holder",
         "the bondgate of /etc/bondgate/bondgate.toml (pid 4711)",

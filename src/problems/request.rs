@@ -39,6 +39,12 @@ problems! {
         cause "this listener speaks TLS"
         fix "use an https:// URL"
         explanation "The listener has tls in its section, and the caller sent plain HTTP.";
+    caller_handshake_failed(reason) "caller-handshake-failed" Error
+        cause "the TLS handshake with the caller failed: {reason}"
+        fix "correct the caller: it must trust this listener's certificate, offer TLS 1.2 or newer and HTTP/1.1, and present a \
+            certificate if tls.client_ca_file is set"
+        explanation "The caller got a TLS alert, and no response. The line `TLS handshake failed` in the log has the reason of each, \
+            and the caller's address. Port scanners cause it too.";
     client_certificate_refused() "client-certificate-refused" Error
         cause "the caller's certificate is no longer from tls.client_ca_file"
         fix "connect with one that is"

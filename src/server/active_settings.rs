@@ -10,6 +10,8 @@ use crate::tls::TlsServer;
 /// What a listener serves.
 #[derive(Clone, Default)]
 pub struct ListenerSettings {
+    /// The listener's name in log and status.
+    pub name: Arc<str>,
     /// Serves its requests. Handlers find the caller's [`Peer`](super::Peer) in the request's extensions.
     pub router: Router,
     /// The settings of a TLS listener.

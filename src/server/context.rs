@@ -1,10 +1,14 @@
 //! What all connections share.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::active_settings::ActiveSettings;
 use super::limits::ConnectionLimit;
+use super::peer::Peer;
 use super::stopping::Stopping;
 use crate::config::Limits;
+use crate::telemetry::activity::{Activity, Refusal};
 use crate::telemetry::metrics::Metrics;
 
 /// What all connections of all workers share.
@@ -16,6 +20,27 @@ pub struct ServerContext {
     pub connections: ConnectionLimit,
     /// The metrics of connections.
     pub metrics: Arc<Metrics>,
+    /// Counts what is refused before it is a request.
+    pub activity: Arc<Activity>,
     /// The phase of a stop.
     pub stop: Stopping,
+}
+
+impl ServerContext {
+    /// Counts a refusal for the status page. `status` is 0 without a response.
+    pub(super) fn count_refusal(
+        &self,
+        settings: &ActiveSettings,
+        peer: &Peer,
+        status: u16,
+        problem: &'static str,
+    ) {
+        self.activity.refused(Refusal {
+            at: SystemTime::now(),
+            listener: &settings.load().name,
+            problem,
+            status,
+            caller: peer.text(),
+        });
+    }
 }

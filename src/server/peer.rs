@@ -32,6 +32,12 @@ impl Peer {
         }
     }
 
+    /// Its address without the port, or its user on a unix socket, for people.
+    pub(super) fn text(&self) -> Option<Arc<str>> {
+        let user = || self.user.map(|user| format!("user {user}").into());
+        self.address_text.clone().or_else(user)
+    }
+
     /// The caller that its connections count for.
     pub(super) fn id(&self) -> Option<CallerId> {
         let address = self.address.map(|address| CallerId::at(address.ip()));

@@ -299,7 +299,16 @@ async fn tls_1_1_is_refused() {
 
     // A fatal alert, protocol_version (RFC 5246 §7.2.2), and nothing else.
     assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "{answer:?}");
+    daemon.logged("\"problem\":\"caller-handshake-failed\"").await;
     daemon.logged("TLS handshake failed").await;
+    let refusal = &daemon.status().await["refusals"][0];
+    assert_eq!(refusal["problem"], "caller-handshake-failed", "{refusal}");
+    assert_eq!(
+        refusal["status"],
+        serde_json::Value::Null,
+        "no response: {refusal}"
+    );
+    assert_eq!(refusal["callers"], serde_json::json!(["127.0.0.1"]), "{refusal}");
 }
 
 #[tokio::test]

@@ -96,6 +96,10 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
     let mut other = caller_from([127, 0, 0, 2], daemon.address()).await;
     assert_eq!(asked(&mut other).await.status(), 200, "another caller comes in");
     assert_eq!(daemon.ask("/readyz").await.status(), 200);
+    let status = daemon.status().await;
+    let refusal = &status["refusals"][0];
+    assert_eq!(refusal["problem"], "too-many-connections", "{status}");
+    assert_eq!(refusal["callers"], serde_json::json!(["127.0.0.1"]), "{status}");
     let metrics = daemon.ask("/metrics").await;
     let open = metrics
         .body()

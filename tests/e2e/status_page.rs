@@ -212,3 +212,50 @@ async fn an_open_stream_does_not_delay_a_stop() {
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));
 }
+
+/// The refusals in the status, once there are so many in all.
+async fn refusals(daemon: &Daemon, number: u64) -> Vec<Value> {
+    let all = async {
+        loop {
+            let status = daemon.status().await;
+            let refusals = status["refusals"].as_array().unwrap().clone();
+            let numbers = refusals.iter().map(|refusal| refusal["number"].as_u64().unwrap());
+            if numbers.sum::<u64>() >= number {
+                return refusals;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.unwrap()
+}
+
+#[tokio::test]
+async fn refused_heads_are_shown_with_caller_listener_and_count_and_move_no_request_out() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    daemon.get(PULL).await;
+    for _ in 0..200 {
+        let secret = "GET /hidden-path HTTP/1.1\r\nHost: a b\r\nX: hidden-field\r\n\r\n";
+        assert_eq!(daemon.send(secret).await.status(), 400);
+    }
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(9000));
+    assert_eq!(daemon.send(long).await.status(), 414);
+
+    let all = refusals(&daemon, 201).await;
+    let listener = format!("127.0.0.1:0 ({})", daemon.address());
+    for (refusal, problem, status, number) in [
+        (&all[0], "request-too-large", 414, 1),
+        (&all[1], "request-malformed", 400, 200),
+    ] {
+        assert_eq!(refusal["problem"], problem, "{refusal}");
+        assert_eq!(refusal["status"], status, "{refusal}");
+        assert_eq!(refusal["number"], number, "{refusal}");
+        assert_eq!(refusal["listener"], listener, "{refusal}");
+        assert_eq!(refusal["callers"], serde_json::json!(["127.0.0.1"]), "{refusal}");
+    }
+    let page = daemon.ask("/").await;
+    let html = page.body();
+    for part in ["request-malformed</span>", "200 times", &listener, PULL] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("hidden-"), "{html}");
+}

@@ -9,6 +9,7 @@ mod listeners;
 mod now;
 mod overview;
 mod problems;
+mod refusals;
 mod requests;
 mod sections;
 mod spool;

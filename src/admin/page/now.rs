@@ -7,7 +7,7 @@ use crate::problems::{Problem, Severity};
 use crate::server::Phase;
 use crate::spool::Totals;
 use crate::telemetry::Lasting;
-use crate::telemetry::activity::{Minute, RecentRequest};
+use crate::telemetry::activity::{Minute, RecentRequest, RefusalCount};
 use crate::token::TokenStatus;
 use crate::upstream::ApiState;
 
@@ -33,6 +33,7 @@ pub(in super::super) struct Now<'a> {
     /// Messages delivered since the start.
     pub(super) delivered: u64,
     pub(super) requests: Vec<RecentRequest>,
+    pub(super) refusals: Vec<RefusalCount>,
 }
 
 /// An upstream at one moment.
@@ -95,6 +96,7 @@ impl<'a> Now<'a> {
             spool,
             delivered: sources.metrics.spool.delivered.get(),
             requests: sources.activity.recent(),
+            refusals: sources.activity.refusals(),
         };
         now.problems = now.all_problems(sources.spool.problems());
         now

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::now::Now;
-use super::{certificates, listeners, overview, problems, requests, spool, traffic, upstreams};
+use super::{certificates, listeners, overview, problems, refusals, requests, spool, traffic, upstreams};
 
 /// The page's sections at one moment.
 pub(in super::super) struct Sections {
@@ -34,6 +34,7 @@ pub(in super::super) fn render(now: &Now<'_>, relative_times: bool) -> Sections 
         section("spool", &spool::section(now, clock)),
         section("listeners", &listeners::section(now)),
         section("certificates", &certificates::section(now, clock)),
+        section("refusals", &refusals::section(now, clock)),
         section("requests", &requests::section(now, clock)),
     ];
     Sections { title, all }

@@ -10,7 +10,7 @@ use crate::problems::{Problem, Severity, api, files, token};
 use crate::server::Phase;
 use crate::spool::Totals;
 use crate::telemetry::LastingProblems;
-use crate::telemetry::activity::{Activity, FinishedRequest};
+use crate::telemetry::activity::{Activity, FinishedRequest, Refusal};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::FileCertificate;
 use crate::token::{TokenState, TokenStatus};
@@ -82,6 +82,7 @@ fn well(facts: &Facts) -> Now<'_> {
         spool: Ok(Totals::default()),
         delivered: 7,
         requests: Vec::new(),
+        refusals: Vec::new(),
     }
 }
 
@@ -133,6 +134,7 @@ fn a_page_without_problems_says_so_and_shows_every_part() {
             "CN=bondgate.internal",
             "valid</span>",
             "7 delivered since the start",
+            "None since the start.",
             "No request yet.",
             "secret-name.toml",
         ],
@@ -282,6 +284,16 @@ fn hostile_texts_are_escaped_and_the_page_has_no_script_and_no_style_of_its_own(
         problem: None,
         correlation_id: Some(HOSTILE),
     });
+    for status in [400, 0] {
+        activity.refused(Refusal {
+            at: at(3590),
+            listener: HOSTILE,
+            problem: "request-malformed",
+            status,
+            caller: Some(HOSTILE.into()),
+        });
+    }
+    now.refusals = activity.refusals();
     now.requests = activity.recent();
     now.upstreams[0].minutes = activity.last_hour("cisco", now.at);
     let hostile = ActiveProblem {
@@ -298,6 +310,9 @@ fn hostile_texts_are_escaped_and_the_page_has_no_script_and_no_style_of_its_own(
             "40.0 ms",
             "1.5 kB / 20 B",
             "1 request, 0 errors",
+            "request-malformed</span>",
+            "none, closed",
+            "1 time <span",
             "&#60;/td&#62;&#60;script&#62;",
         ],
     );

@@ -66,13 +66,14 @@ pub(in super::super) async fn serve(
             break;
         }
     }
-    Box::pin(close(filter, &service.peer, context)).await;
+    Box::pin(close(filter, &service, context)).await;
 }
 
 /// Responds to the first request of a connection with a refusal, and closes it. The refusal is logged for `peer`, if given.
 pub(in super::super) async fn refuse(
     stream: Box<dyn Transport>,
     peer: Option<&Peer>,
+    settings: &ActiveSettings,
     context: &ServerContext,
     problem: ProblemResponse,
 ) {
@@ -84,7 +85,7 @@ pub(in super::super) async fn refuse(
         filter.refuse(problem);
     }
     if let Some(peer) = peer {
-        log_refusal(&filter, peer, context);
+        log_refusal(&filter, peer, settings, context);
     }
     let _ = filter.close(std::future::pending()).await;
 }
@@ -172,8 +173,9 @@ fn unwritable() -> ProblemResponse {
 }
 
 /// Closes the connection, and logs a refusal or a stalled delivery.
-async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
-    log_refusal(&filter, peer, context);
+async fn close(filter: HeadFilter, service: &RouterService, context: &ServerContext) {
+    let peer = &service.peer;
+    log_refusal(&filter, peer, &service.settings, context);
     let mut stop = context.stop.clone();
     let is_repeatable = filter
         .observer
@@ -191,14 +193,17 @@ async fn close(filter: HeadFilter, peer: &Peer, context: &ServerContext) {
     }
 }
 
-fn log_refusal(filter: &HeadFilter, peer: &Peer, context: &ServerContext) {
+fn log_refusal(filter: &HeadFilter, peer: &Peer, settings: &ActiveSettings, context: &ServerContext) {
     if let Some(problem) = filter.connection.lock().refusal() {
+        let (status, code) = (problem.status.as_u16(), problem.problem.code());
         context.metrics.refused_heads.inc();
-        context.metrics.count_refusal(problem.problem.code());
+        context.metrics.count_refusal(code);
+        context.count_refusal(settings, peer, status, code);
         tracing::info!(
+            listener = &*settings.load().name,
             address = peer.address.map(tracing::field::display),
-            status = problem.status.as_u16(),
-            problem = problem.problem.code(),
+            status,
+            problem = code,
             detail = problem.detail(),
             "request head refused"
         );
@@ -297,9 +302,13 @@ mod tests {
             limits: Arc::new(config.limits),
             connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
             metrics: Metrics::new(),
+            activity: Arc::default(),
             stop,
         };
-        let settings = ActiveSettings::new(ListenerSettings { router, tls: None });
+        let settings = ActiveSettings::new(ListenerSettings {
+            router,
+            ..ListenerSettings::default()
+        });
         let called = async {
             let mut caller = TcpStream::connect(address).await.unwrap();
             caller.write_all(request.as_bytes()).await.unwrap();

@@ -37,8 +37,8 @@ pub(in super::super) enum Admission {
     Serve(ConnectionPermit),
     /// It gets one response and is closed.
     Refuse(Box<ProblemResponse>, OwnedSemaphorePermit),
-    /// It is closed at once: too many are being refused already.
-    Close,
+    /// It is closed at once for this problem: too many are being refused already.
+    Close(&'static str),
 }
 
 /// How long a new connection waits for an idle one to close: its worker may be busy for a moment.
@@ -82,7 +82,7 @@ impl ConnectionLimit {
             );
         }
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
-            return Admission::Close;
+            return Admission::Close(problem.code());
         };
         let problem = ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, problem);
         Admission::Refuse(Box::new(problem), permit)
@@ -197,7 +197,10 @@ mod tests {
             panic!("it is the first refusal");
         };
         assert_eq!(problem.status, 503);
-        assert!(matches!(admit(&limit, caller(1)).await, Admission::Close));
+        assert!(matches!(
+            admit(&limit, caller(1)).await,
+            Admission::Close("too-many-connections")
+        ));
         drop(refusal);
         assert!(matches!(admit(&limit, caller(1)).await, Admission::Refuse(..)));
         drop(permits);

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, HandshakeError};
 use crate::platform::socket::{Accepted, Acceptor, BACKLOG};
+use crate::problems::request::caller_handshake_failed;
 use crate::server::active_settings::ActiveSettings;
 use crate::server::connection;
 use crate::server::context::ServerContext;
@@ -67,16 +68,17 @@ impl Connections {
                 self.tasks.spawn(this.serve(accepted, peer, permit));
             }
             Admission::Refuse(problem, permit) => {
+                self.count_refusal(&peer, problem.status.as_u16(), problem.problem.code());
                 self.tasks.spawn(async move {
                     let _permit = permit;
                     let tls = this.settings.load().tls.clone();
                     let opened = handshake::open(accepted, tls.as_ref()).await;
                     if let Ok(transport) | Err(HandshakeError::PlainHttp(transport)) = opened {
-                        connection::refuse(transport, None, &this.context, *problem).await;
+                        connection::refuse(transport, None, &this.settings, &this.context, *problem).await;
                     }
                 });
             }
-            Admission::Close => {}
+            Admission::Close(problem) => self.count_refusal(&peer, 0, problem),
         }
     }
 
@@ -91,14 +93,31 @@ impl Connections {
             }
             Err(HandshakeError::PlainHttp(transport)) => {
                 let problem = handshake::plain_http();
-                Box::pin(connection::refuse(transport, Some(&peer), &self.context, problem)).await;
+                let refused =
+                    connection::refuse(transport, Some(&peer), &self.settings, &self.context, problem);
+                Box::pin(refused).await;
             }
-            Err(HandshakeError::Failed) => {
-                metrics.tls_handshake_failures.inc();
-            }
+            Err(HandshakeError::Failed(reason)) => self.report_failed_handshake(&peer, &reason),
             Err(HandshakeError::Disconnected) => {}
         }
         metrics.connections.dec();
+    }
+
+    fn report_failed_handshake(&self, peer: &Peer, reason: &str) {
+        self.context.metrics.tls_handshake_failures.inc();
+        let problem = caller_handshake_failed(reason);
+        self.count_refusal(peer, 0, problem.code());
+        tracing::info!(
+            listener = &*self.settings.load().name,
+            address = peer.address.map(tracing::field::display),
+            problem = problem.code(),
+            reason,
+            "TLS handshake failed"
+        );
+    }
+
+    fn count_refusal(&self, peer: &Peer, status: u16, problem: &'static str) {
+        self.context.count_refusal(&self.settings, peer, status, problem);
     }
 }
 

@@ -1,7 +1,6 @@
 //! The TLS handshake of an accepted connection. It runs in the connection's own task.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum HandshakeError {
     /// The caller speaks plain HTTP, so it can get a response.
     PlainHttp(Box<dyn Transport>),
-    /// The two ends do not agree.
-    Failed,
+    /// The two ends do not agree, for this reason.
+    Failed(String),
     /// The caller sent nothing, like a load balancer that checks whether the port is open.
     Disconnected,
 }
@@ -46,18 +45,14 @@ pub(super) async fn open(
     let Some(tls) = tls else {
         return Ok(Box::new(stream));
     };
-    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, address, tls.config.clone().into()));
+    let handshake = tokio::time::timeout(LIMIT, shake_hands(stream, tls.config.clone().into()));
     handshake.await.unwrap_or_else(|_| {
         tracing::debug!(%address, "TLS handshake timed out");
         Err(HandshakeError::Disconnected)
     })
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: TlsAcceptor,
-) -> Result<Box<dyn Transport>, HandshakeError> {
+async fn shake_hands(stream: TcpStream, tls: TlsAcceptor) -> Result<Box<dyn Transport>, HandshakeError> {
     let mut first = [0];
     let is_plain = stream.peek(&mut first).await.is_ok() && first[0].is_ascii_alphabetic();
     if is_plain {
@@ -66,10 +61,7 @@ async fn shake_hands(
     match tls.accept(stream).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) if is_disconnect(&error) => Err(HandshakeError::Disconnected),
-        Err(error) => {
-            tracing::info!(%address, reason = reason(&error), "TLS handshake failed");
-            Err(HandshakeError::Failed)
-        }
+        Err(error) => Err(HandshakeError::Failed(reason(&error))),
     }
 }
 

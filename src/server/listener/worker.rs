@@ -100,11 +100,12 @@ mod tests {
             limits: Arc::new(config.limits),
             connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
             metrics: Metrics::new(),
+            activity: Arc::default(),
             stop: stopping,
         };
         let settings = ActiveSettings::new(ListenerSettings {
             router: Router::new().fallback(async || "served"),
-            tls: None,
+            ..ListenerSettings::default()
         });
 
         serve(&listener, settings, context).await.unwrap();

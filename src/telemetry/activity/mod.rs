@@ -1,5 +1,5 @@
 //! What the callers' requests did lately, for the status page: the last hundred requests, and a count for each minute of
-//! the last hour.
+//! the last hour; and what was refused before it was a request.
 //!
 //! Every worker records each of its requests here. A record takes a short lock and reuses the memory of the oldest one;
 //! no timer runs, and nothing is done while no request ends.
@@ -7,6 +7,7 @@
 mod finished_request;
 mod minutes;
 mod recent;
+mod refusals;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,14 +16,16 @@ use parking_lot::Mutex;
 
 use self::minutes::Minutes;
 use self::recent::Recent;
+use self::refusals::Refusals;
 
 pub use self::finished_request::FinishedRequest;
 pub use self::minutes::Minute;
 pub use self::recent::RecentRequest;
+pub use self::refusals::{Refusal, RefusalCount};
 
 /// The recent activity of all listeners.
 #[derive(Default)]
-pub struct Activity(Mutex<State>);
+pub struct Activity(Mutex<State>, Mutex<Refusals>);
 
 #[derive(Default)]
 struct State {
@@ -45,6 +48,17 @@ impl Activity {
         if !request.upstream.is_empty() {
             state.minutes_of(request.upstream, request.at).add(request);
         }
+    }
+
+    /// Counts a refusal of a connection, or of a request that did not reach the request stack.
+    pub fn refused(&self, refusal: Refusal<'_>) {
+        self.1.lock().add(refusal);
+    }
+
+    /// These refusals by listener and problem, the newest first.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<RefusalCount> {
+        self.1.lock().newest_first()
     }
 
     /// The last hundred requests, the newest first.

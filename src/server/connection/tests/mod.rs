@@ -47,6 +47,7 @@ fn stand(permit: Option<ConnectionPermit>) -> Stand {
         limits: limits(),
         connections: ConnectionLimit::new(1, 1),
         metrics: Metrics::new(),
+        activity: Arc::default(),
         stop: stopping,
     };
     let filter = HeadFilter::new(Box::new(stream), &context, permit);
