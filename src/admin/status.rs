@@ -168,8 +168,11 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
         warning["severity"] = json!(Severity::Warning);
         warning
     });
-    let failed = status.problem();
-    let failed = failed.map(|cause| problem(cause, status.since, is_local));
+    let failed = status.problem().map(|cause| {
+        let mut failed = problem(cause, status.since, is_local);
+        failed["severity"] = json!(token_severity(cause, tokens.has_accepted_token()));
+        failed
+    });
     json!({
         "state": status.state.name(),
         "since": time(status.since),
@@ -236,6 +239,15 @@ fn problems_of(upstreams: &[serde_json::Value]) -> Vec<serde_json::Value> {
     problems.collect()
 }
 
+/// How bad a problem of a token is. What is a warning as long as a token is valid is an error without one: requests get 503.
+pub(super) fn token_severity(problem: &Problem, has_token: bool) -> Severity {
+    if has_token {
+        problem.entry().severity
+    } else {
+        Severity::Error
+    }
+}
+
 /// What the spool holds, as the page and `bondgate status` show it.
 fn spool_text(totals: Option<Totals>) -> String {
     let Some(totals) = totals else {
@@ -262,7 +274,7 @@ fn spool_text(totals: Option<Totals>) -> String {
 /// How this machine's clock differs from the identity service's, which is ahead by `skew_s`.
 pub(super) fn clock_text(skew_s: i64) -> String {
     match skew_s {
-        -1..=1 => "agrees".to_owned(),
+        -1..=1 => "agrees with Cisco's".to_owned(),
         behind @ 2.. => format!("{behind} s behind Cisco's"),
         ahead => format!("{} s ahead of Cisco's", ahead.unsigned_abs()),
     }
@@ -271,4 +283,17 @@ pub(super) fn clock_text(skew_s: i64) -> String {
 /// RFC 3339, rounded to whole seconds.
 fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at + Duration::from_millis(500)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problems::token;
+
+    #[test]
+    fn a_failed_fetch_is_a_warning_while_a_token_is_valid_and_an_error_without_one() {
+        let problem = token::not_renewed_yet();
+        assert!(token_severity(&problem, true) == Severity::Warning);
+        assert!(token_severity(&problem, false) == Severity::Error);
+    }
 }

@@ -128,7 +128,7 @@ async fn status_shows_what_the_page_shows_and_exits_1_while_something_fails() {
         &format!("  ok  cisco ({}/): token fresh since 20", cisco.url()),
         ", expires 20",
         ", next attempt in ",
-        ", clock agrees",
+        ", clock agrees with Cisco's",
         &listener,
         "spool: no message waits for a caller",
     ] {
@@ -137,7 +137,7 @@ async fn status_shows_what_the_page_shows_and_exits_1_while_something_fails() {
     let json = run(&["status", "--json", "--address", &address]).await;
     assert_eq!(json.code, Some(0), "{json:?}");
     let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
-    assert_eq!(document["upstreams"][0]["token"]["clock"], "agrees");
+    assert_eq!(document["upstreams"][0]["token"]["clock"], "agrees with Cisco's");
 
     drop(daemon);
     let gone = run(&["status", "--address", &address]).await;

@@ -13,7 +13,7 @@ use crate::upstream::ApiState;
 
 use super::super::readiness::StopTimes;
 use super::super::sources::Sources;
-use super::super::status::Facts;
+use super::super::status::{Facts, token_severity};
 
 /// Everything that the page shows, for callers on this machine or on other hosts.
 pub(in super::super) struct Now<'a> {
@@ -107,7 +107,7 @@ impl<'a> Now<'a> {
             let part = |what: &str| format!("{what} of {}", upstream.name);
             let token = &upstream.token;
             let failed = token.problem().map(|problem| {
-                let severity = problem.entry().severity;
+                let severity = token_severity(problem, upstream.has_token);
                 (part("token"), problem.clone(), severity, token.since)
             });
             // The token is still valid.
