@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import http from "node:http";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -80,6 +81,18 @@ class Demo {
     await this.send("GET", `${api}/${"a-very-long-segment-".repeat(12)}?password=hidden`);
     await this.send("GET", "/%3Cscript%3Ealert(1)%3C/script%3E");
     await this.send("DELETE", `${api}/pull/call`);
+    await this.sendRaw("GET / HTTP/1.1\r\nHost: not a host\r\n\r\n");
+  }
+
+  // Sends bytes that no client library would, and waits for the end of the connection.
+  sendRaw(bytes) {
+    const { hostname, port } = new URL(this.callers);
+    return new Promise((resolve, reject) => {
+      const socket = net.connect(Number(port), hostname, () => socket.end(bytes));
+      socket.on("error", reject);
+      socket.on("close", resolve);
+      socket.resume();
+    });
   }
 
   async stop() {
@@ -150,24 +163,32 @@ const open = async (browser, demo, options, name) => {
   return page;
 };
 
-const photograph = async (browser, demo, state) => {
-  for (const width of [...widths, 360]) {
-    for (const colorScheme of ["light", "dark"]) {
-      const name = `${state}-${width}-${colorScheme}`;
-      const page = await open(browser, demo, { viewport: { width, height: 900 }, colorScheme }, name);
-      await page.waitForSelector('[data-live="on"]');
-      await look(page, name);
-      if (width > 360) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
-      await page.context().close();
-    }
+// Whether this state ends by itself within seconds: each photograph needs a demo of its own.
+const isShort = (state) => state === "draining";
+
+const photograph = async (browser, demo, state, width) => {
+  for (const colorScheme of ["light", "dark"]) {
+    const name = `${state}-${width}-${colorScheme}`;
+    const page = await open(browser, demo, { viewport: { width, height: 900 }, colorScheme }, name);
+    await page.waitForSelector('[data-live="on"]');
+    await look(page, name);
+    if (width > 360) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+    await page.context().close();
   }
+};
+
+const readWithoutScript = async (browser, demo, state) => {
   const name = `${state} without a script`;
   const page = await open(browser, demo, { javaScriptEnabled: false }, name);
   const text = await page.locator("main").innerText();
-  for (const part of ["Upstreams", "The last hour", "Spool", "Listeners", "Certificates", "Last requests"]) {
+  const parts = ["Upstreams", "The last hour", "Spool", "Listeners", "Certificates", "Refused connections", "Last requests"];
+  if (state === "fresh") parts.push("request-malformed");
+  if (state === "draining") parts.push("It ends at the latest");
+  for (const part of parts) {
     if (!text.includes(part)) fail(`${name}: no ${part}`);
   }
   if (!text.includes("ago")) fail(`${name}: no relative time`);
+  await page.screenshot({ path: join(screenshots, `${state}-without-script.png`), fullPage: true });
   await page.context().close();
 };
 
@@ -220,13 +241,18 @@ const main = async () => {
     for (const [state, prepare] of Object.entries(states)) {
       if (wanted.length && !wanted.includes(state)) continue;
       console.log(state);
-      const demo = await Demo.start();
-      try {
-        await prepare(demo);
-        await photograph(browser, demo, state);
-        if (state === "fresh") await use(browser, demo);
-      } finally {
-        await demo.stop();
+      const steps = [...widths, 360].map((width) => (demo) => photograph(browser, demo, state, width));
+      steps.push((demo) => readWithoutScript(browser, demo, state));
+      if (state === "fresh") steps.push((demo) => use(browser, demo));
+      const demos = isShort(state) ? steps.map((step) => [step]) : [steps];
+      for (const steps of demos) {
+        const demo = await Demo.start();
+        try {
+          await prepare(demo);
+          for (const step of steps) await step(demo);
+        } finally {
+          await demo.stop();
+        }
       }
     }
   } finally {
