@@ -24,7 +24,8 @@ pub(super) struct Overview {
     configuration: Option<String>,
     pid: Option<u32>,
     version: &'static str,
-    commit: &'static str,
+    /// Unknown without git.
+    commit: Option<&'static str>,
 }
 
 impl Overview {
@@ -106,6 +107,6 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
             .map(|file| file.display().to_string()),
         pid: now.is_local.then(std::process::id),
         version: program::VERSION,
-        commit: program::COMMIT,
+        commit: Some(program::COMMIT).filter(|commit| *commit != "unknown"),
     }
 }

@@ -136,6 +136,7 @@ fn a_page_without_problems_says_so_and_shows_every_part() {
             "7 delivered since the start",
             "None since the start.",
             "No request yet.",
+            "Requests per minute</b> <span class=\"quiet\">no request<",
             "secret-name.toml",
         ],
     );
@@ -393,7 +394,7 @@ fn the_states_of_requests_and_messages_are_in_words() {
             "by Cisco, cut short<",
             "not sent",
             "path-not-allowed",
-            "The last 7, the newest first; 4 of them failed.",
+            "The last 7, the newest first; 4 of them failed or were refused.",
             "2.0 MB",
         ],
     );

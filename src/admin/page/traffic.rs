@@ -77,12 +77,15 @@ fn requests(id: String, minutes: &[Minute; 60]) -> Chart {
     Chart {
         id,
         title: "Requests per minute",
-        summary: format!(
-            "{}, {}; at most {most} in a minute",
-            count(sum(|minute| minute.requests), "request"),
-            count(sum(|minute| minute.errors), "error"),
-        ),
-        top: top.to_string(),
+        summary: match most {
+            0 => "no request".to_owned(),
+            _ => format!(
+                "{}, {}; at most {most} in a minute",
+                count(sum(|minute| minute.requests), "request"),
+                count(sum(|minute| minute.errors), "error"),
+            ),
+        },
+        top: if most == 0 { String::new() } else { top.to_string() },
         bars: bars(minutes.map(|minute| minute.requests.into()), top),
         behind: Vec::new(),
         errors: bars(minutes.map(|minute| minute.errors.into()), top),
