@@ -183,7 +183,7 @@ const readWithoutScript = async (browser, demo, state) => {
   const text = await page.locator("main").innerText();
   const parts = ["Upstreams", "The last hour", "Spool", "Listeners", "Certificates", "Refused connections", "Last requests"];
   if (state === "fresh") parts.push("request-malformed");
-  if (state === "draining") parts.push("It ends at the latest");
+  if (state === "draining") parts.push("at the latest");
   for (const part of parts) {
     if (!text.includes(part)) fail(`${name}: no ${part}`);
   }

@@ -17,7 +17,8 @@ struct Row {
     /// The status; none if the connection was closed without a response.
     status: Option<u16>,
     number: String,
-    first: When,
+    /// The time of the first one, if it is not the last one.
+    first: Option<When>,
     last: When,
     callers: String,
     listener: String,
@@ -29,7 +30,7 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> RefusalsSection {
         problem: refusal.problem,
         status: (refusal.status > 0).then_some(refusal.status),
         number: count(refusal.number, "time"),
-        first: when(refusal.first),
+        first: (refusal.number > 1).then(|| when(refusal.first)),
         last: when(refusal.last),
         callers: refusal.callers.join(", "),
         listener: refusal.listener.clone(),

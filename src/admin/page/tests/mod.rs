@@ -255,7 +255,7 @@ fn a_stop_is_shown_before_all_else() {
             "draining</dd>",
             "Requests that have begun (2 now) are finished",
             "Since <time datetime=\"2025-11-24T16:59:55Z\"><span class=\"ago\">5 s ago",
-            "at the latest <time datetime=\"2025-11-24T17:00:20Z\"><span class=\"ago\">in 20 s",
+            ", until <time datetime=\"2025-11-24T17:00:20Z\"><span class=\"ago\">in 20 s",
         ],
     );
 }

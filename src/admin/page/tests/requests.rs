@@ -58,7 +58,7 @@ fn hostile_texts_are_escaped_and_the_page_has_no_script_and_no_style_of_its_own(
             "1 request, 0 errors",
             "request-malformed</span>",
             "none, closed",
-            "1 time <span",
+            "1 time</td>",
             "&#60;/td&#62;&#60;script&#62;",
         ],
     );
