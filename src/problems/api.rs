@@ -44,12 +44,12 @@ problems! {
         explanation "The check expects 2xx.";
     silent(to, seconds) "api-silent" Error
         cause "{to} accepted the request and has not responded within {seconds} s"
-        fix "do nothing at first; if it lasts, ask Cisco. The API may have executed the request"
-        explanation "timeout.head limits the wait for a response.";
+        fix "do nothing at first; if it lasts, ask Cisco"
+        explanation "timeout.head limits the wait for a response. The API may have executed the request.";
     cut_short(to, reason) "api-response-cut" Error
         cause "the response of {to} ended before it was complete ({reason})"
-        fix "ask for the firewall or load balancer on the way to leave connections to {to} open. The API may have executed the request"
-        explanation "The request was sent.";
+        fix "ask for the firewall or load balancer on the way to leave connections to {to} open"
+        explanation "The request was sent, and the API may have executed it.";
     not_http(to, reason) "api-response-not-http" Error
         cause "{to} does not respond in valid HTTP/1.1 ({reason})"
         fix "correct host and port of url"
