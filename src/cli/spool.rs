@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, load, output};
 use crate::config::{Config, find_file};
 use crate::platform::locations;
+use crate::platform::shell::quoted;
 use crate::spool::{InspectError, Listed, ListedUnknown, MessageState, Move, RequestedQueues};
 
 /// List, show, requeue, move or discard pulled messages
@@ -114,7 +115,7 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
         )
     })?;
     let done = match &args.action {
-        Action::List => list(&directory),
+        Action::List => list(&directory, &args.options()),
         Action::Show(Name { name }) => show(&directory, name),
         Action::Discard(Name { name }) => discard(&directory, name),
         Action::Requeue(which) => requeue(&directory, which),
@@ -129,7 +130,18 @@ pub(super) fn run(args: &SpoolArgs) -> anyhow::Result<Exit> {
     })
 }
 
-fn list(directory: &Path) -> Result<Exit, InspectError> {
+impl SpoolArgs {
+    /// The options that name the directory, as a shell reads them, for the commands in messages.
+    fn options(&self) -> String {
+        let options = [("directory", &self.directory), ("config", &self.config)];
+        let given = options
+            .iter()
+            .filter_map(|(option, path)| Some(format!(" --{option} {}", quoted(path.as_ref()?))));
+        given.collect()
+    }
+}
+
+fn list(directory: &Path, options: &str) -> Result<Exit, InspectError> {
     let listed = Listed::list(directory)?;
     let unknown = ListedUnknown::list(directory)?;
     if listed.is_empty() && unknown.is_empty() {
@@ -161,9 +173,9 @@ fn list(directory: &Path) -> Result<Exit, InspectError> {
         ))?;
     }
     if listed.iter().any(Listed::is_requeueable) {
-        output::line(
-            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME`",
-        )?;
+        output::line(format_args!(
+            "to deliver a dead letter or a delivered message again, run `bondgate spool requeue NAME{options}`"
+        ))?;
     }
     Ok(Exit::Done)
 }

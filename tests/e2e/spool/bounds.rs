@@ -68,7 +68,9 @@ async fn a_message_that_fails_five_times_is_a_dead_letter_once_the_next_one_is_d
     assert_eq!(listed.code, Some(0), "{listed:?}");
     assert!(listed.stdout.contains("dead letter after 5"), "{listed:?}");
     assert!(
-        listed.stdout.contains("run `bondgate spool requeue NAME`"),
+        listed
+            .stdout
+            .contains("run `bondgate spool requeue NAME --config "),
         "{listed:?}"
     );
     let id = listed

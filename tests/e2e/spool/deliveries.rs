@@ -295,6 +295,10 @@ async fn a_delivered_message_is_retained_and_one_command_delivers_it_again_befor
     daemon.logged_times("pulled message delivered", 5).await;
 
     let listed = spool_command(&daemon, &["list"]).await;
+    assert!(
+        listed.stdout.contains("`bondgate spool requeue NAME --config "),
+        "without the options of the list, the command may find another spool: {listed:?}"
+    );
     let name = listed
         .stdout
         .split_whitespace()
