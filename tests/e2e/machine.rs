@@ -140,6 +140,7 @@ async fn a_port_that_a_bondgate_of_this_configuration_holds_is_no_fault_and_one_
 
     let other = check(&setup(), &[]).await;
     assert_eq!(other.code, Some(0), "a warning: {other:?}");
+    assert!(!other.stdout.contains("ok  ports"), "both are held: {other:?}");
     for address in [own_address(1), own_address(2)] {
         let named = format!("{address} is held by the bondgate of {}", file.display());
         let mut lines = other.stdout.lines();

@@ -183,22 +183,13 @@ fn check_machine(
 
 /// Whether each address can be listened on. A running bondgate holds those of the same configuration rightly.
 fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
-    let addresses = config.listeners.iter().map(|listener| &listener.address);
-    let addresses = addresses
-        .chain([&config.admin.address])
-        .map(|address| match address {
-            ListenAddress::Systemd(_) => format!("{address} (bound by systemd, not checked)"),
-            address => address.to_string(),
-        });
-    let mut text = addresses.collect::<Vec<_>>().join(", ");
     let failed = preflight::check_listeners(config);
     let addresses = config.listeners.iter().map(|listener| &listener.address);
-    let missing = addresses
-        .chain([&config.admin.address])
-        .filter_map(|address| match address {
-            ListenAddress::Systemd(name) if !systemd_units::has_socket(name) => Some(name),
-            _ => None,
-        });
+    let addresses: Vec<_> = addresses.chain([&config.admin.address]).collect();
+    let missing = addresses.iter().filter_map(|address| match address {
+        ListenAddress::Systemd(name) if !systemd_units::has_socket(name) => Some(name),
+        _ => None,
+    });
     let missing: Vec<_> = missing.map(machine::socket_not_inherited).collect();
     let is_held = !missing.is_empty() || failed.iter().any(|(_, _, error)| error.is_in_use());
     let running = is_held.then(|| Running::find(config)).flatten();
@@ -206,17 +197,26 @@ fn check_ports(config: &Config, file: Option<&Path>) -> Outcome {
         std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
     });
     let is_same = |running: &Running| running.configuration.as_ref() == Some(&file);
-    let mut problems = Vec::new();
+    let (mut problems, mut unusable) = (Vec::new(), Vec::new());
     for (setting, address, error) in failed {
         let holder = running.as_ref().filter(|running| running.holds(address));
         if !(error.is_in_use() && holder.is_some_and(is_same)) {
             problems.push(listen_problem(holder, &setting, address, &error));
+            unusable.push(address);
         }
     }
-    if let Some(running) = running.filter(is_same) {
-        text = format!("{text}, held by {running}");
-    } else {
-        problems.extend(missing);
+    let usable = addresses
+        .into_iter()
+        .filter(|address| !unusable.contains(address));
+    let usable = usable.map(|address| match address {
+        ListenAddress::Systemd(_) => format!("{address} (bound by systemd, not checked)"),
+        address => address.to_string(),
+    });
+    let mut text = usable.collect::<Vec<_>>().join(", ");
+    match running.filter(is_same) {
+        Some(_) if text.is_empty() => {}
+        Some(running) => text = format!("{text}, held by {running}"),
+        None => problems.extend(missing),
     }
     Outcome {
         text,
