@@ -255,6 +255,10 @@ fn spool_text(totals: Option<Totals>) -> String {
     };
     let waiting = match (totals.messages, totals.oldest) {
         (0, _) | (_, None) => "no message waits for a caller".to_owned(),
+        (1, Some(oldest)) => format!(
+            "1 message waits for a caller ({} bytes, pulled {oldest})",
+            totals.bytes
+        ),
         (messages, Some(oldest)) => format!(
             "{messages} messages wait for a caller ({} bytes, the oldest pulled {oldest})",
             totals.bytes
