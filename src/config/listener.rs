@@ -91,13 +91,14 @@ impl Listener {
         let networks = self.allow.as_ref().map_or(0, Vec::len);
         let tls = self.tls.as_ref();
         let header = self.require_header.as_ref();
+        let hosts = self.hosts.iter().map(HostPattern::count).sum();
         [
             count(networks, "allowed network"),
             self.keys.is_some().then(|| "caller keys".to_owned()),
             requires_certificate(tls).then(|| "client certificates".to_owned()),
             count(self.users.len(), "allowed user"),
             header.map(|name| format!("field {name}")),
-            count(self.hosts.len(), "further Host name"),
+            count(hosts, "further Host name"),
             count(self.origins.len(), "allowed origin"),
         ]
         .into_iter()

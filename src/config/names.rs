@@ -5,18 +5,35 @@ use serde::Deserialize;
 
 use super::address::names_host;
 
-/// A host name, or every name below one: `*.svc.cluster.local`.
+/// A host name, every name below one (`*.svc.cluster.local`), or the names of a Kubernetes Service
+/// (`service:NAME.NAMESPACE`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
-pub struct HostPattern(String);
+pub struct HostPattern(Pattern);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    /// These names alone.
+    Names(Vec<String>),
+    /// Every name that ends in this, which begins with a dot.
+    Below(String),
+}
 
 impl HostPattern {
     /// Whether a host name without port matches.
     pub(crate) fn matches(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        match self.0.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == self.0,
+        match &self.0 {
+            Pattern::Names(names) => names.contains(&host),
+            Pattern::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+        }
+    }
+
+    /// How many names it lists; 1 for all names below one.
+    pub(super) fn count(&self) -> usize {
+        match &self.0 {
+            Pattern::Names(names) => names.len(),
+            Pattern::Below(_) => 1,
         }
     }
 }
@@ -25,16 +42,50 @@ impl TryFrom<String> for HostPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let name = text.strip_prefix("*.").unwrap_or(&text).trim_end_matches('.');
+        if let Some(service) = text.strip_prefix("service:") {
+            let names = service_names(&service.to_ascii_lowercase()).ok_or_else(|| {
+                format!(
+                    "{text:?} is not a Kubernetes Service; write it as \"service:NAME.NAMESPACE\", with the names of the \
+                     Service and of its namespace"
+                )
+            })?;
+            return Ok(Self(Pattern::Names(names)));
+        }
+        // Names are compared without the dot of the root.
+        let pattern = text.trim_end_matches('.').to_ascii_lowercase();
+        let name = pattern.strip_prefix("*.").unwrap_or(&pattern);
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_plain) {
             return Err(format!(
-                "{text:?} is not a host name; write it like \"bondgate.internal\" or \"*.internal\", without port"
+                "{text:?} is not a host name; write it like \"bondgate.internal\", \"*.internal\" or \
+                 \"service:NAME.NAMESPACE\", without port"
             ));
         }
-        // Names are compared without the dot of the root.
-        Ok(Self(text.trim_end_matches('.').to_ascii_lowercase()))
+        Ok(Self(match pattern.strip_prefix('*') {
+            Some(suffix) => Pattern::Below(suffix.to_owned()),
+            None => Pattern::Names(vec![pattern]),
+        }))
     }
+}
+
+/// The names by which pods call a Service, written `NAME.NAMESPACE`, in a cluster with the default domain.
+fn service_names(service: &str) -> Option<Vec<String>> {
+    let (name, namespace) = service.split_once('.')?;
+    if !is_label(name) || !is_label(namespace) {
+        return None;
+    }
+    let rest = ["", ".svc", ".svc.cluster.local"];
+    let names = rest.map(|rest| format!("{service}{rest}")).into_iter();
+    Some(names.chain([name.to_owned()]).collect())
+}
+
+/// Whether a text is one label of a name (RFC 1123), as the names of Services and namespaces are.
+fn is_label(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// The origin of web pages, as browsers send it in `Origin`: `https://itsm.example`.
@@ -149,5 +200,48 @@ mod tests {
         for wrong in ["", "*", "*.", "a:80", "http://a", "a*b"] {
             assert!(HostPattern::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_service_has_four_names() {
+        let pattern = HostPattern::try_from("service:Gate-1.itsm".to_owned()).unwrap();
+        assert_eq!(pattern.count(), 4);
+        for name in [
+            "gate-1",
+            "GATE-1.itsm",
+            "gate-1.itsm.svc",
+            "gate-1.itsm.svc.cluster.local",
+        ] {
+            assert!(pattern.matches(name), "{name}");
+        }
+        for other in [
+            "gate-1.other",
+            "gate-1.itsm.svc.other.local",
+            "gate-1.itsm.example",
+            "gate-1.svc.cluster.local",
+            "a.gate-1.itsm",
+            "itsm",
+            "service:gate-1.itsm",
+            "",
+        ] {
+            assert!(!pattern.matches(other), "{other}");
+        }
+        for wrong in [
+            "service:",
+            "service:gate",
+            "service:gate.",
+            "service:.itsm",
+            "service:gate.itsm.svc",
+            "service:-gate.itsm",
+            "service:gate-.itsm",
+            "service:gate_1.itsm",
+            "service:gate.itsm:8080",
+            "service:*.itsm",
+        ] {
+            let fault = HostPattern::try_from(wrong.to_owned()).unwrap_err();
+            assert!(fault.contains("\"service:NAME.NAMESPACE\""), "{wrong}: {fault}");
+        }
+        let long = format!("service:{}.itsm", "a".repeat(64));
+        assert!(HostPattern::try_from(long).is_err());
     }
 }

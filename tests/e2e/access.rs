@@ -43,9 +43,12 @@ fn assert_refused(answer: &Answer, status: u16, why: &str) {
 
 #[tokio::test]
 async fn a_host_that_is_not_ours_gets_421() {
-    let (cisco, daemon) = daemon("hosts = [\"bondgate.internal\", \"*.svc.cluster.local\"]").await;
+    let (cisco, daemon) =
+        daemon("hosts = [\"bondgate.internal\", \"*.below.internal\", \"service:gate.itsm\"]").await;
     for host in [
         "",
+        "gate.other",
+        "gate.itsm.svc.other.local",
         "evil.example",
         "0.0.0.0",
         "localhost.evil.example",
@@ -69,7 +72,11 @@ async fn a_host_that_is_not_ours_gets_421() {
         "[::1]:1",
         "10.1.2.3",
         "BONDGATE.internal:80",
-        "a.b.svc.cluster.local",
+        "a.b.below.internal",
+        "gate:8080",
+        "gate.itsm",
+        "gate.itsm.svc",
+        "gate.itsm.svc.cluster.local.",
     ] {
         let answer = pull(&daemon, &[("Host", host)]).await;
         assert_eq!(answer.status(), 200, "{host}: {answer:?}");
