@@ -42,7 +42,7 @@ pub(in crate::config) fn variables(
     for (name, value) in environment {
         match value.into_string() {
             Ok(value) => variables.push((name, value)),
-            Err(_) if name == STATE_DIRECTORY || name.starts_with("BONDGATE_") && !is_foreign(&name) => {
+            Err(_) if name == STATE_DIRECTORY || name.starts_with("BONDGATE_") && !is_foreign(&name, "") => {
                 let problem = configuration::variable_not_utf_8(&name);
                 report.faults.push(Fault::at(Origin::Environment(name), problem));
             }
@@ -92,7 +92,7 @@ fn set(report: &mut Report, name: &str, text: &str) -> Result<(), Problem> {
     } else if let Some(path) = name.strip_prefix("BONDGATE__") {
         resolve(&report.document, path)?
     } else {
-        if !is_foreign(name) {
+        if !is_foreign(name, text) {
             let problem = configuration::variable_unknown(name);
             report.warnings.push(Fault::at(Origin::Default, problem));
         }
@@ -115,12 +115,21 @@ fn place(key: &str, value: &str) -> Value {
     Value::Table(Table::from_iter([(key.to_owned(), value.into())]))
 }
 
-/// Variables that are not settings: the place of the file, and what Kubernetes sets in each pod for a Service
-/// named "bondgate" (`BONDGATE_PORT=tcp://…`).
-fn is_foreign(name: &str) -> bool {
+/// Variables that are not settings: the place of the file, and what Kubernetes sets in each pod for a Service named
+/// "bondgate" (`BONDGATE_PORT=tcp://…`) or "bondgate-push" (`BONDGATE_PUSH_PORT=tcp://…`).
+fn is_foreign(name: &str, value: &str) -> bool {
+    let is_of_port = |(_, rest): (&str, &str)| match rest.strip_prefix('_') {
+        // Without the URL, it is a misspelled setting.
+        None => rest.is_empty() && value.contains("://"),
+        Some(number) => number.starts_with(|first: char| first.is_ascii_digit()),
+    };
     ["BONDGATE_CONFIG", "BONDGATE_PORT"].contains(&name)
         || name.starts_with("BONDGATE_PORT_")
         || name.starts_with("BONDGATE_SERVICE_")
+        || name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.split_once("_PORT").is_some_and(is_of_port)
 }
 
 /// The key of a short name in the only upstream or listener.
@@ -215,13 +224,23 @@ mod tests {
                 ("BONDGATE_PORT", "tcp://10.0.0.1:80"),
                 ("BONDGATE_PORT_80_TCP", "tcp://10.0.0.1:80"),
                 ("BONDGATE_SERVICE_HOST", "10.0.0.1"),
+                ("BONDGATE_PUSH_SERVICE_HOST", "10.0.0.1"),
+                ("BONDGATE_PUSH_SERVICE_PORT", "80"),
+                ("BONDGATE_PUSH_SERVICE_PORT_HTTP", "80"),
+                ("BONDGATE_PUSH_PORT", "tcp://10.0.0.1:80"),
+                ("BONDGATE_PUSH_PORT_80_TCP", "tcp://10.0.0.1:80"),
+                ("BONDGATE_PUSH_PORT_80_TCP_PROTO", "tcp"),
+                ("BONDGATE_PUSH_PORT_80_TCP_ADDR", "10.0.0.1"),
                 ("BONDGATE_CLIENTID", "x"),
+                ("BONDGATE_LISTEN_PORT", "8080"),
                 ("PATH", "/bin"),
             ],
         );
         assert!(report.document.root().as_table().unwrap().is_empty() && report.faults.is_empty());
-        assert_eq!(report.warnings.len(), 1);
-        assert!(report.warnings[0].to_string().contains("BONDGATE_CLIENTID"));
+        let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("BONDGATE_CLIENTID"), "{warnings:?}");
+        assert!(warnings[1].contains("BONDGATE_LISTEN_PORT"), "{warnings:?}");
     }
 
     #[test]
