@@ -111,7 +111,8 @@
 //!    (`spool/retention`; `spool/sweep` removes it). Another one is delivered again, after a pause for that caller.
 //!    When a message has failed five times, twice for this caller, the caller is offered the next one. If that one is
 //!    delivered, `spool/caller_outcomes` makes the first a dead letter. A `PassThrough` that fails is lost, and pauses
-//!    the caller's next pulls.
+//!    the caller's next pulls. At the end of the process, `spool/lost_at_end` reports the messages in memory, or in a
+//!    directory that does not outlive the pod.
 //! 5. After a change of client id, host or path, no request names the message's queue any more. `spool/queue_check`
 //!    reports that by what `spool/requested` finds in the configuration, and `spool/move_messages` moves the queue's
 //!    messages; `spool/moved_from` records in the folder of the other queue that they belong there.

@@ -44,7 +44,7 @@ Configured by environment variables alone:
 
 Exit codes:
   0  done or drained
-  1  runtime failure, forced stop, or messages lost from the memory spool
+  1  runtime failure, forced stop, or messages lost with a spool that does not outlive bondgate
   2  usage
   3  configuration, or this machine (check)
   4  network or outbound proxy (check)

@@ -13,6 +13,8 @@ use super::units;
 pub struct Spool {
     /// The directory; in memory without one.
     pub directory: Option<PathBuf>,
+    /// Whether the directory outlives the pod or container that bondgate runs in.
+    pub persistent: bool,
     /// The most messages that are kept; no pull is sent beyond.
     #[serde(deserialize_with = "units::positive_number")]
     pub messages: usize,

@@ -172,6 +172,7 @@ impl Daemon {
         };
         if let Some(task) = ended {
             tracing::error!(task, "task ended early, stopping");
+            context.spool.report_lost_at_end().await;
             return Ok(Outcome::Failed);
         }
         service_manager.stopping();

@@ -16,7 +16,8 @@ use crate::spool::Spool;
 pub enum Outcome {
     /// Every request was finished.
     Drained,
-    /// A request was cut short, pulled messages that only memory held are lost, or a part of the daemon failed.
+    /// A request was cut short, pulled messages are lost with the memory or the directory that held them, or a part of the
+    /// daemon failed.
     Failed,
 }
 
@@ -58,15 +59,10 @@ pub(super) async fn drain(
         tracing::warn!("stopped before every request was finished");
         Outcome::Failed
     };
-    let lost = spool.undelivered();
-    if lost == 0 {
-        return outcome;
+    if spool.report_lost_at_end().await {
+        return Outcome::Failed;
     }
-    tracing::error!(
-        lost,
-        "pulled messages that only memory held are lost; set spool.directory"
-    );
-    Outcome::Failed
+    outcome
 }
 
 async fn second_stop(mut next_signal: impl AsyncFnMut() -> Signal) {

@@ -124,6 +124,13 @@ problems! {
                ends"
         fix "set it (or BONDGATE_SPOOL_DIRECTORY) to a persistent directory"
         explanation "A pull takes the message off Cisco's queue. Without a directory, a restart loses what no caller has received.";
+    spool_not_persistent(directory, upstream) "spool-not-persistent" Warning
+        cause "is false: messages pulled from {upstream} that no caller has received are lost when the pod or container that has \
+               {directory} is removed, as in a rollout"
+        fix "let callers take all messages before a rollout; or put the directory on a persistent volume and set it to true"
+        explanation "A pull takes the message off Cisco's queue. With false, a stop that leaves messages in the directory is logged \
+            with each of them and has the exit code 1, as with messages in memory. A restart of the container alone, which keeps \
+            the directory, loses none.";
     connections_limited(most, configured, descriptors) "connections-limited" Warning
         cause "limits.connections is {most} and not {configured}: this process may open {descriptors} files, and half of them is for \
                calls upstream"

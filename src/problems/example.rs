@@ -55,6 +55,11 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ),
     ("spool-", "reason", "Permission denied"),
     (
+        "undelivered-messages-lost",
+        "place",
+        "/var/lib/bondgate, which does not outlive the pod or container (spool.persistent = false)",
+    ),
+    (
         "spool-file-unusable",
         "file",
         "/var/lib/bondgate/0123456789abcdef/20261128T140320Z",

@@ -62,6 +62,12 @@ problems! {
         fix "`bondgate spool list` shows when each was pulled; look for it at Cisco, then `bondgate spool discard` each"
         explanation "A pull takes a message off Cisco's queue and cannot be repeated. The connection, bondgate or the machine failed \
             before the response was stored.";
+    undelivered_lost(count, place) "undelivered-messages-lost" Error
+        cause "{count} pulled messages that no caller received are lost with {place}"
+        fix "look for them at Cisco by the time of each pull, which the log has; next time, let callers take them before the stop, or \
+            set spool.directory to a directory on a persistent volume"
+        explanation "bondgate has ended, and what held its messages ends with it: its memory, or a directory of which \
+            spool.persistent = false says so. If only the container was restarted, its directory and the messages are still there.";
     dead_letters(count) "dead-letters" Warning
         cause "{count} messages are dead letters: their deliveries failed, and newer messages were delivered"
         fix "look at the caller's log, then run `bondgate spool requeue --dead-letters`, or `bondgate spool discard` each"

@@ -19,6 +19,7 @@ mod folders;
 mod format;
 mod id;
 mod inspect;
+mod lost_at_end;
 mod lost_message;
 mod memory;
 mod message_file;

@@ -111,14 +111,6 @@ impl Spool {
         self.shared.tasks.wait().await;
     }
 
-    /// The number of messages that are lost when the process ends: those in memory.
-    #[must_use]
-    pub fn undelivered(&self) -> usize {
-        let store = &self.shared.store;
-        let held = store.is_in_memory().then(|| store.count().unwrap_or_default());
-        held.map_or(0, |held| held.messages + held.set_aside)
-    }
-
     /// How long a connection has to be silent after a message for the message to count as delivered.
     #[must_use]
     pub fn settle(&self) -> Duration {

@@ -148,6 +148,9 @@ fn check_machine(
             if config.spool.directory.is_none() {
                 text += ", the service's StateDirectory= ($STATE_DIRECTORY is not set here)";
             }
+            if !config.spool.persistent {
+                text += ", which does not outlive the pod or container (spool.persistent = false)";
+            }
             let mut problems = spool::check(directory);
             problems.extend(spool::check_files(directory));
             let requested = RequestedQueues::of(config.served_upstreams());

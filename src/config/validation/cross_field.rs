@@ -29,9 +29,16 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         }
     }
     let consuming = config.upstreams.iter().find(|upstream| upstream.rules.consume());
-    if let (None, Some(upstream)) = (&config.spool.directory, consuming) {
-        let problem = configuration::spool_in_memory(&upstream.name);
-        report.warn(&"spool.directory".into(), problem);
+    match (&config.spool.directory, consuming) {
+        (None, Some(upstream)) => {
+            let problem = configuration::spool_in_memory(&upstream.name);
+            report.warn(&"spool.directory".into(), problem);
+        }
+        (Some(directory), Some(upstream)) if !config.spool.persistent => {
+            let problem = configuration::spool_not_persistent(directory.display(), &upstream.name);
+            report.warn(&"spool.persistent".into(), problem);
+        }
+        _ => {}
     }
 }
 
@@ -86,6 +93,29 @@ mod tests {
         let found = config.warnings.into_iter();
         let mut found = found.filter(|warning| warning.problem.code() == "listener-without-hosts");
         found.next().map(|warning| warning.key.to_string())
+    }
+
+    #[test]
+    fn a_spool_that_does_not_outlive_its_pod_causes_a_warning_if_messages_are_pulled() {
+        let warned = |upstream: &str, spool: &str| {
+            let config = read(&format!("{LEAST}{upstream}\n[spool]\n{spool}\n")).unwrap();
+            let mut spool = config.warnings.into_iter();
+            let warning = spool.find(|warning| warning.problem.code().starts_with("spool-"));
+            warning.map(|warning| warning.to_string())
+        };
+        let found = warned("", "directory = \"/spool\"\npersistent = false").unwrap();
+        for part in ["bondgate.toml:8: spool.persistent: ", "from cisco", "has /spool"] {
+            assert!(found.contains(part), "{found}");
+        }
+        assert_eq!(warned("", "directory = \"/spool\"\npersistent = true"), None);
+        let pushing = "rules = [ { methods = [\"POST\"], path = \"/push\" } ]";
+        assert_eq!(
+            warned(pushing, "directory = \"/spool\"\npersistent = false"),
+            None
+        );
+        // Without a directory, nothing is persistent.
+        let found = warned("", "persistent = false").unwrap();
+        assert!(found.contains("spool.directory: is not set"), "{found}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The spool alone, with pulls that bring what a test sets.
 
+mod end;
 mod failed_deliveries;
 mod files;
 mod moves;
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn config(directory: Option<&Path>) -> config::Spool {
     config::Spool {
         directory: directory.map(Path::to_owned),
+        persistent: true,
         messages: 3,
         bytes: 1 << 20,
         memory: 1 << 20,

@@ -5,26 +5,11 @@ use serde_json::Value;
 use tokio::net::TcpSocket;
 
 use super::{
-    ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_command, spool_of,
+    abandon, ask, files, is_pull, is_redelivered, message, on_disk, pull, pulls, request, spool_command,
+    spool_of,
 };
 use crate::harness::{Daemon, Setup, seen_when, simulator};
 use crate::wire::Caller;
-
-/// Pulls, and disconnects before the response arrives.
-async fn abandon(cisco: &bondgate::simulator::Handle, daemon: &mut Daemon, times: usize) {
-    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 200 }));
-    let before = pulls(cisco);
-    let mut caller = Caller::to(daemon.address()).await;
-    caller.say(request("GET")).await;
-    seen_when(cisco, |seen| {
-        seen.iter().filter(|seen| is_pull(seen)).count() > before
-    })
-    .await;
-    caller.reset();
-    daemon
-        .logged_times("disconnected before its response", times)
-        .await;
-}
 
 async fn metric(daemon: &Daemon, name: &str) -> u64 {
     let metrics = daemon.ask("/metrics").await;
@@ -286,21 +271,6 @@ async fn a_message_that_is_not_stored_and_that_the_upstream_breaks_off_is_report
     let reason = line["reason"].as_str().unwrap();
     assert!(!reason.contains("caller"), "{line}");
     drop(caller);
-}
-
-#[tokio::test]
-async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
-    let cisco = simulator(Options::default()).await;
-    let mut daemon = Setup::at(&cisco).start().await;
-    daemon
-        .logged("are held in memory until they are delivered, and are lost when")
-        .await;
-    cisco.put_raw_message("demo", message(1));
-    abandon(&cisco, &mut daemon, 1).await;
-    daemon.signal("TERM");
-    let ended = daemon.ended().await;
-    assert_eq!(ended.code(), Some(1));
-    daemon.logged("that only memory held are lost").await;
 }
 
 #[tokio::test]

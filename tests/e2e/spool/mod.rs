@@ -4,16 +4,17 @@ mod bounds;
 mod crash_loop;
 mod crashes;
 mod deliveries;
+mod end;
 mod moves;
 mod storm;
 mod versions;
 
 use std::path::{Path, PathBuf};
 
-use bondgate::simulator::{Endpoint, Handle, Seen};
+use bondgate::simulator::{Endpoint, Fault, Handle, Kind, On, Seen};
 use tokio::net::TcpStream;
 
-use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished};
+use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished, seen_when};
 use crate::wire::{Caller, Line, Message};
 
 /// A daemon whose spool is in a directory of its test.
@@ -56,6 +57,22 @@ async fn pull_at(address: std::net::SocketAddr) -> Message {
 async fn ask(caller: &mut Line<TcpStream>) -> Message {
     caller.say(request("GET")).await;
     caller.message().await
+}
+
+/// Pulls, and disconnects before the response arrives.
+async fn abandon(cisco: &Handle, daemon: &mut Daemon, times: usize) {
+    cisco.script(Fault::on(On::Pull, Kind::Slow { ms: 200 }));
+    let before = pulls(cisco);
+    let mut caller = Caller::to(daemon.address()).await;
+    caller.say(request("GET")).await;
+    seen_when(cisco, |seen| {
+        seen.iter().filter(|seen| is_pull(seen)).count() > before
+    })
+    .await;
+    caller.reset();
+    daemon
+        .logged_times("disconnected before its response", times)
+        .await;
 }
 
 fn is_redelivered(answer: &Message) -> bool {
