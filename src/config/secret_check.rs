@@ -145,7 +145,7 @@ mod tests {
             include_str!("../../Dockerfile"),
             include_str!("../../config/example.toml"),
             include_str!("../../config/demo.toml"),
-            include_str!("../../config/kubernetes/sidecar.yaml"),
+            include_str!("../../config/kubernetes/overlays/stage/settings/bondgate.env"),
             include_str!("../../config/systemd/bondgate.service"),
         ];
         let mut found = 0;
