@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, any_service, get};
 use axum::{Extension, Router};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -37,7 +37,7 @@ struct Admin {
 }
 
 /// The admin listener's router; `own` are the listener's addresses.
-pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> Router {
+pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> MethodRouter {
     let sources = Arc::new(sources);
     let access = Arc::new(Access::new(config, own));
     let mut documents = Router::new()
@@ -51,7 +51,7 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> R
     }
     let documents = documents.layer(from_fn_with_state(access.clone(), check_host));
     // Any Host may ask for health: kubelets send an IP literal or none, load balancers any name.
-    Router::new()
+    let router = Router::new()
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(ready))
         .merge(documents)
@@ -60,7 +60,8 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> R
         .with_state(Arc::new(Admin {
             viewers: Viewers::new(sources.clone(), config.connections),
             sources,
-        }))
+        }));
+    any_service(router)
 }
 
 async fn wrong_method() -> impl IntoResponse {

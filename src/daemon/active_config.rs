@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
-use axum::Router;
+use axum::routing::MethodRouter;
 
 use super::context::{BoundSocket, Context};
 use super::file_digests::FileDigests;
@@ -43,7 +43,7 @@ pub(super) struct ActiveConfig {
 pub(super) struct ActiveListener {
     pub(super) config: config::Listener,
     /// One for each worker.
-    pub(super) routers: Vec<Router>,
+    pub(super) routers: Vec<MethodRouter>,
     pub(super) tls: Option<Arc<TlsServer>>,
     authorization: Arc<Authorization>,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Router;
+use axum::routing::MethodRouter;
 
 use crate::config::{Config, ListenAddress, ServerTls, Setting};
 use crate::proxy::{InFlightLimit, ReplayBudget};
@@ -116,7 +116,7 @@ fn bind(
 ) -> anyhow::Result<(Listener, BoundSocket)> {
     let initial = ListenerSettings {
         name: Arc::default(),
-        router: Router::new(),
+        router: MethodRouter::new(),
         tls: tls.map(tls::server).transpose()?.map(Arc::new),
     };
     let listener = Listener::bind(address, file.0, file.1.as_deref(), tls.is_some())?;
@@ -139,7 +139,7 @@ fn bind(
 
 impl BoundSocket {
     /// Serves later requests with other routers and other TLS settings, and later handshakes with the latter.
-    pub(super) fn serve(&self, routers: &[Router], tls: Option<&Arc<TlsServer>>) {
+    pub(super) fn serve(&self, routers: &[MethodRouter], tls: Option<&Arc<TlsServer>>) {
         let name: Arc<str> = self.label.as_str().into();
         for (active, router) in self.settings.iter().zip(routers) {
             active.replace(ListenerSettings {

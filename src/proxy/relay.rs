@@ -23,7 +23,7 @@ use crate::spelling::Recorded;
 pub(super) struct Relay {
     pub(super) upstream: Arc<str>,
     pub(super) forwarder: Arc<Forwarder>,
-    pub(super) puller: Puller,
+    pub(super) puller: Arc<Puller>,
 }
 
 impl Service<Request<Body>> for Relay {

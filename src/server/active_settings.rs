@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use axum::Router;
+use axum::routing::MethodRouter;
 
 use crate::tls::TlsServer;
 
@@ -13,7 +13,7 @@ pub struct ListenerSettings {
     /// The listener's name in log and status.
     pub name: Arc<str>,
     /// Serves its requests. Handlers find the caller's [`Peer`](super::Peer) in the request's extensions.
-    pub router: Router,
+    pub router: MethodRouter,
     /// The settings of a TLS listener.
     pub tls: Option<Arc<TlsServer>>,
 }

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -53,22 +53,33 @@ where
         match self.0 {
             LineForm::Text => {
                 let mut line = String::with_capacity(512);
-                let _ = write!(line, "{now} {level:>5}");
+                let _ = write!(line, "{now}");
+                line.push_str(padded(*level));
                 event.record(&mut TextFields(&mut line));
                 line.push('\n');
                 writer.write_str(&line)
             }
             LineForm::Json => {
                 let mut line = Vec::with_capacity(512);
-                let _ = io::Write::write_fmt(
-                    &mut line,
-                    format_args!(r#"{{"timestamp":"{now}","level":"{level}""#),
-                );
+                let _ = io::Write::write_fmt(&mut line, format_args!(r#"{{"timestamp":"{now}","level":""#));
+                line.extend_from_slice(level.as_str().as_bytes());
+                line.push(b'"');
                 event.record(&mut JsonFields(&mut line));
                 line.extend_from_slice(b"}\n");
                 writer.write_str(str::from_utf8(&line).unwrap_or_default())
             }
         }
+    }
+}
+
+/// A level in a column of its own.
+fn padded(level: Level) -> &'static str {
+    match level {
+        Level::TRACE => " TRACE",
+        Level::DEBUG => " DEBUG",
+        Level::INFO => "  INFO",
+        Level::WARN => "  WARN",
+        Level::ERROR => " ERROR",
     }
 }
 
@@ -84,6 +95,13 @@ pub(super) fn time_of(line: &[u8]) -> Option<SystemTime> {
     let line = line.strip_prefix(br#"{"timestamp":""#).unwrap_or(line);
     let end = line.iter().position(|byte| matches!(byte, b' ' | b'"'))?;
     humantime::parse_rfc3339(str::from_utf8(&line[..end]).ok()?).ok()
+}
+
+/// Whether a text needs no escapes between quotation marks, in either form.
+fn is_plain(text: &str) -> bool {
+    let is_special = |byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
+    // Without an early end, the compiler checks many bytes at once.
+    !text.bytes().fold(false, |found, byte| found | is_special(byte))
 }
 
 /// Appends ` name=value` for each field, and the message without its name.
@@ -111,11 +129,8 @@ impl Visit for TextFields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let is_special = |byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
-        // Without an early end, the compiler checks many bytes at once.
-        let is_plain = !value.bytes().fold(false, |found, byte| found | is_special(byte));
         let is_message = field.name() == "message";
-        match is_plain {
+        match is_plain(value) {
             true if is_message => self.0.extend([" ", value]),
             true => self.0.extend([" ", field.name(), "=\"", value, "\""]),
             false if is_message => self.record_debug(field, &format_args!("{value}")),
@@ -165,22 +180,35 @@ fn escape_control_characters(line: &mut String, start: usize) {
 struct JsonFields<'a>(&'a mut Vec<u8>);
 
 impl JsonFields<'_> {
+    /// A name is that of a variable in the code, or a literal there without special characters.
+    fn append_name(&mut self, field: &Field) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(field.name().as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
     fn append(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
-        self.0.push(b',');
+        self.append_name(field);
         // Writing to memory cannot fail, and a number or text can always be serialized.
-        let _ = serde_json::to_writer(&mut *self.0, field.name());
-        self.0.push(b':');
         let _ = serde_json::to_writer(&mut *self.0, value);
     }
 }
 
 impl Visit for JsonFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.append(field, value);
+        if !is_plain(value) {
+            return self.append(field, value);
+        }
+        self.append_name(field);
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.append(field, &value);
+        self.append_name(field);
+        self.0
+            .extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

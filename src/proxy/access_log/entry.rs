@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
+use http::header::Entry::{Occupied, Vacant};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 
@@ -59,18 +60,20 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Begins the line of a request, and gives it its correlation id.
-    pub(super) fn begin(request: &mut Request<Body>, settings: Arc<Settings>) -> Self {
+    pub(super) fn begin(request: &mut Request<Body>, settings: Arc<Settings>) -> Box<Self> {
         settings.metrics.in_flight.inc();
         let record = Arc::<RequestRecord>::default();
         request.extensions_mut().insert(record.clone());
-        let mut correlation_id = request.headers().get(&CORRELATION).cloned();
-        let is_added = correlation_id.is_none() && settings.adds_correlation_id;
-        if is_added {
-            let id = identifiers::new_correlation_id();
-            request.headers_mut().insert(&CORRELATION, id.clone());
-            correlation_id = Some(id);
-        }
-        Self {
+        let (correlation_id, is_added) = match request.headers_mut().entry(&CORRELATION) {
+            Occupied(sent) => (Some(sent.get().clone()), false),
+            Vacant(place) if settings.adds_correlation_id => (
+                Some(place.insert(identifiers::new_correlation_id()).clone()),
+                true,
+            ),
+            Vacant(_) => (None, false),
+        };
+        // In a box, since an entry is large and passes from layer to layer.
+        Box::new(Self {
             settings,
             began: Instant::now(),
             head_time: Duration::ZERO,
@@ -87,11 +90,11 @@ impl Entry {
             cut: None,
             response_bytes: 0,
             is_complete: false,
-        }
+        })
     }
 
     /// Takes what a response says, counts it, and gives it the request's correlation id.
-    pub(super) fn follow(mut self, response: &mut Response<Body>) -> Self {
+    pub(super) fn follow(mut self: Box<Self>, response: &mut Response<Body>) -> Box<Self> {
         let metrics = &self.settings.metrics;
         self.head_time = self.began.elapsed();
         self.status = response.status().as_u16();

@@ -1,6 +1,7 @@
 //! The identifiers by which a request is followed from system to system.
 
 use http::{HeaderName, HeaderValue};
+use uuid::Uuid;
 
 /// Identifies a request for its caller, bondgate and Cisco.
 pub(super) static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -12,20 +13,10 @@ const LONGEST: usize = 128;
 
 /// A random identifier in the form of a UUID (RFC 9562, version 4).
 pub(super) fn new_correlation_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes = fastrand::u128(..).to_ne_bytes();
-    // The version, in four bits, and the variant, in two.
-    bytes[6] = 0x40 | bytes[6] & 0x0f;
-    bytes[8] = 0x80 | bytes[8] & 0x3f;
-    let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (number, byte) in bytes.into_iter().enumerate() {
-        at += usize::from(matches!(number, 4 | 6 | 8 | 10));
-        text[at] = DIGITS[usize::from(byte >> 4)];
-        text[at + 1] = DIGITS[usize::from(byte & 0x0f)];
-        at += 2;
-    }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible ASCII")
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = Uuid::encode_buffer();
+    let text = id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("hexadecimal digits and dashes are visible ASCII")
 }
 
 /// An identifier as it is logged: its first bytes, if it is text.

@@ -69,7 +69,7 @@ where
 /// A response body whose end completes the log entry.
 struct LoggedBody {
     body: Body,
-    entry: Entry,
+    entry: Box<Entry>,
 }
 
 impl http_body::Body for LoggedBody {

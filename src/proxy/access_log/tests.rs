@@ -5,6 +5,7 @@ use http_body_util::BodyExt as _;
 use tracing::instrument::WithSubscriber as _;
 
 use super::super::caller_identity::Caller;
+use super::super::catch_panic::CatchPanic;
 use super::super::request_record::RequestRecord;
 use super::*;
 use crate::telemetry::metrics::Metrics;
@@ -92,6 +93,29 @@ async fn a_request_is_logged_once_its_body_has_ended() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_that_ends_by_a_bug_is_logged_with_the_response_that_its_caller_gets() {
+    let inner = CatchPanic(tower::service_fn(
+        async |_: Request<Body>| -> Result<Response<Body>, Infallible> { panic!("a bug") },
+    ));
+    let text = log(inner, |response| {
+        Box::pin(async move {
+            let response: Response<Body> = response.await.unwrap();
+            response.into_body().collect().await.unwrap();
+        })
+    })
+    .await;
+    for part in [
+        "ERROR",
+        "request completed",
+        "status=502",
+        "origin=\"bondgate\"",
+        "problem=\"bug\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[tokio::test]

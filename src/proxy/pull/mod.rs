@@ -34,7 +34,6 @@ use crate::telemetry::metrics::{PullMetrics, UpstreamMetrics};
 use crate::upstream::{HTML_BEGINNING, ResponseBody, declares_html, is_html};
 
 /// Serves the consuming routes of one upstream.
-#[derive(Clone)]
 pub(super) struct Puller {
     upstream: Arc<config::Upstream>,
     forwarder: Arc<Forwarder>,
@@ -100,7 +99,7 @@ impl Puller {
     ///
     /// `timeout.head` ends the caller's wait. A pull that was begun goes on, and the next request gets its message.
     pub(super) async fn take(
-        self,
+        self: Arc<Self>,
         request: Request<Body>,
         caller: PullCaller,
         record: Arc<RequestRecord>,
@@ -183,7 +182,7 @@ impl Puller {
 
     /// Pulls, and stores the response if it is a message.
     async fn pull(
-        self,
+        self: Arc<Self>,
         mut parts: Parts,
         upload: RequestBody,
         kept: Bytes,

@@ -236,8 +236,8 @@ async fn wake_on_stop(mut stop: Stopping) -> Infallible {
 mod tests {
     use std::task::{Context, Poll};
 
-    use axum::Router;
     use axum::body::Body;
+    use axum::routing::{MethodRouter, any};
     use bytes::Bytes;
     use http::header::CONTENT_LENGTH;
     use http::{HeaderValue, Request, Response};
@@ -251,13 +251,13 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     /// Responds with something that hyper's server cannot write.
-    fn unwritable(respond: fn(Body) -> Response<Body>) -> Router {
+    fn unwritable(respond: fn(Body) -> Response<Body>) -> MethodRouter {
         use http_body_util::{BodyExt as _, Collected};
         let handler = async move |request: Request<Body>| {
             let body = request.into_body().collect().await;
             respond(Body::from(body.map(Collected::to_bytes).unwrap_or_default()))
         };
-        Router::new().fallback(handler)
+        any(handler)
     }
 
     /// A body of unknown length, and a length that is no number.
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// Everything that a caller of the router receives.
-    async fn exchange(router: Router, request: &str) -> String {
+    async fn exchange(router: MethodRouter, request: &str) -> String {
         let text = "[upstream.api]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, "test.toml", []).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_response_sent_before_its_request_has_arrived_is_complete_for_a_slow_reader() {
         const LENGTH: usize = 8 << 20;
-        let early = Router::new().fallback(async || vec![b'x'; LENGTH]);
+        let early = any(async || vec![b'x'; LENGTH]);
         // The rest of the request never arrives.
         let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhi";
         let response = exchange(early, request).await;

@@ -73,7 +73,7 @@ async fn after_deadline(mut stop: Stopping) {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
+    use axum::routing::any;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -104,7 +104,7 @@ mod tests {
             stop: stopping,
         };
         let settings = ActiveSettings::new(ListenerSettings {
-            router: Router::new().fallback(async || "served"),
+            router: any(async || "served"),
             ..ListenerSettings::default()
         });
 
