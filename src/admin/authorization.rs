@@ -29,10 +29,16 @@ impl Access {
         }
     }
 
+    /// Whether a caller is on this machine.
+    fn is_own(&self, caller: IpAddr) -> bool {
+        let caller = caller.to_canonical();
+        caller.is_loopback() || self.own.iter().any(|own| own.ip().to_canonical() == caller)
+    }
+
     /// Whether a caller may ask for this path. Health checks of this machine, as of a container, are always answered.
     fn allow(&self, caller: IpAddr, path: &str) -> bool {
         let caller = caller.to_canonical();
-        let is_own = caller.is_loopback() || self.own.iter().any(|own| own.ip().to_canonical() == caller);
+        let is_own = self.is_own(caller);
         let is_health = matches!(path, "/livez" | "/readyz");
         let mut allowed = self.allow.iter().flatten();
         self.allow.is_none() || is_own && is_health || allowed.any(|network| network.contains(caller))
@@ -64,6 +70,17 @@ pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Reque
         return next.run(request).await;
     }
     refuse(StatusCode::MISDIRECTED_REQUEST, problems::host_refused())
+}
+
+/// Refuses callers on other machines.
+pub(super) async fn check_local(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    match address.map(|address| address.ip().to_canonical()) {
+        Some(address) if !access.is_own(address) => {
+            refuse(StatusCode::FORBIDDEN, problems::only_local(address))
+        }
+        _ => next.run(request).await,
+    }
 }
 
 /// A response of ours to a request that is not served.

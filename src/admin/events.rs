@@ -189,9 +189,9 @@ mod tests {
     use crate::config::Config;
     use crate::server::stopping;
     use crate::spool::Spool;
-    use crate::telemetry::LastingProblems;
     use crate::telemetry::activity::Activity;
     use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::{LastingProblems, RecentLog};
 
     /// Viewers of a daemon without upstreams, and its stop.
     fn viewers() -> (Arc<Viewers>, watch::Sender<Phase>) {
@@ -215,6 +215,7 @@ mod tests {
             spool: Spool::open(&config.spool, metrics.clone()).unwrap(),
             metrics,
             activity: Activity::new(),
+            log: RecentLog::default(),
         };
         (Viewers::new(Arc::new(sources), 64), stop)
     }

@@ -7,10 +7,13 @@ mod page;
 mod readiness;
 mod sources;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{RawQuery, State};
 use axum::middleware::from_fn_with_state;
@@ -20,7 +23,7 @@ use axum::{Extension, Router};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
-use self::authorization::{Access, check_caller, check_host, refuse};
+use self::authorization::{Access, check_caller, check_host, check_local, refuse};
 use self::events::Viewers;
 use self::page::Now;
 use crate::config;
@@ -49,6 +52,11 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> M
     for (path, kind, text) in page::FILES {
         documents = documents.route(path, get(async move || page::file(kind, text)));
     }
+    let logs = Router::new()
+        .route("/problems", get(recent_problems))
+        .route("/log", get(recent_log))
+        .layer(from_fn_with_state(access.clone(), check_local));
+    let documents = documents.merge(logs);
     let documents = documents.layer(from_fn_with_state(access.clone(), check_host));
     // Any Host may ask for health: kubelets send an IP literal or none, load balancers any name.
     let router = Router::new()
@@ -118,6 +126,14 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
         let _ = upstream.api.get();
     }
     metrics::respond(admin.sources.metrics.clone(), &headers).await
+}
+
+async fn recent_problems(State(admin): State<Arc<Admin>>) -> String {
+    admin.sources.log.problems(SystemTime::now())
+}
+
+async fn recent_log(State(admin): State<Arc<Admin>>) -> String {
+    admin.sources.log.lines()
 }
 
 async fn status_page(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::readiness::Readiness;
 use super::status::Facts;
 use crate::spool::Spool;
+use crate::telemetry::RecentLog;
 use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::Metrics;
 
@@ -20,4 +21,6 @@ pub struct Sources {
     pub metrics: Arc<Metrics>,
     /// The recent requests.
     pub activity: Arc<Activity>,
+    /// The recent log.
+    pub log: RecentLog,
 }

@@ -62,7 +62,7 @@ fn serve(args: &DemoArgs, runtime: Runtime, simulator: Simulator, ca_file: &Path
     let config = config(args, &cisco, ca_file)?;
     let log = telemetry::init(&config.log)?;
     let daemon = match bind(config) {
-        Ok(daemon) => daemon,
+        Ok(daemon) => daemon.with_log(log.recent()),
         Err(error) => {
             let bind = error.downcast_ref::<BindError>();
             let problem = bind.map(|error| error.problem("--listen"));

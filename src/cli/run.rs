@@ -54,7 +54,9 @@ pub(super) fn run_with(file: Option<PathBuf>, load: Load) -> anyhow::Result<Exit
         tracing::error!(problem = error.code(), %error, "this machine's clock is wrong");
     }
     let mut daemon = match Daemon::bind(config.clone(), &Clock::default()) {
-        Ok(daemon) => daemon.supervised(ServiceManager::from_environment()),
+        Ok(daemon) => daemon
+            .supervised(ServiceManager::from_environment())
+            .with_log(log.recent()),
         Err(error) => {
             let problems = problems_of_start(&error, &config);
             if config.log.file.is_some() {

@@ -27,6 +27,7 @@ use self::tasks::{Tasks, start_workers};
 use crate::config::Config;
 use crate::platform::service_manager::ServiceManager;
 use crate::server::{self, ConnectionLimit, Listener, Phase, ServerContext, Stopping};
+use crate::telemetry::RecentLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Clock;
 
@@ -59,6 +60,7 @@ impl Daemon {
         let (sender, ended_tasks) = mpsc::unbounded_channel();
         let reloader = Reloader {
             readiness: Readiness::new(active.tokens(), stopping),
+            log: RecentLog::default(),
             context: Arc::new(context),
             active: ArcSwap::from_pointee(active),
             source: None,
@@ -84,6 +86,13 @@ impl Daemon {
     #[must_use]
     pub fn supervised(mut self, service_manager: ServiceManager) -> Self {
         self.reloader.service_manager = Arc::new(service_manager);
+        self
+    }
+
+    /// Offers the recent log on the admin listener.
+    #[must_use]
+    pub fn with_log(mut self, log: RecentLog) -> Self {
+        self.reloader.log = log;
         self
     }
 

@@ -26,7 +26,7 @@ use crate::config::{Config, ConfigError, Fault};
 use crate::platform::sandbox::Sandbox;
 use crate::platform::service_manager::ServiceManager;
 use crate::problems::configuration;
-use crate::telemetry::{Lasting, LogHandle};
+use crate::telemetry::{Lasting, LogHandle, RecentLog};
 use crate::tls::{Digest, TlsServer};
 
 /// Where a running daemon finds its configuration again.
@@ -47,6 +47,8 @@ pub(super) struct Reloader {
     pub(super) active: ArcSwap<ActiveConfig>,
     pub(super) source: Option<Source>,
     pub(super) readiness: Readiness,
+    /// What the log said lately; empty where the process's log is not the daemon's.
+    pub(super) log: RecentLog,
     pub(super) service_manager: Arc<ServiceManager>,
     pub(super) tasks: Tasks,
     /// Notified when the operator requests a reload.
@@ -168,6 +170,7 @@ impl Reloader {
             spool: context.spool.clone(),
             metrics: context.metrics.clone(),
             activity: context.activity.clone(),
+            log: self.log.clone(),
         };
         let router = admin::router(&now.admin, &context.admin.addresses, sources);
         context.admin.serve(&[router], now.admin_tls.as_ref());

@@ -20,6 +20,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::log_sink::Sink;
+use super::recent::RecentLog;
 
 /// The longest queue, in lines: those of 4,000 requests. Further lines are dropped.
 const QUEUE: usize = 4096;
@@ -40,6 +41,7 @@ struct Shared {
     /// The log's thread, after its first batch.
     thread: OnceLock<Thread>,
     is_reopen_due: AtomicBool,
+    recent: RecentLog,
 }
 
 /// How many lines were dropped.
@@ -67,7 +69,13 @@ impl LogWriter {
             queue: OnceLock::new(),
             thread: OnceLock::new(),
             is_reopen_due: AtomicBool::new(false),
+            recent: RecentLog::default(),
         }))
+    }
+
+    /// What the log said lately.
+    pub(super) fn recent(&self) -> &RecentLog {
+        &self.0.recent
     }
 
     /// Starts the log's thread, which pauses after each batch; `dropped` counts its dropped lines.
@@ -111,6 +119,8 @@ impl LogWriter {
 
     /// Writes whole lines. Returns how many of them are lost.
     fn write(&self, lines: &[u8]) -> u64 {
+        // First: the sink may have a reader that is stuck.
+        self.0.recent.lines.add(lines);
         let (rotated, lost) = {
             let mut sink = self.0.sink.lock();
             (sink.rotate(lines.len()), sink.write(lines))

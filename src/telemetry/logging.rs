@@ -17,6 +17,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::{LineForm, LineFormatter};
 use super::log_sink::Sink;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE};
+use super::recent::{RecentLog, RecentProblemsLayer};
 use super::system_log::SystemLogLayer;
 use crate::config::{Log, LogFormat};
 use crate::platform;
@@ -66,6 +67,12 @@ impl LogHandle {
         Ok(())
     }
 
+    /// What the log said lately.
+    #[must_use]
+    pub fn recent(&self) -> RecentLog {
+        self.writer.recent().clone()
+    }
+
     /// Opens the log file again by its path, in the log's thread, after log rotation has moved it. The result is logged.
     pub fn reopen(&self) {
         self.writer.reopen();
@@ -88,7 +95,8 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     let is_terminal = log.file.is_none() && io::stderr().is_terminal();
     let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
     let (filter, level) = reload::Layer::new(filter);
-    let subscriber = Registry::default().with(filter);
+    let problems = RecentProblemsLayer(writer.recent().problems.clone());
+    let subscriber = Registry::default().with(filter).with(problems);
     let lines = fmt::layer().with_writer(writer.clone());
     // An error means that a test has set its own subscriber, which stays.
     let form = form(log, is_terminal);

@@ -9,6 +9,7 @@ mod log_writer;
 mod logging;
 pub mod metrics;
 pub mod program;
+mod recent;
 mod spool_metrics;
 mod system_log;
 
@@ -16,3 +17,4 @@ pub use self::lasting_problems::{Lasting, LastingProblems};
 pub use self::line::with_causes;
 pub use self::log_writer::{DroppedLines, LogThread};
 pub use self::logging::{LogError, LogHandle, check_file, check_level, init};
+pub use self::recent::RecentLog;

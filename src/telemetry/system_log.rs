@@ -28,7 +28,8 @@ impl<S: Subscriber> Layer<S> for SystemLogLayer {
     }
 }
 
-fn is_change(event: &Metadata<'_>) -> bool {
+/// Whether a line names a state, a problem or its end, and is not of one request.
+pub(super) fn is_change(event: &Metadata<'_>) -> bool {
     let mut fields = event.fields().iter();
     !event.target().starts_with(OF_REQUESTS) && fields.any(|field| OF_CHANGES.contains(&field.name()))
 }

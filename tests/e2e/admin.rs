@@ -83,7 +83,16 @@ async fn health_accepts_any_host_and_every_other_path_only_the_listeners_names()
     }
     let bare = send(daemon.admin(), "GET /livez HTTP/1.0\r\n\r\n").await;
     assert_eq!((bare.status(), bare.body()), (200, "live\n"));
-    for path in ["/", "/events", "/page.js", "/status.json", "/metrics", "/unknown"] {
+    for path in [
+        "/",
+        "/events",
+        "/page.js",
+        "/status.json",
+        "/metrics",
+        "/problems",
+        "/log",
+        "/unknown",
+    ] {
         assert_eq!(ask(path, "Host: evil.example").await.status(), 421, "{path}");
         let page = "Host: localhost\r\nOrigin: https://evil.example";
         assert_eq!(ask(path, page).await.status(), 403, "{path}");
@@ -101,6 +110,8 @@ async fn health_is_open_to_this_machine_whatever_allow_says_and_the_rest_is_not(
         ("/readyz", 200),
         ("/status.json", 403),
         ("/metrics", 403),
+        ("/problems", 403),
+        ("/log", 403),
         ("/events", 403),
         ("/", 403),
     ] {

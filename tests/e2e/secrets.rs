@@ -136,7 +136,15 @@ async fn all_output(level: &str) -> (Vec<String>, Vec<String>) {
         good.script(Fault::on(On::Push, kind));
         output.push(daemon.send(request("POST", PUSH)).await.0);
     }
-    for path in ["/metrics", "/status.json", "/readyz", "/readyz?token", "/"] {
+    for path in [
+        "/metrics",
+        "/status.json",
+        "/readyz",
+        "/readyz?token",
+        "/problems",
+        "/log",
+        "/",
+    ] {
         output.push(daemon.ask(path).await.0);
     }
     daemon.signal("TERM");
