@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::root::Config;
-use super::source::{Fault, KeyPath, Origin};
+use super::source::{Fault, KeyPath, Origin, Setting};
 
 /// Every fault of a configuration, in the order of the file.
 #[derive(Debug)]
@@ -41,14 +41,24 @@ impl ConfigError {
         error
     }
 
+    /// The values that can be read in spite of the faults, secrets redacted.
+    pub(crate) fn settings(&self) -> Vec<&Setting> {
+        let settings = self.config.iter().flat_map(|config| &config.settings);
+        settings
+            .filter(|setting| !self.is_corrected(&setting.key))
+            .collect()
+    }
+
     /// Those of further faults or warnings that do not follow from a corrected key.
     pub(crate) fn beside(&self, mut found: Vec<Fault>) -> Vec<Fault> {
-        let follows = |key: &KeyPath| {
-            let mut corrected = self.corrected.iter();
-            corrected.any(|other| key.is_within(other) || other.is_within(key))
-        };
-        found.retain(|fault| fault.key == KeyPath::default() || !follows(&fault.key));
+        found.retain(|fault| fault.key == KeyPath::default() || !self.is_corrected(&fault.key));
         found
+    }
+
+    /// Whether a key, one above it or one below it has no value that means anything.
+    fn is_corrected(&self, key: &KeyPath) -> bool {
+        let mut corrected = self.corrected.iter();
+        corrected.any(|other| key.is_within(other) || other.is_within(key))
     }
 }
 

@@ -16,7 +16,7 @@ use self::report::{Outcome, Report};
 use self::service::Service;
 use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
-use crate::config::{Config, Fault, ListenAddress};
+use crate::config::{Config, ConfigError, Fault, ListenAddress};
 use crate::daemon::{self, BindError, Findings, preflight};
 use crate::platform::processes::is_administrator;
 use crate::platform::sandbox::Sandbox;
@@ -60,8 +60,8 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     if let Some(found) = service.found_in {
         place = format!("{place}, with the credentials {found},");
     }
-    if let (true, Ok(config)) = (args.print, &loaded) {
-        print_settings(config)?;
+    if args.print {
+        settings(&loaded).iter().try_for_each(output::line)?;
     }
     let (config, mut findings) = daemon::inspect(loaded);
     let arguments = if args.live { " --live" } else { "" };
@@ -100,17 +100,22 @@ fn clock() -> Result<String, Problem> {
     tls::clock_problem(now).map_or_else(|| Ok(tls::date(now)), Err)
 }
 
-fn print_settings(config: &Config) -> io::Result<()> {
-    let settings = config.settings.iter();
+/// A line for each value with its source, secrets redacted; of a configuration with faults, those that can be read.
+fn settings(loaded: &Result<Config, ConfigError>) -> Vec<String> {
+    let settings = match loaded {
+        Ok(config) => config.settings.iter().collect(),
+        Err(error) => error.settings(),
+    };
+    let settings = settings.into_iter();
     let pairs: Vec<_> = settings
         .map(|setting| (format!("{} = {}", setting.key, setting.value), &setting.origin))
         .collect();
     let width = pairs.iter().map(|(pair, _)| pair.len()).max().unwrap_or(0);
     let width = width.min(72);
-    for (pair, origin) in pairs {
-        output::line(format_args!("{pair:width$}  # {origin}"))?;
-    }
-    Ok(())
+    let lines = pairs
+        .iter()
+        .map(|(pair, origin)| format!("{pair:width$}  # {origin}"));
+    lines.collect()
 }
 
 /// Whether a fault concerns a key, or a key below it.

@@ -85,6 +85,7 @@ impl Report {
                 key: key.clone(),
                 value: match value {
                     Value::String(_) if holds_secret && key.name() != "client_id" => "[redacted]".to_owned(),
+                    Value::String(url) if key.name().ends_with("url") => without_query(url),
                     shown => shown.to_string(),
                 },
                 origin: self.document.origin(key),
@@ -98,9 +99,44 @@ impl Report {
     }
 }
 
+/// A URL as TOML. A query may hold credentials, as one that was pasted from a manual does.
+fn without_query(url: &str) -> String {
+    let shown = match url.split_once('?') {
+        None | Some((_, "" | "grant_type=client_credentials")) => url.to_owned(),
+        Some((before, _)) => format!("{before}?[redacted]"),
+    };
+    Value::from(shown).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
+
+    #[test]
+    fn the_query_of_a_url_is_shown_only_if_it_holds_no_credentials() {
+        for (query, shown) in [
+            ("", "https://id.example/token"),
+            (
+                "?grant_type=client_credentials",
+                "https://id.example/token?grant_type=client_credentials",
+            ),
+            (
+                "?client_id=a&client_secret=hunter2",
+                "https://id.example/token?[redacted]",
+            ),
+        ] {
+            let text = format!(
+                "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n\
+                 token_url = \"https://id.example/token{query}\"\n"
+            );
+            let settings = Config::parse(&text, "f", []).unwrap().settings;
+            let mut settings = settings.iter();
+            let setting = settings
+                .find(|setting| setting.key.name() == "token_url")
+                .unwrap();
+            assert_eq!(setting.value, format!("\"{shown}\""));
+        }
+    }
 
     #[test]
     fn settings_show_no_secret_whatever_the_name_of_the_upstream() {
