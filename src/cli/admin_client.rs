@@ -64,10 +64,24 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE: u64 = 4 << 20;
 
 impl AdminArgs {
+    /// Whether a configuration file is given.
+    pub(super) fn names_file(&self) -> bool {
+        self.config.config.is_some()
+    }
+
+    /// The configuration file of the daemon: the given one, that of a container's first process, or the one that a start
+    /// would read.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let given = self.config.config.clone();
+        given
+            .or_else(first_process::configuration)
+            .or_else(|| self.config.clone().file())
+    }
+
     pub(super) fn client(self) -> anyhow::Result<AdminClient> {
         let (address, is_tls) = match self.address {
             Some(address) => (address, self.tls),
-            None => configured(self.config)?,
+            None => configured(self.file())?,
         };
         let identity = self.certificate.as_deref().zip(self.key.as_deref());
         let tls = is_tls.then(|| client_config(identity)).transpose()?;
@@ -79,9 +93,7 @@ impl AdminArgs {
 }
 
 /// The admin listener of the configuration, and whether it has TLS. A daemon without a configuration is a demo.
-fn configured(args: ConfigArgs) -> anyhow::Result<(ListenAddress, bool)> {
-    let of_container = first_process::configuration;
-    let file = args.config.clone().or_else(of_container).or_else(|| args.file());
+fn configured(file: Option<PathBuf>) -> anyhow::Result<(ListenAddress, bool)> {
     match load(file.as_deref()) {
         Ok(config) => Ok((config.admin.address, config.admin.tls.is_some())),
         Err(_) if file.is_none() => Ok((DEFAULT, false)),
@@ -113,6 +125,14 @@ impl AdminClient {
             address: admin.address.clone(),
             tls: tls.map(Arc::new),
         })
+    }
+
+    /// For an admin listener at the default address.
+    pub(super) fn at_default_address() -> Self {
+        Self {
+            address: DEFAULT,
+            tls: None,
+        }
     }
 
     /// Gets a path.
@@ -170,13 +190,18 @@ impl AdminClient {
         }
     }
 
+    /// The problem of a response that another program sent.
+    pub(super) fn not_status(&self) -> Problem {
+        commands::not_bondgate(&self.address, "the response is another program's")
+    }
+
     /// The problem of a response that is not the wanted document.
     pub(super) fn refused(&self, response: &Response) -> Problem {
         match response.status {
             403 if response.body.contains("urn:bondgate:problem:") => {
                 commands::refuses(&self.address, response.status)
             }
-            200 => commands::not_bondgate(&self.address, "the response is another program's"),
+            200 => self.not_status(),
             status => commands::not_bondgate(&self.address, format_args!("status {status}")),
         }
     }

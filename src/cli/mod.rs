@@ -15,6 +15,7 @@ mod service;
 mod simulate;
 mod spool;
 mod status;
+mod support;
 mod systemd_units;
 
 use std::ffi::OsString;
@@ -37,6 +38,7 @@ const AFTER: &str = "Start here:
   bondgate check --config FILE        check the configuration
   bondgate run --config FILE          run the daemon (the default command)
   bondgate status                     show what a running daemon does
+  bondgate support                    write one file for a support case, without secrets
   bondgate explain CODE               explain a problem that bondgate reports
 
 Configured by environment variables alone:
@@ -72,6 +74,7 @@ enum Command {
     Simulate(Box<simulate::SimulateArgs>),
     Probe(probe::ProbeArgs),
     Status(status::StatusArgs),
+    Support(Box<support::SupportArgs>),
     Spool(spool::SpoolArgs),
     Service(service::ServiceArgs),
     Completions(completions::CompletionsArgs),
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Probe(args) => probe::run(args),
         Command::Status(args) => status::run(args),
+        Command::Support(args) => support::run(*args),
         Command::Spool(args) => spool::run(&args),
         Command::Service(args) => service::run(args),
         Command::Completions(args) => completions::run(&args, Cli::command()),

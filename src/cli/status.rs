@@ -35,7 +35,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
 }
 
 /// Whether a document is bondgate's: other programs have a /status.json, too.
-fn is_status(document: &Value) -> bool {
+pub(super) fn is_status(document: &Value) -> bool {
     document["version"].is_string() && document["upstreams"].is_array()
 }
 
@@ -104,7 +104,7 @@ fn refusal(refusal: &Value) -> String {
 }
 
 /// A line for each token and each problem.
-fn lines(status: &Value) -> impl Iterator<Item = (Mark, String)> {
+pub(super) fn lines(status: &Value) -> impl Iterator<Item = (Mark, String)> {
     let tokens = items(&status["upstreams"]).map(token);
     tokens.chain(items(&status["problems"]).map(problem))
 }

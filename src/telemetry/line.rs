@@ -97,6 +97,12 @@ pub(super) fn time_of(line: &[u8]) -> Option<SystemTime> {
     humantime::parse_rfc3339(str::from_utf8(&line[..end]).ok()?).ok()
 }
 
+/// Whether a line is one of a log, in one of its forms.
+#[must_use]
+pub fn is_log_line(line: &[u8]) -> bool {
+    time_of(line).is_some()
+}
+
 /// Whether a text needs no escapes between quotation marks, in either form.
 fn is_plain(text: &str) -> bool {
     let is_special = |byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';

@@ -25,4 +25,5 @@ pub use self::endpoint::{TokenEndpoint, http_client};
 pub use self::failure::{FetchError, FetchErrorKind};
 pub use self::refresher::{Refresher, TokenSource};
 pub use self::response::Grant;
+pub use self::secret_encoding::SecretMatcher;
 pub use self::status::{TokenState, TokenStatus, Unavailable};

@@ -38,43 +38,69 @@ pub(super) fn basic(id: &SecretString, secret: &SecretString) -> Zeroizing<Strin
     Zeroizing::new(BASE64_STANDARD.encode(&*pair))
 }
 
-/// Finds a client secret in a text from outside, however it is encoded there.
-pub(super) struct SecretMatcher([Zeroizing<String>; 4]);
+/// Finds secrets in a text, however they are encoded there.
+pub struct SecretMatcher {
+    patterns: Vec<Zeroizing<String>>,
+    /// So many characters of a pattern in a row are taken for the secret.
+    run: usize,
+}
 
-/// So many characters of an encoded secret in a row are taken for it: an echo may be cut.
+/// An echo of a secret may be cut.
 const RUN: usize = 8;
 
 impl SecretMatcher {
+    /// A search for a client secret and parts of it in a text from outside.
     pub(super) fn new(id: &SecretString, secret: &SecretString) -> Self {
+        let mut matcher = Self {
+            patterns: Vec::new(),
+            run: RUN,
+        };
+        matcher.add(id, secret);
+        matcher
+    }
+
+    /// A search for whole secrets alone, which [`add`](Self::add) adds: a part of one may be a word of our own texts.
+    #[must_use]
+    pub fn of_whole_secrets() -> Self {
+        Self {
+            patterns: Vec::new(),
+            run: usize::MAX,
+        }
+    }
+
+    /// Adds a secret; `id` is what is sent before it in HTTP Basic.
+    pub fn add(&mut self, id: &SecretString, secret: &SecretString) {
         let plain = secret.expose_secret();
         let encoded = Zeroizing::new(BASE64_STANDARD.encode(plain));
         let basic = basic(id, secret);
+        let pair = Zeroizing::new(format!("{}:{plain}", id.expose_secret()));
+        let plain_basic = Zeroizing::new(BASE64_STANDARD.encode(&*pair));
         let mut hex = Zeroizing::new(String::with_capacity(2 * plain.len()));
         for byte in plain.bytes() {
             let _ = write!(*hex, "{byte:02x}");
         }
-        Self(
-            [
-                plain,
-                encoded.trim_end_matches('='),
-                basic.trim_end_matches('='),
-                &hex,
-            ]
-            .map(normalized),
-        )
+        let spellings = [
+            plain,
+            encoded.trim_end_matches('='),
+            basic.trim_end_matches('='),
+            plain_basic.trim_end_matches('='),
+            &hex,
+        ];
+        self.patterns.extend(spellings.map(normalized));
     }
 
-    /// Whether the text contains the secret, or a part of it: plain, HTML-escaped, percent-encoded once or twice, in base64 or
+    /// Whether the text contains a secret, or a part of it: plain, HTML-escaped, percent-encoded once or twice, in base64 or
     /// in hexadecimal digits.
-    pub(super) fn is_in(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
         let plain = html_unescaped(text);
         let once = percent_decoded(&plain);
         let twice = percent_decoded(&once);
         [plain, once, twice].iter().any(|text| {
             let text = normalized(text);
-            self.0.iter().any(|pattern| {
-                let mut runs = pattern.as_bytes().windows(RUN.min(pattern.len().max(1)));
-                runs.any(|run| text.as_bytes().windows(run.len()).any(|part| part == run))
+            self.patterns.iter().any(|pattern| {
+                let mut runs = pattern.as_bytes().windows(self.run.min(pattern.len().max(1)));
+                runs.any(|run| memchr::memmem::find(text.as_bytes(), run).is_some())
             })
         })
     }

@@ -152,7 +152,7 @@ async fn every_option_of_every_subcommand_is_described() {
     let commands = commands.filter_map(|line| line.split_whitespace().next());
     let commands: Vec<_> = commands.filter(|name| *name != "help").collect();
     for expected in [
-        "run", "check", "demo", "explain", "init", "simulate", "probe", "status",
+        "run", "check", "demo", "explain", "init", "simulate", "probe", "status", "support",
     ] {
         assert!(commands.contains(&expected), "{commands:?}");
     }

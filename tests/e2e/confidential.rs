@@ -1,6 +1,6 @@
 //! Every e2e test also searches for secrets: the output of each daemon process at the level trace, its libraries included,
-//! and every response are searched for each client secret of this test run and each access token, plain, percent-encoded
-//! and in base64. (A daemon within the test's process prints nothing; its responses are searched.)
+//! and every response are searched for each client secret of this test run and each access token, plain, percent-encoded,
+//! in base64 and in hexadecimal digits. (A daemon within the test's process prints nothing; its responses are searched.)
 
 use std::sync::{LazyLock, Mutex};
 
@@ -35,6 +35,16 @@ pub(crate) fn keep(secret: &str) {
 }
 
 fn add(texts: &mut Vec<Vec<u8>>, secret: &str) {
+    for spelling in spellings(secret) {
+        assert!(spelling.len() <= TAIL);
+        if !texts.contains(&spelling) {
+            texts.push(spelling);
+        }
+    }
+}
+
+/// How a secret looks in each encoding.
+pub(crate) fn spellings(secret: &str) -> Vec<Vec<u8>> {
     assert!(secret.len() >= 9, "{secret:?} may stand in any text");
     let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let strict = form.replace('+', "%20");
@@ -65,12 +75,10 @@ fn add(texts: &mut Vec<Vec<u8>>, secret: &str) {
             spellings.push(inner.replace('+', "-").replace('/', "_").into_bytes());
         }
     }
-    for spelling in spellings {
-        assert!(spelling.len() <= TAIL);
-        if !texts.contains(&spelling) {
-            texts.push(spelling);
-        }
-    }
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    spellings.push(hex.to_uppercase().into_bytes());
+    spellings.push(hex.into_bytes());
+    spellings
 }
 
 /// A stream of bytes that is searched as it passes.
@@ -115,6 +123,7 @@ fn a_secret_is_found_in_every_encoding_and_across_chunks() {
         BASE64_STANDARD.encode(secret),
         BASE64_STANDARD.encode(format!("x:{secret}")),
         BASE64_STANDARD.encode(format!("xy:{form}:z")),
+        "66696e642b6d652025263d2f20c3bc".to_owned(),
         format!("a{TOKEN_MARK}b"),
     ] {
         let found = std::panic::catch_unwind(|| {

@@ -62,6 +62,7 @@ mod soak;
 mod spool;
 mod status_page;
 mod supervised;
+mod support;
 mod tls_callers;
 mod token_reuse;
 mod tokens;

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::report::{Outcome, Report};
-use self::service::Service;
+pub(super) use self::service::Service;
 use super::admin_client::AdminClient;
 use super::{ConfigArgs, Exit, load, output, runtime, systemd_units};
 use crate::config::{Config, ConfigError, Fault, ListenAddress};
@@ -101,7 +101,7 @@ fn clock() -> Result<String, Problem> {
 }
 
 /// A line for each value with its source, secrets redacted; of a configuration with faults, those that can be read.
-fn settings(loaded: &Result<Config, ConfigError>) -> Vec<String> {
+pub(super) fn settings(loaded: &Result<Config, ConfigError>) -> Vec<String> {
     let settings = match loaded {
         Ok(config) => config.settings.iter().collect(),
         Err(error) => error.settings(),

@@ -15,7 +15,7 @@ use crate::problems::files;
 const CREDENTIALS: &str = "/run/credentials/bondgate.service";
 
 /// The service that runs a configuration, seen from outside.
-pub(super) struct Service {
+pub(in crate::cli) struct Service {
     /// Lines of the unit; none without a unit.
     unit: Vec<String>,
     /// The names of the credentials that the configuration needs and only the service has.
@@ -26,13 +26,13 @@ pub(super) struct Service {
     pub(super) outdated: Vec<String>,
     /// The directory that systemd gives the service for its spool, where neither the configuration nor the environment
     /// names one.
-    pub(super) state_directory: Option<PathBuf>,
+    pub(in crate::cli) state_directory: Option<PathBuf>,
 }
 
 impl Service {
     /// Looks for the service of a configuration, and lets the configuration read the credentials that its next start will
     /// have; where this user may not read those, the ones of the running service.
-    pub(super) fn find(file: Option<&Path>, loaded: &mut Result<Config, ConfigError>) -> Self {
+    pub(in crate::cli) fn find(file: Option<&Path>, loaded: &mut Result<Config, ConfigError>) -> Self {
         let text = systemd_units::service().unwrap_or_default();
         let mut service = Self {
             unit: text.lines().map(|line| line.trim().to_owned()).collect(),

@@ -4,6 +4,7 @@ pub mod files;
 pub mod hardening;
 pub mod inherited_sockets;
 pub mod locations;
+pub mod machine;
 pub mod process_usage;
 pub mod processes;
 pub mod roots;

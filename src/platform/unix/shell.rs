@@ -41,6 +41,10 @@ pub fn close_directory(path: &Path) -> String {
 pub const START_SERVICE: &str =
     "under systemd: `systemctl start bondgate`; `journalctl -u bondgate` says why it ended";
 
+/// What shows the lines that the service has written to standard error.
+pub const SHOW_LOG: &str =
+    "`journalctl -u bondgate --since -1h` (under systemd; else the place of standard error)";
+
 /// What sets the clock and keeps it right.
 pub const SET_CLOCK: &str = "timedatectl set-ntp true";
 /// Where the system has its name servers.

@@ -14,6 +14,7 @@ pub mod inherited_sockets;
 mod listening_program;
 mod local_memory;
 pub mod locations;
+pub mod machine;
 mod privacy;
 pub mod process_usage;
 pub mod processes;

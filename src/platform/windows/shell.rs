@@ -45,6 +45,9 @@ pub fn close_directory(path: &Path) -> String {
 pub const START_SERVICE: &str =
     "as a service: `bondgate service start`; its log in %ProgramData%\\bondgate\\log says why it ended";
 
+/// What shows the lines that the service has written.
+pub const SHOW_LOG: &str = "the log file or the console of the daemon";
+
 /// What sets the clock and keeps it right.
 pub const SET_CLOCK: &str = "Start-Service w32time; w32tm /resync";
 /// Where the system has its name servers.

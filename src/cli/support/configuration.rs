@@ -1,0 +1,154 @@
+//! The configuration, as this user can read it, and what the commands say about it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::command;
+use super::daemon::Daemon;
+use crate::cli::check::{self, Service};
+use crate::cli::load;
+use crate::config::{Config, ConfigError};
+use crate::platform::locations;
+
+/// The configuration of a daemon, or of its next start.
+pub(super) struct Configuration {
+    file: Option<PathBuf>,
+    loaded: Result<Config, ConfigError>,
+    /// The directory that systemd gives the service for its spool.
+    state_directory: Option<PathBuf>,
+}
+
+/// The most lines of the list of messages; two for each message.
+const MOST_LINES: usize = 400;
+
+impl Configuration {
+    /// Reads a file, or the environment alone.
+    pub(super) fn read(file: Option<PathBuf>) -> Self {
+        let mut loaded = load(file.as_deref());
+        let service = Service::find(file.as_deref(), &mut loaded);
+        Self {
+            state_directory: service.state_directory,
+            file,
+            loaded,
+        }
+    }
+
+    /// The configuration, without the values at fault; `None` after a syntax error.
+    pub(super) fn config(&self) -> Option<&Config> {
+        match &self.loaded {
+            Ok(config) => Some(config),
+            Err(error) => error.config.as_deref(),
+        }
+    }
+
+    /// Every value with its source.
+    pub(super) fn settings(&self) -> Result<String, String> {
+        let lines = check::settings(&self.loaded).join("\n");
+        if lines.is_empty() {
+            return Err("it cannot be read; the check says why".to_owned());
+        }
+        let place = self
+            .file
+            .as_deref()
+            .map_or("environment alone".into(), Path::to_string_lossy);
+        let of_faults = match self.loaded {
+            Ok(_) => "",
+            Err(_) => ". It has faults: the values at fault are left out",
+        };
+        Ok(format!("# {place}{of_faults}\n{lines}"))
+    }
+
+    /// What `bondgate check` reports.
+    pub(super) fn check(&self, is_live: bool) -> Result<String, String> {
+        let mut arguments = vec![OsStr::new("check")];
+        arguments.extend(is_live.then_some(OsStr::new("--live")));
+        if let Some(file) = &self.file {
+            arguments.extend([OsStr::new("--config"), file.as_os_str()]);
+        }
+        command::output(&arguments)
+    }
+
+    /// What `bondgate spool list` shows: names, ages and states, and nothing of a message itself.
+    pub(super) fn spool(&self) -> Result<String, String> {
+        let configured = self.config().map(|config| config.spool.directory.as_deref());
+        let directory = match configured {
+            Some(directory) => directory.or(self.state_directory.as_deref()).map(Path::to_owned),
+            // It is the usual one, if anything.
+            None => Some(locations::spool()).filter(|directory| directory.exists()),
+        };
+        let Some(directory) = directory else {
+            return match configured {
+                Some(_) => Ok("spool.directory is not set: the daemon holds messages in memory, and the status counts them".to_owned()),
+                None => Err("spool.directory is not known, since the configuration cannot be read".to_owned()),
+            };
+        };
+        let arguments = ["spool", "list", "--directory"].map(OsStr::new);
+        let list = command::output(&[&arguments[..], &[directory.as_os_str()]].concat())?;
+        let count = list.lines().filter(|line| line.contains("  pulled ")).count();
+        Ok(format!(
+            "{}, messages: {count}\n\n{}",
+            directory.display(),
+            without_middle(&list)
+        ))
+    }
+
+    /// How this configuration may differ from that of the daemon that responds.
+    pub(super) fn differences(&self, daemon: &Daemon) -> Vec<String> {
+        let own = self
+            .file
+            .as_deref()
+            .and_then(|file| std::path::absolute(file).ok());
+        let shown = || {
+            own.as_deref()
+                .map_or("this command's environment".into(), Path::to_string_lossy)
+        };
+        match daemon.configuration_file() {
+            Some(file) if own.as_deref() != Some(file) => vec![format!(
+                "configuration, check and spool are those of {}; the daemon that responds has {}: name that file with \
+                 --config",
+                shown(),
+                file.display()
+            )],
+            None if daemon.is_configured_by_environment() => vec![format!(
+                "configuration, check and spool are those of {}; the daemon that responds is configured by its \
+                 environment: run this command in the same environment, as in its container",
+                shown()
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The first and the last lines.
+fn without_middle(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    if lines.len() <= MOST_LINES {
+        return text.to_owned();
+    }
+    let (first, last) = (&lines[..MOST_LINES / 2], &lines[lines.len() - MOST_LINES / 2..]);
+    let left_out = lines.len() - MOST_LINES;
+    format!(
+        "{}\n[{left_out} lines left out]\n{}\n",
+        first.join("\n"),
+        last.join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_shown_by_its_beginning_and_its_end() {
+        let lines = |numbers: std::ops::Range<usize>| {
+            let numbers = numbers.map(|number| number.to_string() + "\n");
+            numbers.collect::<Vec<_>>().concat()
+        };
+        assert_eq!(without_middle(&lines(0..400)), lines(0..400));
+        let cut = without_middle(&lines(0..1000));
+        assert_eq!(
+            cut,
+            format!("{}[600 lines left out]\n{}", lines(0..200), lines(800..1000))
+        );
+    }
+}

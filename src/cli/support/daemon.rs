@@ -1,0 +1,119 @@
+//! What a running daemon says of itself, on its admin listener.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::admin_client::{AdminArgs, AdminClient};
+use crate::cli::status;
+use crate::config::ConfigError;
+use crate::problems::Problem;
+
+/// The daemon that responds, or the reason why none does.
+pub(super) struct Daemon(Result<Responding, String>);
+
+struct Responding {
+    client: AdminClient,
+    document: String,
+    status: Value,
+}
+
+/// Where a daemon says that it has no configuration file.
+const ENVIRONMENT: &str = "environment";
+
+impl Daemon {
+    /// Asks the daemon for its status. Where the configuration cannot be read, which names its address, the default address
+    /// is asked: a daemon that runs has read it before.
+    pub(super) fn ask(admin: AdminArgs) -> Self {
+        let client = match admin.client() {
+            Err(error) if error.is::<ConfigError>() => Ok(AdminClient::at_default_address()),
+            client => client.map_err(|error| format!("{error:#}")),
+        };
+        Self(client.and_then(|client| {
+            let document = get(&client, "/status.json")?;
+            match serde_json::from_str(&document) {
+                Ok(status) if status::is_status(&status) => Ok(Responding {
+                    client,
+                    document,
+                    status,
+                }),
+                _ => Err(text(&client.not_status())),
+            }
+        }))
+    }
+
+    /// Its process.
+    pub(super) fn process(&self) -> Option<u32> {
+        let id = self.0.as_ref().ok()?.status["pid"].as_u64()?;
+        u32::try_from(id).ok()
+    }
+
+    /// Its configuration file.
+    pub(super) fn configuration_file(&self) -> Option<&Path> {
+        self.configuration()
+            .filter(|file| *file != ENVIRONMENT)
+            .map(Path::new)
+    }
+
+    /// Whether its environment alone configures it.
+    pub(super) fn is_configured_by_environment(&self) -> bool {
+        self.configuration() == Some(ENVIRONMENT)
+    }
+
+    fn configuration(&self) -> Option<&str> {
+        self.0.as_ref().ok()?.status["configuration"].as_str()
+    }
+
+    /// The status document.
+    pub(super) fn status(&self) -> Result<String, String> {
+        Ok(self.responding()?.document.clone())
+    }
+
+    /// A line for each token, and for each problem that lasts.
+    pub(super) fn problems_that_last(&self) -> Result<String, String> {
+        let status = &self.responding()?.status;
+        let lines = status::lines(status).map(|(mark, line)| format!("{}: {line}", mark.name()));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// What went wrong in the last hour.
+    pub(super) fn recent_problems(&self) -> Result<String, String> {
+        get(&self.responding()?.client, "/problems")
+    }
+
+    /// The last lines of its log.
+    pub(super) fn recent_lines(&self) -> Result<String, String> {
+        get(&self.responding()?.client, "/log")
+    }
+
+    /// Its metrics.
+    pub(super) fn metrics(&self) -> Result<String, String> {
+        get(&self.responding()?.client, "/metrics")
+    }
+
+    fn responding(&self) -> Result<&Responding, String> {
+        self.0.as_ref().map_err(Clone::clone)
+    }
+}
+
+fn get(client: &AdminClient, path: &str) -> Result<String, String> {
+    let response = client.get(path).map_err(|problem| text(&problem))?;
+    match response.status {
+        200 => Ok(response.body),
+        404 => Err(format!(
+            "the bondgate that runs does not offer {path}; it is an older version"
+        )),
+        _ => Err(only_local(&response.body).unwrap_or_else(|| text(&client.refused(&response)))),
+    }
+}
+
+/// What the daemon says to another machine that asks for its log: the forwarding of a port of this machine, as a rule.
+fn only_local(body: &str) -> Option<String> {
+    let document: Value = serde_json::from_str(body).ok()?;
+    let is_this = document["type"] == "urn:bondgate:problem:admin-only-local";
+    is_this.then(|| document["detail"].as_str().unwrap_or_default().to_owned())
+}
+
+fn text(problem: &Problem) -> String {
+    format!("{problem} [{}]", problem.code())
+}

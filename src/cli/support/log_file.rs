@@ -1,0 +1,87 @@
+//! The end of the log: from the memory of the daemon, or from the log file where no daemon responds.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::configuration::Configuration;
+use super::daemon::Daemon;
+use crate::platform::shell::SHOW_LOG;
+use crate::platform::{locations, service};
+use crate::telemetry::is_log_line;
+
+/// As much as the daemon has in memory.
+const MOST: u64 = 256 << 10;
+
+/// Where the last lines come from, and these lines.
+pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (String, Result<String, String>) {
+    let reason = match daemon.recent_lines() {
+        Ok(lines) => {
+            return (
+                "the last 256 KiB, from the memory of the daemon".to_owned(),
+                Ok(lines),
+            );
+        }
+        Err(reason) => reason,
+    };
+    let Some(file) = configured(configuration) else {
+        let reason = format!("{reason}; no log file is configured: add what {SHOW_LOG} shows");
+        return (String::new(), Err(reason));
+    };
+    let place = file.display();
+    match end_of(&file) {
+        Ok(lines) => (format!("the last 256 KiB of {place}"), Ok(lines)),
+        Err(error) => (
+            String::new(),
+            Err(format!("{reason}; {place} cannot be read: {error}")),
+        ),
+    }
+}
+
+/// The log file of the configuration, or that of a service of Windows.
+fn configured(configuration: &Configuration) -> Option<PathBuf> {
+    let configured = configuration.config().and_then(|config| config.log.file.clone());
+    let of_service = || service::IS_SUPPORTED.then(|| locations::log().join("bondgate.log"));
+    configured.or_else(of_service)
+}
+
+/// The lines of a log at the end of a file. Lines of another kind are left out: the path may be wrong.
+fn end_of(path: &Path) -> io::Result<String> {
+    // A pipe would block.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(MOST);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    let lines = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| is_log_line(line));
+    Ok(String::from_utf8_lossy(&lines.collect::<Vec<_>>().concat()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_of_a_log_are_taken_from_the_end_of_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = |number: usize| format!("2026-11-29T04:00:00.000000Z  INFO line number={number}\n");
+        let lines = (0..10_000).map(line).collect::<String>();
+        let json =
+            "{\"timestamp\":\"2026-11-29T04:00:01.000000Z\",\"level\":\"INFO\",\"message\":\"json\"}\n";
+        std::fs::write(
+            file.path(),
+            format!("{lines}root:x:0:0\n\npassword = \"p\"\n{json}"),
+        )
+        .unwrap();
+        let end = end_of(file.path()).unwrap();
+        assert!(end.ends_with(&format!("{}{json}", line(9999))), "{end}");
+        assert!(!end.contains("root") && !end.contains("password"), "{end}");
+        assert!(end.len() as u64 <= MOST && end.lines().count() > 4000);
+        assert!(end_of(Path::new("/")).is_err());
+    }
+}
