@@ -88,6 +88,30 @@ async fn a_syntax_error_on_the_secrets_line_shows_no_secret() {
 }
 
 #[tokio::test]
+async fn beside_faults_the_values_that_can_be_read_are_printed() {
+    let text = format!(
+        "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\nclient_secret = \"{SECRET}\"\n\
+         token_url = \"https://id.example/token?client_secret={SECRET}\"\nwait = \"soon\"\n"
+    );
+    let ended = check(&text, &["--print"]).await;
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    for shown in [
+        "upstream.cisco.client_id = \"x\"",
+        "upstream.cisco.client_secret = [redacted]",
+        "upstream.cisco.token_url = \"https://id.example/token?[redacted]\"",
+        "[config-value-wrong]",
+    ] {
+        assert!(ended.stdout.contains(shown), "{shown}: {}", ended.stdout);
+    }
+    assert!(
+        !ended.stdout.contains("upstream.cisco.wait = "),
+        "{}",
+        ended.stdout
+    );
+    assert_no_secret(&ended, SECRET);
+}
+
+#[tokio::test]
 async fn a_secret_that_is_missing_is_a_fault_that_names_its_place() {
     let text = "[upstream.cisco]\npreset = \"smart-bonding-stage\"\nclient_id = \"x\"\n\
                 client_secret = { file = \"/nowhere/secret\" }\n";

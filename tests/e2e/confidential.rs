@@ -75,7 +75,10 @@ pub(crate) fn spellings(secret: &str) -> Vec<Vec<u8>> {
             spellings.push(inner.replace('+', "-").replace('/', "_").into_bytes());
         }
     }
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = secret
+        .bytes()
+        .flat_map(|byte| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16)));
+    let hex: String = digits.flatten().collect();
     spellings.push(hex.to_uppercase().into_bytes());
     spellings.push(hex.into_bytes());
     spellings

@@ -1,0 +1,210 @@
+//! Bundles without a daemon, of configurations with faults, and where they are written.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bondgate::simulator::Options;
+
+use super::{assert_holds, bundle_of, missing, section, support};
+use crate::confidential;
+use crate::harness::{Setup, bondgate, finished, simulator};
+
+#[tokio::test]
+async fn without_a_daemon_a_bundle_has_the_rest_and_names_what_is_missing_and_why() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let log = setup.file(
+        "bondgate.log",
+        "2026-11-29T04:00:00.000000Z ERROR the last line of the daemon\nno line of a log\n",
+    );
+    // Nothing listens on a port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let setup = setup.and("[spool]\ndirectory = \"spool\"\n");
+    let directory = setup.into_file();
+    let file = directory.path().join("bondgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace(
+            "[admin]\naddress = \"127.0.0.1:0\"",
+            &format!("[admin]\naddress = \"{free}\""),
+        )
+        .replace("[log]\n", &format!("[log]\nfile = {log:?}\n"));
+    std::fs::write(&file, text).unwrap();
+
+    // The file is found in the current directory, and the bundle is written there.
+    let ended = support(directory.path(), &[], &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let path = bundle_in(directory.path());
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(ended.stdout.starts_with(&format!("wrote {name} (")), "{ended:?}");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let bundle = std::fs::read_to_string(&path).unwrap();
+    confidential::assert_clean(bundle.as_bytes());
+
+    let [gap] = missing(&bundle)[..] else {
+        panic!("{bundle}")
+    };
+    let reason = format!("no bondgate responds at {free} (Connection refused)");
+    assert!(
+        gap.starts_with("- status, problems, last hour, metrics: "),
+        "{gap}"
+    );
+    assert!(
+        gap.contains(&reason) && gap.ends_with("[daemon-not-reachable]"),
+        "{gap}"
+    );
+    assert!(
+        ended.stdout.contains(&format!("missing: {}", &gap[2..])),
+        "{ended:?}"
+    );
+    assert_holds(&bundle, "Configuration", &["admin.address = "]);
+    assert_holds(&bundle, "Check", &["is valid", "exit code 0"]);
+    assert_holds(&bundle, "Spool", &["spool"]);
+    let log = section(&bundle, "Log");
+    assert!(log.contains("ERROR the last line of the daemon"), "{log}");
+    assert!(!log.contains("no line of a log"), "{log}");
+}
+
+/// The only bundle in a directory, by the form of its name.
+fn bundle_in(directory: &Path) -> PathBuf {
+    let files = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files
+        .filter(|file| file.extension().is_some_and(|kind| kind == "txt"))
+        .collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    let time = name.strip_prefix("bondgate-support-").unwrap();
+    let (date, hour) = time.split_at(10);
+    let [hours, minutes, seconds] = [1..3, 3..5, 5..7].map(|range| &hour[range]);
+    let time = format!("{date}T{hours}:{minutes}:{seconds}Z");
+    assert!(
+        hour.len() == 8 && humantime::parse_rfc3339(&time).is_ok(),
+        "{name}"
+    );
+    file.clone()
+}
+
+#[tokio::test]
+async fn a_configuration_with_a_fault_is_shown_in_part_and_one_that_cannot_be_read_keeps_the_rest() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let file = daemon.directory.path().join("bondgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (misspelled, canary) = ("wiat = \"2s\"", "canary-of-a-broken-line");
+    let faulty = text.replace(
+        "client_id",
+        &format!("{misspelled}\nscope = [\"{canary}\"]\nclient_id"),
+    );
+    std::fs::write(&file, faulty).unwrap();
+    let (bundle, _) = bundle_of(&daemon, &[]).await;
+    assert_holds(
+        &bundle,
+        "Configuration",
+        &["It has faults", "upstream.cisco.client_id = \"demo\""],
+    );
+    assert!(
+        !section(&bundle, "Configuration").contains("scope = "),
+        "{bundle}"
+    );
+    assert_holds(
+        &bundle,
+        "Check",
+        &["has faults: 2", "[config-key-unknown]", "\nexit code 3"],
+    );
+    assert_holds(&bundle, "Status", &["\"state\": \"fresh\""]);
+    assert!(!bundle.contains(canary), "{bundle}");
+
+    std::fs::write(
+        &file,
+        text.replace("client_secret = {", &format!("client_secret = {canary}\nx = {{")),
+    )
+    .unwrap();
+    let (bundle, ended) = bundle_of(&daemon, &[]).await;
+    assert!(!bundle.contains(canary), "{bundle}");
+    let gap = "configuration: it cannot be read; the check says why";
+    assert!(ended.stdout.contains(&format!("missing: {gap}\n")), "{ended:?}");
+    assert!(
+        bundle.contains("Not searched for: the configuration cannot be read."),
+        "{bundle}"
+    );
+    assert_holds(
+        &bundle,
+        "Check",
+        &["bondgate.toml:", "[config-syntax]", "exit code 3"],
+    );
+    for (title, part) in [
+        ("Status", "\"state\": \"fresh\""),
+        ("Last hour", "INFO token acquired"),
+        ("Log", "\"message\":\"starting\""),
+        ("Metrics", "bondgate_token_state{"),
+    ] {
+        assert_holds(&bundle, title, &[part]);
+    }
+}
+
+#[tokio::test]
+async fn the_file_of_the_running_daemon_is_shown_unless_another_one_is_named() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let of_daemon = daemon.directory.path().join("bondgate.toml");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(&of_daemon).unwrap();
+    std::fs::write(elsewhere.path().join("bondgate.toml"), &text).unwrap();
+    let address = daemon.admin().to_string();
+    let arguments = ["--address", &address, "--output", "-"];
+    let own = support(elsewhere.path(), &arguments, &[]).await;
+    assert_eq!(own.code, Some(0), "{own:?}");
+    assert_holds(
+        &own.stdout,
+        "Configuration",
+        &[&format!("# {}\n", of_daemon.display())],
+    );
+    assert_eq!(missing(&own.stdout), ["- nothing"]);
+    let named = support(
+        elsewhere.path(),
+        &[&arguments[..], &["--config", "bondgate.toml"]].concat(),
+        &[],
+    )
+    .await;
+    let [gap] = missing(&named.stdout)[..] else {
+        panic!("{named:?}")
+    };
+    let daemons = format!("the daemon that responds has {}", of_daemon.display());
+    assert!(gap.contains(&daemons), "{gap}");
+    assert!(named.stderr.contains(&daemons), "{named:?}");
+}
+
+#[tokio::test]
+async fn no_file_is_overwritten_and_an_error_names_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bundle");
+    std::fs::write(&file, "kept").unwrap();
+    for (output, said) in [
+        (
+            "bundle",
+            "bundle exists and is not overwritten; name another file with --output FILE",
+        ),
+        ("/proc/bundle", "cannot create /proc/bundle: "),
+        ("/nowhere/bundle", "or write to standard output with --output -"),
+    ] {
+        let ended = support(directory.path(), &["--output", output], &[]).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{said}: {ended:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+
+    let mut command = std::process::Command::new("sh");
+    let program = bondgate().get_program().to_str().unwrap().to_owned();
+    command.args(["-c", &format!("exec {program} support --output - > /dev/full")]);
+    let ended = finished(command).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("cannot write to standard output"),
+        "{ended:?}"
+    );
+}
