@@ -44,9 +44,9 @@ pub(super) struct BoundSocket {
     pub(super) configured: ListenAddress,
     /// The mode and the group of a unix socket's file.
     pub(super) file: (u32, Option<String>),
-    /// With the bound port, for people.
+    /// Its address with the bound port: `address` in the status document.
     pub(super) name: String,
-    /// As configured, and with the bound addresses if that does not have them.
+    /// Names it in log and status; see [`Listener::label`].
     pub(super) label: String,
     pub(super) url: String,
     /// Each address that is bound, or the path of a unix socket.
@@ -55,7 +55,7 @@ pub(super) struct BoundSocket {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) is_local: bool,
     pub(super) is_tls: bool,
-    /// One for each thread that accepts. Their names and routers are empty until the first configuration is applied.
+    /// One for each thread that accepts. Their labels and routers are empty until the first configuration is applied.
     pub(super) settings: Vec<ActiveSettings>,
 }
 
@@ -115,7 +115,7 @@ fn bind(
     threads: usize,
 ) -> anyhow::Result<(Listener, BoundSocket)> {
     let initial = ListenerSettings {
-        name: Arc::default(),
+        label: Arc::default(),
         router: MethodRouter::new(),
         tls: tls.map(tls::server).transpose()?.map(Arc::new),
     };
@@ -140,10 +140,10 @@ fn bind(
 impl BoundSocket {
     /// Serves later requests with other routers and other TLS settings, and later handshakes with the latter.
     pub(super) fn serve(&self, routers: &[MethodRouter], tls: Option<&Arc<TlsServer>>) {
-        let name: Arc<str> = self.label.as_str().into();
+        let label: Arc<str> = self.label.as_str().into();
         for (active, router) in self.settings.iter().zip(routers) {
             active.replace(ListenerSettings {
-                name: name.clone(),
+                label: label.clone(),
                 router: router.clone(),
                 tls: tls.cloned(),
             });

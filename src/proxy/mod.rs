@@ -77,11 +77,11 @@ impl Upstream {
     }
 }
 
-/// The routers of one listener, one for each worker of its upstream. `name` is the listener's in the log.
+/// The routers of one listener, one for each worker of its upstream. `label` names the listener in the log.
 #[must_use]
 pub fn routers(
     listener: &config::Listener,
-    name: &str,
+    label: &str,
     authorization: &Arc<Authorization>,
     in_flight: &InFlightLimit,
     upstream: &Upstream,
@@ -90,7 +90,7 @@ pub fn routers(
         metrics: upstream.metrics.clone(),
         explanations: upstream.explanations.clone(),
         activity: upstream.activity.clone(),
-        listener: name.to_owned(),
+        listener: label.to_owned(),
         adds_correlation_id: upstream.adds_correlation_id,
     });
     let router = |worker: &Relay| {
@@ -106,7 +106,7 @@ pub fn routers(
             .layer(early_response(move |request| authorization.respond(request)))
             .layer(early_response(move |request| in_flight.respond(request)))
             .service(worker.clone());
-        // Not a `Router`: its search for the path, which rules match, costs over 1 % of a request.
+        // Not a `Router`: the rules match the path, and a router's own search for it costs over 1 % of a request.
         any_service(stack)
     };
     upstream.workers.iter().map(router).collect()

@@ -10,8 +10,8 @@ use crate::tls::TlsServer;
 /// What a listener serves.
 #[derive(Clone, Default)]
 pub struct ListenerSettings {
-    /// The listener's name in log and status.
-    pub name: Arc<str>,
+    /// Names the listener in log and status; see [`Listener::label`](super::Listener::label).
+    pub label: Arc<str>,
     /// Serves its requests. Handlers find the caller's [`Peer`](super::Peer) in the request's extensions.
     pub router: MethodRouter,
     /// The settings of a TLS listener.

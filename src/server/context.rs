@@ -20,15 +20,15 @@ pub struct ServerContext {
     pub connections: ConnectionLimit,
     /// The metrics of connections.
     pub metrics: Arc<Metrics>,
-    /// Counts what is refused before it is a request.
+    /// Records refusals of connections and of heads.
     pub activity: Arc<Activity>,
     /// The phase of a stop.
     pub stop: Stopping,
 }
 
 impl ServerContext {
-    /// Counts a refusal for the status page. `status` is 0 without a response.
-    pub(super) fn count_refusal(
+    /// Records a refusal for the status page. `status` is 0 without a response.
+    pub(super) fn record_refusal(
         &self,
         settings: &ActiveSettings,
         peer: &Peer,
@@ -37,7 +37,7 @@ impl ServerContext {
     ) {
         self.activity.refused(Refusal {
             at: SystemTime::now(),
-            listener: &settings.load().name,
+            listener: &settings.load().label,
             problem,
             status,
             caller: peer.text(),

@@ -198,9 +198,9 @@ fn log_refusal(filter: &HeadFilter, peer: &Peer, settings: &ActiveSettings, cont
         let (status, code) = (problem.status.as_u16(), problem.problem.code());
         context.metrics.refused_heads.inc();
         context.metrics.count_refusal(code);
-        context.count_refusal(settings, peer, status, code);
+        context.record_refusal(settings, peer, status, code);
         tracing::info!(
-            listener = &*settings.load().name,
+            listener = &*settings.load().label,
             address = peer.address.map(tracing::field::display),
             status,
             problem = code,

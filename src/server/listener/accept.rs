@@ -68,7 +68,7 @@ impl Connections {
                 self.tasks.spawn(this.serve(accepted, peer, permit));
             }
             Admission::Refuse(problem, permit) => {
-                self.count_refusal(&peer, problem.status.as_u16(), problem.problem.code());
+                self.record_refusal(&peer, problem.status.as_u16(), problem.problem.code());
                 self.tasks.spawn(async move {
                     let _permit = permit;
                     let tls = this.settings.load().tls.clone();
@@ -78,7 +78,7 @@ impl Connections {
                     }
                 });
             }
-            Admission::Close(problem) => self.count_refusal(&peer, 0, problem),
+            Admission::Close(problem) => self.record_refusal(&peer, 0, problem),
         }
     }
 
@@ -106,9 +106,9 @@ impl Connections {
     fn report_failed_handshake(&self, peer: &Peer, reason: &str) {
         self.context.metrics.tls_handshake_failures.inc();
         let problem = caller_handshake_failed(reason);
-        self.count_refusal(peer, 0, problem.code());
+        self.record_refusal(peer, 0, problem.code());
         tracing::info!(
-            listener = &*self.settings.load().name,
+            listener = &*self.settings.load().label,
             address = peer.address.map(tracing::field::display),
             problem = problem.code(),
             reason,
@@ -116,8 +116,8 @@ impl Connections {
         );
     }
 
-    fn count_refusal(&self, peer: &Peer, status: u16, problem: &'static str) {
-        self.context.count_refusal(&self.settings, peer, status, problem);
+    fn record_refusal(&self, peer: &Peer, status: u16, problem: &'static str) {
+        self.context.record_refusal(&self.settings, peer, status, problem);
     }
 }
 

@@ -25,10 +25,13 @@ pub use self::refusals::{Refusal, RefusalCount};
 
 /// The recent activity of all listeners.
 #[derive(Default)]
-pub struct Activity(Mutex<State>, Mutex<Refusals>);
+pub struct Activity {
+    requests: Mutex<Requests>,
+    refusals: Mutex<Refusals>,
+}
 
 #[derive(Default)]
-struct State {
+struct Requests {
     recent: Recent,
     /// By the upstream's name. Few, and those of the present requests are nearly all there are.
     upstreams: Vec<(String, Minutes)>,
@@ -43,40 +46,40 @@ impl Activity {
 
     /// Records a request.
     pub fn record(&self, request: &FinishedRequest<'_>) {
-        let mut state = self.0.lock();
-        state.recent.add(request);
+        let mut requests = self.requests.lock();
+        requests.recent.add(request);
         if !request.upstream.is_empty() {
-            state.minutes_of(request.upstream, request.at).add(request);
+            requests.minutes_of(request.upstream, request.at).add(request);
         }
     }
 
     /// Counts a refusal of a connection, or of a request that did not reach the request stack.
     pub fn refused(&self, refusal: Refusal<'_>) {
-        self.1.lock().add(refusal);
+        self.refusals.lock().add(refusal);
     }
 
     /// These refusals by listener and problem, the newest first.
     #[must_use]
     pub fn refusals(&self) -> Vec<RefusalCount> {
-        self.1.lock().newest_first()
+        self.refusals.lock().newest_first()
     }
 
     /// The last hundred requests, the newest first.
     #[must_use]
     pub fn recent(&self) -> Vec<RecentRequest> {
-        self.0.lock().recent.newest_first().cloned().collect()
+        self.requests.lock().recent.newest_first().cloned().collect()
     }
 
     /// The last hour of an upstream, the oldest minute first; the last one is the current minute.
     #[must_use]
     pub fn last_hour(&self, upstream: &str, now: SystemTime) -> [Minute; 60] {
-        let state = self.0.lock();
-        let minutes = state.upstreams.iter().find(|(name, _)| name == upstream);
+        let requests = self.requests.lock();
+        let minutes = requests.upstreams.iter().find(|(name, _)| name == upstream);
         minutes.map_or([Minute::default(); 60], |(_, minutes)| minutes.until(now))
     }
 }
 
-impl State {
+impl Requests {
     fn minutes_of(&mut self, upstream: &str, now: SystemTime) -> &mut Minutes {
         let known = self.upstreams.iter().position(|(name, _)| name == upstream);
         let at = known.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! What was refused before the request stack: connections at a limit or in their TLS handshake, and malformed heads.
+//! Refusals before the request stack: connections at a limit or in their TLS handshake, and malformed heads.
 //!
 //! They are counted by listener and problem, apart from the recent requests: a scanner's flood changes one count, and
 //! moves no request out of the list.
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 pub struct Refusal<'a> {
     /// When.
     pub at: SystemTime,
-    /// The listener's name.
+    /// The listener's label.
     pub listener: &'a str,
     /// The code of the problem.
     pub problem: &'static str,
@@ -24,7 +24,7 @@ pub struct Refusal<'a> {
 /// The refusals of one listener for one problem, with one status.
 #[derive(Clone, Debug)]
 pub struct RefusalCount {
-    /// The listener's name.
+    /// The listener's label.
     pub listener: String,
     /// The code of the problem.
     pub problem: &'static str,

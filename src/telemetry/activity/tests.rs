@@ -162,8 +162,8 @@ fn each_upstream_is_counted_apart_and_a_removed_one_is_forgotten_after_an_hour()
     // Refused before any upstream was known.
     activity.record(&of("", 20));
     activity.record(&of("new", 7200));
-    let state = activity.0.lock();
-    let names: Vec<_> = state.upstreams.iter().map(|(name, _)| &**name).collect();
+    let requests = activity.requests.lock();
+    let names: Vec<_> = requests.upstreams.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["new"]);
 }
 
@@ -171,8 +171,8 @@ fn each_upstream_is_counted_apart_and_a_removed_one_is_forgotten_after_an_hour()
 fn a_record_allocates_nothing_once_the_ring_is_full() {
     let activity = Activity::new();
     let addresses = || -> Vec<_> {
-        let state = activity.0.lock();
-        let ring = state.recent.newest_first();
+        let requests = activity.requests.lock();
+        let ring = requests.recent.newest_first();
         let mut addresses: Vec<_> = ring.map(|request| request.path.as_ptr() as usize).collect();
         addresses.sort_unstable();
         addresses
