@@ -1,5 +1,6 @@
 //! Reports changes of state to the system's own log, where a service has no console: the lines of the log that name a state, a
-//! problem or its end. Each request's line stays in the log alone.
+//! problem or its end. The lines of single requests and connections stay in the log alone: a port scanner would fill the
+//! system's log.
 
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -9,8 +10,8 @@ use crate::platform::system_log::{self, SystemLog};
 
 /// The fields of lines that report a change.
 const OF_CHANGES: [&str; 3] = ["state", "problem", "was"];
-/// The module whose lines are of one request each.
-const OF_REQUESTS: &str = "bondgate::proxy";
+/// The modules whose lines are of one request or connection each.
+const OF_REQUESTS: [&str; 2] = ["bondgate::proxy", "bondgate::server"];
 
 /// The layer that reports to the system's log.
 pub(super) struct SystemLogLayer(pub(super) SystemLog);
@@ -28,10 +29,13 @@ impl<S: Subscriber> Layer<S> for SystemLogLayer {
     }
 }
 
-/// Whether a line names a state, a problem or its end, and is not of one request.
+/// Whether a line names a state, a problem or its end, and is not of one request or connection.
 pub(super) fn is_change(event: &Metadata<'_>) -> bool {
     let mut fields = event.fields().iter();
-    !event.target().starts_with(OF_REQUESTS) && fields.any(|field| OF_CHANGES.contains(&field.name()))
+    let is_of_request = OF_REQUESTS
+        .iter()
+        .any(|module| event.target().starts_with(module));
+    !is_of_request && fields.any(|field| OF_CHANGES.contains(&field.name()))
 }
 
 #[cfg(test)]
@@ -54,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_state_are_reported_and_requests_are_not() {
+    fn changes_of_state_are_reported_and_requests_and_connections_are_not() {
         let texts = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Collector(Arc::clone(&texts)));
         tracing::subscriber::with_default(subscriber, || {
@@ -63,6 +67,7 @@ mod tests {
             tracing::info!(was = "disk-full", "spool problem is over");
             tracing::info!("listening");
             tracing::warn!(target: "bondgate::proxy::access_log", problem = "timeout", "request failed");
+            tracing::info!(target: "bondgate::server::listener::accept", problem = "caller-handshake-failed", "TLS handshake failed");
         });
         assert_eq!(
             *texts.lock().unwrap(),
