@@ -1,4 +1,4 @@
-//! Which callers get what the log said.
+//! Which callers get the recent log.
 
 use axum::body::Body;
 use http::Request;
@@ -57,7 +57,7 @@ async fn ask(path: &str, caller: Option<&str>) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn only_callers_on_this_machine_get_what_the_log_said() {
+async fn only_callers_on_this_machine_get_the_recent_log() {
     for caller in [
         None,
         Some("127.0.0.1"),

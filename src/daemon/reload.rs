@@ -47,7 +47,7 @@ pub(super) struct Reloader {
     pub(super) active: ArcSwap<ActiveConfig>,
     pub(super) source: Option<Source>,
     pub(super) readiness: Readiness,
-    /// What the log said lately; empty where the process's log is not the daemon's.
+    /// The recent log; empty if this process has set up no log, as in tests.
     pub(super) log: RecentLog,
     pub(super) service_manager: Arc<ServiceManager>,
     pub(super) tasks: Tasks,

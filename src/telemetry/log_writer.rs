@@ -73,7 +73,7 @@ impl LogWriter {
         }))
     }
 
-    /// What the log said lately.
+    /// The recent log.
     pub(super) fn recent(&self) -> &RecentLog {
         &self.0.recent
     }

@@ -67,7 +67,7 @@ impl LogHandle {
         Ok(())
     }
 
-    /// What the log said lately.
+    /// The recent log.
     #[must_use]
     pub fn recent(&self) -> RecentLog {
         self.writer.recent().clone()

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// The size of the ring: the lines of several hundred requests.
 const CAPACITY: usize = 256 << 10;
 
-/// The last lines of the log. The log's thread adds them in batches, so that a request costs a fraction of a copy.
+/// The last lines of the log. The log's thread adds them in batches: no request waits for the lock or copies its line.
 #[derive(Default)]
 pub(in super::super) struct RecentLines(Mutex<Ring>);
 

@@ -1,7 +1,8 @@
-//! What the log said lately, in memory: its last lines, and what went wrong in the last hour.
+//! The recent log, in memory: its last lines, and the warnings, errors and changes of state of the last hour.
 //!
-//! Both are for support cases, and survive a flood of requests' lines in different ways: the last lines are those of a few
-//! seconds then, while the problems are counted, so that an old one keeps its place.
+//! Both are for support cases, and both hold only lines that `log.level` lets pass. A flood of requests fills the last
+//! lines within seconds. Warnings, errors and changes are counted by kind, so that a flood is one kind and pushes no
+//! older one out.
 
 mod lines;
 mod problems;
@@ -28,13 +29,14 @@ impl RecentLog {
         self.lines.text()
     }
 
-    /// What went wrong in the hour before `now`, for people: the latest first, each with its first and last time, its number,
-    /// and its last line.
+    /// The warnings, errors and changes of state of the hour before `now`, as text for people: the latest first, each
+    /// with its first and last time, its number, and its last line.
     #[must_use]
     pub fn problems(&self, now: SystemTime) -> String {
         self.problems.text(now)
     }
-    /// A log that said one line.
+
+    /// A log of one line.
     #[cfg(test)]
     pub(crate) fn of_line(line: &str) -> Self {
         let log = Self::default();

@@ -1,4 +1,4 @@
-//! What went wrong lately: the log's warnings, errors and changes of state, those of one kind counted together.
+//! The warnings, errors and changes of state that were logged lately, counted by kind.
 
 use std::fmt::{self, Debug, Display, Write as _};
 use std::time::{Duration, SystemTime};
@@ -11,18 +11,20 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::super::line::text_of;
 use super::super::system_log::is_change;
 
-/// How long what ended is remembered.
-const MEMORY: Duration = Duration::from_secs(3600);
-/// The most kinds that are remembered; a daemon in trouble has a few dozen.
+/// How long a kind is kept after its last line, or after its end.
+const RETENTION: Duration = Duration::from_secs(3600);
+/// The most kinds that are kept; a daemon in trouble has a few dozen.
 const MOST: usize = 128;
 /// The part of a last line that is kept, in bytes.
 const LONGEST_LINE: usize = 1024;
+/// The part of a message that is kept, in bytes. Ours are shorter; those of libraries may have any length.
+const LONGEST_MESSAGE: usize = 256;
 
-/// What went wrong lately. It takes 200 KiB at most.
+/// The kinds of the last hour. They take 200 KiB at most.
 #[derive(Default)]
 pub(in super::super) struct RecentProblems(Mutex<Vec<Reported>>);
 
-/// The layer that records them. A line of a request that succeeded costs it two comparisons.
+/// The layer that records them. The line of a request that succeeded costs a few comparisons.
 pub(in super::super) struct RecentProblemsLayer(pub(in super::super) std::sync::Arc<RecentProblems>);
 
 impl<S: Subscriber> Layer<S> for RecentProblemsLayer {
@@ -50,7 +52,7 @@ struct Reported {
     line: String,
 }
 
-/// What lines that are counted together have in common.
+/// The fields that are the same in all lines of one kind.
 #[derive(PartialEq, Eq)]
 struct Kind {
     level: Level,
@@ -69,11 +71,11 @@ impl RecentProblems {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = text_of(event);
-        let line = start(line.trim_start());
+        let line = beginning(line.trim_start(), LONGEST_LINE);
         let Fields { end_of, state, .. } = &fields;
         let is_fresh = state.as_deref() == Some("fresh") && *event.metadata().level() == Level::INFO;
         let ends = |kind: &Kind| {
-            let is_same = kind.upstream == fields.upstream && *kind.level() <= Level::WARN;
+            let is_same = kind.upstream == fields.upstream && kind.level <= Level::WARN;
             let is_named = end_of.as_ref().is_some_and(|code| *code == kind.problem);
             is_same && (is_named || is_fresh && kind.has_state)
         };
@@ -85,7 +87,7 @@ impl RecentProblems {
             level: *event.metadata().level(),
             has_state: fields.state.is_some(),
             problem: fields.end_of.or(fields.problem).unwrap_or_default(),
-            message: fields.message,
+            message: beginning(&fields.message, LONGEST_MESSAGE).to_owned(),
             upstream: fields.upstream,
             status: fields.status,
         };
@@ -96,6 +98,8 @@ impl RecentProblems {
             (known.last, known.ended) = (now, None);
             known.count += 1;
             known.line.clear();
+            // As much as the bound of the memory counts; a string that grows by itself takes up to twice as much.
+            known.line.reserve_exact(line.len());
             known.line.push_str(line);
             return;
         }
@@ -127,17 +131,11 @@ impl RecentProblems {
     }
 }
 
-impl Kind {
-    fn level(&self) -> &Level {
-        &self.level
-    }
-}
-
 impl Reported {
     /// Whether it was last reported, and ended, more than an hour ago.
     fn is_old(&self, now: SystemTime) -> bool {
         let latest = self.ended.map_or(self.last, |ended| ended.max(self.last));
-        now.duration_since(latest).is_ok_and(|age| age > MEMORY)
+        now.duration_since(latest).is_ok_and(|age| age > RETENTION)
     }
 }
 
@@ -160,7 +158,7 @@ impl Display for Reported {
     }
 }
 
-/// The fields that tell kinds apart.
+/// The fields of an event that decide its kind, and those that end another kind.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -196,10 +194,10 @@ impl Visit for Fields {
     }
 }
 
-/// The first characters of a line.
-fn start(line: &str) -> &str {
-    let end = (0..=line.len().min(LONGEST_LINE)).rfind(|at| line.is_char_boundary(*at));
-    &line[..end.unwrap_or(0)]
+/// The first characters of a text, in at most `longest` bytes.
+fn beginning(text: &str, longest: usize) -> &str {
+    let end = (0..=text.len().min(longest)).rfind(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -336,8 +334,8 @@ mod tests {
     #[test]
     fn what_ended_more_than_an_hour_ago_is_forgotten() {
         let log = || request!(error, 500_u64);
-        assert!(text(log, MEMORY * 9 / 10).contains("ERROR request completed"));
-        assert_eq!(text(log, MEMORY * 11 / 10), "");
+        assert!(text(log, RETENTION * 9 / 10).contains("ERROR request completed"));
+        assert_eq!(text(log, RETENTION * 11 / 10), "");
     }
 
     #[test]
@@ -347,7 +345,10 @@ mod tests {
                 request!(warn, status);
             }
             tracing::warn!(value = "\u{e4}".repeat(5000), "long");
+            tracing::warn!("of a library: {}", "\u{e4}".repeat(5000));
         });
+        let message = text.lines().find(|line| line.contains(": WARN of a library: "));
+        assert!(message.unwrap().len() <= LONGEST_MESSAGE + 40, "{text}");
         assert_eq!(text.lines().count(), 2 * MOST, "{text}");
         assert!(text.lines().all(|line| line.len() <= LONGEST_LINE + 4), "{text}");
     }
