@@ -82,8 +82,10 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
             .filter(move |problem| problem.severity == severity);
         same.map(|problem| problem.since).min()
     };
+    // A stop records its times before its first phase.
+    let stop_times = now.stop_times.filter(|_| is_stopping);
     let since = match level {
-        Level::Stopping => now.stop_times.map(|stop| stop.began),
+        Level::Stopping => stop_times.map(|stop| stop.began),
         Level::Well => None,
         _ => first.and_then(|first| same_severity(first.severity)),
     };
@@ -92,7 +94,7 @@ pub(super) fn section(now: &Now<'_>, clock: Clock) -> Overview {
         headline,
         detail,
         since: since.map(when),
-        until: now.stop_times.map(|stop| when(stop.ends)),
+        until: stop_times.map(|stop| when(stop.ends)),
         phase: match now.phase {
             Phase::Serving => "serving",
             Phase::LameDuck | Phase::Draining | Phase::Deadline => "draining",
