@@ -119,12 +119,17 @@ fn named(file: &str, id: &str) -> String {
 }
 
 fn container() -> String {
+    let has_file = |path| Path::new(path).exists();
     let marks = [
-        ("Docker", "/.dockerenv"),
-        ("Podman", "/run/.containerenv"),
-        ("Kubernetes", "/var/run/secrets/kubernetes.io"),
+        ("Docker", has_file("/.dockerenv")),
+        ("Podman", has_file("/run/.containerenv")),
+        // Set in every pod, also in one without service links and without a token of a service account.
+        (
+            "Kubernetes",
+            std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+        ),
     ];
-    let found = marks.into_iter().filter(|(_, mark)| Path::new(mark).exists());
+    let found = marks.into_iter().filter(|(_, is_found)| *is_found);
     let found: Vec<_> = found.map(|(name, _)| name).collect();
     match &found[..] {
         [] => "no sign of one".to_owned(),

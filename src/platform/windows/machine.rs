@@ -52,7 +52,7 @@ pub fn facts() -> Vec<Fact> {
         .collect()
 }
 
-/// Windows shows none.
+/// None: Windows has no such limits of a process.
 #[must_use]
 pub fn facts_of_process(_id: u32) -> Vec<Fact> {
     Vec::new()
@@ -64,8 +64,9 @@ pub fn disk_space(directory: &Path) -> io::Result<(u64, u64)> {
     let path = wide::path(directory)?;
     let (mut free, mut all) = (0, 0);
     // SAFETY: the path ends with a zero, and each pointer is to a variable, or null for a value that is not wanted.
-    let is_told = unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, &raw mut all, ptr::null_mut()) };
-    if is_told == 0 {
+    let is_known =
+        unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, &raw mut all, ptr::null_mut()) };
+    if is_known == 0 {
         return Err(io::Error::last_os_error());
     }
     Ok((free, all))
