@@ -11,7 +11,7 @@
 //! | [`platform`] | everything that only one operating system has: sockets, signals, locks, permissions, sandbox, service manager |
 //! | [`problems`] | the catalogue of everything that can be reported: code, cause, fix |
 //! | [`config`] | file and environment, parsed into types that are valid or not built at all |
-//! | [`telemetry`] | the log, one struct of metrics, the recent requests and refusals, and what the log said lately |
+//! | [`telemetry`] | the log, one struct of metrics, the recent requests and refusals, and the recent log |
 //! | [`tls`] | TLS settings for connections to upstreams and for listeners |
 //! | [`upstream`] | resolver, connector and connection pool; knows hosts, nothing of callers or tokens. Token requests use its resolver, and walk its way to a host to name the step that fails |
 //! | [`token`] | token endpoint, refresher, and the arc-swap cell that every request reads |
@@ -54,7 +54,7 @@
 //!    connection that has been idle for a second is parked: `serve.rs` drops hyper's state. `head_wait.rs` registers it
 //!    in `server/limits/idle_connections`, and closes it when asked to.
 //! 3. [`proxy::routers`]: the listener's active axum router passes the request through one list of tower layers. They
-//!    catch panics, respond on the health path, write the access log, authorize the request, and hold an in-flight
+//!    respond on the health path, write the access log, catch panics, authorize the request, and hold an in-flight
 //!    permit until the response's body has ended. `proxy/authorization` takes the caller's identity from
 //!    `proxy/caller_identity` and decides about the request, with a file for each subject: network and user, Host,
 //!    browser (by `server/web_page`), key, and path with the rules (their patterns are in `config/rule`). Its `mod.rs`
@@ -142,8 +142,8 @@
 //! 2. The problem travels in the error: in a response (`server/problem`), in the status of a token (`token/status`) or of an
 //!    API (`upstream/status`), in a fault of the configuration, in a step of `cli/check`. Each of them shows its text; none
 //!    has a text of its own.
-//! 3. The log has a line for it, at its begin and at its end or with each request. `telemetry/recent` counts these lines for an hour,
-//!    and `cli/support` puts them, with everything else that a support case needs, into one file.
+//! 3. The log has a line for it: where it begins and where it ends, or with each request. `telemetry/recent` counts
+//!    these lines for an hour. `cli/support` writes them, with everything else that a support case needs, into one file.
 //!
 //! # Life of a configuration
 //!

@@ -55,7 +55,7 @@ impl ConfigError {
         found
     }
 
-    /// Whether a key, one above it or one below it has no value that means anything.
+    /// Whether the value of a key, or of one above or below it, was at fault and is left out or has a stand-in.
     fn is_corrected(&self, key: &KeyPath) -> bool {
         let mut corrected = self.corrected.iter();
         corrected.any(|other| key.is_within(other) || other.is_within(key))

@@ -65,9 +65,9 @@ problems! {
     undelivered_lost(count, place) "undelivered-messages-lost" Error
         cause "{count} pulled messages that no caller received are lost with {place}"
         fix "look for them at Cisco by the time of each pull, which the log has; next time, let callers take them before the stop, or \
-            set spool.directory to a directory on a persistent volume"
-        explanation "bondgate has ended, and what held its messages ends with it: its memory, or a directory of which \
-            spool.persistent = false says so. If only the container was restarted, its directory and the messages are still there.";
+            set spool.directory to a directory on a persistent volume, and spool.persistent to true"
+        explanation "bondgate has ended, and its messages were in its memory, or in a directory that does not outlive the pod or \
+            container (spool.persistent = false). If only the container was restarted, its directory and the messages are still there.";
     dead_letters(count) "dead-letters" Warning
         cause "{count} messages are dead letters: their deliveries failed, and newer messages were delivered"
         fix "look at the caller's log, then run `bondgate spool requeue --dead-letters`, or `bondgate spool discard` each"

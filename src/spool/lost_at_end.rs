@@ -1,4 +1,4 @@
-//! What is lost when the process ends: the messages in memory, or in a directory that does not outlive the pod.
+//! Reports the messages that are lost when the process ends: those in memory, or in a directory that does not outlive the pod.
 
 use std::fs::File;
 use std::io;
@@ -50,7 +50,7 @@ impl Spool {
         let undelivered = match found {
             Ok(undelivered) => undelivered,
             Err(error) => {
-                tracing::error!(%error, "undelivered messages cannot be listed, and are lost with {place}");
+                tracing::error!(%error, place, "undelivered messages cannot be listed, and are lost");
                 return true;
             }
         };

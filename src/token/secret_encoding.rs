@@ -41,7 +41,7 @@ pub(super) fn basic(id: &SecretString, secret: &SecretString) -> Zeroizing<Strin
 /// Finds secrets in a text, however they are encoded there.
 pub struct SecretMatcher {
     patterns: Vec<Zeroizing<String>>,
-    /// So many characters of a pattern in a row are taken for the secret.
+    /// The number of characters of a pattern in a row that are taken for the secret.
     run: usize,
 }
 
@@ -89,7 +89,7 @@ impl SecretMatcher {
         self.patterns.extend(spellings.map(normalized));
     }
 
-    /// Whether the text contains a secret, or a part of it: plain, HTML-escaped, percent-encoded once or twice, in base64 or
+    /// Whether the text contains a secret, or a part of one if parts are searched for: plain, HTML-escaped, percent-encoded once or twice, in base64 or
     /// in hexadecimal digits.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use super::secrets::Secrets;
 use crate::telemetry::program;
 
-/// What everybody who makes a bundle should know.
+/// The notice that the command prints after it has made a bundle.
 pub(super) const READ_IT: &str = "it contains no secrets, but names of hosts, files and paths, client ids, and names and \
                                   addresses of callers: read it before you send it";
 
-/// What is in no bundle, and what is.
+/// The notice at the beginning of each bundle.
 const CONTENTS: &str = "\
 Not in it: client secrets, tokens, keys of callers, passwords of proxies, private keys, values of Authorization, bodies of
 requests and messages, and queries.
@@ -22,7 +22,8 @@ Read it before you send it.";
 pub(super) struct Bundle {
     secrets: Secrets,
     sections: Vec<Section>,
-    /// What is missing or differs, each with what it concerns.
+    /// The reasons why something is missing or differs, each with the titles of the sections that it concerns; without
+    /// titles, it concerns all.
     gaps: Vec<(Vec<String>, String)>,
     /// The number of lines that were left out since they hold a secret.
     withheld: usize,
@@ -45,8 +46,8 @@ impl Bundle {
         }
     }
 
-    /// Adds what the reader must know of all sections.
-    pub(super) fn gaps(&mut self, gaps: Vec<String>) {
+    /// Adds reasons that concern all sections.
+    pub(super) fn add_gaps(&mut self, gaps: Vec<String>) {
         for gap in gaps {
             let gap = self.cleaned(&gap);
             self.gaps.push((Vec::new(), gap));
@@ -115,7 +116,7 @@ impl Bundle {
         head + &body
     }
 
-    /// The text without lines that hold a secret, and without what a terminal would obey.
+    /// The text without lines that hold a secret, and without control characters, which a terminal would execute.
     fn cleaned(&mut self, text: &str) -> String {
         let mut cleaned = String::with_capacity(text.len());
         for line in text.lines() {

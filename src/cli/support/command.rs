@@ -1,4 +1,5 @@
-//! Runs other commands of this program for their output: whatever hangs there, as on a lost network disk, ends no bundle.
+//! Runs other commands of this program for their output, each in a process with a time limit: one that hangs, as on a lost
+//! network disk, does not prevent the bundle.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -32,7 +33,7 @@ fn run(mut command: Command, limit: Duration) -> Result<String, String> {
     for stream in streams.into_iter().flatten() {
         let rest = deadline.saturating_duration_since(Instant::now());
         let Ok(bytes) = stream.recv_timeout(rest) else {
-            // One that waits for a disk does not end: it is left behind.
+            // Not awaited: a process that waits for a disk does not end even then.
             let _ = child.kill();
             return Err(format!("its command did not end within {} s", limit.as_secs()));
         };
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_hangs_is_ended() {
+    fn a_command_that_hangs_is_given_up() {
         let began = Instant::now();
         let ended = run(shell("exec sleep 60"), Duration::from_millis(50));
         assert_eq!(ended.unwrap_err(), "its command did not end within 0 s");

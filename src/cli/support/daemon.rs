@@ -22,8 +22,8 @@ struct Responding {
 const ENVIRONMENT: &str = "environment";
 
 impl Daemon {
-    /// Asks the daemon for its status. Where the configuration cannot be read, which names its address, the default address
-    /// is asked: a daemon that runs has read it before.
+    /// Asks the daemon for its status. If the configuration, which has the admin address, cannot be read, asks at the
+    /// default address: the running daemon may have loaded an earlier version that was valid.
     pub(super) fn ask(admin: AdminArgs) -> Self {
         let client = match admin.client() {
             Err(error) if error.is::<ConfigError>() => Ok(AdminClient::at_default_address()),
@@ -76,7 +76,7 @@ impl Daemon {
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
-    /// What went wrong in the last hour.
+    /// The warnings, errors and changes of state of the last hour.
     pub(super) fn recent_problems(&self) -> Result<String, String> {
         get(&self.responding()?.client, "/problems")
     }
@@ -107,7 +107,8 @@ fn get(client: &AdminClient, path: &str) -> Result<String, String> {
     }
 }
 
-/// What the daemon says to another machine that asks for its log: the forwarding of a port of this machine, as a rule.
+/// The detail of the problem `admin-only-local`, if the response has it: this command called from another machine, or
+/// through a forwarded port.
 fn only_local(body: &str) -> Option<String> {
     let document: Value = serde_json::from_str(body).ok()?;
     let is_this = document["type"] == "urn:bondgate:problem:admin-only-local";

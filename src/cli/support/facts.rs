@@ -9,7 +9,7 @@ use crate::platform::{machine, service};
 use crate::telemetry::program;
 
 /// The variables beside BONDGATE_… that bondgate, or a library that it uses, reads.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: &[&str] = &[
     "ALL_PROXY",
     "CREDENTIALS_DIRECTORY",
     "HTTPS_PROXY",
@@ -22,6 +22,7 @@ const VARIABLES: [&str; 22] = [
     "NOTIFY_SOCKET",
     "NO_COLOR",
     "NO_PROXY",
+    "REQUEST_METHOD",
     "RUST_BACKTRACE",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",

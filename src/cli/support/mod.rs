@@ -53,7 +53,7 @@ pub(super) struct SupportArgs {
 
 pub(super) fn run(args: SupportArgs) -> anyhow::Result<Exit> {
     let now = SystemTime::now();
-    // In the basic format of ISO 8601: no file of Windows has a colon in its name.
+    // Windows allows no colon in the name of a file.
     let time = humantime::format_rfc3339_seconds(now).to_string();
     let path = args.output.unwrap_or_else(|| {
         let name = format!("bondgate-support-{}.txt", time.replace(':', ""));
@@ -106,7 +106,7 @@ fn collect(admin: AdminArgs, is_live: bool) -> Bundle {
     };
     let configuration = Configuration::read(file);
     let mut bundle = Bundle::new(Secrets::of(&configuration));
-    bundle.gaps(configuration.differences(&daemon));
+    bundle.add_gaps(configuration.differences(&daemon));
     bundle.add("Program", "", Ok(facts::program()));
     bundle.add("Machine", "", Ok(facts::machine(&daemon, &configuration)));
     bundle.add(

@@ -1,4 +1,5 @@
-//! The secrets that this user can read, to search a bundle for them. None should be there; this is a second lock.
+//! The secrets that this user can read, to search a bundle for them. No section should contain one: the search is a second
+//! safeguard.
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
