@@ -20,8 +20,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any_service, get};
 use axum::{Extension, Router};
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use self::authorization::{Access, check_caller, check_host, check_local, refuse};
 use self::events::Viewers;
@@ -128,13 +128,19 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
     metrics::respond(admin.sources.metrics.clone(), &headers).await
 }
 
-async fn recent_problems(State(admin): State<Arc<Admin>>) -> String {
-    admin.sources.log.problems(SystemTime::now())
+async fn recent_problems(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    (NOT_KEPT, admin.sources.log.problems(SystemTime::now()))
 }
 
-async fn recent_log(State(admin): State<Arc<Admin>>) -> String {
-    admin.sources.log.lines()
+async fn recent_log(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    (NOT_KEPT, admin.sources.log.lines())
 }
+
+/// For texts that callers influence: a browser neither keeps them nor reads them as a page.
+const NOT_KEPT: [(HeaderName, HeaderValue); 2] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
 
 async fn status_page(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
     let now = Now::collect(&admin.sources, is_local(peer)).await;

@@ -64,11 +64,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE: u64 = 4 << 20;
 
 impl AdminArgs {
-    /// Whether a configuration file is given.
-    pub(super) fn names_file(&self) -> bool {
-        self.config.config.is_some()
-    }
-
     /// The configuration file of the daemon: the given one, that of a container's first process, or the one that a start
     /// would read.
     pub(super) fn file(&self) -> Option<PathBuf> {

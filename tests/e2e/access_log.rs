@@ -186,6 +186,18 @@ async fn a_refused_request_has_an_id_too() {
 }
 
 #[tokio::test]
+async fn an_empty_id_counts_as_none_and_a_long_method_is_cut_in_the_log() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    let method = "M".repeat(20_000);
+    let head =
+        format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nX-Correlation-ID:\r\nConnection: close\r\n\r\n");
+    let line = line_of(&mut daemon, &head).await;
+    assert_eq!(line["method"], "M".repeat(32), "{line}");
+    assert_eq!(line["correlation_id"].as_str().unwrap().len(), 36, "{line}");
+}
+
+#[tokio::test]
 async fn no_id_is_added_where_the_configuration_says_so() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "correlation_id = false\n").start().await;

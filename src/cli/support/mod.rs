@@ -96,14 +96,9 @@ pub(super) fn run(args: SupportArgs) -> anyhow::Result<Exit> {
 
 /// Collects everything. Nothing that fails ends it.
 fn collect(admin: AdminArgs, is_live: bool) -> Bundle {
-    let given = admin.names_file();
-    let found = admin.file();
+    // Not the file that the daemon names: whoever holds its port could have this user's files read, and sent by a check.
+    let file = admin.file();
     let daemon = Daemon::ask(admin);
-    // A file that the daemon names is the one to look at, whatever lies in this directory.
-    let file = match (given, daemon.configuration_file()) {
-        (false, Some(of_daemon)) => Some(of_daemon.to_owned()),
-        _ => found,
-    };
     let configuration = Configuration::read(file);
     let mut bundle = Bundle::new(Secrets::of(&configuration));
     bundle.add_gaps(configuration.differences(&daemon));

@@ -98,9 +98,11 @@ impl Secrets {
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         if !password.is_empty() {
             self.add(of, &SecretString::from(user), &SecretString::from(password));
-            // What is sent is decoded.
-            let [user, password] = [user, password].map(percent_decoded);
-            self.matcher.add(&user, &password);
+            if password.len() >= SHORTEST {
+                // What is sent is decoded.
+                let [user, password] = [user, password].map(percent_decoded);
+                self.matcher.add(&user, &password);
+            }
         }
     }
 
@@ -208,7 +210,13 @@ mod tests {
     fn a_short_secret_is_not_searched_for_and_the_report_says_so() {
         let mut secrets = Secrets::default();
         secrets.add("keys", &SecretString::from("snow"), &SecretString::from("snow"));
-        assert!(!secrets.are_in("caller=snow"));
+        secrets.add_proxy("proxy", &SecretString::from("http://user:cisco@proxy:3128"));
+        secrets.add(
+            "secret",
+            &SecretString::from("id"),
+            &SecretString::from("long enough"),
+        );
+        assert!(!secrets.are_in("caller=snow upstream=cisco"));
         let report = secrets.search_report(0).join("\n");
         assert!(
             report.contains("Not searched for: keys: it has fewer than 8 bytes"),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
-use http::header::Entry::{Occupied, Vacant};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 
@@ -22,6 +21,9 @@ static TRANSACTION: HeaderName = HeaderName::from_static("x-transaction-id");
 /// The part of a path that is logged, in bytes: lines wait in memory for the log's reader, and every caller can send long
 /// ones.
 const LONGEST_PATH: usize = 1024;
+
+/// The same of a method: the longest that is registered has 17 bytes.
+const LONGEST_METHOD: usize = 32;
 
 /// What the log lines of one listener have in common.
 pub(in crate::proxy) struct Settings {
@@ -64,14 +66,14 @@ impl Entry {
         settings.metrics.in_flight.inc();
         let record = Arc::<RequestRecord>::default();
         request.extensions_mut().insert(record.clone());
-        let (correlation_id, is_added) = match request.headers_mut().entry(&CORRELATION) {
-            Occupied(sent) => (Some(sent.get().clone()), false),
-            Vacant(place) if settings.adds_correlation_id => (
-                Some(place.insert(identifiers::new_correlation_id()).clone()),
-                true,
-            ),
-            Vacant(_) => (None, false),
-        };
+        let sent = request.headers().get(&CORRELATION);
+        let mut correlation_id = sent.filter(|id| !id.is_empty()).cloned();
+        let is_added = correlation_id.is_none() && settings.adds_correlation_id;
+        if is_added {
+            let id = identifiers::new_correlation_id();
+            request.headers_mut().insert(&CORRELATION, id.clone());
+            correlation_id = Some(id);
+        }
         // In a box, since an entry is large and passes from layer to layer.
         Box::new(Self {
             settings,
@@ -210,7 +212,7 @@ impl Entry {
             listener: &self.settings.listener,
             caller: caller.and_then(|caller| caller.name.as_deref()),
             address: caller.and_then(|caller| caller.address_text.as_deref()),
-            method: self.method.as_str(),
+            method: start(self.method.as_str(), LONGEST_METHOD),
             path: start(self.uri.path(), LONGEST_PATH),
             rule: options.and_then(|options| options.rule.as_deref()),
             status: self.status,

@@ -148,7 +148,7 @@ async fn a_configuration_with_a_fault_is_shown_in_part_and_one_that_cannot_be_re
 }
 
 #[tokio::test]
-async fn the_file_of_the_running_daemon_is_shown_unless_another_one_is_named() {
+async fn a_file_that_only_the_daemon_names_is_reported_and_not_read() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
     let of_daemon = daemon.directory.path().join("bondgate.toml");
@@ -157,26 +157,28 @@ async fn the_file_of_the_running_daemon_is_shown_unless_another_one_is_named() {
     std::fs::write(elsewhere.path().join("bondgate.toml"), &text).unwrap();
     let address = daemon.admin().to_string();
     let arguments = ["--address", &address, "--output", "-"];
-    let own = support(elsewhere.path(), &arguments, &[]).await;
-    assert_eq!(own.code, Some(0), "{own:?}");
-    assert_holds(
-        &own.stdout,
-        "Configuration",
-        &[&format!("# {}\n", of_daemon.display())],
-    );
-    assert_eq!(missing(&own.stdout), ["- nothing"]);
-    let named = support(
-        elsewhere.path(),
-        &[&arguments[..], &["--config", "bondgate.toml"]].concat(),
-        &[],
-    )
-    .await;
-    let [gap] = missing(&named.stdout)[..] else {
-        panic!("{named:?}")
+    let found = support(elsewhere.path(), &arguments, &[]).await;
+    assert_eq!(found.code, Some(0), "{found:?}");
+    let [gap] = missing(&found.stdout)[..] else {
+        panic!("{found:?}")
     };
     let daemons = format!("the daemon that responds has {}", of_daemon.display());
     assert!(gap.contains(&daemons), "{gap}");
-    assert!(named.stderr.contains(&daemons), "{named:?}");
+    assert!(found.stderr.contains(&daemons), "{found:?}");
+    assert!(
+        !found.stdout.contains(&format!("# {}", of_daemon.display())),
+        "{found:?}"
+    );
+
+    let file = of_daemon.display().to_string();
+    let named = support(
+        elsewhere.path(),
+        &[&arguments[..], &["--config", &file]].concat(),
+        &[],
+    )
+    .await;
+    assert_holds(&named.stdout, "Configuration", &[&format!("# {file}\n")]);
+    assert_eq!(missing(&named.stdout), ["- nothing"]);
 }
 
 #[tokio::test]
