@@ -15,7 +15,8 @@ use tower::Service;
 use crate::problems::request::bug;
 use crate::server::{ProblemResponse, ProxyErrorType};
 
-/// Responds for the layers below it. Below the access log, so that the log has the response that the caller gets.
+/// Responds for the layers below it. Below the access log, so that the log has the response that the caller gets. A panic in
+/// a layer above it ends the connection.
 #[derive(Clone)]
 pub(super) struct CatchPanic<S>(pub(super) S);
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Daemon, Ended, Setup, bondgate, finished, simulator};
-use crate::listeners::Certificates;
+use crate::tls_listeners::Certificates;
 
 /// Runs the program in an empty directory.
 async fn run(arguments: &[&str]) -> Ended {

@@ -6,9 +6,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::{Answer, Daemon, PATIENCE, PULL, PUSH, Setup, relayed, seen_when, simulator};
-use crate::listeners::Certificates;
 use crate::raw_upstream::RawUpstream;
 use crate::shutdown::refused;
+use crate::tls_listeners::Certificates;
 use crate::wire::{Caller, Message};
 
 const ECHO: &str = "GET /simulator/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";

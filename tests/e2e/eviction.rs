@@ -71,7 +71,7 @@ async fn at_the_cap_the_connection_that_has_idled_longest_is_closed_and_the_newc
 async fn a_parked_connection_makes_room_on_any_worker_and_over_tls() {
     let (cisco, certificates) = (
         simulator(Options::default()).await,
-        crate::listeners::Certificates::new(),
+        crate::tls_listeners::Certificates::new(),
     );
     let setup = crate::listeners::setup(&cisco);
     let certificate = setup.file("server.pem", &certificates.server.0);

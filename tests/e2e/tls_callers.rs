@@ -16,7 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::harness::{Daemon, Ended, PULL, Setup, bondgate, finished, simulator};
-use crate::listeners::{Certificates, pulled, setup, start_fails};
+use crate::listeners::{pulled, setup, start_fails};
+use crate::tls_listeners::Certificates;
 
 #[tokio::test]
 async fn a_caller_that_offers_http_1_0_alone_is_served() {

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{APPLIED, REJECTED, reload, replace, rewrite, status};
 use crate::harness::{PULL, Setup, read_one, simulator};
-use crate::listeners::Certificates;
+use crate::tls_listeners::Certificates;
 
 #[tokio::test]
 async fn replaced_certificates_are_used_and_trusted_without_a_signal() {

@@ -9,8 +9,8 @@ use bondgate::simulator::{Client, Endpoint, Handle, Options};
 use tempfile::TempDir;
 
 use crate::harness::{DEMO_SECRET, Daemon, PULL, Setup, TSP_CODES, relayed, send, simulator};
-use crate::listeners::Certificates;
 use crate::rotation::Load;
+use crate::tls_listeners::Certificates;
 use crate::wire::Caller;
 
 const APPLIED: &str = "reload applied";
