@@ -22,10 +22,11 @@ impl InFlightLimit {
 
     /// Records a permit for a request, or responds to it.
     pub(super) fn respond(&self, request: &Request<Body>) -> Option<Response<Body>> {
-        let record = RequestRecord::of(request);
-        let reason = match self.0.acquire(record.caller.get().and_then(Caller::id)) {
+        let mut record = RequestRecord::of(request).lock();
+        let caller = record.caller.as_ref().and_then(Caller::id);
+        let reason = match self.0.acquire(caller) {
             Ok(permit) => {
-                let _ = record.permit.set(permit);
+                record.permit = Some(permit);
                 return None;
             }
             Err(LimitReason::Total) => "too many requests at once (limits.in_flight)",
@@ -42,24 +43,18 @@ impl InFlightLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::proxy::early_response::oneshot;
 
     /// The record of a request, and the response to it: 204 if it may proceed.
-    fn send(
-        limit: &InFlightLimit,
-        name: Option<&str>,
-        address: [u8; 4],
-    ) -> (Arc<RequestRecord>, Response<Body>) {
-        let record = Arc::<RequestRecord>::default();
+    fn send(limit: &InFlightLimit, name: Option<&str>, address: [u8; 4]) -> (RequestRecord, Response<Body>) {
+        let record = RequestRecord::default();
         let caller = Caller {
             name: name.map(Into::into),
             address: Some(address.into()),
             ..Caller::default()
         };
-        record.caller.set(caller).unwrap();
+        record.lock().caller = Some(caller);
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(record.clone());
         (record, oneshot(|request| limit.respond(request), request))

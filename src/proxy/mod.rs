@@ -38,6 +38,7 @@ pub use self::in_flight::InFlightLimit;
 /// One upstream: what its requests need, with one forwarder per worker. A reload that leaves the upstream unchanged
 /// keeps it, and with it the open connections.
 pub struct Upstream {
+    name: Arc<str>,
     metrics: Arc<UpstreamMetrics>,
     explanations: Arc<Explanations>,
     activity: Arc<Activity>,
@@ -69,6 +70,7 @@ impl Upstream {
         };
         Ok(Self {
             workers: (0..workers).map(worker).collect::<Result<_, InputError>>()?,
+            name,
             metrics,
             explanations: Arc::default(),
             activity: dependencies.activity.clone(),
@@ -90,7 +92,8 @@ pub fn routers(
         metrics: upstream.metrics.clone(),
         explanations: upstream.explanations.clone(),
         activity: upstream.activity.clone(),
-        listener: label.to_owned(),
+        upstream: upstream.name.clone(),
+        listener: label.into(),
         adds_correlation_id: upstream.adds_correlation_id,
     });
     let router = |worker: &Relay| {

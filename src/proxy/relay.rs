@@ -37,21 +37,22 @@ impl Service<Request<Body>> for Relay {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let mut extensions = std::mem::take(request.extensions_mut());
-        let record: Arc<RequestRecord> = extensions.remove().unwrap_or_default();
+        let record: RequestRecord = extensions.remove().unwrap_or_default();
         // hyper's recorded spelling goes upstream with the head. The other extensions are dropped.
         let recorded: Recorded = extensions.remove().unwrap_or_default();
         *request.extensions_mut() = recorded.0;
-        let options = record.options.get();
+        let fields = record.lock();
+        let (caller, options) = (fields.caller.as_ref(), fields.options.as_ref());
         let is_fresh = options.is_some_and(|options| options.is_fresh);
+        let is_for_other_host = caller.is_some_and(Caller::is_on_other_host);
         let is_consuming = options.is_some_and(|options| options.is_consuming);
+        let pull_caller = is_consuming.then(|| PullCaller {
+            name: caller.map(Caller::label).unwrap_or_default(),
+            is_relayed: caller.is_some_and(|caller| caller.is_relayed),
+        });
+        drop(fields);
         let upstream = self.upstream.clone();
-        let is_for_other_host = record.caller.get().is_some_and(Caller::is_on_other_host);
-        if is_consuming {
-            let caller = record.caller.get();
-            let pull_caller = PullCaller {
-                name: caller.map(Caller::label).unwrap_or_default(),
-                is_relayed: caller.is_some_and(|caller| caller.is_relayed),
-            };
+        if let Some(pull_caller) = pull_caller {
             let pulled = self.puller.clone().take(request, pull_caller, record);
             return respond(pulled, is_for_other_host, move |error| {
                 error.into_response(&upstream)

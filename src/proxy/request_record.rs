@@ -1,25 +1,31 @@
 //! What the layers record of one request for each other.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::caller_identity::Caller;
 use super::forward::UploadState;
 use crate::server::Permit;
 
-/// The record of one request; an extension of it. The access log adds it and holds it until the response has ended or the
-/// caller has disconnected.
+/// The record of one request; an extension of it. Clones share it. The access log adds it and holds it until the response
+/// has ended or the caller has disconnected.
+#[derive(Clone, Default)]
+pub(super) struct RequestRecord(Arc<Mutex<RecordFields>>);
+
+/// What is recorded.
 #[derive(Default)]
-pub(super) struct RequestRecord {
+pub(super) struct RecordFields {
     /// Set by authorization, also for a refused request.
-    pub(super) caller: OnceLock<Caller>,
+    pub(super) caller: Option<Caller>,
     /// Set by authorization for an authorized request.
-    pub(super) options: OnceLock<RouteOptions>,
+    pub(super) options: Option<RouteOptions>,
     /// What was sent to the upstream. Set when the request is about to be sent; not for a stored message.
-    pub(super) upload: OnceLock<Arc<UploadState>>,
+    pub(super) upload: Option<Arc<UploadState>>,
     /// The in-flight permit, held for its drop.
-    pub(super) permit: OnceLock<Permit>,
+    pub(super) permit: Option<Permit>,
 }
 
 /// The rule that allows a request, and how it wants it sent.
@@ -33,10 +39,22 @@ pub(super) struct RouteOptions {
     pub(super) is_consuming: bool,
 }
 
+impl RecordFields {
+    /// How long the request has waited for the upstream.
+    pub(super) fn upstream_time(&self) -> Duration {
+        let upload = self.upload.as_ref();
+        upload.map_or(Duration::ZERO, |upload| upload.upstream_time())
+    }
+}
+
 impl RequestRecord {
     /// The record of a request.
     pub(super) fn of<B>(request: &Request<B>) -> &Self {
-        let record = request.extensions().get::<Arc<Self>>();
+        let record = request.extensions().get();
         record.expect("the access log layer adds the record")
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, RecordFields> {
+        self.0.lock()
     }
 }

@@ -1,6 +1,7 @@
 //! What the daemon reports to its operator: the log, numbers in [`metrics`], and recent requests in [`activity`].
 
 pub mod activity;
+mod excerpt;
 mod lasting_problems;
 mod line;
 mod log_rotation;
@@ -13,6 +14,7 @@ mod recent;
 mod spool_metrics;
 mod system_log;
 
+pub use self::excerpt::excerpt;
 pub use self::lasting_problems::{Lasting, LastingProblems};
 pub use self::line::{is_log_line, with_causes};
 pub use self::log_writer::{DroppedLines, LogThread};

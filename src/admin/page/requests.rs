@@ -1,5 +1,7 @@
 //! The section of the last requests.
 
+use std::sync::Arc;
+
 use askama::Template;
 
 use super::level::Level;
@@ -18,19 +20,19 @@ struct Row {
     at: TimeOfDay,
     method: String,
     path: String,
-    listener: String,
+    listener: Arc<str>,
     level: Level,
     status: String,
     outcome: String,
-    caller: String,
-    address: String,
-    upstream: String,
+    caller: Arc<str>,
+    address: Arc<str>,
+    upstream: Arc<str>,
     own_time: Option<String>,
     upstream_time: Option<String>,
     duration: String,
     sent: String,
     received: String,
-    rule: String,
+    rule: Option<Arc<str>>,
     problem: Option<&'static str>,
     correlation_id: String,
 }
@@ -78,8 +80,8 @@ fn row(request: &RecentRequest, clock: Clock) -> Row {
             "none".to_owned()
         },
         outcome: format!("{outcome}{cut}"),
-        caller: request.caller.clone(),
-        address: request.address.clone(),
+        caller: request.caller.clone().unwrap_or_default(),
+        address: request.address.clone().unwrap_or_default(),
         upstream: request.upstream.clone(),
         own_time: has_response.then(|| duration(request.own_time)),
         upstream_time: request.is_sent.then(|| duration(request.upstream_time)),

@@ -8,11 +8,12 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 
 use super::super::pull::PullOutcome;
-use super::super::request_record::RequestRecord;
+use super::super::request_record::{RecordFields, RequestRecord};
 use super::explanations::Explanations;
 use super::identifiers::{self, CORRELATION};
 use crate::server::ProblemResponse;
 use crate::telemetry::activity::{Activity, FinishedRequest};
+use crate::telemetry::excerpt;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The field by which Cisco identifies a request.
@@ -30,8 +31,10 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) metrics: Arc<UpstreamMetrics>,
     pub(in crate::proxy) explanations: Arc<Explanations>,
     pub(in crate::proxy) activity: Arc<Activity>,
+    /// The upstream's name.
+    pub(in crate::proxy) upstream: Arc<str>,
     /// The listener's address.
-    pub(in crate::proxy) listener: String,
+    pub(in crate::proxy) listener: Arc<str>,
     /// Whether a request without `X-Correlation-ID` gets one.
     pub(in crate::proxy) adds_correlation_id: bool,
 }
@@ -49,7 +52,7 @@ pub(super) struct Entry {
     is_added: bool,
     traceparent: Option<HeaderValue>,
     transaction: Option<HeaderValue>,
-    record: Arc<RequestRecord>,
+    record: RequestRecord,
     /// 0 until there is a response.
     status: u16,
     problem: Option<ProblemResponse>,
@@ -64,7 +67,7 @@ impl Entry {
     /// Begins the line of a request, and gives it its correlation id.
     pub(super) fn begin(request: &mut Request<Body>, settings: Arc<Settings>) -> Box<Self> {
         settings.metrics.in_flight.inc();
-        let record = Arc::<RequestRecord>::default();
+        let record = RequestRecord::default();
         request.extensions_mut().insert(record.clone());
         let sent = request.headers().get(&CORRELATION);
         let mut correlation_id = sent.filter(|id| !id.is_empty()).cloned();
@@ -104,17 +107,19 @@ impl Entry {
         self.problem = response.extensions_mut().remove();
         self.pull = response.extensions_mut().remove();
         metrics.count_response(self.status);
-        self.observe_durations();
+        let record = self.record.lock();
+        self.observe_durations(record.upstream_time());
         if let Some(problem) = &self.problem {
             metrics.count_own_response(&problem.error.to_string());
             // Every request that is not refused has a permit.
-            if self.record.permit.get().is_none() {
+            if record.permit.is_none() {
                 metrics.count_refusal(problem.problem.code());
             }
             self.settings
                 .explanations
-                .explain(metrics.name(), &problem.problem);
+                .explain(&self.settings.upstream, &problem.problem);
         }
+        drop(record);
         if let (true, Some(id)) = (self.is_added, &self.correlation_id) {
             let fields = response.headers_mut();
             fields.entry(&CORRELATION).or_insert_with(|| id.clone());
@@ -124,9 +129,8 @@ impl Entry {
         self
     }
 
-    fn observe_durations(&self) {
+    fn observe_durations(&self, upstream_time: Duration) {
         let metrics = &self.settings.metrics;
-        let upstream_time = self.upstream_time();
         metrics.duration.observe(self.head_time.as_secs_f64());
         metrics
             .own_duration
@@ -134,12 +138,6 @@ impl Entry {
         if !upstream_time.is_zero() {
             metrics.upstream_duration.observe(upstream_time.as_secs_f64());
         }
-    }
-
-    /// How long the request has waited for the upstream.
-    fn upstream_time(&self) -> Duration {
-        let upload = self.record.upload.get();
-        upload.map_or(Duration::ZERO, |upload| upload.upstream_time())
     }
 
     /// Who has made the response, or ended the request without one.
@@ -188,33 +186,27 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first characters of a text, at most so many bytes.
-fn start(text: &str, longest: usize) -> &str {
-    let end = (0..=text.len().min(longest)).rfind(|at| text.is_char_boundary(*at));
-    &text[..end.unwrap_or(0)]
-}
-
 impl Entry {
-    fn finished(&self) -> FinishedRequest<'_> {
-        let (caller, options) = (self.record.caller.get(), self.record.options.get());
-        let upload = self.record.upload.get();
+    fn finished<'a>(&'a self, record: &'a RecordFields) -> FinishedRequest<'a> {
+        let (caller, options) = (record.caller.as_ref(), record.options.as_ref());
+        let upload = record.upload.as_ref();
         let duration = self.began.elapsed();
         let head_time = if self.status == 0 {
             duration
         } else {
             self.head_time
         };
-        let upstream_time = self.upstream_time();
+        let upstream_time = record.upstream_time();
         let problem = self.problem.as_ref().map(|problem| problem.problem.code());
         FinishedRequest {
             at: SystemTime::now(),
-            upstream: self.settings.metrics.name(),
+            upstream: &self.settings.upstream,
             listener: &self.settings.listener,
-            caller: caller.and_then(|caller| caller.name.as_deref()),
-            address: caller.and_then(|caller| caller.address_text.as_deref()),
-            method: start(self.method.as_str(), LONGEST_METHOD),
-            path: start(self.uri.path(), LONGEST_PATH),
-            rule: options.and_then(|options| options.rule.as_deref()),
+            caller: caller.and_then(|caller| caller.name.as_ref()),
+            address: caller.and_then(|caller| caller.address_text.as_ref()),
+            method: excerpt(self.method.as_str(), LONGEST_METHOD),
+            path: excerpt(self.uri.path(), LONGEST_PATH),
+            rule: options.and_then(|options| options.rule.as_ref()),
             status: self.status,
             origin: self.origin(),
             is_sent: upload.is_some_and(|upload| upload.is_sent()),
@@ -233,20 +225,21 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.settings.metrics.in_flight.dec();
-        let finished = self.finished();
+        let record = self.record.lock();
+        let finished = self.finished(&record);
         self.settings.activity.record(&finished);
         // The message as a field and not as a format: this is the one line that each request has.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     message = self.message(),
-                    upstream = finished.upstream,
-                    listener = finished.listener,
-                    caller = finished.caller,
-                    address = finished.address,
+                    upstream = &**finished.upstream,
+                    listener = &**finished.listener,
+                    caller = finished.caller.map(AsRef::<str>::as_ref),
+                    address = finished.address.map(AsRef::<str>::as_ref),
                     method = finished.method,
                     path = finished.path,
-                    rule = finished.rule,
+                    rule = finished.rule.map(AsRef::<str>::as_ref),
                     status = finished.status,
                     origin = finished.origin,
                     sent = finished.is_sent,
@@ -272,17 +265,5 @@ impl Drop for Entry {
             Severity::Failed => line!(warn),
             Severity::Unknown => line!(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_between_two_characters() {
-        assert_eq!(start("caf\u{e9}", 10), "caf\u{e9}");
-        assert_eq!(start("caf\u{e9}", 4), "caf");
-        assert_eq!(start("", 4), "");
     }
 }

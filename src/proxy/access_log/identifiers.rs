@@ -3,6 +3,8 @@
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::telemetry::excerpt;
+
 /// Identifies a request for its caller, bondgate and Cisco.
 pub(super) static CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 /// The trace that a request belongs to (W3C Trace Context).
@@ -21,8 +23,8 @@ pub(super) fn new_correlation_id() -> HeaderValue {
 
 /// An identifier as it is logged: its first bytes, if it is text.
 pub(super) fn text(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
-    Some(&text[..text.len().min(LONGEST)])
+    let text = str::from_utf8(value.as_bytes()).ok()?;
+    Some(excerpt(text, LONGEST))
 }
 
 /// The trace id of a valid `traceparent`.

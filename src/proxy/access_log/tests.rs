@@ -49,7 +49,8 @@ where
         metrics,
         explanations: Arc::default(),
         activity: Arc::default(),
-        listener: "127.0.0.1:8080".to_owned(),
+        upstream: "cisco".into(),
+        listener: "127.0.0.1:8080".into(),
         adds_correlation_id: true,
     };
     let mut service = AccessLog::new(inner, Arc::new(settings));
@@ -65,8 +66,7 @@ fn identify(request: &Request<Body>) {
         name: Some("erp".into()),
         ..Caller::default()
     };
-    let is_new = RequestRecord::of(request).caller.set(caller).is_ok();
-    assert!(is_new);
+    RequestRecord::of(request).lock().caller = Some(caller);
 }
 
 #[tokio::test]

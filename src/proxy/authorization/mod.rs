@@ -52,15 +52,15 @@ impl Authorization {
 
     /// Responds to a request that is not allowed. Records the caller, and the route options of an allowed request.
     pub(super) fn respond(&self, request: &Request<Body>) -> Option<Response<Body>> {
-        let record = RequestRecord::of(request);
         let no_peer = Peer::default();
         let peer = request.extensions().get().unwrap_or(&no_peer);
         let mut caller = Caller::identify(peer, request.headers(), &self.listener.trusted_proxies);
         let authorized = self.authorize(&mut caller, request);
-        let _ = record.caller.set(caller);
+        let mut record = RequestRecord::of(request).lock();
+        record.caller = Some(caller);
         match authorized {
             Ok(options) => {
-                let _ = record.options.set(options);
+                record.options = Some(options);
                 None
             }
             Err(problem) => Some(problem.into_response()),

@@ -1,7 +1,6 @@
 //! Authorization as a whole, by requests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -37,10 +36,10 @@ fn respond(
         request = request.header(*name, *value);
     }
     let request = with_record(request.body(Body::empty()).unwrap(), from);
-    let record = request.extensions().get::<Arc<RequestRecord>>().cloned();
+    let record = request.extensions().get::<RequestRecord>().cloned();
     let mut response = oneshot(|request| authorization.respond(request), request);
     let is_passed_on = response.status() == StatusCode::NO_CONTENT;
-    assert_eq!(record.unwrap().options.get().is_some(), is_passed_on);
+    assert_eq!(record.unwrap().lock().options.is_some(), is_passed_on);
     if is_passed_on {
         *response.status_mut() = StatusCode::OK;
     }
@@ -54,7 +53,7 @@ fn with_record(mut request: Request<Body>, from: &str) -> Request<Body> {
         ..Peer::default()
     };
     request.extensions_mut().insert(peer);
-    request.extensions_mut().insert(Arc::<RequestRecord>::default());
+    request.extensions_mut().insert(RequestRecord::default());
     request
 }
 
@@ -79,7 +78,7 @@ fn the_record_names_the_caller_of_an_allowed_and_of_a_refused_request() {
         let request = Request::get(PULL).header("x-bondgate-key", key);
         let request = with_record(request.body(Body::empty()).unwrap(), "10.0.0.1");
         let _ = authorization.respond(&request);
-        let caller = RequestRecord::of(&request).caller.get().unwrap();
+        let caller = RequestRecord::of(&request).lock().caller.take().unwrap();
         assert_eq!(caller.name.as_deref(), name);
         assert_eq!(caller.address, "10.0.0.1".parse().ok());
     }

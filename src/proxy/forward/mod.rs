@@ -86,7 +86,7 @@ impl Forwarder {
         self: Arc<Self>,
         request: Request<Body>,
         is_fresh: bool,
-        record: Arc<RequestRecord>,
+        record: RequestRecord,
     ) -> Result<Response<Body>, ProxyError> {
         let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), std::mem::take(&mut parts.uri));
@@ -96,7 +96,7 @@ impl Forwarder {
             upload.first_poll();
         }
         let progress = upload.state();
-        let _ = record.upload.set(progress.clone());
+        record.lock().upload = Some(progress.clone());
         let request = self.prepare(&uri, parts, upload, kept, is_fresh)?;
         let mut stop = self.stop.clone();
         let response = tokio::select! {

@@ -102,14 +102,14 @@ impl Puller {
         self: Arc<Self>,
         request: Request<Body>,
         caller: PullCaller,
-        record: Arc<RequestRecord>,
+        record: RequestRecord,
     ) -> PullResult {
         let (parts, body) = request.into_parts();
         let body = self.whole(body).await?;
         let kept = body.clone();
         let upload = RequestBody::from_bytes(body);
         let progress = upload.state();
-        let _ = record.upload.set(progress.clone());
+        record.lock().upload = Some(progress.clone());
         let known_queue = OnceLock::new();
         let taken = async {
             let url = &self.upstream.url;

@@ -1,26 +1,28 @@
 //! A request that has ended, as a worker records it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A request that has ended. None of its texts holds a body, a query or a credential.
+/// A request that has ended. None of its texts holds a body, a query or a credential. A text that requests have in common
+/// is shared, so that the list of requests needs no copy of it.
 #[derive(Clone, Debug)]
 pub struct FinishedRequest<'a> {
     /// When it ended.
     pub at: SystemTime,
-    /// The name of its upstream; empty if it was refused before the listener's router.
-    pub upstream: &'a str,
+    /// The name of its upstream.
+    pub upstream: &'a Arc<str>,
     /// The address of its listener.
-    pub listener: &'a str,
+    pub listener: &'a Arc<str>,
     /// The caller's name.
-    pub caller: Option<&'a str>,
+    pub caller: Option<&'a Arc<str>>,
     /// The caller's address.
-    pub address: Option<&'a str>,
+    pub address: Option<&'a Arc<str>>,
     /// The method.
     pub method: &'a str,
-    /// The path.
+    /// The path, without the query.
     pub path: &'a str,
     /// The rule that allowed it.
-    pub rule: Option<&'a str>,
+    pub rule: Option<&'a Arc<str>>,
     /// The response's status; 0 if the caller disconnected before its response.
     pub status: u16,
     /// Where the response came from: `upstream`, `bondgate` or `spool`; or `caller`, which disconnected before.

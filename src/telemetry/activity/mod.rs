@@ -48,9 +48,7 @@ impl Activity {
     pub fn record(&self, request: &FinishedRequest<'_>) {
         let mut requests = self.requests.lock();
         requests.recent.add(request);
-        if !request.upstream.is_empty() {
-            requests.minutes_of(request.upstream, request.at).add(request);
-        }
+        requests.minutes_of(request.upstream, request.at).add(request);
     }
 
     /// Counts a refusal of a connection, or of a request that did not reach the request stack.

@@ -1,21 +1,23 @@
 //! The last hundred requests.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::finished_request::{FinishedRequest, is_error};
+use crate::telemetry::excerpt;
 
-/// A request that ended lately; see [`FinishedRequest`]. A text that is missing is empty.
+/// A request that ended lately; see [`FinishedRequest`].
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "FinishedRequest has the same fields")]
 pub struct RecentRequest {
     pub at: SystemTime,
-    pub upstream: String,
-    pub listener: String,
-    pub caller: String,
-    pub address: String,
+    pub upstream: Arc<str>,
+    pub listener: Arc<str>,
+    pub caller: Option<Arc<str>>,
+    pub address: Option<Arc<str>>,
     pub method: String,
     pub path: String,
-    pub rule: String,
+    pub rule: Option<Arc<str>>,
     pub status: u16,
     pub origin: &'static str,
     pub is_sent: bool,
@@ -45,11 +47,12 @@ const LONGEST: usize = 256;
 impl Recent {
     pub(super) fn add(&mut self, request: &FinishedRequest<'_>) {
         if self.ring.len() < LENGTH {
-            self.ring.push(RecentRequest::EMPTY);
+            self.ring.push(RecentRequest::new(request, Texts::default()));
+        } else {
+            let oldest = &mut self.ring[self.next];
+            *oldest = RecentRequest::new(request, oldest.take_texts());
         }
-        let at = self.next;
-        self.next = (at + 1) % LENGTH;
-        self.ring[at].replace(request);
+        self.next = (self.next + 1) % LENGTH;
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &RecentRequest> {
@@ -58,73 +61,58 @@ impl Recent {
     }
 }
 
+/// The texts of a request that are its own.
+#[derive(Default)]
+struct Texts {
+    method: String,
+    path: String,
+    correlation_id: String,
+}
+
 impl RecentRequest {
-    const EMPTY: Self = Self {
-        at: UNIX_EPOCH,
-        upstream: String::new(),
-        listener: String::new(),
-        caller: String::new(),
-        address: String::new(),
-        method: String::new(),
-        path: String::new(),
-        rule: String::new(),
-        status: 0,
-        origin: "",
-        is_sent: false,
-        is_complete: false,
-        request_bytes: 0,
-        response_bytes: 0,
-        duration: Duration::ZERO,
-        own_time: Duration::ZERO,
-        upstream_time: Duration::ZERO,
-        problem: None,
-        correlation_id: String::new(),
-    };
+    /// Copies a request, into the memory of these texts.
+    fn new(request: &FinishedRequest<'_>, texts: Texts) -> Self {
+        Self {
+            at: request.at,
+            upstream: request.upstream.clone(),
+            listener: request.listener.clone(),
+            caller: request.caller.cloned(),
+            address: request.address.cloned(),
+            method: copy(request.method, texts.method),
+            path: copy(request.path, texts.path),
+            rule: request.rule.cloned(),
+            status: request.status,
+            origin: request.origin,
+            is_sent: request.is_sent,
+            is_complete: request.is_complete,
+            request_bytes: request.request_bytes,
+            response_bytes: request.response_bytes,
+            duration: request.duration,
+            own_time: request.own_time,
+            upstream_time: request.upstream_time,
+            problem: request.problem,
+            correlation_id: copy(request.correlation_id.unwrap_or_default(), texts.correlation_id),
+        }
+    }
+
+    fn take_texts(&mut self) -> Texts {
+        Texts {
+            method: std::mem::take(&mut self.method),
+            path: std::mem::take(&mut self.path),
+            correlation_id: std::mem::take(&mut self.correlation_id),
+        }
+    }
 
     /// Whether it counts as an error; see [`FinishedRequest::is_error`].
     #[must_use]
     pub fn is_error(&self) -> bool {
         is_error(self.status, self.origin)
     }
-
-    fn replace(&mut self, request: &FinishedRequest<'_>) {
-        let end = memchr::memchr(b'?', request.path.as_bytes());
-        let path = &request.path[..end.unwrap_or(request.path.len())];
-        for (text, now) in [
-            (&mut self.upstream, request.upstream),
-            (&mut self.listener, request.listener),
-            (&mut self.caller, request.caller.unwrap_or_default()),
-            (&mut self.address, request.address.unwrap_or_default()),
-            (&mut self.method, request.method),
-            (&mut self.path, path),
-            (&mut self.rule, request.rule.unwrap_or_default()),
-            (
-                &mut self.correlation_id,
-                request.correlation_id.unwrap_or_default(),
-            ),
-        ] {
-            text.clear();
-            text.push_str(start(now));
-        }
-        self.at = request.at;
-        self.status = request.status;
-        self.origin = request.origin;
-        self.is_sent = request.is_sent;
-        self.is_complete = request.is_complete;
-        self.request_bytes = request.request_bytes;
-        self.response_bytes = request.response_bytes;
-        self.duration = request.duration;
-        self.own_time = request.own_time;
-        self.upstream_time = request.upstream_time;
-        self.problem = request.problem;
-    }
 }
 
-/// The first characters of a text.
-fn start(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+/// The start of a text, in the memory of another one.
+fn copy(text: &str, mut memory: String) -> String {
+    memory.clear();
+    memory.push_str(excerpt(text, LONGEST));
+    memory
 }

@@ -8,6 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::super::excerpt::excerpt;
 use super::super::line::text_of;
 use super::super::system_log::is_change;
 
@@ -71,7 +72,7 @@ impl RecentProblems {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = text_of(event);
-        let line = beginning(line.trim_start(), LONGEST_LINE);
+        let line = excerpt(line.trim_start(), LONGEST_LINE);
         let Fields { end_of, state, .. } = &fields;
         let is_fresh = state.as_deref() == Some("fresh") && *event.metadata().level() == Level::INFO;
         let ends = |kind: &Kind| {
@@ -87,7 +88,7 @@ impl RecentProblems {
             level: *event.metadata().level(),
             has_state: fields.state.is_some(),
             problem: fields.end_of.or(fields.problem).unwrap_or_default(),
-            message: beginning(&fields.message, LONGEST_MESSAGE).to_owned(),
+            message: excerpt(&fields.message, LONGEST_MESSAGE).to_owned(),
             upstream: fields.upstream,
             status: fields.status,
         };
@@ -192,12 +193,6 @@ impl Visit for Fields {
             self.message = format!("{value:?}");
         }
     }
-}
-
-/// The first characters of a text, in at most `longest` bytes.
-fn beginning(text: &str, longest: usize) -> &str {
-    let end = (0..=text.len().min(longest)).rfind(|at| text.is_char_boundary(*at));
-    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

@@ -9,15 +9,16 @@ fn hostile_texts_are_escaped_and_the_page_has_no_script_and_no_style_of_its_own(
     let facts = facts();
     let mut now = well(&facts);
     let activity = Activity::new();
+    let (cisco, hostile): (Arc<str>, Arc<str>) = ("cisco".into(), HOSTILE.into());
     activity.record(&FinishedRequest {
         at: at(3590),
-        upstream: "cisco",
-        listener: HOSTILE,
-        caller: Some(HOSTILE),
-        address: Some(HOSTILE),
+        upstream: &cisco,
+        listener: &hostile,
+        caller: Some(&hostile),
+        address: Some(&hostile),
         method: HOSTILE,
         path: HOSTILE,
-        rule: Some(HOSTILE),
+        rule: Some(&hostile),
         status: 200,
         origin: "upstream",
         is_sent: true,
@@ -74,6 +75,7 @@ fn the_states_of_requests_and_messages_are_in_words() {
     let facts = facts();
     let mut now = well(&facts);
     let activity = Activity::new();
+    let (cisco, listener): (Arc<str>, Arc<str>) = ("cisco".into(), "127.0.0.1:8080".into());
     for (status, origin, is_complete) in [
         (0, "bondgate", false),
         (403, "bondgate", true),
@@ -85,8 +87,8 @@ fn the_states_of_requests_and_messages_are_in_words() {
     ] {
         activity.record(&FinishedRequest {
             at: at(3590),
-            upstream: "cisco",
-            listener: "127.0.0.1:8080",
+            upstream: &cisco,
+            listener: &listener,
             caller: None,
             address: None,
             method: "GET",
