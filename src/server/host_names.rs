@@ -39,16 +39,17 @@ impl HostNames {
     }
 
     fn allow_name(&self, name: &str) -> bool {
-        let mut name = Cow::Borrowed(name.trim_end_matches('.'));
-        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            name.to_mut().make_ascii_lowercase();
-        }
+        let name = name.trim_end_matches('.');
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse::<IpAddr>() {
             // Browsers connect to this machine for 0.0.0.0 and ::ffff:127.0.0.1, without the fields that identify a page.
             // No other client uses these addresses.
             let is_mapped = address.to_canonical() != address;
             return !is_mapped && !address.is_unspecified();
+        }
+        let mut name = Cow::Borrowed(name);
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name.to_mut().make_ascii_lowercase();
         }
         name == "localhost"
             || name.ends_with(".localhost")

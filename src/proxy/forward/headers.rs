@@ -151,19 +151,27 @@ pub(crate) fn strip_token(headers: &mut HeaderMap, authorization: &HeaderValue) 
 
 /// Removes hop-by-hop fields, the fields that `Connection` names, and other unwanted ones.
 fn strip(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
-    let lines = headers.get_all(CONNECTION).iter();
-    let named: Vec<HeaderName> = lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !PROTECTED.contains(name))
-        .collect();
-    let is_removed = |name: &&HeaderName| {
-        is_hop_by_hop(name.as_str()) || is_unwanted(name.as_str()) || named.contains(name)
-    };
-    let removed: Vec<HeaderName> = headers.keys().filter(is_removed).cloned().collect();
+    let mut removed = Vec::new();
+    for name in headers.keys() {
+        if name == CONNECTION {
+            removed.extend(connection_options(headers));
+        }
+        if is_hop_by_hop(name.as_str()) || is_unwanted(name.as_str()) {
+            removed.push(name.clone());
+        }
+    }
     for name in removed {
         headers.remove(name);
     }
+}
+
+/// The fields that `Connection` names.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !PROTECTED.contains(name))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use tower::Service;
 
@@ -25,9 +26,9 @@ use crate::upstream::{ApiStatus, ResponseBody, UpstreamClient};
 /// A request that is complete except for its token.
 pub(super) struct UnauthorizedRequest {
     pub(super) request: Box<Request<Body>>,
+    /// The same head, and the body, for a second attempt.
+    pub(super) second: Option<Box<(Parts, KeptBody)>>,
     pub(super) upload: Arc<UploadState>,
-    /// The body for a second attempt.
-    pub(super) kept: Option<KeptBody>,
     /// Whether it needs a new connection.
     pub(super) is_fresh: bool,
 }
@@ -88,16 +89,15 @@ impl Bearer {
             Some(token) => token,
             None => Box::pin(self.tokens.wait(self.wait)).await?,
         };
-        let second = first.kept.map(|kept| (copy_head(&first.request), kept));
         let sent = self.send(first.request, &first.upload, first.is_fresh, &token);
         let response = sent.await?;
         if !rejects_token(&response, self.rejection) {
             return Ok(response);
         }
         self.tokens.reject(&token);
-        let second = second.and_then(|(head, kept)| {
-            let body = kept.take()?;
-            Some(Box::new(head.map(|()| body)))
+        let second = first.second.and_then(|second| {
+            let (head, kept) = *second;
+            Some(Box::new(Request::from_parts(head, kept.take()?)))
         });
         if self.tokens.are_rejected() {
             // The upstream refuses every token: this is its response.
@@ -138,16 +138,6 @@ impl Bearer {
         }
         Ok(response)
     }
-}
-
-/// The same request without its body.
-fn copy_head(request: &Request<Body>) -> Request<()> {
-    let mut copy = Request::new(());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy.extensions_mut().clone_from(request.extensions());
-    copy
 }
 
 /// Whether a response rejects the token: 401, or the 403 of Cisco's API gateway in front of `apix.cisco.com`.

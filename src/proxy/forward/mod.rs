@@ -191,37 +191,34 @@ impl Forwarder {
     fn prepare(
         &self,
         uri: &Uri,
-        parts: Parts,
+        mut head: Parts,
         body: RequestBody,
         kept: Option<KeptBody>,
         is_fresh: bool,
     ) -> Result<UnauthorizedRequest, ProxyError> {
-        let target = self.upstream.target(uri).map_err(|error| {
+        head.uri = self.upstream.target(uri).map_err(|error| {
             let reason = format_args!("the request's target is invalid: {error}");
             ProblemResponse::invalid(StatusCode::BAD_REQUEST, malformed(reason, "send one like /path"))
         })?;
+        head.version = Version::HTTP_11;
+        head.headers = headers::outbound(head.headers, self.upstream.host());
+        head.extensions = headers::spelling(head.extensions);
         let has_body = !body.is_end_stream();
-        let mut headers = headers::outbound(parts.headers, self.upstream.host());
-        if has_body && !headers.contains_key(CONTENT_LENGTH) {
+        if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
             // Without it, hyper sends no body with a GET.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            head.headers
+                .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if !has_body && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+        if !has_body && matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
             // RFC 9110 §8.6 recommends it, and strict servers respond with 411 without it.
-            headers
+            head.headers
                 .entry(CONTENT_LENGTH)
                 .or_insert(HeaderValue::from_static("0"));
         }
-        let upload = body.state();
-        let mut request = Box::new(Request::new(body.into_body()));
-        *request.method_mut() = parts.method;
-        *request.uri_mut() = target;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = headers::spelling(parts.extensions);
         Ok(UnauthorizedRequest {
-            request,
-            upload,
-            kept,
+            second: kept.map(|kept| Box::new((head.clone(), kept))),
+            upload: body.state(),
+            request: Box::new(Request::from_parts(head, body.into_body())),
             is_fresh,
         })
     }

@@ -22,9 +22,10 @@ pub(super) fn is_host(value: &[u8]) -> bool {
 /// The name in a host, and what follows it: the port with its colon.
 pub(crate) fn split_port(host: &str) -> (&str, &str) {
     let find = |end| host.bytes().position(|byte| byte == end);
-    let name_end = match find(b']') {
-        Some(at) => at + 1,
-        None => find(b':').unwrap_or(host.len()),
+    let name_end = if host.starts_with('[') {
+        find(b']').map(|at| at + 1)
+    } else {
+        find(b':')
     };
-    host.split_at(name_end)
+    host.split_at(name_end.unwrap_or(host.len()))
 }
