@@ -84,8 +84,8 @@ problems! {
         explanation "A spool that another user has created, as a check or a test run as root does, cannot be read by the service.";
     sandbox_incomplete(reason) "sandbox-incomplete" Warning
         cause "a part of the sandbox is missing: {reason}"
-        fix "bondgate runs without it; Landlock needs Linux 5.13 for files, 6.7 for ports and 6.12 for signals, and a container may \
-            forbid all of them"
+        fix "if this machine cannot have it, do nothing: bondgate runs without it; for all of it, run Linux 6.12 or newer with \
+            Landlock (5.13 limits files, 6.7 ports too), and let the container's seccomp profile allow Landlock's system calls"
         explanation "The sandbox limits what an attacker gains who exploits a bug. bondgate runs without the missing part.";
     sandbox_misfit(reason) "sandbox-misfit" Warning
         cause "the sandbox does not fit the configured files: {reason}"

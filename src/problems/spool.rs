@@ -69,16 +69,16 @@ problems! {
         explanation "bondgate has ended, and its messages were in its memory, or in a directory that does not outlive the pod or \
             container (spool.persistent = false). If only the container was restarted, its directory and the messages are still there.";
     dead_letters(count) "dead-letters" Warning
-        cause "{count} messages are dead letters: their deliveries failed, and newer messages were delivered"
+        cause "dead letters in the spool: {count}; their deliveries failed, and newer messages were delivered"
         fix "look at the caller's log, then run `bondgate spool requeue --dead-letters`, or `bondgate spool discard` each"
         explanation "A message that fails five times is set aside if the next message can be delivered to the same caller. In memory \
             (without spool.directory), dead letters are lost when bondgate ends.";
     messages_failing(count) "messages-failing" Error
-        cause "{count} pulled messages failed delivery five times or more, and stay in the queue"
+        cause "messages whose delivery failed five times or more: {count}; they stay in the queue"
         fix "look at the log of the caller that pulls them; `bondgate spool list` names them"
         explanation "Each time, the connection ended before the caller had the whole message.";
     messages_overdue(count, oldest) "messages-overdue" Warning
-        cause "{count} messages wait for a caller, the oldest since {oldest}"
+        cause "messages that wait for a caller: {count}, the oldest since {oldest}"
         fix "let a caller pull; `bondgate spool list` names them"
         explanation "A message has waited for over an hour: no caller pulls, or deliveries fail.";
     caller_at_fault(caller) "caller-takes-nothing" Error

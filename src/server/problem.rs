@@ -121,7 +121,7 @@ impl ProblemResponse {
     #[must_use]
     pub fn may_have_been_executed(status: StatusCode, error: ProxyErrorType, problem: Problem) -> Self {
         Self {
-            execution: "; the upstream may have executed it",
+            execution: "; the upstream may have executed the request: check that before you send it again",
             ..Self::new(status, error, problem)
         }
     }

@@ -243,5 +243,5 @@ async fn at_the_deadline_what_was_sent_is_504_and_the_exit_code_is_1() {
     })
     .await;
 
-    is_forced(daemon, callers, 504, "may have executed it").await;
+    is_forced(daemon, callers, 504, "may have executed the request").await;
 }

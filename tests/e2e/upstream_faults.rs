@@ -58,7 +58,7 @@ async fn what_is_no_answer_is_502() {
         says(&upstream, answer.as_bytes()).await;
         let told = caller.message().await;
         told.is_ours(502, answer);
-        assert!(told.text().contains("may have executed it"), "{told:?}");
+        assert!(told.text().contains("may have executed the request"), "{told:?}");
     }
 }
 

@@ -338,7 +338,7 @@ mod tests {
                     "{response}"
                 );
                 assert!(head.contains("Connection: close"), "{response}");
-                assert!(body.contains("may have executed it"), "{response}");
+                assert!(body.contains("may have executed the request"), "{response}");
             }
         }
     }

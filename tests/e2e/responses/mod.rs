@@ -172,7 +172,7 @@ fn fault(case: &Case, want: &Want, kind: &str, got: &[u8]) -> Option<String> {
             expect("not 502", response.line == "HTTP/1.1 502 Bad Gateway");
             expect("not bondgate's own", response.is_ours() && response.is_whole);
             let told = String::from_utf8_lossy(&response.body).into_owned();
-            let is_told = told.contains("may have executed it") || told.contains("it may be lost");
+            let is_told = told.contains("may have executed the request") || told.contains("it may be lost");
             expect("unclear", !has_body || is_told);
         }
         Want::Cut if kind == "pull" => {
