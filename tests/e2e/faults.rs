@@ -43,7 +43,10 @@ fn is_unknown(answer: &Message, status: u16, error: &str) {
     answer.is_ours(status, error);
     assert_eq!(answer.error(), error, "{answer:?}");
     assert_eq!(answer.field("retry-after"), None);
-    assert!(answer.text().contains("may have executed the request"), "{answer:?}");
+    assert!(
+        answer.text().contains("may have executed the request"),
+        "{answer:?}"
+    );
     let status = answer.field("proxy-status").unwrap();
     assert_eq!(status.matches("executed").count(), 1, "said twice: {status}");
 }

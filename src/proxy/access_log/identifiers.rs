@@ -70,6 +70,15 @@ mod tests {
     }
 
     #[test]
+    fn an_identifier_is_logged_as_text_up_to_its_limit() {
+        let logged = |bytes: &[u8]| text(&HeaderValue::from_bytes(bytes).unwrap()).map(str::to_owned);
+        assert_eq!(logged(b"INC-4711").as_deref(), Some("INC-4711"));
+        assert_eq!(logged("St\u{f6}rung".as_bytes()).as_deref(), Some("St\u{f6}rung"));
+        assert_eq!(logged(b"St\xf6rung"), None);
+        assert_eq!(logged(&[b'x'; 200]), Some("x".repeat(LONGEST)));
+    }
+
+    #[test]
     fn the_trace_id_is_taken_from_a_valid_field_alone() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let id = |text: &str| trace_id(&HeaderValue::from_str(text).unwrap()).map(str::to_owned);
