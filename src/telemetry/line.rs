@@ -196,7 +196,28 @@ impl JsonFields<'_> {
     fn append(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
         self.append_name(field);
         // Writing to memory cannot fail, and a number or text can always be serialized.
-        let _ = serde_json::to_writer(&mut *self.0, value);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *self.0, WithoutControlCharacters);
+        let _ = value.serialize(&mut serializer);
+    }
+}
+
+/// Escapes the control characters that JSON allows in a text (DEL and U+0080 to U+009F), which a terminal would obey.
+struct WithoutControlCharacters;
+
+impl serde_json::ser::Formatter for WithoutControlCharacters {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for character in fragment.chars() {
+            if character.is_control() {
+                write!(writer, "\\u{:04x}", u32::from(character))?;
+            } else {
+                writer.write_all(character.encode_utf8(&mut [0; 4]).as_bytes())?;
+            }
+        }
+        Ok(())
     }
 }
 

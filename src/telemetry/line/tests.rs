@@ -177,7 +177,7 @@ fn an_event_within_a_span_is_written_without_the_span() {
 
 #[test]
 fn no_value_makes_a_line_of_its_own() {
-    let forged = "a\n2026-01-01T00:00:00.000000Z ERROR b\r\x1b[2J\x07\x00\u{9b}\u{a0}\t\u{2028}";
+    let forged = "a\n2026-01-01T00:00:00.000000Z ERROR b\r\x1b[2J\x07\x00\x7f\u{9b}\u{a0}\t\u{2028}";
     let events = || {
         tracing::info!("{forged}");
         tracing::info!(message = forged);
@@ -185,7 +185,8 @@ fn no_value_makes_a_line_of_its_own() {
         let failure = Failure("one\ntwo", Some(Box::new(Failure("three\nfour", None))));
         tracing::info!(error = &failure as &(dyn Error + 'static), "y");
     };
-    let escaped = "a\\n2026-01-01T00:00:00.000000Z ERROR b\\r\\u{1b}[2J\\u{7}\\u{0}\\u{9b}\u{a0}\t\u{2028}";
+    let escaped =
+        "a\\n2026-01-01T00:00:00.000000Z ERROR b\\r\\u{1b}[2J\\u{7}\\u{0}\\u{7f}\\u{9b}\u{a0}\t\u{2028}";
     let quoted = format!("{forged:?}");
     let expected = [
         format!("  INFO {escaped}\n"),
@@ -204,6 +205,8 @@ fn no_value_makes_a_line_of_its_own() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.len(), 4, "{json}");
+    let is_obeyed = |character: char| character.is_control() && character != '\n';
+    assert!(!json.contains(is_obeyed), "{json:?}");
     assert_eq!(
         (&lines[2]["text"], &lines[2]["shown"]),
         (&forged.into(), &forged.into())
@@ -230,11 +233,11 @@ fn a_value_that_logs_while_it_is_formatted_spoils_no_line() {
 proptest! {
     #[test]
     fn any_text_is_escaped_as_the_usual_formatters_do_it(text in any::<String>(), number in any::<i64>(), share in any::<f64>()) {
-        assert_same(LineForm::Json, || {
-            tracing::info!(text, shown = %text, debugged = ?text, number, share, "{text}");
-        });
-        // Our text formatter escapes control characters in values shown with Display, the usual one does not.
+        // The usual formatters leave control characters in values shown with Display, and in JSON those above ASCII.
         let tame: String = text.chars().filter(|character| !character.is_control()).collect();
+        assert_same(LineForm::Json, || {
+            tracing::info!(text = tame, shown = %tame, debugged = ?text, number, share, "{tame}");
+        });
         assert_same(LineForm::Text, || {
             tracing::info!(text, shown = %tame, debugged = ?text, number, share, "{tame}");
         });
