@@ -74,7 +74,7 @@ impl Readiness {
         let mut text = String::from(if is_stopping { "stopping\n" } else { "" });
         for (name, tokens) in self.upstreams.load().iter() {
             let status = tokens.status();
-            let has_token = tokens.current().is_some() && !tokens.are_rejected();
+            let has_token = tokens.has_accepted_token();
             have_tokens &= has_token;
             had_tokens &= status.expires.is_some();
             if !has_token {

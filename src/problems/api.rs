@@ -28,8 +28,8 @@ problems! {
         explanation "The response goes to the caller as it is.";
     unavailable(to, status) "api-unavailable" Warning
         cause "{to} responded {status}"
-        fix "do nothing: callers get the response and may repeat; if it lasts, ask Cisco"
-        explanation "The API, or a gateway in front of it, reports a failure of its own.";
+        fix "callers get the response: before one sends its request again, check that it was not executed; if it lasts, ask Cisco"
+        explanation "The API, or a gateway in front of it, reports a failure of its own. A message may have been accepted before.";
     page(to, status, title) "api-page" Error
         cause "{to} responded {status} with an HTML page{title}"
         fix "a gateway or proxy responds in its place: correct url or proxy, or have this machine allowed there"
@@ -44,11 +44,12 @@ problems! {
         explanation "The check expects 2xx.";
     silent(to, seconds) "api-silent" Error
         cause "{to} accepted the request and has not responded within {seconds} s"
-        fix "do nothing at first; if it lasts, ask Cisco"
+        fix "if it lasts, ask Cisco"
         explanation "timeout.head limits the wait for a response. The API may have executed the request.";
     cut_short(to, reason) "api-response-cut" Error
         cause "the response of {to} ended before it was complete ({reason})"
-        fix "ask for the firewall or load balancer on the way to leave connections to {to} open"
+        fix "if it happens once, the server has probably restarted; if it repeats, ask for the firewall or load balancer on the way to \
+            leave connections to {to} open"
         explanation "The request was sent, and the API may have executed it.";
     not_http(to, reason) "api-response-not-http" Error
         cause "{to} does not respond in valid HTTP/1.1 ({reason})"

@@ -67,6 +67,11 @@ impl FetchErrorKind {
         matches!(self, Self::Refused | Self::Secret)
     }
 
+    /// Whether fetches succeed, and the tokens that they return do not last.
+    pub(super) fn concerns_tokens(self) -> bool {
+        matches!(self, Self::Rejected | Self::Clock)
+    }
+
     /// An error of this kind.
     pub(super) fn error(self, problem: Problem) -> FetchError {
         FetchError {

@@ -34,6 +34,8 @@ pub async fn probe(
         return Err(api::path_wrong(to, path));
     };
     let agent = HeaderValue::from_static(concat!("bondgate/", env!("CARGO_PKG_VERSION")));
+    // With the path of url.
+    let path = target.path().to_owned();
     let request = Request::get(target)
         .header(HOST, client.host())
         .header(AUTHORIZATION, authorization)
@@ -65,9 +67,9 @@ pub async fn probe(
                 }
             }
             200..=299 => Ok(status),
-            403 if path.ends_with(TSP_CODES) => Err(api::tsp_codes_forbidden(to, path)),
-            403 => Err(api::forbidden(to, path)),
-            404 => Err(api::path_wrong(to, path)),
+            403 if path.ends_with(TSP_CODES) => Err(api::tsp_codes_forbidden(to, &path)),
+            403 => Err(api::forbidden(to, &path)),
+            404 => Err(api::path_wrong(to, &path)),
             code => Err(api::responds(to, code)),
         },
     }

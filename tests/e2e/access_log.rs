@@ -183,6 +183,10 @@ async fn a_refused_request_has_an_id_too() {
     let response = daemon.get("/elsewhere").await;
     let id = response.field("x-correlation-id").unwrap();
     daemon.logged(&format!("\"correlation_id\":\"{id}\"")).await;
+
+    let own =
+        "GET /elsewhere HTTP/1.1\r\nHost: localhost\r\nX-Correlation-ID: INC1\r\nConnection: close\r\n\r\n";
+    assert_eq!(daemon.send(own).await.fields("x-correlation-id"), ["INC1"]);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Entry {
         })
     }
 
-    /// Takes what a response says, counts it, and gives it the request's correlation id.
+    /// Takes what a response says, counts it, and gives it the request's correlation id if the caller or Cisco did not.
     pub(super) fn follow(mut self: Box<Self>, response: &mut Response<Body>) -> Box<Self> {
         let metrics = &self.settings.metrics;
         self.head_time = self.began.elapsed();
@@ -120,7 +120,9 @@ impl Entry {
                 .explain(&self.settings.upstream, &problem.problem);
         }
         drop(record);
-        if let (true, Some(id)) = (self.is_added, &self.correlation_id) {
+        // With the caller's own id, a response of bondgate that is reported to somebody can be found in the log.
+        let needs_id = self.is_added || self.problem.is_some();
+        if let (true, Some(id)) = (needs_id, &self.correlation_id) {
             let fields = response.headers_mut();
             fields.entry(&CORRELATION).or_insert_with(|| id.clone());
         }

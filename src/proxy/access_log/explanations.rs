@@ -29,7 +29,7 @@ impl Explanations {
             problem,
             cause,
             fix,
-            "requests get no response of the API"
+            "requests get a response of bondgate itself"
         );
     }
 

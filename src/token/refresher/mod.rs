@@ -178,8 +178,14 @@ impl<S: TokenSource> Refresher<S> {
         });
         self.cell.store(token);
         if self.short_lived > 1 {
-            // After short-lived tokens, the error stays published until this one has lived longer.
-            self.publish(Some(refresh.monotonic), |status| status.is_resting = true);
+            // After short-lived tokens, that error stays published until this one has lived longer; a failed fetch since
+            // then is over.
+            self.publish(Some(refresh.monotonic), |status| {
+                status.is_resting = true;
+                status
+                    .last_error
+                    .take_if(|(error, _)| !error.kind.concerns_tokens());
+            });
             let proven = requested.after(refresh_after.min(YOUNG));
             if self.is_invalidated_before(proven).await {
                 return self.replace(requested).await;

@@ -35,6 +35,25 @@ async fn a_thousand_rejections_of_one_token_cause_one_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_fetch_after_rejected_tokens_is_over_once_a_fetch_succeeds() {
+    let (_script, mut reader) = start(&[Ok(3600), Ok(3600), Err(FetchErrorKind::Unavailable), Ok(3600)]);
+    for serial in [1, 2] {
+        while reader.current().is_none_or(|token| token.serial < serial) {
+            reader.status.changed().await.unwrap();
+        }
+        reader.reject(&reader.current().unwrap());
+    }
+    while reader.status().error_kind() != Some(FetchErrorKind::Unavailable) {
+        reader.status.changed().await.unwrap();
+    }
+    while reader.current().is_none_or(|token| token.serial < 3) {
+        reader.status.changed().await.unwrap();
+    }
+    assert_eq!(reader.status().state, TokenState::Fresh);
+    assert!(reader.has_accepted_token());
+}
+
+#[tokio::test(start_paused = true)]
 async fn new_tokens_that_are_rejected_at_once_cause_no_loop_and_the_reason_is_reported() {
     let (script, reader) = start(&[Ok(3600)]);
     for _ in 0..600 {
