@@ -1,14 +1,16 @@
-//! Which requests the admin listener accepts.
+//! Which requests the admin listener accepts, and which callers it takes for local.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::StatusCode;
 
 use crate::config;
+use crate::problems::request::bug;
 use crate::problems::{Problem, admin as problems};
 use crate::server::{HostNames, Peer, ProblemResponse, WebPage, web_page};
 
@@ -29,31 +31,60 @@ impl Access {
         }
     }
 
-    /// Whether a caller is on this machine.
-    fn is_own(&self, caller: IpAddr) -> bool {
-        let caller = caller.to_canonical();
-        caller.is_loopback() || self.own.iter().any(|own| own.ip().to_canonical() == caller)
+    /// Where a caller is. A unix socket has no address, and only this machine can reach it.
+    fn caller(&self, peer: &Peer) -> Caller {
+        let Some(address) = peer.address.map(|address| address.ip().to_canonical()) else {
+            return Caller::Local;
+        };
+        let mut own = self.own.iter().map(|own| own.ip().to_canonical());
+        if address.is_loopback() || own.any(|own| own == address) {
+            Caller::Local
+        } else {
+            Caller::Remote(address)
+        }
     }
 
-    /// Whether a caller may ask for this path. Health checks of this machine, as of a container, are always answered.
-    fn allow(&self, caller: IpAddr, path: &str) -> bool {
-        let caller = caller.to_canonical();
-        let is_own = self.is_own(caller);
+    /// Whether a peer may ask for this path. Health checks of this machine, as of a container, are always answered.
+    fn allow(&self, peer: &Peer, path: &str) -> bool {
+        let (Some(allow), Some(address)) = (&self.allow, peer.address) else {
+            return true;
+        };
         let is_health = matches!(path, "/livez" | "/readyz");
-        let mut allowed = self.allow.iter().flatten();
-        self.allow.is_none() || is_own && is_health || allowed.any(|network| network.contains(caller))
+        is_health && self.caller(peer).is_local()
+            || allow
+                .iter()
+                .any(|network| network.contains(address.ip().to_canonical()))
+    }
+}
+
+/// Where the caller of a request is; an extension of each request that [`check_caller`] accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// On this machine: at a loopback address, at an address of the listener itself, or at a unix socket. It may see what
+    /// is for the operator alone: the log, and the names of files, client ids and proxies.
+    Local,
+    /// Elsewhere.
+    Remote(IpAddr),
+}
+
+impl Caller {
+    pub(super) fn is_local(self) -> bool {
+        self == Self::Local
     }
 }
 
 /// Checks the caller's network, and refuses the requests of web pages. A person may open the page itself.
 pub(super) async fn check_caller(
     State(access): State<Arc<Access>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    if let Some(address) = address
-        && !access.allow(address.ip(), request.uri().path())
+    let Some(peer) = request.extensions().get::<Peer>() else {
+        let problem = bug("the admin listener does not know its caller");
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, problem);
+    };
+    if let Some(address) = peer.address
+        && !access.allow(peer, request.uri().path())
     {
         let problem = problems::address_refused(address.ip().to_canonical());
         return refuse(StatusCode::FORBIDDEN, problem);
@@ -61,6 +92,8 @@ pub(super) async fn check_caller(
     if web_page(request.headers(), &[]) == Some(WebPage::Request) {
         return refuse(StatusCode::FORBIDDEN, problems::page_refused());
     }
+    let caller = access.caller(peer);
+    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
@@ -73,13 +106,14 @@ pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Reque
 }
 
 /// Refuses callers on other machines.
-pub(super) async fn check_local(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-    match address.map(|address| address.ip().to_canonical()) {
-        Some(address) if !access.is_own(address) => {
-            refuse(StatusCode::FORBIDDEN, problems::only_local(address))
-        }
-        _ => next.run(request).await,
+pub(super) async fn check_local(
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match caller {
+        Caller::Local => next.run(request).await,
+        Caller::Remote(address) => refuse(StatusCode::FORBIDDEN, problems::only_local(address)),
     }
 }
 

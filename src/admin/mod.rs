@@ -16,19 +16,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::{RawQuery, State};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any_service, get};
 use axum::{Extension, Router};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use self::authorization::{Access, check_caller, check_host, check_local, refuse};
+use self::authorization::{Access, Caller, check_caller, check_host, check_local, refuse};
 use self::events::Viewers;
 use self::page::Now;
 use crate::config;
 use crate::problems::admin as problems;
-use crate::server::Peer;
 
 pub use self::readiness::Readiness;
 pub use self::sources::Sources;
@@ -55,7 +54,7 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> M
     let logs = Router::new()
         .route("/problems", get(recent_problems))
         .route("/log", get(recent_log))
-        .layer(from_fn_with_state(access.clone(), check_local));
+        .layer(from_fn(check_local));
     let documents = documents.merge(logs);
     let documents = documents.layer(from_fn_with_state(access.clone(), check_host));
     // Any Host may ask for health: kubelets send an IP literal or none, load balancers any name.
@@ -82,12 +81,12 @@ async fn wrong_method() -> impl IntoResponse {
 async fn ready(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
-    peer: Option<Extension<Peer>>,
+    Extension(caller): Extension<Caller>,
 ) -> Response {
     let query = query.unwrap_or_default();
     // Some clients write `token=` for a name without a value.
     let needs_token = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "token");
-    let is_local = is_local(peer);
+    let is_local = caller.is_local();
     let (is_ready, mut text) = admin.sources.readiness.check(needs_token, is_local);
     for lasting in admin.sources.spool.problems() {
         let _ = writeln!(text, "spool: {}", lasting.problem.for_caller(is_local));
@@ -100,22 +99,19 @@ async fn ready(
     (status, text).into_response()
 }
 
-async fn status_json(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
+async fn status_json(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+) -> impl IntoResponse {
     let spool = (admin.sources.spool.totals().await, admin.sources.spool.problems());
     let document = status::document(
-        is_local(peer),
+        caller.is_local(),
         &admin.sources.facts,
         &admin.sources.readiness,
         spool,
         &admin.sources.activity.refusals(),
     );
     ([(CONTENT_TYPE, "application/json")], document)
-}
-
-/// Whether the caller is on this machine: it may see names of files, client ids and proxies.
-fn is_local(peer: Option<Extension<Peer>>) -> bool {
-    let address = peer.and_then(|peer| peer.address);
-    address.is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
@@ -142,13 +138,16 @@ const NOT_KEPT: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
-async fn status_page(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
-    let now = Now::collect(&admin.sources, is_local(peer)).await;
+async fn status_page(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+) -> impl IntoResponse {
+    let now = Now::collect(&admin.sources, caller.is_local()).await;
     page::page(&page::render(&now, true))
 }
 
-async fn events(State(admin): State<Arc<Admin>>, peer: Option<Extension<Peer>>) -> Response {
-    admin.viewers.add(is_local(peer))
+async fn events(State(admin): State<Arc<Admin>>, Extension(caller): Extension<Caller>) -> Response {
+    admin.viewers.add(caller.is_local())
 }
 
 async fn not_found() -> Response {

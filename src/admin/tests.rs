@@ -1,4 +1,4 @@
-//! Which callers get the recent log.
+//! Which callers get what is for the operator alone.
 
 use axum::body::Body;
 use http::Request;
@@ -8,7 +8,7 @@ use tower::ServiceExt as _;
 use super::status::Facts;
 use super::*;
 use crate::config::Config;
-use crate::server::stopping;
+use crate::server::{Peer, stopping};
 use crate::spool::Spool;
 use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::Metrics;
@@ -40,16 +40,18 @@ fn router() -> MethodRouter {
     super::router(&config.admin, &["10.0.0.5:9180".parse().unwrap()], sources)
 }
 
-async fn ask(path: &str, caller: Option<&str>) -> (StatusCode, String) {
-    let mut request = Request::get(path)
-        .header("Host", "localhost")
-        .body(Body::empty())
-        .unwrap();
-    let address = caller.map(|caller| format!("{caller}:40000").parse().unwrap());
-    request.extensions_mut().insert(Peer {
+/// The status and the body of a response to a peer with this address, or at a unix socket.
+async fn ask(path: &str, address: Option<&str>) -> (StatusCode, String) {
+    let address = address.map(|address| format!("{address}:40000").parse().unwrap());
+    let peer = Peer {
         address,
         ..Peer::default()
-    });
+    };
+    respond(Request::get(path).extension(peer)).await
+}
+
+async fn respond(request: http::request::Builder) -> (StatusCode, String) {
+    let request = request.header("Host", "localhost").body(Body::empty()).unwrap();
     let response = router().oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -57,24 +59,40 @@ async fn ask(path: &str, caller: Option<&str>) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn only_callers_on_this_machine_get_the_recent_log() {
-    for caller in [
+async fn only_callers_on_this_machine_get_what_is_for_the_operator() {
+    for address in [
         None,
         Some("127.0.0.1"),
         Some("[::1]"),
         Some("[::ffff:127.0.0.1]"),
         Some("10.0.0.5"),
     ] {
-        assert_eq!(ask("/log", caller).await, (StatusCode::OK, "a line\n".to_owned()));
-        assert_eq!(ask("/problems", caller).await.0, StatusCode::OK, "{caller:?}");
+        assert_eq!(
+            ask("/log", address).await,
+            (StatusCode::OK, "a line\n".to_owned())
+        );
+        assert_eq!(ask("/problems", address).await.0, StatusCode::OK, "{address:?}");
+        let status = ask("/status.json", address).await.1;
+        assert!(status.contains("\"pid\""), "{address:?}: {status}");
     }
-    for caller in ["10.0.0.6", "[2001:db8::1]", "[::ffff:10.0.0.6]"] {
+    for address in ["10.0.0.6", "[2001:db8::1]", "[::ffff:10.0.0.6]"] {
         for path in ["/log", "/problems"] {
-            let (status, body) = ask(path, Some(caller)).await;
-            assert_eq!(status, StatusCode::FORBIDDEN, "{path} {caller}");
+            let (status, body) = ask(path, Some(address)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path} {address}");
             assert!(body.contains("urn:bondgate:problem:admin-only-local"), "{body}");
             assert!(!body.contains("a line"), "{body}");
         }
-        assert_eq!(ask("/status.json", Some(caller)).await.0, StatusCode::OK);
+        let (code, status) = ask("/status.json", Some(address)).await;
+        assert_eq!(code, StatusCode::OK);
+        assert!(!status.contains("\"pid\""), "{address}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_known_caller_is_refused() {
+    for path in ["/log", "/problems", "/status.json", "/", "/livez"] {
+        let (status, body) = respond(Request::get(path)).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{path}: {body}");
+        assert!(!body.contains("a line"), "{body}");
     }
 }
