@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::config;
 use crate::problems::request::bug;
@@ -31,8 +31,9 @@ impl Access {
         }
     }
 
-    /// Where a caller is. A unix socket has no address, and only this machine can reach it.
-    fn caller(&self, peer: &Peer) -> Caller {
+    /// Where the sender of a request is, whether or not it is a proxy. A unix socket has no address, and only this machine
+    /// can reach it.
+    fn sender(&self, peer: &Peer) -> Caller {
         let Some(address) = peer.address.map(|address| address.ip().to_canonical()) else {
             return Caller::Local;
         };
@@ -50,7 +51,7 @@ impl Access {
             return true;
         };
         let is_health = matches!(path, "/livez" | "/readyz");
-        is_health && self.caller(peer).is_local()
+        is_health && self.sender(peer).is_local()
             || allow
                 .iter()
                 .any(|network| network.contains(address.ip().to_canonical()))
@@ -63,7 +64,9 @@ pub(super) enum Caller {
     /// On this machine: at a loopback address, at an address of the listener itself, or at a unix socket. It may see what
     /// is for the operator alone: the log, and the names of files, client ids and proxies.
     Local,
-    /// Elsewhere.
+    /// Behind a proxy on this machine, so perhaps on another one.
+    Relayed,
+    /// On another machine.
     Remote(IpAddr),
 }
 
@@ -92,9 +95,19 @@ pub(super) async fn check_caller(
     if web_page(request.headers(), &[]) == Some(WebPage::Request) {
         return refuse(StatusCode::FORBIDDEN, problems::page_refused());
     }
-    let caller = access.caller(peer);
+    let caller = match access.sender(peer) {
+        Caller::Local if is_relayed(request.headers()) => Caller::Relayed,
+        sender => sender,
+    };
     request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+/// Whether a proxy added a field to a request. Not every proxy does: nginx adds what its configuration says.
+fn is_relayed(headers: &HeaderMap) -> bool {
+    headers.keys().map(HeaderName::as_str).any(|name| {
+        matches!(name, "forwarded" | "via" | "x-forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+    })
 }
 
 /// Checks the Host. `/livez` and `/readyz` accept any: see the router in `mod.rs`.
@@ -105,7 +118,7 @@ pub(super) async fn check_host(State(access): State<Arc<Access>>, request: Reque
     refuse(StatusCode::MISDIRECTED_REQUEST, problems::host_refused())
 }
 
-/// Refuses callers on other machines.
+/// Refuses callers that are, or may be, on other machines.
 pub(super) async fn check_local(
     Extension(caller): Extension<Caller>,
     request: Request,
@@ -113,7 +126,14 @@ pub(super) async fn check_local(
 ) -> Response {
     match caller {
         Caller::Local => next.run(request).await,
-        Caller::Remote(address) => refuse(StatusCode::FORBIDDEN, problems::only_local(address)),
+        Caller::Relayed => {
+            let problem = problems::only_local("a proxy relayed this request");
+            refuse(StatusCode::FORBIDDEN, problem)
+        }
+        Caller::Remote(address) => {
+            let problem = problems::only_local(format_args!("{address} is another one"));
+            refuse(StatusCode::FORBIDDEN, problem)
+        }
     }
 }
 

@@ -42,12 +42,16 @@ fn router() -> MethodRouter {
 
 /// The status and the body of a response to a peer with this address, or at a unix socket.
 async fn ask(path: &str, address: Option<&str>) -> (StatusCode, String) {
+    respond(get(path, address)).await
+}
+
+fn get(path: &str, address: Option<&str>) -> http::request::Builder {
     let address = address.map(|address| format!("{address}:40000").parse().unwrap());
     let peer = Peer {
         address,
         ..Peer::default()
     };
-    respond(Request::get(path).extension(peer)).await
+    Request::get(path).extension(peer)
 }
 
 async fn respond(request: http::request::Builder) -> (StatusCode, String) {
@@ -85,6 +89,29 @@ async fn only_callers_on_this_machine_get_what_is_for_the_operator() {
         let (code, status) = ask("/status.json", Some(address)).await;
         assert_eq!(code, StatusCode::OK);
         assert!(!status.contains("\"pid\""), "{address}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_on_this_machine_relays_is_not_of_this_machine() {
+    for field in [
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Real-IP",
+        "Via",
+    ] {
+        for address in [None, Some("127.0.0.1"), Some("10.0.0.5")] {
+            let ask = async |path| respond(get(path, address).header(field, "x")).await;
+            for path in ["/log", "/problems"] {
+                let (status, body) = ask(path).await;
+                assert_eq!(status, StatusCode::FORBIDDEN, "{path} {address:?} {field}");
+                assert!(body.contains("a proxy relayed this request"), "{body}");
+            }
+            let (code, status) = ask("/status.json").await;
+            assert_eq!(code, StatusCode::OK);
+            assert!(!status.contains("\"pid\""), "{address:?} {field}: {status}");
+        }
     }
 }
 

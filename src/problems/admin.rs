@@ -25,11 +25,12 @@ problems! {
         cause "{viewers} viewers follow the status page already"
         fix "close one of them, or reload the page to see its present state"
         explanation "Each open status page holds a connection of the admin listener, which health checks need, too.";
-    only_local(address) "admin-only-local" Error
-        cause "only this machine may read the log here, and {address} is another one"
+    only_local(reason) "admin-only-local" Error
+        cause "only this machine may read the log here, and {reason}"
         fix "run `bondgate support` where the daemon runs; for a container, in the container"
-        explanation "The lines of the log name callers, paths, files and client ids. A reverse proxy on this machine counts as \
-            this machine: do not let it pass on /log and /problems.";
+        explanation "The lines of the log name callers, paths, files and client ids. A request with Forwarded, X-Forwarded-*, \
+            X-Real-IP or Via came through a proxy, whose callers may be on other machines. A proxy on this machine that adds \
+            none of these fields is not recognized: let it relay neither /log nor /problems.";
     path_unknown() "admin-path-unknown" Error
         cause "this path does not exist"
         fix "use /, /livez, /readyz, /readyz?token, /status.json, /metrics, /problems or /log"

@@ -187,7 +187,7 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("api-page", "title", ""),
     ("daemon-not-reachable", "address", "localhost:9180"),
     ("daemon-not-reachable", "reason", "Connection refused"),
-    ("admin-only-local", "address", "192.0.2.7"),
+    ("admin-only-local", "reason", "192.0.2.7 is another one"),
     ("admin-", "address", "localhost:9180"),
     ("admin-", "reason", "status 404"),
     ("admin-", "status", "403"),

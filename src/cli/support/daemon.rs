@@ -108,7 +108,7 @@ fn get(client: &AdminClient, path: &str) -> Result<String, String> {
 }
 
 /// The detail of the problem `admin-only-local`, if the response has it: this command called from another machine, or
-/// through a forwarded port.
+/// through a proxy.
 fn only_local(body: &str) -> Option<String> {
     let document: Value = serde_json::from_str(body).ok()?;
     let is_this = document["type"] == "urn:bondgate:problem:admin-only-local";
