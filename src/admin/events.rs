@@ -13,15 +13,15 @@ use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Map, json};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::page::{self, Now, Sections};
 use super::sources::Sources;
 use crate::problems::admin as problems;
-use crate::server::{Phase, ProblemResponse, ProxyErrorType, Stopping};
+use crate::server::{CallerId, FairSemaphore, Permit, Phase, ProblemResponse, ProxyErrorType, Stopping};
 
-/// The most viewers at a time.
+/// The most viewers at a time. One host gets three quarters of them, so that it cannot keep out all others.
 const VIEWERS: usize = 20;
 /// The time between two looks at the state.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ const RETRY_MS: u32 = 1000;
 /// What all viewers share.
 pub(super) struct Viewers {
     sources: Arc<Sources>,
-    places: Arc<Semaphore>,
+    places: FairSemaphore,
     number: usize,
     /// The last look at the state, for viewers on other hosts and on this one.
     last: [Mutex<Option<Look>>; 2],
@@ -54,15 +54,16 @@ impl Viewers {
         let number = places(connections);
         Arc::new(Self {
             sources,
-            places: Arc::new(Semaphore::new(number)),
+            places: FairSemaphore::new(number, 0),
             number,
             last: Default::default(),
         })
     }
 
-    /// A viewer's stream, or 503 if there are too many.
-    pub(super) fn add(self: &Arc<Self>, is_local: bool) -> Response {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+    /// A viewer's stream, or 503 if there are too many, or too many of its host. On this machine, where all may have one
+    /// address, only the number of all viewers counts.
+    pub(super) fn add(self: &Arc<Self>, is_local: bool, host: Option<CallerId>) -> Response {
+        let Ok(place) = self.places.acquire(host.filter(|_| !is_local)) else {
             let problem = problems::viewers_full(self.number);
             return ProblemResponse::not_executed(ProxyErrorType::ConnectionLimitReached, problem)
                 .into_response();
@@ -124,7 +125,7 @@ struct Viewer {
     began: Instant,
     last_sent: Instant,
     is_over: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Permit,
 }
 
 impl Viewer {
@@ -272,19 +273,33 @@ mod tests {
     #[tokio::test]
     async fn a_viewer_beyond_the_limit_gets_503_until_another_one_is_gone() {
         let (viewers, _stop) = viewers();
-        let mut open: Vec<_> = (0..20).map(|_| viewers.add(true)).collect();
-        let refused = viewers.add(true);
+        let mut open: Vec<_> = (0..20).map(|_| viewers.add(true, None)).collect();
+        let refused = viewers.add(true, None);
         assert_eq!(refused.status(), 503);
         let problem: ProblemResponse = refused.extensions().get().cloned().unwrap();
         assert_eq!(problem.problem.code(), "admin-viewers-full");
         open.pop();
-        assert_eq!(viewers.add(true).status(), 200);
+        assert_eq!(viewers.add(true, None).status(), 200);
+    }
+
+    #[tokio::test]
+    async fn one_host_leaves_places_to_other_hosts_and_to_this_machine() {
+        let (viewers, _stop) = viewers();
+        let host = |number| Some(CallerId::at([10, 0, 0, number].into()));
+        let all = (0..20).map(|_| viewers.add(false, host(1)));
+        let open: Vec<_> = all.filter(|response| response.status() == 200).collect();
+        assert_eq!(open.len(), 15);
+        let other = viewers.add(false, host(2));
+        assert_eq!(other.status(), 200);
+        let own: Vec<_> = (0..4).map(|_| viewers.add(true, host(3))).collect();
+        assert!(own.iter().all(|response| response.status() == 200));
+        assert_eq!(viewers.add(true, host(3)).status(), 503);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_begins_with_all_sections_and_then_only_shows_that_it_is_alive() {
         let (viewers, _stop) = viewers();
-        let mut parts = Parts::of(viewers.add(true));
+        let mut parts = Parts::of(viewers.add(true, None));
         let first = parts.next().await.unwrap();
         assert!(first.starts_with("retry: 1000\nevent: sections\n"), "{first}");
         for id in [
@@ -308,7 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_by_itself_so_that_a_lost_viewer_gives_its_place_back() {
         let (viewers, _stop) = viewers();
-        let mut parts = Parts::of(viewers.add(true));
+        let mut parts = Parts::of(viewers.add(true, None));
         let began = Instant::now();
         while parts.next().await.is_some() {}
         assert!((LIFE..LIFE + SILENCE * 2).contains(&began.elapsed()));
@@ -317,7 +332,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_event_shows_that_a_stop_has_begun() {
         let (viewers, stop) = viewers();
-        let mut parts = Parts::of(viewers.add(true));
+        let mut parts = Parts::of(viewers.add(true, None));
         parts.next().await.unwrap();
         stop.send_replace(Phase::LameDuck);
         let last = parts.next().await.unwrap();
@@ -328,7 +343,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_when_a_reload_has_replaced_what_it_shows() {
         let (viewers, _stop) = viewers();
-        let mut parts = Parts::of(viewers.add(true));
+        let mut parts = Parts::of(viewers.add(true, None));
         parts.next().await.unwrap();
         drop(viewers);
         assert_eq!(parts.next().await, None);

@@ -28,6 +28,7 @@ use self::events::Viewers;
 use self::page::Now;
 use crate::config;
 use crate::problems::admin as problems;
+use crate::server::Peer;
 
 pub use self::readiness::Readiness;
 pub use self::sources::Sources;
@@ -146,8 +147,12 @@ async fn status_page(
     page::page(&page::render(&now, true))
 }
 
-async fn events(State(admin): State<Arc<Admin>>, Extension(caller): Extension<Caller>) -> Response {
-    admin.viewers.add(caller.is_local())
+async fn events(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    admin.viewers.add(caller.is_local(), peer.id())
 }
 
 async fn not_found() -> Response {

@@ -22,7 +22,7 @@ problems! {
         fix "use GET"
         explanation "Changes are made in the configuration, and by the commands of bondgate.";
     viewers_full(viewers) "admin-viewers-full" Error
-        cause "{viewers} viewers follow the status page already"
+        cause "too many viewers follow the status page already: at most {viewers} do, and three quarters of them from one host"
         fix "close one of them, or reload the page to see its present state"
         explanation "Each open status page holds a connection of the admin listener, which health checks need, too.";
     only_local(reason) "admin-only-local" Error

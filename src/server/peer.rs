@@ -39,7 +39,8 @@ impl Peer {
     }
 
     /// The caller that its connections count for.
-    pub(super) fn id(&self) -> Option<CallerId> {
+    #[must_use]
+    pub fn id(&self) -> Option<CallerId> {
         let address = self.address.map(|address| CallerId::at(address.ip()));
         address.or(self.user.map(CallerId::User))
     }
