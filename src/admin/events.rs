@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Map, json};
@@ -82,11 +82,7 @@ impl Viewers {
             let text = viewer.next().await?;
             Some((Ok::<_, Infallible>(text), viewer))
         });
-        let headers = [
-            (CONTENT_TYPE, "text/event-stream"),
-            (CACHE_CONTROL, "no-store"),
-            (CONNECTION, "close"),
-        ];
+        let headers = [(CONTENT_TYPE, "text/event-stream"), (CONNECTION, "close")];
         (headers, Body::from_stream(events)).into_response()
     }
 

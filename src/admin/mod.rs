@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::{RawQuery, State};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any_service, get};
 use axum::{Extension, Router};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use self::authorization::{Access, Caller, check_caller, check_host, check_local, refuse};
 use self::events::Viewers;
@@ -65,11 +65,22 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> M
         .merge(documents)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(access, check_caller))
+        .layer(map_response(protect))
         .with_state(Arc::new(Admin {
             viewers: Viewers::new(sources.clone(), config.connections),
             sources,
         }));
     any_service(router)
+}
+
+/// Marks a response as text of bondgate: a browser neither keeps it, unless it is a file of the page, nor takes what
+/// callers put into it for another type.
+async fn protect(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let caching = headers.entry(CACHE_CONTROL);
+    caching.or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn wrong_method() -> impl IntoResponse {
@@ -126,18 +137,12 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
 }
 
 async fn recent_problems(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    (NOT_KEPT, admin.sources.log.problems(SystemTime::now()))
+    admin.sources.log.problems(SystemTime::now())
 }
 
 async fn recent_log(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    (NOT_KEPT, admin.sources.log.lines())
+    admin.sources.log.lines()
 }
-
-/// For texts that callers influence: a browser neither keeps them nor reads them as a page.
-const NOT_KEPT: [(HeaderName, HeaderValue); 2] = [
-    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-];
 
 async fn status_page(
     State(admin): State<Arc<Admin>>,

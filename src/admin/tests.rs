@@ -93,6 +93,31 @@ async fn only_callers_on_this_machine_get_what_is_for_the_operator() {
 }
 
 #[tokio::test]
+async fn a_browser_keeps_only_the_files_of_the_page_and_guesses_no_type() {
+    for (path, caching) in [
+        ("/", "no-store"),
+        ("/events", "no-store"),
+        ("/status.json", "no-store"),
+        ("/metrics", "no-store"),
+        ("/problems", "no-store"),
+        ("/log", "no-store"),
+        ("/livez", "no-store"),
+        ("/readyz", "no-store"),
+        ("/unknown", "no-store"),
+        ("/page.js", "no-cache"),
+    ] {
+        let request = get(path, None).header("Host", "localhost");
+        let response = router()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let field = |name| response.headers().get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(field("cache-control"), [caching], "{path}");
+        assert_eq!(field("x-content-type-options"), ["nosniff"], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_proxy_on_this_machine_relays_is_not_of_this_machine() {
     for field in [
         "Forwarded",

@@ -21,9 +21,7 @@ mod upstreams;
 use askama::Template;
 use axum::response::{Html, IntoResponse};
 use http::HeaderName;
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 
 pub(super) use self::now::Now;
 pub(super) use self::sections::{Section, Sections, render};
@@ -46,7 +44,7 @@ pub(super) fn page(sections: &Sections) -> impl IntoResponse + use<> {
         sections: &sections.all,
     };
     let html = page.render().unwrap_or_else(|error| error.to_string());
-    (headers("no-store"), Html(html))
+    (HEADERS, Html(html))
 }
 
 /// The files that the page names, by their path.
@@ -63,17 +61,13 @@ pub(super) const FILES: [(&str, &str, &str); 3] = [
 /// The response with a file.
 pub(super) fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     // Another version of bondgate has other files at the same address.
-    (headers("no-cache"), [(CONTENT_TYPE, kind)], text)
+    (HEADERS, [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text)
 }
 
-fn headers(caching: &'static str) -> [(HeaderName, &'static str); 4] {
-    [
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (CACHE_CONTROL, caching),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ]
-}
+const HEADERS: [(HeaderName, &str); 2] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (REFERRER_POLICY, "no-referrer"),
+];
 
 #[cfg(test)]
 mod tests;
