@@ -26,6 +26,7 @@ use self::reload::Reloader;
 use self::tasks::{Tasks, start_workers};
 use crate::config::Config;
 use crate::platform::service_manager::ServiceManager;
+use crate::problems;
 use crate::server::{self, ConnectionLimit, Listener, Phase, ServerContext, Stopping};
 use crate::telemetry::RecentLog;
 use crate::telemetry::metrics::Metrics;
@@ -140,16 +141,20 @@ impl Daemon {
         }
         reloader.apply(&active);
 
-        let shared = |stop: Stopping, connections| ServerContext {
+        let shared = |stop: Stopping, connections, problem| ServerContext {
             limits: Arc::new(config.limits),
-            connections: ConnectionLimit::new(connections, config.limits.refusals),
+            connections: ConnectionLimit::new(connections, config.limits.refusals, problem),
             metrics: context.metrics.clone(),
             activity: context.activity.clone(),
             stop,
         };
         // Health checks are answered to the end: the admin listener is stopped last.
         let (admin_stop, admin_stopping) = server::stopping();
-        let admin_shared = shared(admin_stopping, config.admin.connections);
+        let admin_shared = shared(
+            admin_stopping,
+            config.admin.connections,
+            problems::admin::too_many_connections as fn(_) -> _,
+        );
         let (admin, admin_settings) = (self.admin, context.admin.settings[0].clone());
         tracing::info!("status, health and metrics are at {}", context.admin.url);
         tasks.spawn("admin listener", async move {
@@ -157,7 +162,11 @@ impl Daemon {
                 tracing::error!(%error, "admin listener failed");
             }
         });
-        let shared = shared(context.stop.clone(), config.limits.connections);
+        let shared = shared(
+            context.stop.clone(),
+            config.limits.connections,
+            problems::request::too_many_connections,
+        );
         let mut workers = start_workers(&self.listeners, context, &shared, tasks, service_manager)?;
         for (socket, listener) in context.listeners.iter().zip(&active.listeners) {
             tracing::info!(upstream = listener.config.upstream, "listening on {}", socket.url);

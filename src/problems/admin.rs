@@ -21,6 +21,11 @@ problems! {
         cause "the admin listener is read only"
         fix "use GET"
         explanation "Changes are made in the configuration, and by the commands of bondgate.";
+    too_many_connections(reason) "admin-too-many-connections" Warning
+        cause "{reason} to the admin listener"
+        fix "close open status pages, and connections that monitoring keeps open"
+        explanation "The admin listener serves 64 connections at a time, fewer where the process may open few files. No setting \
+            raises that: the rest is for callers. Near it, each host has a fair share.";
     viewers_full(viewers) "admin-viewers-full" Error
         cause "too many viewers follow the status page already: at most {viewers} do, and three quarters of them from one host"
         fix "close one of them, or reload the page to see its present state"

@@ -187,6 +187,11 @@ const OF_CODES: &[(&str, &str, &str)] = &[
     ("api-page", "title", ""),
     ("daemon-not-reachable", "address", "localhost:9180"),
     ("daemon-not-reachable", "reason", "Connection refused"),
+    (
+        "admin-too-many-connections",
+        "reason",
+        "too many connections at once",
+    ),
     ("admin-only-local", "reason", "192.0.2.7 is another one"),
     ("admin-", "address", "localhost:9180"),
     ("admin-", "reason", "status 404"),

@@ -100,7 +100,7 @@ problems! {
         fix "use one of these, or add the method to the rule"
         explanation "A rule names the methods that it allows.";
     too_many_connections(reason) "too-many-connections" Warning
-        cause "{reason}"
+        cause "{reason} (limits.connections)"
         fix "close idle connections, or raise limits.connections"
         explanation "limits.connections bounds the connections of all callers together. Near it, each caller has a fair share.";
     too_many_requests(reason) "too-many-requests" Warning

@@ -146,6 +146,31 @@ async fn idle_callers_beyond_the_cap_starve_neither_admin_nor_refresh_nor_others
 }
 
 #[tokio::test]
+async fn too_many_connections_to_the_admin_listener_are_not_those_of_a_setting() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = with_descriptors(Setup::open(&cisco, ""), 256).await;
+    let mut open = Vec::new();
+    let refused = async {
+        loop {
+            let mut unfinished = Caller::to(daemon.admin()).await;
+            unfinished.say("GET /livez HTTP/1.1\r\n").await;
+            open.push(unfinished);
+            let answer = daemon.ask("/livez").await;
+            if answer.status() != 200 {
+                break answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert_eq!(refused.status(), 503, "{refused:?}");
+    assert!(
+        refused.body().contains("admin-too-many-connections"),
+        "{refused:?}"
+    );
+    assert!(!refused.body().contains("limits.connections"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn one_caller_cannot_take_every_request_in_flight() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::open(&cisco, "")

@@ -247,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::problems::request::too_many_connections;
     use crate::server::{self, ConnectionLimit, Listener, ListenerSettings, stopping};
     use crate::telemetry::metrics::Metrics;
 
@@ -300,7 +301,11 @@ mod tests {
         let (_stop, stop) = stopping();
         let context = ServerContext {
             limits: Arc::new(config.limits),
-            connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
+            connections: ConnectionLimit::new(
+                config.limits.connections,
+                config.limits.refusals,
+                too_many_connections,
+            ),
             metrics: Metrics::new(),
             activity: Arc::default(),
             stop,

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fair_semaphore::{CallerId, FairSemaphore, LimitReason, Permit};
 use super::idle_connections::{ConnectionPermit, IdleConnections};
-use crate::problems::request::too_many_connections;
+use crate::problems::Problem;
 use crate::server::problem::{ProblemResponse, ProxyErrorType};
 use crate::telemetry::metrics::Metrics;
 
@@ -21,6 +21,7 @@ pub struct ConnectionLimit {
     idle: IdleConnections,
     /// Connections beyond the limit that get a refusal at the same time.
     refusals: Arc<Semaphore>,
+    problem: fn(&'static str) -> Problem,
     logged: Arc<Logged>,
 }
 
@@ -45,10 +46,12 @@ pub(in super::super) enum Admission {
 const CLOSING: Duration = Duration::from_secs(1);
 
 impl ConnectionLimit {
-    /// A limit of so many connections, and of so many more that are refused at the same time.
+    /// A limit of so many connections, and of so many more that are refused at the same time. `problem` is the problem of
+    /// these, for a reason.
     #[must_use]
-    pub fn new(connections: usize, refusals: usize) -> Self {
+    pub fn new(connections: usize, refusals: usize, problem: fn(&'static str) -> Problem) -> Self {
         Self {
+            problem,
             permits: FairSemaphore::new(connections, 0),
             idle: IdleConnections::default(),
             refusals: Arc::new(Semaphore::new(refusals.min(Semaphore::MAX_PERMITS))),
@@ -65,20 +68,15 @@ impl ConnectionLimit {
         if let Some(permit) = self.evict(reason, caller, metrics).await {
             return self.serve(permit);
         }
-        let what = match reason {
-            LimitReason::Total | LimitReason::Caller => "too many connections at once (limits.connections)",
-            LimitReason::Share => {
-                "nearly too many connections at once (limits.connections), and this caller already has its share"
-            }
-        };
-        let problem = too_many_connections(what);
+        let problem = self.problem(reason);
         metrics.refused_connections.inc();
         metrics.count_refusal(problem.code());
         if self.logged.refusal.is_due() {
             let limit = self.permits.total();
             tracing::warn!(
                 limit,
-                "too many connections, new ones get 503; limits.connections can be raised"
+                fix = problem.fix(),
+                "too many connections, new ones get 503"
             );
         }
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
@@ -93,6 +91,15 @@ impl ConnectionLimit {
         if self.logged.exhaustion.is_due() {
             tracing::warn!(%error, "cannot accept connections, open ones are served; raise LimitNOFILE or ulimit -n");
         }
+    }
+
+    fn problem(&self, reason: LimitReason) -> Problem {
+        (self.problem)(match reason {
+            LimitReason::Total | LimitReason::Caller => "too many connections at once",
+            LimitReason::Share => {
+                "nearly too many connections at once, and this caller already has its share"
+            }
+        })
     }
 
     fn serve(&self, permit: Permit) -> Admission {
@@ -116,9 +123,11 @@ impl ConnectionLimit {
                     metrics.evicted_connections.inc();
                     if self.logged.eviction.is_due() {
                         let limit = self.permits.total();
+                        let problem = self.problem(reason);
                         tracing::warn!(
                             limit,
-                            "too many connections, idle ones are closed for new ones; limits.connections can be raised"
+                            fix = problem.fix(),
+                            "too many connections, idle ones are closed for new ones"
                         );
                     }
                     permit.transfer(caller);
@@ -173,6 +182,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::problems::request::too_many_connections;
 
     fn caller(number: u8) -> CallerId {
         CallerId::at([10, 0, 0, number].into())
@@ -191,12 +201,14 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_limit_some_connections_get_503_and_the_rest_are_closed() {
-        let limit = ConnectionLimit::new(2, 1);
+        let limit = ConnectionLimit::new(2, 1, too_many_connections);
         let permits = [permit(&limit, caller(1)).await, permit(&limit, caller(1)).await];
         let Admission::Refuse(problem, refusal) = admit(&limit, caller(1)).await else {
             panic!("it is the first refusal");
         };
         assert_eq!(problem.status, 503);
+        let cause = problem.problem.cause();
+        assert_eq!(cause, "too many connections at once (limits.connections)");
         assert!(matches!(
             admit(&limit, caller(1)).await,
             Admission::Close("too-many-connections")
@@ -224,7 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_replaces_the_longest_idle_one_or_its_callers_own_at_full_share() {
-        let limit = ConnectionLimit::new(4, 1);
+        let limit = ConnectionLimit::new(4, 1, too_many_connections);
         let mut idle = Vec::new();
         // Three connections of a heavy caller, and the longest idle one of a light caller.
         for (number, seconds) in [(2, 30), (2, 20), (2, 10), (1, 40)] {
@@ -243,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_is_refused_if_the_idle_one_does_not_close_in_time() {
-        let limit = ConnectionLimit::new(1, 1);
+        let limit = ConnectionLimit::new(1, 1, too_many_connections);
         let mut stuck = permit(&limit, None).await;
         stuck.register(tokio::time::Instant::now(), std::task::Waker::noop());
         assert!(matches!(admit(&limit, None).await, Admission::Refuse(..)));

@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::problems::request::too_many_connections;
     use crate::server::{ConnectionLimit, ListenerSettings, stopping};
     use crate::telemetry::metrics::Metrics;
 
@@ -98,7 +99,11 @@ mod tests {
         stop.send_replace(Phase::Draining);
         let context = ServerContext {
             limits: Arc::new(config.limits),
-            connections: ConnectionLimit::new(config.limits.connections, config.limits.refusals),
+            connections: ConnectionLimit::new(
+                config.limits.connections,
+                config.limits.refusals,
+                too_many_connections,
+            ),
             metrics: Metrics::new(),
             activity: Arc::default(),
             stop: stopping,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::head_filter::{HeadFilter, Stalled};
 use super::state::Connection;
 use crate::config::{Config, Limits};
+use crate::problems::request::too_many_connections;
 use crate::server::limits::{ConnectionLimit, ConnectionPermit};
 use crate::server::{Phase, ServerContext, stopping};
 use crate::telemetry::metrics::Metrics;
@@ -45,7 +46,7 @@ fn stand(permit: Option<ConnectionPermit>) -> Stand {
     let (stop, stopping) = stopping();
     let context = ServerContext {
         limits: limits(),
-        connections: ConnectionLimit::new(1, 1),
+        connections: ConnectionLimit::new(1, 1, too_many_connections),
         metrics: Metrics::new(),
         activity: Arc::default(),
         stop: stopping,
@@ -73,7 +74,7 @@ fn limited(
     others: usize,
     is_parked: bool,
 ) -> (Stand, ConnectionLimit, Vec<ConnectionPermit>) {
-    let limit = ConnectionLimit::new(connections, 1);
+    let limit = ConnectionLimit::new(connections, 1, too_many_connections);
     let others = (0..others).map(|_| limit.permit()).collect();
     (idle(Some(limit.permit()), is_parked), limit, others)
 }
@@ -240,7 +241,7 @@ async fn a_connection_is_asked_before_it_is_parked_only_while_permits_are_scarce
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_new_or_has_begun_a_head_is_never_asked_to_close() {
     for begun in [&b""[..], b"GET / HT"] {
-        let limit = ConnectionLimit::new(1, 1);
+        let limit = ConnectionLimit::new(1, 1, too_many_connections);
         let mut stand = stand(Some(limit.permit()));
         stand.caller.write_all(begun).unwrap();
         let ask = async {
