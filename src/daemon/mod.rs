@@ -15,10 +15,12 @@ mod worker_heartbeat;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 
 use self::context::Context;
 use self::file_digests::FileDigests;
@@ -39,6 +41,10 @@ pub use self::validation::{Findings, inspect, validate, with_all_faults};
 pub use crate::admin::Readiness;
 pub use crate::platform::signals::Signal;
 pub use crate::server::BindError;
+
+/// The most time, at the end of a stop, in which open status pages get their last event and the end of their stream. It
+/// takes a few milliseconds, unless one of them reads nothing.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
 
 /// A daemon with its sockets bound and nothing running.
 pub struct Daemon {
@@ -157,7 +163,7 @@ impl Daemon {
         );
         let (admin, admin_settings) = (self.admin, context.admin.settings[0].clone());
         tracing::info!("status, health and metrics are at {}", context.admin.url);
-        tasks.spawn("admin listener", async move {
+        let admin_task = tasks.spawn("admin listener", async move {
             if let Err(error) = server::serve(&admin, admin_settings, admin_shared).await {
                 tracing::error!(%error, "admin listener failed");
             }
@@ -198,6 +204,7 @@ impl Daemon {
         reloader.readiness.begin_stop(config.drain);
         let outcome = shutdown::drain(&config, &self.stop, &mut workers, &context.spool, next_signal).await;
         let _ = admin_stop.send(Phase::Deadline);
+        let _ = timeout(LAST_EVENTS, admin_task).await;
         Ok(outcome)
     }
 }

@@ -213,6 +213,32 @@ async fn an_open_stream_does_not_delay_a_stop() {
     assert_eq!(daemon.ended().await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_stop_that_ends_at_once_completes_the_streams() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(daemon.admin()).await.unwrap();
+        let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\n\n\r\n") {
+            assert!(stream.read_buf(&mut bytes).await.unwrap() > 0);
+        }
+        streams.push(stream);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    for mut stream in streams {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.contains("Stopping"), "{rest}");
+        assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
+    }
+}
+
 /// The refusals in the status, once there are so many in all.
 async fn refusals(daemon: &Daemon, number: u64) -> Vec<Value> {
     let all = async {
