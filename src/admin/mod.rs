@@ -53,7 +53,7 @@ pub fn router(config: &config::Admin, own: &[SocketAddr], sources: Sources) -> M
         documents = documents.route(path, get(async move || page::file(kind, text)));
     }
     let logs = Router::new()
-        .route("/problems", get(recent_problems))
+        .route("/recent", get(recent_reports))
         .route("/log", get(recent_log))
         .layer(from_fn(check_local));
     let documents = documents.merge(logs);
@@ -136,8 +136,8 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
     metrics::respond(admin.sources.metrics.clone(), &headers).await
 }
 
-async fn recent_problems(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    admin.sources.log.problems(SystemTime::now())
+async fn recent_reports(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    admin.sources.log.reports(SystemTime::now())
 }
 
 async fn recent_log(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

@@ -75,12 +75,12 @@ async fn only_callers_on_this_machine_get_what_is_for_the_operator() {
             ask("/log", address).await,
             (StatusCode::OK, "a line\n".to_owned())
         );
-        assert_eq!(ask("/problems", address).await.0, StatusCode::OK, "{address:?}");
+        assert_eq!(ask("/recent", address).await.0, StatusCode::OK, "{address:?}");
         let status = ask("/status.json", address).await.1;
         assert!(status.contains("\"pid\""), "{address:?}: {status}");
     }
     for address in ["10.0.0.6", "[2001:db8::1]", "[::ffff:10.0.0.6]"] {
-        for path in ["/log", "/problems"] {
+        for path in ["/log", "/recent"] {
             let (status, body) = ask(path, Some(address)).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{path} {address}");
             assert!(body.contains("urn:bondgate:problem:admin-only-local"), "{body}");
@@ -99,7 +99,7 @@ async fn a_browser_keeps_only_the_files_of_the_page_and_guesses_no_type() {
         ("/events", "no-store"),
         ("/status.json", "no-store"),
         ("/metrics", "no-store"),
-        ("/problems", "no-store"),
+        ("/recent", "no-store"),
         ("/log", "no-store"),
         ("/livez", "no-store"),
         ("/readyz", "no-store"),
@@ -128,7 +128,7 @@ async fn what_a_proxy_on_this_machine_relays_is_not_of_this_machine() {
     ] {
         for address in [None, Some("127.0.0.1"), Some("10.0.0.5")] {
             let ask = async |path| respond(get(path, address).header(field, "x")).await;
-            for path in ["/log", "/problems"] {
+            for path in ["/log", "/recent"] {
                 let (status, body) = ask(path).await;
                 assert_eq!(status, StatusCode::FORBIDDEN, "{path} {address:?} {field}");
                 assert!(body.contains("a proxy relayed this request"), "{body}");
@@ -142,7 +142,7 @@ async fn what_a_proxy_on_this_machine_relays_is_not_of_this_machine() {
 
 #[tokio::test]
 async fn a_request_without_a_known_caller_is_refused() {
-    for path in ["/log", "/problems", "/status.json", "/", "/livez"] {
+    for path in ["/log", "/recent", "/status.json", "/", "/livez"] {
         let (status, body) = respond(Request::get(path)).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{path}: {body}");
         assert!(!body.contains("a line"), "{body}");

@@ -35,9 +35,9 @@ problems! {
         fix "run `bondgate support` where the daemon runs; for a container, in the container"
         explanation "The lines of the log name callers, paths, files and client ids. A request with Forwarded, X-Forwarded-*, \
             X-Real-IP or Via came through a proxy, whose callers may be on other machines. A proxy on this machine that adds \
-            none of these fields is not recognized: let it relay neither /log nor /problems.";
+            none of these fields is not recognized: let it relay neither /log nor /recent.";
     path_unknown() "admin-path-unknown" Error
         cause "this path does not exist"
-        fix "use /, /livez, /readyz, /readyz?token, /status.json, /metrics, /problems or /log"
+        fix "use /, /livez, /readyz, /readyz?token, /status.json, /metrics, /recent or /log"
         explanation "The README describes each of them.";
 }

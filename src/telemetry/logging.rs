@@ -17,7 +17,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::line::{LineForm, LineFormatter};
 use super::log_sink::Sink;
 use super::log_writer::{DroppedLines, LogThread, LogWriter, PAUSE};
-use super::recent::{RecentLog, RecentProblemsLayer};
+use super::recent::{RecentLog, RecentReportsLayer};
 use super::system_log::SystemLogLayer;
 use crate::config::{Log, LogFormat};
 use crate::platform;
@@ -95,8 +95,8 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     let is_terminal = log.file.is_none() && io::stderr().is_terminal();
     let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
     let (filter, level) = reload::Layer::new(filter);
-    let problems = RecentProblemsLayer(writer.recent().problems.clone());
-    let subscriber = Registry::default().with(filter).with(problems);
+    let reports = RecentReportsLayer(writer.recent().reports.clone());
+    let subscriber = Registry::default().with(filter).with(reports);
     let lines = fmt::layer().with_writer(writer.clone());
     // An error means that a test has set its own subscriber, which stays.
     let form = form(log, is_terminal);

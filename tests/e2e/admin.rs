@@ -89,7 +89,7 @@ async fn health_accepts_any_host_and_every_other_path_only_the_listeners_names()
         "/page.js",
         "/status.json",
         "/metrics",
-        "/problems",
+        "/recent",
         "/log",
         "/unknown",
     ] {
@@ -110,7 +110,7 @@ async fn health_is_open_to_this_machine_whatever_allow_says_and_the_rest_is_not(
         ("/readyz", 200),
         ("/status.json", 403),
         ("/metrics", 403),
-        ("/problems", 403),
+        ("/recent", 403),
         ("/log", 403),
         ("/events", 403),
         ("/", 403),

@@ -141,7 +141,7 @@ async fn all_output(level: &str) -> (Vec<String>, Vec<String>) {
         "/status.json",
         "/readyz",
         "/readyz?token",
-        "/problems",
+        "/recent",
         "/log",
         "/",
     ] {

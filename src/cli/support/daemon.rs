@@ -77,8 +77,8 @@ impl Daemon {
     }
 
     /// The warnings, errors and changes of state of the last hour.
-    pub(super) fn recent_problems(&self) -> Result<String, String> {
-        get(&self.responding()?.client, "/problems")
+    pub(super) fn recent_reports(&self) -> Result<String, String> {
+        get(&self.responding()?.client, "/recent")
     }
 
     /// The last lines of its log.

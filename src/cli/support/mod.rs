@@ -115,7 +115,7 @@ fn collect(admin: AdminArgs, is_live: bool) -> Bundle {
     bundle.add(
         "Last hour",
         "warnings, errors and changes of state, those of one kind together with the last line, the latest first",
-        daemon.recent_problems(),
+        daemon.recent_reports(),
     );
     bundle.add("Spool", "", configuration.spool());
     let (from, lines) = log_file::last_lines(&daemon, &configuration);

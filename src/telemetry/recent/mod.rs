@@ -5,21 +5,21 @@
 //! older one out.
 
 mod lines;
-mod problems;
+mod reports;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::lines::RecentLines;
-use self::problems::RecentProblems;
+use self::reports::RecentReports;
 
-pub(super) use self::problems::RecentProblemsLayer;
+pub(super) use self::reports::RecentReportsLayer;
 
 /// The recent log of the process; clones share it.
 #[derive(Clone, Default)]
 pub struct RecentLog {
     pub(super) lines: Arc<RecentLines>,
-    pub(super) problems: Arc<RecentProblems>,
+    pub(super) reports: Arc<RecentReports>,
 }
 
 impl RecentLog {
@@ -32,8 +32,8 @@ impl RecentLog {
     /// The warnings, errors and changes of state of the hour before `now`, as text for people: the latest first, each
     /// with its first and last time, its number, and its last line.
     #[must_use]
-    pub fn problems(&self, now: SystemTime) -> String {
-        self.problems.text(now)
+    pub fn reports(&self, now: SystemTime) -> String {
+        self.reports.text(now)
     }
 
     /// A log of one line.

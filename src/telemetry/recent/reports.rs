@@ -23,12 +23,12 @@ const LONGEST_MESSAGE: usize = 256;
 
 /// The kinds of the last hour. They take 200 KiB at most.
 #[derive(Default)]
-pub(in super::super) struct RecentProblems(Mutex<Vec<Reported>>);
+pub(in super::super) struct RecentReports(Mutex<Vec<Reported>>);
 
 /// The layer that records them. The line of a request that succeeded costs a few comparisons.
-pub(in super::super) struct RecentProblemsLayer(pub(in super::super) std::sync::Arc<RecentProblems>);
+pub(in super::super) struct RecentReportsLayer(pub(in super::super) std::sync::Arc<RecentReports>);
 
-impl<S: Subscriber> Layer<S> for RecentProblemsLayer {
+impl<S: Subscriber> Layer<S> for RecentReportsLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if is_notable(event.metadata()) {
             self.0.record(event, SystemTime::now());
@@ -67,7 +67,7 @@ struct Kind {
     has_state: bool,
 }
 
-impl RecentProblems {
+impl RecentReports {
     fn record(&self, event: &Event<'_>, now: SystemTime) {
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -205,10 +205,10 @@ mod tests {
 
     /// What is recorded of the lines that `log` writes, so long afterwards.
     fn text(log: impl FnOnce(), later: Duration) -> String {
-        let problems = Arc::new(RecentProblems::default());
-        let subscriber = tracing_subscriber::registry().with(RecentProblemsLayer(problems.clone()));
+        let reports = Arc::new(RecentReports::default());
+        let subscriber = tracing_subscriber::registry().with(RecentReportsLayer(reports.clone()));
         tracing::subscriber::with_default(subscriber, log);
-        problems.text(SystemTime::now() + later)
+        reports.text(SystemTime::now() + later)
     }
 
     fn now(log: impl FnOnce()) -> String {
