@@ -8,20 +8,16 @@ use super::configuration::Configuration;
 use super::daemon::Daemon;
 use crate::platform::shell::SHOW_LOG;
 use crate::platform::{locations, service};
-use crate::telemetry::is_log_line;
+use crate::telemetry::{RecentLog, is_log_line};
 
 /// As much as the daemon has in memory.
-const MOST: u64 = 256 << 10;
+const MOST: u64 = RecentLog::CAPACITY as u64;
 
 /// Where the last lines come from, and these lines.
 pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (String, Result<String, String>) {
+    let last = format!("the last {} KiB", MOST >> 10);
     let reason = match daemon.recent_lines() {
-        Ok(lines) => {
-            return (
-                "the last 256 KiB, from the memory of the daemon".to_owned(),
-                Ok(lines),
-            );
-        }
+        Ok(lines) => return (format!("{last}, from the memory of the daemon"), Ok(lines)),
         Err(reason) => reason,
     };
     let Some(file) = configured(configuration) else {
@@ -30,7 +26,7 @@ pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (Str
     };
     let place = file.display();
     match end_of(&file) {
-        Ok(lines) => (format!("the last 256 KiB of {place}"), Ok(lines)),
+        Ok(lines) => (format!("{last} of {place}"), Ok(lines)),
         Err(error) => (
             String::new(),
             Err(format!("{reason}; {place} cannot be read: {error}")),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 
 /// The size of the ring: the lines of several hundred requests.
-const CAPACITY: usize = 256 << 10;
+pub(super) const CAPACITY: usize = 256 << 10;
 
 /// The last lines of the log. The log's thread adds them in batches: no request waits for the lock or copies its line.
 #[derive(Default)]

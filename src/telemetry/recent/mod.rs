@@ -23,7 +23,10 @@ pub struct RecentLog {
 }
 
 impl RecentLog {
-    /// The last 256 KiB of lines, whole ones alone, the oldest first.
+    /// How many bytes of lines are kept.
+    pub const CAPACITY: usize = lines::CAPACITY;
+
+    /// The last lines, whole ones alone, the oldest first.
     #[must_use]
     pub fn lines(&self) -> String {
         self.lines.text()
