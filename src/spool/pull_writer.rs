@@ -117,8 +117,8 @@ impl PullWriter {
     /// The body so far, if it is small.
     #[must_use]
     pub fn small_body(&self) -> Option<&[u8]> {
-        let begin = self.offset.checked_sub(self.written)?;
-        self.pending.get(usize::try_from(begin).ok()?..)
+        let start = self.offset.checked_sub(self.written)?;
+        self.pending.get(usize::try_from(start).ok()?..)
     }
 
     /// Makes a message of the response. No crash loses it from when this returns.

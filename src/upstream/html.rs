@@ -19,11 +19,11 @@ pub fn declares_html(headers: &HeaderMap) -> bool {
 /// Whether a body that begins so is an HTML page.
 #[must_use]
 pub fn is_html(beginning: &[u8]) -> bool {
-    let begin = beginning.strip_prefix("\u{feff}".as_bytes()).unwrap_or(beginning);
-    let begin = begin.trim_ascii_start();
-    let begin = begin[..begin.len().min(HTML_BEGINNING)].to_ascii_lowercase();
-    let has = |tag: &[u8]| begin.windows(tag.len()).any(|window| window == tag);
-    begin.starts_with(b"<") && (has(b"<html") || has(b"<!doctype html"))
+    let start = beginning.strip_prefix("\u{feff}".as_bytes()).unwrap_or(beginning);
+    let start = start.trim_ascii_start();
+    let start = start[..start.len().min(HTML_BEGINNING)].to_ascii_lowercase();
+    let has = |tag: &[u8]| start.windows(tag.len()).any(|window| window == tag);
+    start.starts_with(b"<") && (has(b"<html") || has(b"<!doctype html"))
 }
 
 #[cfg(test)]

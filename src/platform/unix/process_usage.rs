@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn linux_tells_each_value() {
-        let begin = cpu_time().unwrap();
-        while cpu_time().unwrap() < begin + Duration::from_millis(5) {}
+        let start = cpu_time().unwrap();
+        while cpu_time().unwrap() < start + Duration::from_millis(5) {}
         let (resident, all) = (resident_bytes().unwrap(), virtual_bytes().unwrap());
         assert!(1 << 20 < resident && resident < all, "{resident} of {all}");
         assert!(threads().unwrap() >= 1);

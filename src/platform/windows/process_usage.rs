@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn processor_time_and_handles_are_told() {
-        let begin = cpu_time().unwrap();
-        while cpu_time().unwrap() == begin {}
+        let start = cpu_time().unwrap();
+        while cpu_time().unwrap() == start {}
         // Wine always tells 0.
         assert!(open_descriptors().is_some());
     }

@@ -228,9 +228,9 @@ impl Puller {
         head.headers.remove(CONTENT_LENGTH);
         head.extensions = headers::spelling(head.extensions);
         writer.head(&head);
-        let mut begin = Vec::new();
-        let stored = store(&mut writer, &mut body, deadline, &mut begin).await;
-        if declares_html(&head.headers) && is_html(&begin) {
+        let mut beginning = Vec::new();
+        let stored = store(&mut writer, &mut body, deadline, &mut beginning).await;
+        if declares_html(&head.headers) && is_html(&beginning) {
             let problem = login_page("API request", self.upstream.url.host(), "");
             // A filter may have replaced the API's response, so that the queue is one message shorter.
             writer.lose(problem.cause()).await;
@@ -330,19 +330,19 @@ fn with_outcome(mut response: Response<Body>, outcome: PullOutcome) -> Response<
     response
 }
 
-/// Stores a response's body as it comes, and the beginning of it in `begin`.
+/// Stores a response's body as it comes, and the beginning of it in `beginning`.
 async fn store(
     writer: &mut PullWriter,
     body: &mut ResponseBody,
     deadline: Instant,
-    begin: &mut Vec<u8>,
+    beginning: &mut Vec<u8>,
 ) -> Result<(), WriteError> {
     loop {
         let Some(frame) = next_frame(body, deadline).await else {
             return Ok(());
         };
         if let Ok(piece) = frame.map_err(WriteError::Incomplete)?.into_data() {
-            begin.extend(piece.iter().take(HTML_BEGINNING.saturating_sub(begin.len())));
+            beginning.extend(piece.iter().take(HTML_BEGINNING.saturating_sub(beginning.len())));
             writer.write(&piece).await?;
         }
     }

@@ -19,7 +19,7 @@ pub struct FinishedRequest<'a> {
     pub address: Option<&'a Arc<str>>,
     /// The method.
     pub method: &'a str,
-    /// The path, without the query.
+    /// The beginning of the path, without the query.
     pub path: &'a str,
     /// The rule that allowed it.
     pub rule: Option<&'a Arc<str>>,
@@ -43,7 +43,7 @@ pub struct FinishedRequest<'a> {
     pub upstream_time: Duration,
     /// The code of what went wrong.
     pub problem: Option<&'static str>,
-    /// The caller's identifier of the request.
+    /// The identifier of the request, the caller's or one that bondgate added.
     pub correlation_id: Option<&'a str>,
 }
 

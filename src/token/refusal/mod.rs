@@ -235,9 +235,9 @@ impl TokenRequestContext<'_> {
         let text = String::from_utf8_lossy(body);
         let lower = text.to_ascii_lowercase();
         let title = lower.find("<title").and_then(|at| {
-            let begin = at + lower[at..].find('>')? + 1;
-            let end = begin + lower[begin..].find("</title")?;
-            Some(printable(text[begin..end].trim()))
+            let start = at + lower[at..].find('>')? + 1;
+            let end = start + lower[start..].find("</title")?;
+            Some(printable(text[start..end].trim()))
         });
         match title.filter(|title| !title.is_empty() && !self.secret.is_in(title)) {
             Some(title) => format!(" (\"{title}\")"),

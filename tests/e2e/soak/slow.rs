@@ -159,7 +159,7 @@ async fn drip(streams: Vec<Weak<TcpStream>>, bytes: &[u8], each: Duration) {
     }
 }
 
-/// How long after its begin a head is cut, and with what.
+/// How long after its start a head is cut, and with what.
 async fn cut(stream: Arc<TcpStream>, began: Instant) -> (Duration, Answer) {
     let (mut answer, mut time) = (Vec::new(), None);
     loop {
