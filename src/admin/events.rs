@@ -186,9 +186,9 @@ mod tests {
     use crate::config::Config;
     use crate::server::stopping;
     use crate::spool::Spool;
+    use crate::telemetry::RecentLog;
     use crate::telemetry::activity::Activity;
     use crate::telemetry::metrics::Metrics;
-    use crate::telemetry::{LastingProblems, RecentLog};
 
     /// Viewers of a daemon without upstreams, and its stop.
     fn viewers() -> (Arc<Viewers>, watch::Sender<Phase>) {
@@ -201,7 +201,7 @@ mod tests {
             started: SystemTime::now(),
             configured: SystemTime::now(),
             configuration: None,
-            rejected_reload: Arc::new(LastingProblems::new("configuration", metrics.clone())),
+            rejected_reload: Arc::default(),
             listeners: Vec::new(),
             certificates: Vec::new(),
             upstreams: Vec::new(),

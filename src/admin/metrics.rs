@@ -1,22 +1,23 @@
 //! The response on `/metrics`.
 
-use std::sync::Arc;
-
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::authorization::refuse;
+use super::sources::Sources;
+use crate::problems::Problem;
 use crate::problems::request::bug;
-use crate::telemetry::metrics::{Metrics, TextFormat};
+use crate::telemetry::metrics::{LastingProblem, TextFormat};
 
 /// The metrics, in the format that the scraper asks for.
-pub(super) async fn respond(metrics: Arc<Metrics>, headers: &HeaderMap) -> Response {
+pub(super) async fn respond(sources: &Sources, headers: &HeaderMap) -> Response {
     let accept = headers.get_all(ACCEPT).iter().map(HeaderValue::to_str);
     let accept: Vec<_> = accept.filter_map(Result::ok).collect();
     let format = TextFormat::accepted(&accept.join(","));
+    let (metrics, problems) = (sources.metrics.clone(), problems(sources));
     // Listing the open files of the process takes a while if there are thousands.
-    let text = tokio::task::spawn_blocking(move || metrics.text(format)).await;
+    let text = tokio::task::spawn_blocking(move || metrics.text(format, &problems)).await;
     match text {
         Ok(text) => ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], text).into_response(),
         Err(_) => refuse(
@@ -24,4 +25,33 @@ pub(super) async fn respond(metrics: Arc<Metrics>, headers: &HeaderMap) -> Respo
             bug("bondgate could not read its metrics"),
         ),
     }
+}
+
+/// What fails now, as in the status.
+fn problems(sources: &Sources) -> Vec<LastingProblem> {
+    let facts = &sources.facts;
+    let mut problems = Vec::new();
+    let mut add = |upstream: Option<&str>, call, problem: &Problem| {
+        problems.push(LastingProblem {
+            upstream: upstream.map(str::to_owned),
+            call,
+            code: problem.code(),
+        });
+    };
+    for (name, tokens) in sources.readiness.upstreams.load().iter() {
+        if let Some(problem) = tokens.status().any_problem() {
+            add(Some(name), "token", problem);
+        }
+        let facts = facts.upstreams.iter().find(|facts| facts.name == *name);
+        if let Some((problem, _)) = facts.and_then(|facts| facts.api.get().problem) {
+            add(Some(name), "api", &problem);
+        }
+    }
+    for lasting in facts.rejected_reload.get() {
+        add(None, "configuration", &lasting.problem);
+    }
+    for lasting in sources.spool.problems() {
+        add(None, "spool", &lasting.problem);
+    }
+    problems
 }

@@ -133,7 +133,7 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
         // Ends what is over.
         let _ = upstream.api.get();
     }
-    metrics::respond(admin.sources.metrics.clone(), &headers).await
+    metrics::respond(&admin.sources, &headers).await
 }
 
 async fn recent_reports(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

@@ -10,9 +10,9 @@ use super::*;
 use crate::config::Config;
 use crate::server::{Peer, stopping};
 use crate::spool::Spool;
+use crate::telemetry::RecentLog;
 use crate::telemetry::activity::Activity;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{LastingProblems, RecentLog};
 
 /// The router of a daemon whose admin listener is at 10.0.0.5.
 fn router() -> MethodRouter {
@@ -24,7 +24,7 @@ fn router() -> MethodRouter {
         started: SystemTime::now(),
         configured: SystemTime::now(),
         configuration: None,
-        rejected_reload: Arc::new(LastingProblems::new("configuration", metrics.clone())),
+        rejected_reload: Arc::default(),
         listeners: Vec::new(),
         certificates: Vec::new(),
         upstreams: Vec::new(),

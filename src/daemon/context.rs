@@ -94,7 +94,7 @@ impl Context {
             in_flight: InFlightLimit::new(&config.limits),
             replay: ReplayBudget::default(),
             spool: Spool::open(&config.spool, metrics.clone())?,
-            rejected_reload: Arc::new(LastingProblems::new("configuration", metrics.clone())),
+            rejected_reload: Arc::default(),
             metrics,
             activity: Activity::new(),
             stop,

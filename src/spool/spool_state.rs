@@ -74,7 +74,7 @@ impl Spool {
         let shared = SpoolState {
             store: Store::open(config, metrics.clone())?,
             config: config.clone(),
-            problems: LastingProblems::new("spool", metrics.clone()),
+            problems: LastingProblems::default(),
             metrics,
             queues: Mutex::default(),
             newest: Mutex::default(),

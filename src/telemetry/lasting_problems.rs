@@ -1,20 +1,14 @@
-//! What fails in one part of the daemon, and since when, for the status and the metrics.
+//! What fails in one part of the daemon, and since when.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::metrics::Metrics;
 use crate::problems::Problem;
 
 /// The problems of a part that last.
-pub struct LastingProblems {
-    /// The part, as the metric names it.
-    part: &'static str,
-    metrics: Arc<Metrics>,
-    current: Mutex<Vec<Lasting>>,
-}
+#[derive(Default)]
+pub struct LastingProblems(Mutex<Vec<Lasting>>);
 
 /// A problem that lasts.
 #[derive(Clone, Debug)]
@@ -44,32 +38,22 @@ impl Lasting {
 }
 
 impl LastingProblems {
-    /// No problem.
-    #[must_use]
-    pub fn new(part: &'static str, metrics: Arc<Metrics>) -> Self {
-        Self {
-            part,
-            metrics,
-            current: Mutex::default(),
-        }
-    }
-
     /// The problems now.
     #[must_use]
     pub fn get(&self) -> Vec<Lasting> {
-        self.current.lock().clone()
+        self.0.lock().clone()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.current.lock().is_empty()
+        self.0.lock().is_empty()
     }
 
     /// Replaces the problems. One that was known before keeps its time, and gets its newer text. Returns those that are new
     /// and those that are over.
     pub fn replace(&self, mut found: Vec<Lasting>) -> (Vec<Lasting>, Vec<Lasting>) {
-        let mut current = self.current.lock();
+        let mut current = self.0.lock();
         for problem in &mut found {
             if let Some(known) = current.iter().find(|known| known.is_same(problem)) {
                 problem.since = known.since;
@@ -80,11 +64,6 @@ impl LastingProblems {
             from.iter().filter(missing).cloned().collect()
         };
         let (new, over) = (missing_in(&current, &found), missing_in(&found, &current));
-        for (problems, lasts) in [(&over, false), (&found, true)] {
-            for problem in problems {
-                self.metrics.set_problem(self.part, problem.problem.code(), lasts);
-            }
-        }
         *current = found;
         (new, over)
     }

@@ -160,7 +160,8 @@ impl TokenStatus {
     }
 
     /// The same, or else what the next fetch will meet.
-    pub(super) fn any_problem(&self) -> Option<&Problem> {
+    #[must_use]
+    pub fn any_problem(&self) -> Option<&Problem> {
         let warning = self.warning.as_ref().map(|(problem, _)| problem);
         self.problem().or(warning)
     }

@@ -162,7 +162,6 @@ impl ApiStatus {
             return;
         }
         self.log(&problem);
-        self.0.metrics.set_problem("api", known, Some(problem.code()));
         current.problem = Some((problem, SystemTime::now()));
         self.0.has_problem.store(true, Ordering::Relaxed);
     }
@@ -219,8 +218,6 @@ impl ApiStatus {
 
     /// Changes the forbidden routes, without those that are forbidden no longer.
     fn update_forbidden(&self, current: &mut Current, change: impl FnOnce(&mut Vec<Forbidden>)) {
-        let code = |forbidden: &[Forbidden]| (!forbidden.is_empty()).then_some(FORBIDDEN);
-        let before = code(&current.forbidden);
         current.forbidden.retain(|Forbidden { route, last, .. }| {
             let lasts = last.elapsed() < FORBIDDEN_FOR;
             if !lasts {
@@ -235,11 +232,9 @@ impl ApiStatus {
             lasts
         });
         change(&mut current.forbidden);
-        let now = code(&current.forbidden);
-        if before != now {
-            self.0.metrics.set_problem("api", before, now);
-            self.0.has_forbidden.store(now.is_some(), Ordering::Relaxed);
-        }
+        self.0
+            .has_forbidden
+            .store(!current.forbidden.is_empty(), Ordering::Relaxed);
     }
 
     /// Ends the problem if it is one of those that are over.
@@ -251,7 +246,6 @@ impl ApiStatus {
         if let Some((problem, _)) = current.problem.take_if(|(problem, _)| is_over(problem.code())) {
             let (upstream, was) = (self.0.metrics.name(), problem.code());
             tracing::info!(upstream, was, "requests to the API succeed again");
-            self.0.metrics.set_problem("api", Some(was), None);
             self.0.has_problem.store(false, Ordering::Relaxed);
         }
     }

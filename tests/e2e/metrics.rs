@@ -273,3 +273,26 @@ async fn the_expiry_of_a_listeners_certificate_follows_its_file() {
     daemon.logged("reload applied").await;
     assert_sample(&daemon, &name(&daemon), expiry.as_secs_f64()).await;
 }
+
+#[tokio::test]
+async fn a_problem_of_an_upstream_that_a_reload_replaced_is_over_with_it() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    let file = daemon.directory.path().join("bondgate.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    let problem = "bondgate_problem{upstream=\"cisco\",call=\"token\",code=\"client-id-unknown\"}";
+
+    std::fs::write(
+        &file,
+        right.replace("client_id = \"demo\"", "client_id = \"demmo\""),
+    )
+    .unwrap();
+    daemon.signal("HUP");
+    daemon.logged("\"problem\":\"client-id-unknown\"").await;
+    assert_sample(&daemon, problem, 1.0).await;
+
+    std::fs::write(&file, right).unwrap();
+    daemon.signal("HUP");
+    daemon.logged_times("token acquired", 2).await;
+    assert_eq!(sample(&daemon, problem).await, None);
+}

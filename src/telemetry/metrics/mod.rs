@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,6 +36,8 @@ pub use self::upstream_connections::{OpenConnection, UpstreamConnections};
 /// All metrics; each field has the metric's name or its start.
 pub struct Metrics {
     registrar: Registrar,
+    /// Held while a text is written.
+    scrape: Mutex<()>,
     /// Open connections of callers.
     pub connections: Gauge,
     /// How many there may be.
@@ -70,10 +73,21 @@ pub struct Metrics {
     token_state: Family<Labels<2>, Gauge>,
     token_expiry: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     clock_skew: Family<Labels<1>, Gauge>,
+    /// Set for each text, so that no entry outlasts its problem.
     problem: Family<Vec<Label>, Gauge>,
     replays: Family<Labels<1>, Counter>,
     /// Pulled messages.
     pub spool: SpoolMetrics,
+}
+
+/// A problem that lasts, as the metrics name it.
+pub struct LastingProblem {
+    /// The upstream that has it, if it is one's.
+    pub upstream: Option<String>,
+    /// The kind of calls, or the part of the daemon, that fails.
+    pub call: &'static str,
+    /// Its code.
+    pub code: &'static str,
 }
 
 /// The metrics of one upstream.
@@ -169,6 +183,7 @@ impl Metrics {
             replays: all.add("replays", "Requests sent again with a newer token"),
             spool: SpoolMetrics::register(all),
             registrar,
+            scrape: Mutex::default(),
         })
     }
 
@@ -188,19 +203,6 @@ impl Metrics {
     pub fn set_certificate_expiry(&self, listener: &str, seconds: f64) {
         let labels = [("listener", listener.to_owned().into())];
         self.certificate_expiry.get_or_create(&labels).set(seconds);
-    }
-
-    /// Records whether a problem of this part of the daemon lasts.
-    pub fn set_problem(&self, part: &'static str, code: &'static str, lasts: bool) {
-        self.set_problem_of(&vec![("call", part.into()), ("code", code.into())], lasts);
-    }
-
-    fn set_problem_of(&self, labels: &Vec<Label>, lasts: bool) {
-        if lasts {
-            self.problem.get_or_create(labels).set(1);
-        } else {
-            self.problem.remove(labels);
-        }
     }
 
     /// The requests to an upstream whose response has not ended.
@@ -231,9 +233,17 @@ impl Metrics {
         }
     }
 
-    /// The text of all metrics.
+    /// The text of all metrics, with the problems that last now.
     #[must_use]
-    pub fn text(&self, format: TextFormat) -> String {
+    pub fn text(&self, format: TextFormat, problems: &[LastingProblem]) -> String {
+        let _one_scrape = self.scrape.lock();
+        self.problem.clear();
+        for problem in problems {
+            let upstream = problem.upstream.iter();
+            let upstream = upstream.map(|name| ("upstream", name.clone().into()));
+            let own = [("call", problem.call.into()), ("code", problem.code.into())];
+            self.problem.get_or_create(&upstream.chain(own).collect()).set(1);
+        }
         match format {
             TextFormat::OpenMetrics => self.encode(),
             TextFormat::Prometheus => to_prometheus(&self.encode()),
@@ -296,17 +306,6 @@ impl UpstreamMetrics {
     /// Records how many seconds the identity service's clock is ahead of ours.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.all.clock_skew.get_or_create(&self.upstream).set(seconds);
-    }
-
-    /// Records the problem of a kind of calls, in place of the one before.
-    pub fn set_problem(&self, call: &'static str, before: Option<&'static str>, now: Option<&'static str>) {
-        for (code, lasts) in [(before, false), (now, true)] {
-            if let Some(code) = code {
-                let [upstream, call] = self.labels("call", call.into());
-                let labels = vec![upstream, call, ("code", code.into())];
-                self.all.set_problem_of(&labels, lasts);
-            }
-        }
     }
 
     fn count(&self, family: &Family<Labels<2>, Counter>, label: &'static str, value: Cow<'static, str>) {

@@ -17,18 +17,29 @@ fn populated() -> Arc<Metrics> {
     upstream.set_token_state("fresh", &["starting", "fresh"]);
     upstream.set_token_expiry(2e9);
     upstream.set_clock_skew(0);
-    upstream.set_problem("api", None, Some("api-unavailable"));
     upstream.connections.count_failure("dns_error");
     upstream.pulls.set_last_success();
     metrics
+}
+
+fn problems() -> [LastingProblem; 2] {
+    [
+        (None, "spool", "dead-letters"),
+        (Some("cisco"), "api", "api-unavailable"),
+    ]
+    .map(|(upstream, call, code)| LastingProblem {
+        upstream: upstream.map(str::to_owned),
+        call,
+        code,
+    })
 }
 
 #[test]
 fn what_is_counted_is_in_the_text_for_prometheus() {
     let metrics = populated();
     for text in [
-        metrics.text(TextFormat::OpenMetrics),
-        metrics.text(TextFormat::Prometheus),
+        metrics.text(TextFormat::OpenMetrics, &problems()),
+        metrics.text(TextFormat::Prometheus, &problems()),
     ] {
         for line in [
             "bondgate_requests_total{upstream=\"cisco\",status=\"200\"} 1",
@@ -38,6 +49,8 @@ fn what_is_counted_is_in_the_text_for_prometheus() {
             "bondgate_refusals_total{reason=\"path-refused\"} 1",
             "bondgate_upstream_connections_failed_total{upstream=\"cisco\",reason=\"dns_error\"} 1",
             "bondgate_pulls_total{upstream=\"cisco\",result=\"empty\"} 0",
+            "bondgate_problem{call=\"spool\",code=\"dead-letters\"} 1",
+            "bondgate_problem{upstream=\"cisco\",call=\"api\",code=\"api-unavailable\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
@@ -45,6 +58,15 @@ fn what_is_counted_is_in_the_text_for_prometheus() {
         let line = text.lines().find(|line| line.starts_with(&build));
         assert!(line.is_some_and(|line| line.ends_with("\"} 1")), "{text}");
     }
+}
+
+#[test]
+fn a_problem_that_is_over_is_not_in_the_next_text() {
+    let metrics = Metrics::new();
+    let text = metrics.text(TextFormat::Prometheus, &problems());
+    assert_eq!(text.matches("bondgate_problem{").count(), 2, "{text}");
+    let text = metrics.text(TextFormat::Prometheus, &[]);
+    assert!(!text.contains("bondgate_problem{"), "{text}");
 }
 
 #[test]
@@ -108,7 +130,7 @@ fn documented() -> Described {
 #[test]
 fn the_guide_describes_each_metric_with_its_type_and_labels_and_no_other() {
     let metrics = populated();
-    let found = described(&metrics.text(TextFormat::Prometheus));
+    let found = described(&metrics.text(TextFormat::Prometheus, &problems()));
     let unfounded: Vec<_> = metrics
         .registrar
         .names

@@ -43,9 +43,6 @@ impl<S> Refresher<S> {
         let is_lost = before.has_valid_token && !status.has_valid_token;
         let codes = [&before, &status].map(|status| status.any_problem().map(Problem::code));
         let is_other_problem = codes[0] != codes[1];
-        if is_other_problem {
-            self.metrics.set_problem("token", codes[0], codes[1]);
-        }
         if status.state != before.state || is_other_problem || is_lost {
             self.log(&status, &before);
         }

@@ -22,15 +22,11 @@ fn a_problem_lasts_from_the_first_failure_to_the_next_good_response() {
     status.responded(route, StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new());
     assert_eq!(status.get().problem.unwrap().1, since);
     assert_eq!(status.get().last_response.unwrap().1, 503);
-    let gauge = "bondgate_problem{upstream=\"cisco\",call=\"api\",code=\"api-unavailable\"} 1";
-    assert!(metrics.encode().contains(gauge), "{}", metrics.encode());
 
     status.failed(api::silent("api.example:443", 25));
     assert_eq!(status.get().problem.unwrap().0.code(), "api-silent");
-    assert!(!metrics.encode().contains("api-unavailable"));
     status.responded(route, StatusCode::OK, &HeaderMap::new());
     assert!(status.get().problem.is_none());
-    assert!(!metrics.encode().contains("bondgate_problem{"));
 }
 
 #[test]
@@ -54,7 +50,6 @@ fn a_forbidden_route_lasts_until_it_is_allowed_whatever_other_routes_do() {
     let metrics = Metrics::new();
     let status = status(&metrics);
     let code = || status.get().problem.map(|(problem, _)| problem.code());
-    let gauge = || metrics.encode().contains("code=\"api-forbidden\"} 1");
     let other = || "GET /pull".to_owned();
     status.responded(route, StatusCode::FORBIDDEN, &HeaderMap::new());
     assert!(status.get().problem.unwrap().0.cause().contains("/push"));
@@ -62,9 +57,9 @@ fn a_forbidden_route_lasts_until_it_is_allowed_whatever_other_routes_do() {
         status.responded(other, response, &HeaderMap::new());
     }
     status.responded(route, StatusCode::NOT_FOUND, &HeaderMap::new());
-    assert!(code() == Some("api-forbidden") && gauge());
+    assert_eq!(code(), Some("api-forbidden"));
     status.responded(route, StatusCode::OK, &HeaderMap::new());
-    assert!(code().is_none() && !gauge());
+    assert_eq!(code(), None);
 }
 
 #[test]
@@ -91,7 +86,6 @@ async fn a_route_is_forbidden_no_longer_ten_minutes_after_its_last_refusal() {
     assert!(status.get().problem.is_some());
     tokio::time::advance(FORBIDDEN_FOR / 2).await;
     assert!(status.get().problem.is_none());
-    assert!(!metrics.encode().contains("bondgate_problem{"));
 }
 
 #[test]

@@ -11,9 +11,7 @@ use crate::admin::{CertificateFacts, Facts, ListenerFacts};
 use crate::problems::{Problem, Severity, api, files, token};
 use crate::server::Phase;
 use crate::spool::Totals;
-use crate::telemetry::LastingProblems;
 use crate::telemetry::activity::Activity;
-use crate::telemetry::metrics::Metrics;
 use crate::tls::FileCertificate;
 use crate::token::{TokenState, TokenStatus};
 use crate::upstream::ApiState;
@@ -29,7 +27,7 @@ fn facts() -> Facts {
         started: at(0),
         configured: at(0),
         configuration: Some(PathBuf::from("/etc/bondgate/secret-name.toml")),
-        rejected_reload: Arc::new(LastingProblems::new("configuration", Metrics::new())),
+        rejected_reload: Arc::default(),
         listeners: vec![ListenerFacts {
             address: "localhost:8080".to_owned(),
             configured: "localhost:8080".to_owned(),
