@@ -163,3 +163,19 @@ fn the_guide_describes_each_metric_with_its_type_and_labels_and_no_other() {
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
+
+#[test]
+fn the_guide_names_every_alert() {
+    let guide = include_str!("../../../config/guides/monitoring.md");
+    let rules = include_str!("../../../config/monitoring/alerts.yaml");
+    let alerts = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let named: BTreeSet<&str> = guide
+        .lines()
+        .filter_map(|line| line.trim_end_matches(" |").rsplit_once("| "))
+        .flat_map(|(_, names)| names.split(", "))
+        .collect();
+    let missing: Vec<_> = alerts.filter(|alert| !named.contains(alert)).collect();
+    assert!(missing.is_empty() && rules.contains("- alert: "), "{missing:?}");
+}
