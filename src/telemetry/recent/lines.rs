@@ -47,8 +47,16 @@ impl RecentLines {
         } else {
             0
         };
-        String::from_utf8_lossy(&bytes[start..]).into_owned()
+        without_colours(&String::from_utf8_lossy(&bytes[start..]))
     }
+}
+
+/// A text without the colours of lines that were written for a terminal.
+fn without_colours(text: &str) -> String {
+    let mut pieces = text.split("\x1b[");
+    let first = pieces.next().unwrap_or_default();
+    let after = pieces.map(|piece| piece.split_once('m').map_or(piece, |(_colour, rest)| rest));
+    std::iter::once(first).chain(after).collect()
 }
 
 #[cfg(test)]
@@ -63,6 +71,14 @@ mod tests {
         recent.add(b"");
         recent.add(b"c\n");
         assert_eq!(recent.text(), "a\nb\nc\n");
+    }
+
+    #[test]
+    fn lines_of_a_terminal_are_shown_without_their_colours() {
+        let recent = RecentLines::default();
+        recent
+            .add(b"\x1b[2m10:06\x1b[0m \x1b[32m INFO\x1b[0m token [a] \x1b[3mstate\x1b[0m\x1b[2m=\x1b[0m1\n");
+        assert_eq!(recent.text(), "10:06  INFO token [a] state=1\n");
     }
 
     #[test]
