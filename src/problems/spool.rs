@@ -53,17 +53,17 @@ problems! {
             would wait for ever. `bondgate spool move` moves them, also beside a running bondgate; without a change, `bondgate spool \
             show` prints and `bondgate spool discard` removes one.";
     files_damaged(count) "spool-files-damaged" Error
-        cause "{count} files in the spool are damaged, and their messages are not delivered"
+        cause "damaged files in the spool: {count}; their messages are not delivered"
         fix "`bondgate spool list` names them and `bondgate spool show` prints what they hold; look for these messages at Cisco, then \
             `bondgate spool discard` each"
         explanation "A file's digest does not match its content. The disk, or another program, has changed it.";
     messages_lost(count) "messages-lost" Error
-        cause "{count} pulled messages may be lost: their pulls were sent, and no whole response was stored"
+        cause "pulled messages that may be lost: {count}; their pulls were sent, and no whole response was stored"
         fix "`bondgate spool list` shows when each was pulled; look for it at Cisco, then `bondgate spool discard` each"
         explanation "A pull takes a message off Cisco's queue and cannot be repeated. The connection, bondgate or the machine failed \
             before the response was stored.";
     undelivered_lost(count, place) "undelivered-messages-lost" Error
-        cause "{count} pulled messages that no caller received are lost with {place}"
+        cause "pulled messages that no caller received, lost with {place}: {count}"
         fix "look for them at Cisco by the time of each pull, which the log has; next time, let callers take them before the stop, or \
             set spool.directory to a directory on a persistent volume, and spool.persistent to true"
         explanation "bondgate has ended, and its messages were in its memory, or in a directory that does not outlive the pod or \

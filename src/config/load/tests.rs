@@ -100,6 +100,16 @@ fn one_mistake_is_one_fault() {
         assert_eq!(error.to_string(), fault);
     }
     assert!(read("[upstream]\n").unwrap_err().to_string().contains("is empty"));
+    for text in [
+        "[[listener]]\naddress = \"localhost:8080\"\n[[listener]]\naddress = \"127.0.0.1:80810\"\n",
+        "[[listener]]\naddress = \"127.0.0.1:80810\"\n[[listener]]\naddress = \"localhost:8080\"\n",
+    ] {
+        let error = read(&format!("{LEAST}{text}")).unwrap_err().to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains("\"127.0.0.1:80810\" is not an address"), "{error}");
+    }
+    let error = read(&format!("{LEAST}ulr = \"https://localhost\"\n")).unwrap_err();
+    assert!(error.to_string().contains("did you mean \"url\"?"), "{error}");
 }
 
 #[test]

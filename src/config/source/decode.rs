@@ -94,7 +94,13 @@ fn add_missing(report: &mut Report, key: &KeyPath) {
 
 /// A misspelled key is read as the known key that it resembles.
 fn correct_unknown(report: &mut Report, key: &KeyPath, known: &[&str]) {
-    let likeness = |known: &&&str| strsim::jaro_winkler(known, key.name());
+    let likeness = |known: &&&str| {
+        // One letter more, less or exchanged in a short name, which the other measure finds unlike.
+        if strsim::osa_distance(known, key.name()) == 1 {
+            return 1.0;
+        }
+        strsim::jaro_winkler(known, key.name())
+    };
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let meant = nearest.filter(|known| likeness(known) > 0.8);
     let advice = match meant {

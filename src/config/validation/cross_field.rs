@@ -10,11 +10,14 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
     let mut addresses = vec![&config.admin.address];
     for (at, listener) in config.listeners.iter().enumerate() {
         let (table, address) = (KeyPath::listener(at), &listener.address);
-        if let Some(other) = addresses.iter().find(|other| other.collides_with(address)) {
-            let problem = configuration::listeners_collide(address, other);
-            report.fault(&table.key("address"), problem);
+        let key = table.key("address");
+        // A wrong address has the default one as a stand-in.
+        if !report.corrected.contains(&key) {
+            if let Some(other) = addresses.iter().find(|other| other.collides_with(address)) {
+                report.fault(&key, configuration::listeners_collide(address, other));
+            }
+            addresses.push(address);
         }
-        addresses.push(address);
         for upstream in config
             .upstreams
             .iter()

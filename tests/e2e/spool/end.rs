@@ -20,7 +20,7 @@ async fn messages_in_memory_are_reported_at_the_end_and_the_exit_code_is_1() {
     daemon.signal("TERM");
     let ended = daemon.ended().await;
     assert_eq!(ended.code(), Some(1));
-    daemon.logged("received are lost with bondgate's memory").await;
+    daemon.logged("received, lost with bondgate's memory: 1").await;
     is_named(&daemon);
 }
 
