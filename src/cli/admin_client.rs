@@ -73,10 +73,21 @@ impl AdminArgs {
             .or_else(|| self.config.clone().file())
     }
 
+    /// Reads the configuration if `--address` is not given.
     pub(super) fn client(self) -> anyhow::Result<AdminClient> {
-        let (address, is_tls) = match self.address {
-            Some(address) => (address, self.tls),
+        let admin = match self.address {
+            Some(_) => None,
             None => configured(self.file())?,
+        };
+        self.client_of(admin.as_ref())
+    }
+
+    /// For the listener of `--address`, else that of a configuration, else the default one.
+    pub(super) fn client_of(self, admin: Option<&Admin>) -> anyhow::Result<AdminClient> {
+        let (address, is_tls) = match (self.address, admin) {
+            (Some(address), _) => (address, self.tls),
+            (None, Some(admin)) => (admin.address.clone(), admin.tls.is_some()),
+            (None, None) => (DEFAULT, false),
         };
         let identity = self.certificate.as_deref().zip(self.key.as_deref());
         let tls = is_tls.then(|| client_config(identity)).transpose()?;
@@ -87,18 +98,18 @@ impl AdminArgs {
     }
 }
 
-/// The admin listener of the configuration, and whether it has TLS. A daemon without a configuration is a demo.
-fn configured(file: Option<PathBuf>) -> anyhow::Result<(ListenAddress, bool)> {
+/// The admin listener of the configuration; `None` for the default one. A daemon without a configuration is a demo.
+fn configured(file: Option<PathBuf>) -> anyhow::Result<Option<Admin>> {
     match load(file.as_deref()) {
-        Ok(config) => Ok((config.admin.address, config.admin.tls.is_some())),
-        Err(_) if file.is_none() => Ok((DEFAULT, false)),
+        Ok(config) => Ok(Some(config.admin)),
+        Err(_) if file.is_none() => Ok(None),
         Err(ConfigError {
             config: Some(rest), ..
-        }) => Ok((rest.admin.address, rest.admin.tls.is_some())),
+        }) => Ok(Some(rest.admin)),
         Err(error) if is_denied(&error) => {
             let file = file.unwrap_or_default();
             output::warning(&commands::configuration_unreadable(file.display(), &DEFAULT));
-            Ok((DEFAULT, false))
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
@@ -120,14 +131,6 @@ impl AdminClient {
             address: admin.address.clone(),
             tls: tls.map(Arc::new),
         })
-    }
-
-    /// For an admin listener at the default address.
-    pub(super) fn at_default_address() -> Self {
-        Self {
-            address: DEFAULT,
-            tls: None,
-        }
     }
 
     /// Gets a path.

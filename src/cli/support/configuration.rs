@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 
 use super::command;
 use super::daemon::Daemon;
+use super::time_limit::limited;
 use crate::cli::check::{self, Service};
 use crate::cli::load;
 use crate::config::{Config, ConfigError};
 use crate::platform::locations;
+use crate::problems::files;
 
 /// The configuration of a daemon, or of its next start.
 pub(super) struct Configuration {
     file: Option<PathBuf>,
-    loaded: Result<Config, ConfigError>,
+    loaded: Loaded,
     /// The directory that systemd gives the service for its spool.
     state_directory: Option<PathBuf>,
 }
+
+/// The configuration with or without faults, or the reason why it was not read.
+type Loaded = Result<Result<Config, ConfigError>, String>;
 
 /// The most lines of the list of messages; two for each message.
 const MOST_LINES: usize = 400;
@@ -24,18 +29,30 @@ const MOST_LINES: usize = 400;
 impl Configuration {
     /// Reads a file, or the environment alone.
     pub(super) fn read(file: Option<PathBuf>) -> Self {
-        let mut loaded = load(file.as_deref());
-        let service = Service::find(file.as_deref(), &mut loaded);
+        let path = file.clone();
+        let read = limited("reading the configuration", move || {
+            let file = path.as_deref();
+            if let Some(pipe) = file.filter(|file| is_stream(file)) {
+                return Err(files::not_regular(pipe.display()).cause().to_owned());
+            }
+            let mut loaded = load(file);
+            let service = Service::find(file, &mut loaded);
+            Ok((loaded, service.state_directory))
+        });
+        let (loaded, state_directory) = match read.flatten() {
+            Ok((loaded, state_directory)) => (Ok(loaded), state_directory),
+            Err(reason) => (Err(reason), None),
+        };
         Self {
-            state_directory: service.state_directory,
             file,
             loaded,
+            state_directory,
         }
     }
 
-    /// The configuration, without the values at fault; `None` after a syntax error.
+    /// The configuration, without the values at fault; `None` after a syntax error, or if it was not read.
     pub(super) fn config(&self) -> Option<&Config> {
-        match &self.loaded {
+        match self.loaded.as_ref().ok()? {
             Ok(config) => Some(config),
             Err(error) => error.config.as_deref(),
         }
@@ -43,7 +60,8 @@ impl Configuration {
 
     /// Every value with its source.
     pub(super) fn settings(&self) -> Result<String, String> {
-        let lines = check::settings(&self.loaded).join("\n");
+        let loaded = self.loaded.as_ref().map_err(Clone::clone)?;
+        let lines = check::settings(loaded).join("\n");
         if lines.is_empty() {
             return Err("it cannot be read; the check says why".to_owned());
         }
@@ -51,7 +69,7 @@ impl Configuration {
             .file
             .as_deref()
             .map_or("environment alone".into(), Path::to_string_lossy);
-        let of_faults = match self.loaded {
+        let of_faults = match loaded {
             Ok(_) => "",
             Err(_) => ". It has faults: the values at fault are left out",
         };
@@ -60,6 +78,8 @@ impl Configuration {
 
     /// What `bondgate check` reports.
     pub(super) fn check(&self, is_live: bool) -> Result<String, String> {
+        // The check would wait for the same file.
+        self.loaded.as_ref().map_err(Clone::clone)?;
         let mut arguments = vec![OsStr::new("check")];
         arguments.extend(is_live.then_some(OsStr::new("--live")));
         if let Some(file) = &self.file {
@@ -117,6 +137,12 @@ impl Configuration {
             _ => Vec::new(),
         }
     }
+}
+
+/// Whether a file is a pipe, a terminal or another stream: it may never end, and what is read of it is missing elsewhere.
+fn is_stream(file: &Path) -> bool {
+    file.metadata()
+        .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 /// The first and the last lines.

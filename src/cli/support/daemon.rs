@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::admin_client::{AdminArgs, AdminClient};
 use crate::cli::status;
-use crate::config::ConfigError;
+use crate::config::Admin;
 use crate::problems::Problem;
 
 /// The daemon that responds, or the reason why none does.
@@ -24,11 +24,9 @@ const ENVIRONMENT: &str = "environment";
 impl Daemon {
     /// Asks the daemon for its status. If the configuration, which has the admin address, cannot be read, asks at the
     /// default address: the running daemon may have loaded an earlier version that was valid.
-    pub(super) fn ask(admin: AdminArgs) -> Self {
-        let client = match admin.client() {
-            Err(error) if error.is::<ConfigError>() => Ok(AdminClient::at_default_address()),
-            client => client.map_err(|error| format!("{error:#}")),
-        };
+    pub(super) fn ask(arguments: AdminArgs, configured: Option<&Admin>) -> Self {
+        let client = arguments.client_of(configured);
+        let client = client.map_err(|error| format!("{error:#}"));
         Self(client.and_then(|client| {
             let document = get(&client, "/status.json")?;
             match serde_json::from_str(&document) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::Configuration;
 use super::daemon::Daemon;
+use super::time_limit::limited;
 use crate::cli::{systemd_units, variables};
 use crate::platform::{machine, service};
 use crate::telemetry::program;
@@ -59,11 +60,15 @@ pub(super) fn machine(daemon: &Daemon, configuration: &Configuration) -> String 
         facts.push(("unit bondgate.service".to_owned(), "installed".to_owned()));
     }
     for (of, directory) in directories(configuration) {
-        let free = machine::disk_space(&directory).map_or_else(
-            |error| error.to_string(),
+        let name = format!("disk of {of} {}", directory.display());
+        let space = limited("asking for its space", move || {
+            machine::disk_space(&directory).map_err(|error| error.to_string())
+        });
+        let free = space.flatten().map_or_else(
+            |reason| reason,
             |(free, all)| format!("{} MiB free of {} MiB", free >> 20, all >> 20),
         );
-        facts.push((format!("disk of {of} {}", directory.display()), free));
+        facts.push((name, free));
     }
     let names = environment(variables().map(|(name, _)| name));
     facts.push((

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::Configuration;
 use super::daemon::Daemon;
+use super::time_limit::limited;
 use crate::platform::shell::SHOW_LOG;
 use crate::platform::{locations, service};
 use crate::telemetry::{RecentLog, is_log_line};
@@ -25,7 +26,11 @@ pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (Str
         return (String::new(), Err(reason));
     };
     let place = file.display();
-    match end_of(&file) {
+    let path = file.clone();
+    let lines = limited("reading it", move || {
+        end_of(&path).map_err(|error| error.to_string())
+    });
+    match lines.flatten() {
         Ok(lines) => (format!("{last} of {place}"), Ok(lines)),
         Err(error) => (
             String::new(),

@@ -57,6 +57,14 @@ impl Secrets {
         secrets
     }
 
+    /// No secrets, and the reason.
+    pub(super) fn unread(reason: String) -> Self {
+        Self {
+            unsearched: vec![reason],
+            ..Self::default()
+        }
+    }
+
     fn add_config(&mut self, config: &Config) {
         for upstream in &config.upstreams {
             let key = |name: &str| format!("upstream.{}.{name}", upstream.name);

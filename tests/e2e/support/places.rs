@@ -148,6 +148,30 @@ async fn a_configuration_with_a_fault_is_shown_in_part_and_one_that_cannot_be_re
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_a_pipe_is_missing_with_the_reason_and_the_rest_is_there() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let directory = daemon.directory.path();
+    let made = std::process::Command::new("mkfifo")
+        .arg(directory.join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let address = daemon.admin().to_string();
+    let arguments = ["--config", "pipe", "--address", &address, "--output", "-"];
+    let ended = support(directory, &arguments, &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let bundle = &ended.stdout;
+    let reason = "- configuration, check: cannot read pipe: it is not a regular file";
+    assert!(missing(bundle).contains(&reason), "{bundle}");
+    assert!(
+        bundle.contains("Not searched for: the configuration cannot be read."),
+        "{bundle}"
+    );
+    assert_holds(bundle, "Status", &["\"state\": \"fresh\""]);
+    assert_holds(bundle, "Log", &["\"message\":\"starting\""]);
+}
+
+#[tokio::test]
 async fn a_file_that_only_the_daemon_names_is_reported_and_not_read() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;
