@@ -14,6 +14,12 @@ problems! {
         cause "{address} does not respond as bondgate's admin listener ({reason})"
         fix "correct --address; add --tls if that listener has tls"
         explanation "Another program listens there, or the listener speaks TLS and --address was given without --tls.";
+    response_incomplete(address, reason) "admin-response-incomplete" Error
+        cause "the response of the admin listener at {address} is incomplete ({reason})"
+        fix "run the command again; if the response is incomplete again, restart bondgate, or correct --address if another program \
+            listens there"
+        explanation "bondgate ended before it had sent the response, or needed more than 2 s, or another program listens there. \
+            The commands read at most 4 MiB of a response.";
     configuration_unreadable(file, address) "admin-address-from-default" Warning
         cause "this user may not read {file}, which has the address of the admin listener: {address} is asked"
         fix "run the command as root or as bondgate's user, or set the address with --address"

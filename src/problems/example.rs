@@ -31,6 +31,11 @@ const OF_CODES: &[(&str, &str, &str)] = &[
         "(umask 077; iconv -f WINDOWS-1252 -t UTF-8 /etc/bondgate/client_secret > /etc/bondgate/client_secret.utf8) && \
          cp /etc/bondgate/client_secret.utf8 /etc/bondgate/client_secret && rm /etc/bondgate/client_secret.utf8",
     ),
+    (
+        "admin-response-incomplete",
+        "reason",
+        "it ends after 512 of 2048 bytes",
+    ),
     ("spool-disk-full", "reason", "No space left on device"),
     (
         "spool-files-unknown",

@@ -172,20 +172,49 @@ async fn a_terminal_gets_signs_and_colours_and_a_pipe_gets_words() {
     assert!(piped.stdout.contains("  ok  cisco"), "{piped:?}");
 }
 
-#[tokio::test]
-async fn a_status_of_another_program_is_one_plain_sentence() {
+/// The address of a program that sends the same to each connection, and ends it.
+pub(crate) async fn another_program(response: String) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let body = "{\"status\":\"UP\"}";
-            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             let _ = stream.read_u8().await;
             let _ = stream.write_all(response.as_bytes()).await;
             let _ = stream.shutdown().await;
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }
     });
+    address
+}
+
+#[tokio::test]
+async fn a_response_that_is_incomplete_is_refused_with_the_reason() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let status = daemon.ask("/status.json").await;
+    let status = status.body();
+    let cut = format!("HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{status}");
+    let long = format!("HTTP/1.1 200 OK\r\n\r\n{status}{}", " ".repeat(5 << 20));
+    for (response, reason) in [
+        (cut, format!("it ends after {} of 99999 bytes", status.len())),
+        (long, "it is longer than 4 MiB".to_owned()),
+    ] {
+        let address = another_program(response).await;
+        for command in [&["status"][..], &["status", "--json"], &["probe", "ready"]] {
+            let ended = run(&[command, &["--address", &address]].concat()).await;
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+            let said = format!("at {address} is incomplete ({reason})");
+            assert!(ended.stderr.contains(&said), "{ended:?}");
+            assert!(ended.stderr.contains("[admin-response-incomplete]"), "{ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_another_program_is_one_plain_sentence() {
+    let body = "{\"status\":\"UP\"}";
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let address = another_program(response).await;
     for arguments in [
         &["status", "--address", &address][..],
         &["status", "--json", "--address", &address],

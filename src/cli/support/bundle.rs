@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use super::secrets::Secrets;
+use super::section_text::SectionText;
 use crate::telemetry::program;
 
 /// The notice that the command prints after it has made a bundle.
@@ -55,19 +56,29 @@ impl Bundle {
     }
 
     /// Adds a section, or the reason why there is none.
-    pub(super) fn add(&mut self, title: &'static str, from: &str, text: Result<String, String>) {
+    pub(super) fn add(
+        &mut self,
+        title: &'static str,
+        from: &str,
+        collected: Result<impl Into<SectionText>, String>,
+    ) {
         let from = self.cleaned(from);
-        let text = match text {
-            Ok(text) => Some(self.cleaned(text.trim_end())),
-            Err(reason) => {
-                let (title, reason) = (title.to_lowercase(), self.cleaned(&reason));
-                match self.gaps.iter_mut().find(|(_, known)| *known == reason) {
-                    Some((titles, _)) => titles.push(title),
-                    None => self.gaps.push((vec![title], reason)),
-                }
-                None
-            }
+        let (text, gap) = match collected.map(Into::into) {
+            Ok(SectionText { text, gap }) => (Some(self.cleaned(text.trim_end())), gap),
+            Err(reason) => (None, Some(reason)),
         };
+        let gap = gap.map(|gap| self.cleaned(&gap));
+        let text = match (text, &gap) {
+            (Some(text), Some(gap)) => Some(format!("{text}\n[incomplete: {gap}]")),
+            (text, _) => text,
+        };
+        if let Some(reason) = gap {
+            let title = title.to_lowercase();
+            match self.gaps.iter_mut().find(|(_, known)| *known == reason) {
+                Some((titles, _)) => titles.push(title),
+                None => self.gaps.push((vec![title], reason)),
+            }
+        }
         self.sections.push(Section { title, from, text });
     }
 
@@ -183,8 +194,12 @@ mod tests {
     fn the_table_of_contents_names_the_line_of_each_section_and_what_is_missing() {
         let mut bundle = Bundle::new(Secrets::default());
         bundle.add("Program", "", Ok("one\ntwo\n".to_owned()));
-        bundle.add("Status", "/status.json", Err("no bondgate responds".to_owned()));
-        bundle.add("Metrics", "", Err("no bondgate responds".to_owned()));
+        bundle.add(
+            "Status",
+            "/status.json",
+            Err::<String, _>("no bondgate responds".to_owned()),
+        );
+        bundle.add("Metrics", "", Err::<String, _>("no bondgate responds".to_owned()));
         bundle.add("Log", "in memory", Ok(String::new()));
         let text = bundle.text(UNIX_EPOCH);
         let lines: Vec<_> = text.lines().collect();
@@ -205,6 +220,26 @@ mod tests {
             "{text}"
         );
         assert_eq!(bundle.titles(), ["program", "log"]);
+    }
+
+    #[test]
+    fn a_section_that_is_incomplete_has_what_was_collected_and_the_reason() {
+        let mut bundle = Bundle::new(Secrets::default());
+        let log = SectionText {
+            text: "one\ntwo\n".to_owned(),
+            gap: Some("the connection was cut".to_owned()),
+        };
+        bundle.add("Log", "", Ok(log));
+        let text = bundle.text(UNIX_EPOCH);
+        assert!(
+            text.contains("\nMissing:\n- log: the connection was cut\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("=== 1. Log\n\none\ntwo\n[incomplete: the connection was cut]\n"),
+            "{text}"
+        );
+        assert_eq!(bundle.titles(), ["log"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::command;
 use super::daemon::Daemon;
+use super::section_text::SectionText;
 use super::time_limit::limited;
 use crate::cli::check::{self, Service};
 use crate::cli::load;
@@ -77,7 +78,7 @@ impl Configuration {
     }
 
     /// What `bondgate check` reports.
-    pub(super) fn check(&self, is_live: bool) -> Result<String, String> {
+    pub(super) fn check(&self, is_live: bool) -> Result<SectionText, String> {
         // The check would wait for the same file.
         self.loaded.as_ref().map_err(Clone::clone)?;
         let mut arguments = vec![OsStr::new("check")];
@@ -89,7 +90,7 @@ impl Configuration {
     }
 
     /// What `bondgate spool list` shows: names, ages and states, and nothing of a message itself.
-    pub(super) fn spool(&self) -> Result<String, String> {
+    pub(super) fn spool(&self) -> Result<SectionText, String> {
         let configured = self.config().map(|config| config.spool.directory.as_deref());
         let directory = match configured {
             Some(directory) => directory.or(self.state_directory.as_deref()).map(Path::to_owned),
@@ -98,18 +99,20 @@ impl Configuration {
         };
         let Some(directory) = directory else {
             return match configured {
-                Some(_) => Ok("spool.directory is not set: the daemon holds messages in memory, and the status counts them".to_owned()),
+                Some(_) => Ok("spool.directory is not set: the daemon holds messages in memory, and the status counts them".to_owned().into()),
                 None => Err("spool.directory is not known, since the configuration cannot be read".to_owned()),
             };
         };
         let arguments = ["spool", "list", "--directory"].map(OsStr::new);
-        let list = command::output(&[&arguments[..], &[directory.as_os_str()]].concat())?;
+        let SectionText { text: list, gap } =
+            command::output(&[&arguments[..], &[directory.as_os_str()]].concat())?;
         let count = list.lines().filter(|line| line.contains("  pulled ")).count();
-        Ok(format!(
+        let text = format!(
             "{}, messages: {count}\n\n{}",
             directory.display(),
             without_middle(&list)
-        ))
+        );
+        Ok(SectionText { text, gap })
     }
 
     /// How this configuration may differ from that of the daemon that responds.

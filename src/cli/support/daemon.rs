@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::admin_client::{AdminArgs, AdminClient};
+use super::section_text::SectionText;
+use crate::cli::admin_client::{AdminArgs, AdminClient, Response};
 use crate::cli::status;
 use crate::config::Admin;
 use crate::problems::Problem;
@@ -28,7 +29,8 @@ impl Daemon {
         let client = arguments.client_of(configured);
         let client = client.map_err(|error| format!("{error:#}"));
         Self(client.and_then(|client| {
-            let document = get(&client, "/status.json")?;
+            let response = client.get("/status.json").map_err(|problem| text(&problem))?;
+            let document = accepted(&client, "/status.json", response)?.text;
             match serde_json::from_str(&document) {
                 Ok(status) if status::is_status(&status) => Ok(Responding {
                     client,
@@ -75,17 +77,17 @@ impl Daemon {
     }
 
     /// The warnings, errors and changes of state of the last hour.
-    pub(super) fn recent_reports(&self) -> Result<String, String> {
+    pub(super) fn recent_reports(&self) -> Result<SectionText, String> {
         get(&self.responding()?.client, "/recent")
     }
 
     /// The last lines of its log.
-    pub(super) fn recent_lines(&self) -> Result<String, String> {
+    pub(super) fn recent_lines(&self) -> Result<SectionText, String> {
         get(&self.responding()?.client, "/log")
     }
 
     /// Its metrics.
-    pub(super) fn metrics(&self) -> Result<String, String> {
+    pub(super) fn metrics(&self) -> Result<SectionText, String> {
         get(&self.responding()?.client, "/metrics")
     }
 
@@ -94,10 +96,20 @@ impl Daemon {
     }
 }
 
-fn get(client: &AdminClient, path: &str) -> Result<String, String> {
-    let response = client.get(path).map_err(|problem| text(&problem))?;
+/// Gets a path, or the first part of it.
+fn get(client: &AdminClient, path: &str) -> Result<SectionText, String> {
+    let response = client.get_part(path).map_err(|problem| text(&problem))?;
+    accepted(client, path, response)
+}
+
+fn accepted(client: &AdminClient, path: &str, response: Response) -> Result<SectionText, String> {
     match response.status {
-        200 => Ok(response.body),
+        200 => Ok(SectionText {
+            text: response.body,
+            gap: response
+                .incomplete
+                .map(|reason| format!("the response on {path} is incomplete ({reason})")),
+        }),
         404 => Err(format!(
             "the bondgate that runs does not offer {path}; it is an older version"
         )),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::Configuration;
 use super::daemon::Daemon;
+use super::section_text::SectionText;
 use super::time_limit::limited;
 use crate::platform::shell::SHOW_LOG;
 use crate::platform::{locations, service};
@@ -15,7 +16,10 @@ use crate::telemetry::{RecentLog, is_log_line};
 const MOST: u64 = RecentLog::CAPACITY as u64;
 
 /// Where the last lines come from, and these lines.
-pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (String, Result<String, String>) {
+pub(super) fn last_lines(
+    daemon: &Daemon,
+    configuration: &Configuration,
+) -> (String, Result<SectionText, String>) {
     let last = format!("the last {} KiB", MOST >> 10);
     let reason = match daemon.recent_lines() {
         Ok(lines) => return (format!("{last}, from the memory of the daemon"), Ok(lines)),
@@ -31,7 +35,7 @@ pub(super) fn last_lines(daemon: &Daemon, configuration: &Configuration) -> (Str
         end_of(&path).map_err(|error| error.to_string())
     });
     match lines.flatten() {
-        Ok(lines) => (format!("{last} of {place}"), Ok(lines)),
+        Ok(lines) => (format!("{last} of {place}"), Ok(lines.into())),
         Err(error) => (
             String::new(),
             Err(format!("{reason}; {place} cannot be read: {error}")),

@@ -11,6 +11,7 @@ mod daemon;
 mod facts;
 mod log_file;
 mod secrets;
+mod section_text;
 mod time_limit;
 
 use std::io::{self, Write as _};

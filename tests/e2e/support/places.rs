@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bondgate::simulator::Options;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{assert_holds, bundle_of, missing, section, support};
 use crate::confidential;
@@ -169,6 +170,52 @@ async fn a_configuration_that_is_a_pipe_is_missing_with_the_reason_and_the_rest_
     );
     assert_holds(bundle, "Status", &["\"state\": \"fresh\""]);
     assert_holds(bundle, "Log", &["\"message\":\"starting\""]);
+}
+
+#[tokio::test]
+async fn a_response_that_is_cut_short_is_in_the_bundle_as_incomplete() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let (metrics, to) = (daemon.ask("/metrics").await, daemon.admin());
+    let line = metrics.body().lines().next().unwrap().to_owned();
+    // A proxy between this command and the daemon that cuts one response.
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = between.local_addr().unwrap().to_string();
+    let cut = format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{line}\n");
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = between.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                caller.read_buf(&mut head).await.unwrap();
+            }
+            if head.starts_with(b"GET /metrics ") {
+                caller.write_all(cut.as_bytes()).await.unwrap();
+            } else {
+                let mut daemon = tokio::net::TcpStream::connect(to).await.unwrap();
+                daemon.write_all(&head).await.unwrap();
+                let _ = tokio::io::copy(&mut daemon, &mut caller).await;
+            }
+        }
+    });
+    let arguments = [
+        "--config",
+        "bondgate.toml",
+        "--address",
+        &address,
+        "--output",
+        "-",
+    ];
+    let ended = support(daemon.directory.path(), &arguments, &[]).await;
+    let reason = format!(
+        "the response on /metrics is incomplete (it ends after {} of 9999 bytes)",
+        line.len() + 1
+    );
+    assert_eq!(missing(&ended.stdout), [format!("- metrics: {reason}")]);
+    let metrics = section(&ended.stdout, "Metrics");
+    assert!(
+        metrics.ends_with(&format!("{line}\n[incomplete: {reason}]\n")),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -1,22 +1,22 @@
 //! Queries the admin listener of a running daemon.
 
-use std::io::{self, Read, Write};
+mod response;
+mod tls;
+
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+pub(super) use self::response::Response;
+use self::response::{Limited, exchange};
+use self::tls::client_config;
 use super::{ConfigArgs, first_process, load, output};
 use crate::config::{Admin, ConfigError, ListenAddress};
 use crate::platform::shell::START_SERVICE;
@@ -51,17 +51,10 @@ pub(super) struct AdminClient {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// A response of the admin listener.
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) body: String,
-}
-
 /// As in `config/defaults.toml`.
 const DEFAULT: ListenAddress = ListenAddress::Localhost(9180);
 /// The limit for one query. Orchestrators abandon a probe after a few seconds themselves.
 const TIMEOUT: Duration = Duration::from_secs(2);
-const MAX_RESPONSE: u64 = 4 << 20;
 
 impl AdminArgs {
     /// The configuration file of the daemon: the given one, that of a container's first process, or the one that a start
@@ -133,8 +126,17 @@ impl AdminClient {
         })
     }
 
-    /// Gets a path.
+    /// Gets a path; an incomplete response is a problem.
     pub(super) fn get(&self, path: &str) -> Result<Response, Problem> {
+        let response = self.get_part(path)?;
+        match &response.incomplete {
+            Some(reason) => Err(commands::response_incomplete(&self.address, reason)),
+            None => Ok(response),
+        }
+    }
+
+    /// Gets a path; the response may be incomplete.
+    pub(super) fn get_part(&self, path: &str) -> Result<Response, Problem> {
         let mut failure = None;
         for address in self.addresses()? {
             match self.get_at(&address, path) {
@@ -215,125 +217,6 @@ fn reachable(mut socket: SocketAddr) -> SocketAddr {
     socket
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Response> {
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut response = Vec::new();
-    let read = stream.take(MAX_RESPONSE).read_to_end(&mut response);
-    let response = String::from_utf8_lossy(&response);
-    let parsed = response.split_once("\r\n\r\n").and_then(|(head, body)| {
-        let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
-    });
-    match (parsed, read) {
-        (Some((status, body)), _) => Ok(Response { status, body }),
-        (None, Err(error)) => Err(error),
-        (None, Ok(_)) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the response is not HTTP",
-        )),
-    }
-}
-
-/// A socket whose reads and writes end at a deadline.
-struct Limited {
-    socket: Socket,
-    deadline: Instant,
-}
-
-impl Limited {
-    fn rest(&self) -> io::Result<Option<Duration>> {
-        let rest = self.deadline.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no response within 2 s"));
-        }
-        Ok(Some(rest))
-    }
-}
-
-/// The system reports the end of a socket's timeout as "Resource temporarily unavailable".
-fn late(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no response within 2 s"),
-        _ => error,
-    }
-}
-
-impl Read for Limited {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.rest()?)?;
-        self.socket.read(buffer).map_err(late)
-    }
-}
-
-impl Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(self.rest()?)?;
-        self.socket.write(bytes).map_err(late)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// TLS that trusts any certificate: the address is this machine's as a rule, and no secret is sent.
-fn client_config(identity: Option<(&Path, &Path)>) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs has suites for every default version")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
-    let Some((certificate, key)) = identity else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let unreadable = |path: &Path| format!("cannot read {}", path.display());
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-    let chain = chain.with_context(|| unreadable(certificate))?;
-    let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| unreadable(key))?;
-    builder
-        .with_client_auth_cert(chain, key_der)
-        .with_context(|| format!("{} cannot be used", certificate.display()))
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +245,7 @@ mod tests {
             let response = Response {
                 status: 403,
                 body: body.to_owned(),
+                incomplete: None,
             };
             assert_eq!(client.refused(&response).code(), code);
         }
