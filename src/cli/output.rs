@@ -1,6 +1,6 @@
 //! Standard output of the commands.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::problems::{Problem, without_error_number};
@@ -15,6 +15,37 @@ pub(super) fn line(text: impl Display) -> io::Result<()> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// A line of a foreign text without control characters, which a terminal would execute. The colours of a log (`ESC [ … m`)
+/// are left out, others are escaped as in JSON.
+pub(super) fn escaped(line: &str) -> String {
+    if !line.contains(char::is_control) {
+        return line.to_owned();
+    }
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(char::is_control) {
+        let (before, found) = rest.split_at(at);
+        plain += before;
+        let colour = found.strip_prefix("\x1b[").and_then(|after| {
+            let after = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+            after.strip_prefix('m')
+        });
+        rest = colour.unwrap_or_else(|| {
+            let mut characters = found.chars();
+            match characters.next() {
+                Some('\t') => plain.push('\t'),
+                Some(control) => {
+                    // Writing to memory cannot fail.
+                    let _ = write!(plain, "\\u{:04x}", u32::from(control));
+                }
+                None => {}
+            }
+            characters.as_str()
+        });
+    }
+    plain + rest
 }
 
 /// Reports on standard error why a command fails.
@@ -74,4 +105,21 @@ impl Display for Mark {
 /// <https://no-color.org>
 fn has_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_and_other_control_characters_escaped() {
+        for (line, plain) in [
+            ("\x1b[2m2026\x1b[0m \x1b[1;32m INFO\x1b[0m a", "2026  INFO a"),
+            ("a\tb\x07\x1b]0;title\r", "a\tb\\u0007\\u001b]0;title\\u000d"),
+            ("\u{9b}2J", "\\u009b2J"),
+            ("\u{e4} plain", "\u{e4} plain"),
+        ] {
+            assert_eq!(escaped(line), plain);
+        }
+    }
 }

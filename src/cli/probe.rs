@@ -2,8 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
+use super::Exit;
 use super::admin_client::AdminArgs;
-use super::{Exit, output};
+use super::output::{self, escaped};
 
 /// Query a running daemon's health; exit code 0 means live or ready
 #[derive(Args)]
@@ -29,18 +30,28 @@ enum Probe {
 const NEEDS_CERTIFICATE: &str = "admin-needs-certificate";
 
 pub(super) fn run(args: ProbeArgs) -> anyhow::Result<Exit> {
-    let path = match args.probe {
-        Probe::Live => "/livez",
-        Probe::Ready => "/readyz",
+    let (path, expected) = match args.probe {
+        Probe::Live => ("/livez", "live"),
+        Probe::Ready => ("/readyz", "ready"),
     };
-    let response = match args.admin.client()?.get(path) {
+    let client = args.admin.client()?;
+    let response = match client.get(path) {
         // A listener that asks for a certificate is alive.
         Err(problem) if args.probe == Probe::Live && problem.code() == NEEDS_CERTIFICATE => {
             return Ok(Exit::Done);
         }
         response => response?,
     };
-    output::line(response.body.trim_end())?;
+    // Many a program responds with 200 to every path.
+    if response.status == 200 && response.body.lines().next() != Some(expected) {
+        return Err(client.not_bondgate().into());
+    }
+    response
+        .body
+        .trim_end()
+        .lines()
+        .map(escaped)
+        .try_for_each(output::line)?;
     Ok(match response.status {
         200 => Exit::Done,
         _ => Exit::Failed,

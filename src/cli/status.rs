@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::admin_client::AdminArgs;
-use super::output::{self, Mark};
+use super::output::{self, Mark, escaped};
 
 /// Show what a running daemon does: tokens, spool and problems; exit code 0 means that no error is active
 #[derive(Args)]
@@ -26,7 +26,8 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
         _ => return Err(client.refused(&response).into()),
     };
     if args.json {
-        output::line(&response.body)?;
+        // Its strings alone may have control characters, and there an escape is the same.
+        response.body.lines().map(escaped).try_for_each(output::line)?;
     } else {
         print(&status)?;
     }
@@ -39,14 +40,16 @@ pub(super) fn is_status(document: &Value) -> bool {
     document["version"].is_string() && document["upstreams"].is_array()
 }
 
+/// Prints a document, which another program may have sent.
 fn print(status: &Value) -> std::io::Result<()> {
     let text = |key: &str| text(&status[key]);
+    let print = |line: &str| output::line(escaped(line));
     let ready = if status["ready"] == true {
         "ready"
     } else {
         "not ready"
     };
-    output::line(format_args!(
+    print(&format!(
         "bondgate {}, started {}, configured {}, {}, {ready}",
         text("version"),
         text("started"),
@@ -54,17 +57,17 @@ fn print(status: &Value) -> std::io::Result<()> {
         text("phase"),
     ))?;
     if let Some(line) = stop(&status["stop"]) {
-        output::line(line)?;
+        print(&line)?;
     }
     for (mark, line) in lines(status) {
-        output::line(format_args!("  {mark}  {line}"))?;
+        output::line(format_args!("  {mark}  {}", escaped(&line)))?;
     }
     for listener in items(&status["listeners"]) {
-        output::line(self::listener(listener))?;
+        print(&self::listener(listener))?;
     }
-    output::line(format_args!("spool: {}", self::text(&status["spool"]["text"])))?;
+    print(&format!("spool: {}", self::text(&status["spool"]["text"])))?;
     for refusal in items(&status["refusals"]) {
-        output::line(self::refusal(refusal))?;
+        print(&self::refusal(refusal))?;
     }
     Ok(())
 }

@@ -211,6 +211,30 @@ async fn a_response_that_is_incomplete_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn control_characters_of_another_program_are_not_printed() {
+    let status = serde_json::json!({
+        "version": "1\u{1b}]0;a\u{7}", "phase": "b\nc", "ready": true, "listeners": [{ "address": "\u{9b}2J" }],
+        "upstreams": [{ "name": "\u{1b}c", "token": { "state": "fresh" } }], "spool": { "text": "\r" },
+    });
+    let ready = "ready\n\u{1b}]0;a\u{7}\n\u{9b}2J\n";
+    for (body, command) in [
+        (status.to_string(), &["status"][..]),
+        (status.to_string(), &["status", "--json"]),
+        (ready.to_owned(), &["probe", "ready"]),
+    ] {
+        let address = another_program(format!("HTTP/1.1 200 OK\r\n\r\n{body}")).await;
+        let ended = run(&[command, &["--address", &address]].concat()).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stdout.contains("\\u009b2J"), "{ended:?}");
+        let is_executed = |c: char| c.is_control() && c != '\n';
+        assert!(!ended.stdout.contains(is_executed), "{ended:?}");
+    }
+    let address = another_program("HTTP/1.1 503 A\r\n\r\n\u{1b}c".to_owned()).await;
+    let ended = run(&["probe", "--address", &address]).await;
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), "\\u001bc\n"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_status_of_another_program_is_one_plain_sentence() {
     let body = "{\"status\":\"UP\"}";
     let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -225,6 +249,12 @@ async fn a_status_of_another_program_is_one_plain_sentence() {
             ended.stderr.contains("another program's") && ended.stderr.contains("[admin-not-bondgate]"),
             "{ended:?}"
         );
+    }
+    // Many a program responds with 200 to every path.
+    for what in ["live", "ready"] {
+        let ended = run(&["probe", what, "--address", &address]).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(ended.stderr.contains("[admin-not-bondgate]"), "{ended:?}");
     }
     let ended = run(&["status", "--tls", "--address", &address]).await;
     assert!(ended.stderr.contains("(it does not speak TLS)"), "{ended:?}");

@@ -191,7 +191,7 @@ impl AdminClient {
     }
 
     /// The problem of a response that another program sent.
-    pub(super) fn not_status(&self) -> Problem {
+    pub(super) fn not_bondgate(&self) -> Problem {
         commands::not_bondgate(&self.address, "the response is another program's")
     }
 
@@ -201,7 +201,7 @@ impl AdminClient {
             403 if response.body.contains("urn:bondgate:problem:") => {
                 commands::refuses(&self.address, response.status)
             }
-            200 => self.not_status(),
+            200 => self.not_bondgate(),
             status => commands::not_bondgate(&self.address, format_args!("status {status}")),
         }
     }

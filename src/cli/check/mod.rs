@@ -300,7 +300,10 @@ impl Running {
 impl Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.configuration {
-            Some(file) => write!(f, "the bondgate of {} (pid {})", file.display(), self.pid),
+            Some(file) => {
+                let file = output::escaped(&file.to_string_lossy());
+                write!(f, "the bondgate of {file} (pid {})", self.pid)
+            }
             None => write!(f, "a `bondgate demo` (pid {})", self.pid),
         }
     }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::secrets::Secrets;
 use super::section_text::SectionText;
+use crate::cli::output::escaped;
 use crate::telemetry::program;
 
 /// The notice that the command prints after it has made a bundle.
@@ -131,7 +132,7 @@ impl Bundle {
     fn cleaned(&mut self, text: &str) -> String {
         let mut cleaned = String::with_capacity(text.len());
         for line in text.lines() {
-            let line = without_control_characters(line);
+            let line = escaped(line);
             if self.secrets.are_in(&line) {
                 self.withheld += 1;
                 cleaned += "[line left out: it holds a secret of the configuration]";
@@ -155,33 +156,6 @@ impl Section {
         let text = if text.is_empty() { "[nothing]" } else { text };
         format!("=== {number}. {}{from}\n\n{text}\n", self.title)
     }
-}
-
-/// A log for a terminal has colours: `ESC [ … m`. Other control characters are escaped.
-fn without_control_characters(line: &str) -> String {
-    if !line.contains(char::is_control) {
-        return line.to_owned();
-    }
-    let mut plain = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find(char::is_control) {
-        let (before, found) = rest.split_at(at);
-        plain += before;
-        let colour = found.strip_prefix("\x1b[").and_then(|after| {
-            let after = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
-            after.strip_prefix('m')
-        });
-        rest = colour.unwrap_or_else(|| {
-            let mut characters = found.chars();
-            match characters.next() {
-                Some('\t') => plain.push('\t'),
-                Some(control) => plain.extend(control.escape_default()),
-                None => {}
-            }
-            characters.as_str()
-        });
-    }
-    plain + rest
 }
 
 #[cfg(test)]
@@ -240,16 +214,5 @@ mod tests {
             "{text}"
         );
         assert_eq!(bundle.titles(), ["log"]);
-    }
-
-    #[test]
-    fn colours_are_left_out_and_other_control_characters_escaped() {
-        for (line, plain) in [
-            ("\x1b[2m2026\x1b[0m \x1b[1;32m INFO\x1b[0m a", "2026  INFO a"),
-            ("a\tb\x07\x1b]0;title\r", "a\tb\\u{7}\\u{1b}]0;title\\r"),
-            ("\u{e4} plain", "\u{e4} plain"),
-        ] {
-            assert_eq!(without_control_characters(line), plain);
-        }
     }
 }

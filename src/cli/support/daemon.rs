@@ -37,7 +37,7 @@ impl Daemon {
                     document,
                     status,
                 }),
-                _ => Err(text(&client.not_status())),
+                _ => Err(text(&client.not_bondgate())),
             }
         }))
     }
