@@ -1,7 +1,7 @@
 //! The configuration, as this user can read it, and what the commands say about it.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, Prefix};
 
 use super::command;
 use super::daemon::Daemon;
@@ -126,7 +126,7 @@ impl Configuration {
                 .map_or("this command's environment".into(), Path::to_string_lossy)
         };
         match daemon.configuration_file() {
-            Some(file) if own.as_deref() != Some(file) => vec![format!(
+            Some(file) if !own.as_deref().is_some_and(|own| is_same(own, file)) => vec![format!(
                 "configuration, check and spool are those of {}; the daemon that responds has {}: name that file with \
                  --config",
                 shown(),
@@ -140,6 +140,25 @@ impl Configuration {
             _ => Vec::new(),
         }
     }
+}
+
+/// Whether two absolute paths lead to the same file.
+fn is_same(own: &Path, of_daemon: &Path) -> bool {
+    if own == of_daemon {
+        return true;
+    }
+    // Another program may have named it, and Windows logs in to a share to resolve a path on it.
+    let is_on_share = matches!(of_daemon.components().next(), Some(Component::Prefix(prefix))
+        if !matches!(prefix.kind(), Prefix::Disk(_) | Prefix::VerbatimDisk(_)));
+    if is_on_share {
+        return false;
+    }
+    let paths = [own, of_daemon].map(Path::to_owned);
+    let same = limited("resolving the paths", move || {
+        let [own, of_daemon] = paths.map(|path| path.canonicalize().ok());
+        own.is_some() && own == of_daemon
+    });
+    same.unwrap_or(false)
 }
 
 /// Whether a file is a pipe, a terminal or another stream: it may never end, and what is read of it is missing elsewhere.

@@ -253,6 +253,28 @@ async fn a_file_that_only_the_daemon_names_is_reported_and_not_read() {
 }
 
 #[tokio::test]
+async fn a_relative_path_or_a_link_to_the_daemons_file_is_no_other_configuration() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let below = daemon.directory.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    std::os::unix::fs::symlink("../bondgate.toml", below.join("link.toml")).unwrap();
+    let address = daemon.admin().to_string();
+    for file in ["../bondgate.toml", "link.toml"] {
+        let arguments = ["--config", file, "--address", &address, "--output", "-"];
+        let ended = support(&below, &arguments, &[]).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let gaps = missing(&ended.stdout);
+        assert!(
+            !gaps
+                .iter()
+                .any(|gap| gap.contains("the daemon that responds has")),
+            "{gaps:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn no_file_is_overwritten_and_an_error_names_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bundle");
