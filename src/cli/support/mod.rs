@@ -10,6 +10,7 @@ mod configuration;
 mod daemon;
 mod facts;
 mod log_file;
+mod output_file;
 mod secrets;
 mod section_text;
 mod time_limit;
@@ -25,11 +26,11 @@ use clap::Args;
 use self::bundle::Bundle;
 use self::configuration::Configuration;
 use self::daemon::Daemon;
+use self::output_file::OutputFile;
 use self::secrets::Secrets;
 use self::time_limit::limited;
 use super::admin_client::AdminArgs;
 use super::{Exit, output};
-use crate::platform::files;
 
 /// Write one text file for a support case: version, machine, configuration, check, status, problems, spool, log and metrics
 ///
@@ -75,23 +76,13 @@ pub(super) fn run(args: SupportArgs) -> anyhow::Result<Exit> {
         })?;
         return Ok(Exit::Done);
     }
-    // Before anything is collected: that takes a while with --live.
-    let mut file = files::create_private(&path).map_err(|error| not_created(&path, &error))?;
+    let file = OutputFile::new(path)?;
     let bundle = collect(args.admin, args.live);
     let text = bundle.text(now);
-    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
-        drop(file);
-        let _ = files::remove(&path);
-        return Err(error).with_context(|| {
-            format!(
-                "cannot write {}; write it elsewhere with --output FILE, or to standard output with --output -",
-                path.display()
-            )
-        });
-    }
+    file.write(&text)?;
     output::line(format_args!(
         "wrote {} ({} KiB)",
-        path.display(),
+        file.path().display(),
         text.len().div_ceil(1024)
     ))?;
     report(&bundle, |line| output::line(line))?;
@@ -140,19 +131,6 @@ fn report(bundle: &Bundle, line: impl Fn(&str) -> io::Result<()>) -> anyhow::Res
     }
     line(bundle::READ_IT)?;
     Ok(())
-}
-
-fn not_created(path: &Path, error: &io::Error) -> anyhow::Error {
-    let path = path.display();
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("{path} exists and is not overwritten; name another file with --output FILE")
-        }
-        _ => anyhow::anyhow!(
-            "cannot create {path}: {error}; name another place with --output FILE, or write to standard output with \
-             --output -"
-        ),
-    }
 }
 
 /// A reader that closes its end early, as `head` does, changes nothing.

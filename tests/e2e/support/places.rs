@@ -275,6 +275,43 @@ async fn a_relative_path_or_a_link_to_the_daemons_file_is_no_other_configuration
 }
 
 #[tokio::test]
+async fn an_interrupted_command_leaves_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    // The admin listener of this test does not respond: the command waits for it.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let mut command = tokio::process::Command::from(bondgate());
+    command
+        .args(["support", "--address", &address])
+        .current_dir(&directory);
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let (_connection, _) = silent.accept().await.unwrap();
+    let id = child.id().unwrap().to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &id]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().await.unwrap().code(), None, "the signal ends it");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_bundle_for_which_the_disk_has_no_room_leaves_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = bondgate().get_program().to_str().unwrap().to_owned();
+    // A limit for the size of files stands for a full disk.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 1; exec {program} support --address 127.0.0.1:1 --output bundle");
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &script]).current_dir(&directory);
+    let ended = finished(command).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("cannot write bundle; write it elsewhere"),
+        "{ended:?}"
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn no_file_is_overwritten_and_an_error_names_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bundle");
