@@ -188,13 +188,14 @@ fn token(tokens: &TokenReader, is_local: bool) -> serde_json::Value {
 
 fn api(api: &ApiStatus, is_local: bool) -> serde_json::Value {
     let state = api.get();
-    let text = state.text();
+    let (name, text) = (state.name(), state.text());
     let ApiState {
         last_response,
         problem: cause,
         ..
     } = state;
     json!({
+        "state": name,
         "text": text,
         "last_response": last_response.map(|(at, _)| time(at)),
         "last_status": last_response.map(|(_, status)| status),

@@ -147,11 +147,11 @@ fn token(upstream: &Value) -> (Mark, String) {
 
 /// What is known of an API. What fails has a line of its own.
 fn api(api: &Value) -> Option<String> {
-    let (state, at) = (text(&api["text"]), text(&api["last_response"]));
+    let [state, words, at] = ["state", "text", "last_response"].map(|key| text(&api[key]));
     match api["last_status"].as_u64() {
-        Some(status) if state == "rejected the token" => Some(format!("API {state} with {status} at {at}")),
+        Some(status) if state == "token_rejected" => Some(format!("API {words} with {status} at {at}")),
         Some(status) => Some(format!("API responded {status} at {at}")),
-        None => (state == "no response yet").then(|| format!("API: {state}")),
+        None => (state == "no_response").then(|| format!("API: {words}")),
     }
 }
 
@@ -225,20 +225,17 @@ mod tests {
 
     #[test]
     fn an_api_is_shown_with_what_is_known_of_it() {
-        for (text, status, expected) in [
-            ("no response yet", None, "API: no response yet"),
-            (
-                "rejected the token",
-                Some(401),
-                "API rejected the token with 401 at T",
-            ),
+        // The words are not what decides.
+        for (name, status, expected) in [
+            ("no_response", None, "API: WORDS"),
+            ("token_rejected", Some(401), "API WORDS with 401 at T"),
             ("responds", Some(200), "API responded 200 at T"),
         ] {
-            let state = json!({ "text": text, "last_status": status, "last_response": "T", "problem": null });
+            let state = json!({ "state": name, "text": "WORDS", "last_status": status, "last_response": "T", "problem": null });
             assert_eq!(api(&state).unwrap(), expected);
         }
         assert_eq!(
-            api(&json!({ "text": "fails", "problem": { "code": "dns" } })),
+            api(&json!({ "state": "fails", "text": "fails", "problem": { "code": "dns" } })),
             None
         );
     }

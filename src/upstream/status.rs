@@ -67,14 +67,24 @@ pub struct ApiState {
 }
 
 impl ApiState {
+    /// The state as a name for programs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name_and_text().0
+    }
+
     /// The state in words.
     #[must_use]
     pub fn text(&self) -> &'static str {
+        self.name_and_text().1
+    }
+
+    fn name_and_text(&self) -> (&'static str, &'static str) {
         match (&self.problem, self.last_response) {
-            (Some(_), _) => "fails",
-            (None, None) => "no response yet",
-            (None, Some(_)) if self.has_rejected => "rejected the token",
-            (None, Some(_)) => "responds",
+            (Some(_), _) => ("fails", "fails"),
+            (None, None) => ("no_response", "no response yet"),
+            (None, Some(_)) if self.has_rejected => ("token_rejected", "rejected the token"),
+            (None, Some(_)) => ("responds", "responds"),
         }
     }
 }

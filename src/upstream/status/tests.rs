@@ -34,9 +34,11 @@ fn a_rejected_token_is_the_last_response_and_no_problem_of_the_api_yet() {
     let metrics = Metrics::new();
     let status = status(&metrics);
     assert_eq!(status.get().text(), "no response yet");
+    assert_eq!(status.get().name(), "no_response");
     status.rejected_token(StatusCode::UNAUTHORIZED);
     let state = status.get();
     assert_eq!(state.text(), "rejected the token");
+    assert_eq!(state.name(), "token_rejected");
     assert_eq!(state.last_response.unwrap().1, 401);
     assert!(state.problem.is_none());
     status.responded(route, StatusCode::OK, &HeaderMap::new());

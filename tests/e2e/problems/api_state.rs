@@ -2,6 +2,7 @@
 
 use bondgate::simulator::{Fault, Kind, On, Options, Then};
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::harness::{PULL, Setup, TSP_CODES, simulator};
 use crate::spool::on_disk;
@@ -46,10 +47,8 @@ async fn a_route_that_the_api_forbids_is_a_problem_until_it_is_allowed() {
 async fn an_api_that_has_only_answered_401_has_responded() {
     let cisco = simulator(Options::default()).await;
     let mut daemon = Setup::open(&cisco, "").start().await;
-    assert_eq!(
-        daemon.status().await["upstreams"][0]["api"]["text"],
-        "no response yet"
-    );
+    let api = &daemon.status().await["upstreams"][0]["api"];
+    assert_eq!([&api["state"], &api["text"]], ["no_response", "no response yet"]);
     cisco.script(Fault::on(On::TspCodes, Kind::status(StatusCode::UNAUTHORIZED)));
     cisco.script(Fault::on(On::Token, Kind::status(StatusCode::SERVICE_UNAVAILABLE)).forever());
     // There is no newer token to send it again with.
@@ -59,8 +58,12 @@ async fn an_api_that_has_only_answered_401_has_responded() {
     let status = daemon.status().await;
     let api = &status["upstreams"][0]["api"];
     assert_eq!(
-        (&api["text"], &api["last_status"]),
-        (&"rejected the token".into(), &401.into())
+        [&api["state"], &api["text"], &api["last_status"]],
+        [
+            &Value::from("token_rejected"),
+            &"rejected the token".into(),
+            &401.into()
+        ]
     );
     let page = daemon.ask("/").await;
     assert!(page.body().contains("rejected the token</span>"), "{page:?}");
