@@ -153,7 +153,7 @@ impl TokenEndpoint {
         let request = TokenRequestContext {
             upstream,
             client_id: id.expose_secret(),
-            secret: SecretMatcher::new(&id, &secret),
+            secret: SecretMatcher::new(&secret),
         };
         response::parse(response.status(), response.headers(), &body, &request)
     }

@@ -31,7 +31,7 @@ pub fn reply(data: &[u8]) {
     let request = TokenRequestContext {
         upstream: &UPSTREAM,
         client_id: "id",
-        secret: SecretMatcher::new(&SecretString::from("id"), &SecretString::from(SECRET)),
+        secret: SecretMatcher::new(&SecretString::from(SECRET)),
     };
     match response::parse(status, &headers, body, &request) {
         Ok(grant) => {

@@ -68,9 +68,8 @@ impl Secrets {
     fn add_config(&mut self, config: &Config) {
         for upstream in &config.upstreams {
             let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
-            let id = upstream.client_id.load().unwrap_or_default();
             match upstream.client_secret.load() {
-                Ok(secret) => self.add(&key("client_secret"), &id, &secret),
+                Ok(secret) => self.add(&key("client_secret"), &secret),
                 Err(error) => self.unsearched.push(format!("{}: {error}", key("client_secret"))),
             }
             if let OutboundProxy::Url(source) = &upstream.proxy {
@@ -86,9 +85,8 @@ impl Secrets {
             match CallerKeys::load(source) {
                 Ok(keys) => {
                     for key in keys.iter() {
-                        let name = SecretString::from(key.name().to_string());
                         let secret = SecretString::from(String::from_utf8_lossy(key.key()).into_owned());
-                        self.add(&format!("{of}: the key of {}", key.name()), &name, &secret);
+                        self.add(&format!("{of}: the key of {}", key.name()), &secret);
                     }
                 }
                 Err(error) => self.unsearched.push(format!("{of}: {error}")),
@@ -103,25 +101,24 @@ impl Secrets {
         let Some((credentials, _)) = rest.rsplit_once('@') else {
             return;
         };
-        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let (_, password) = credentials.split_once(':').unwrap_or_default();
         if !password.is_empty() {
-            self.add(of, &SecretString::from(user), &SecretString::from(password));
+            self.add(of, &SecretString::from(password));
             if password.len() >= SHORTEST {
                 // What is sent is decoded.
-                let [user, password] = [user, password].map(percent_decoded);
-                self.matcher.add(&user, &password);
+                self.matcher.add(&percent_decoded(password));
             }
         }
     }
 
-    fn add(&mut self, of: &str, id: &SecretString, secret: &SecretString) {
+    fn add(&mut self, of: &str, secret: &SecretString) {
         if secret.expose_secret().len() < SHORTEST {
             self.unsearched.push(format!(
                 "{of}: it has fewer than {SHORTEST} bytes, which may be in any line"
             ));
             return;
         }
-        self.matcher.add(id, secret);
+        self.matcher.add(secret);
         self.searched += 1;
     }
 
@@ -173,26 +170,19 @@ mod tests {
     #[test]
     fn whole_secrets_are_found_and_words_that_they_begin_with_are_not() {
         let mut secrets = Secrets::default();
-        secrets.add(
-            "a",
-            &SecretString::from("id"),
-            &SecretString::from("bondgate-key-1"),
-        );
+        secrets.add("a", &SecretString::from("bondgate-key-1"));
         for line in [
             "x bondgate-key-1 y",
             "x=bondgate%2Dkey%2D1&",
             "Ym9uZGdhdGUta2V5LTE=",
             "Basic aWQ6Ym9uZGdhdGUta2V5LTE=",
+            "eyJhYSI6ImJvbmRnYXRlLWtleS0xIn0=",
             "626f6e64676174652d6b65792d31",
         ] {
             assert!(secrets.are_in(line), "{line}");
         }
         assert!(!secrets.are_in("bondgate-key-2 of bondgate"));
-        secrets.add(
-            "b",
-            &SecretString::from("id"),
-            &SecretString::from("quote\"and\\slash"),
-        );
+        secrets.add("b", &SecretString::from("quote\"and\\slash"));
         assert!(secrets.are_in("{\"a\":\"quote\\\"and\\\\slash\"}"));
     }
 
@@ -217,13 +207,9 @@ mod tests {
     #[test]
     fn a_short_secret_is_not_searched_for_and_the_report_says_so() {
         let mut secrets = Secrets::default();
-        secrets.add("keys", &SecretString::from("snow"), &SecretString::from("snow"));
+        secrets.add("keys", &SecretString::from("snow"));
         secrets.add_proxy("proxy", &SecretString::from("http://user:cisco@proxy:3128"));
-        secrets.add(
-            "secret",
-            &SecretString::from("id"),
-            &SecretString::from("long enough"),
-        );
+        secrets.add("secret", &SecretString::from("long enough"));
         assert!(!secrets.are_in("caller=snow upstream=cisco"));
         let report = secrets.search_report(0).join("\n");
         assert!(

@@ -24,7 +24,7 @@ pub(in super::super) fn response(
     fields: &[(&'static str, &str)],
     body: &[u8],
 ) -> Result<Grant, FetchError> {
-    let secret = SecretMatcher::new(&SecretString::from("0oa1"), &SecretString::from("hunter2"));
+    let secret = SecretMatcher::new(&SecretString::from("hunter2"));
     let request = TokenRequestContext {
         upstream,
         client_id: "0oa1",
