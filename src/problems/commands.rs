@@ -28,6 +28,10 @@ problems! {
         cause "the admin listener at {address} requires a client certificate"
         fix "add --certificate FILE and --key FILE with one from tls.client_ca_file of [admin]"
         explanation "`bondgate probe live` needs none: a listener that asks for a certificate is alive.";
+    socket_denied(address) "admin-socket-denied" Error
+        cause "this user may not connect to the admin listener at {address}"
+        fix "run the command as root or as bondgate's user"
+        explanation "On a unix socket, the mode and the owner of the socket's file, and of the directories above it, say who may connect.";
     refuses(address, status) "admin-refuses-this-machine" Error
         cause "the admin listener at {address} refuses this machine ({status})"
         fix "add 127.0.0.1 and ::1 to allow in [admin], and reload"

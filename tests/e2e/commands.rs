@@ -297,6 +297,29 @@ async fn a_status_asks_the_default_address_if_the_user_may_not_read_the_configur
 }
 
 #[tokio::test]
+async fn a_reader_that_closes_its_end_early_changes_no_exit_code_and_gets_no_message() {
+    let cisco = simulator(Options::default()).await;
+    let daemon = Setup::at(&cisco).start().await;
+    let address = daemon.admin().to_string();
+    for arguments in [&["status"][..], &["status", "--json"], &["probe", "ready"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tokio::process::Command::from(bondgate());
+        command
+            .args(arguments)
+            .args(["--address", &address])
+            .stdout(writer);
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let ended = child.wait_with_output().await.unwrap();
+        assert_eq!(
+            (ended.status.code(), ended.stderr),
+            (Some(0), Vec::new()),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_command_whose_output_cannot_be_written_fails_and_says_why_without_a_number() {
     let cisco = simulator(Options::default()).await;
     let daemon = Setup::at(&cisco).start().await;

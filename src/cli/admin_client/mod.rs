@@ -186,6 +186,11 @@ impl AdminClient {
             None if error.kind() == io::ErrorKind::InvalidData => {
                 commands::not_bondgate(&self.address, error)
             }
+            None if error.kind() == io::ErrorKind::PermissionDenied
+                && matches!(self.address, ListenAddress::Unix(_)) =>
+            {
+                commands::socket_denied(&self.address)
+            }
             None => commands::not_reachable(&self.address, error, START_SERVICE),
         }
     }
@@ -227,6 +232,20 @@ mod tests {
         let text =
             "[upstream.a]\npreset = \"smart-bonding-stage\"\nclient_id = \"id\"\nclient_secret = \"s\"\n";
         assert_eq!(Config::parse(text, "f", []).unwrap().admin.address, DEFAULT);
+    }
+
+    #[test]
+    fn a_unix_socket_that_denies_access_is_not_one_without_a_bondgate() {
+        let problem = |address: &str, kind: io::ErrorKind| {
+            let address = address.parse().unwrap();
+            let client = AdminClient { address, tls: None };
+            client.problem(&kind.into()).code()
+        };
+        let (denied, refused) = (io::ErrorKind::PermissionDenied, io::ErrorKind::ConnectionRefused);
+        assert_eq!(problem("unix:/run/admin.sock", denied), "admin-socket-denied");
+        assert_eq!(problem("unix:/run/admin.sock", refused), "daemon-not-reachable");
+        // A packet filter denies, too.
+        assert_eq!(problem("127.0.0.1:9180", denied), "daemon-not-reachable");
     }
 
     #[test]
