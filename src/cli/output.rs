@@ -17,35 +17,21 @@ pub(super) fn line(text: impl Display) -> io::Result<()> {
     }
 }
 
-/// A line of a foreign text without control characters, which a terminal would execute. The colours of a log (`ESC [ … m`)
-/// are left out, others are escaped as in JSON.
+/// A line of a foreign text whose control characters, which a terminal would execute, are escaped as in JSON.
 pub(super) fn escaped(line: &str) -> String {
     if !line.contains(char::is_control) {
         return line.to_owned();
     }
     let mut plain = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find(char::is_control) {
-        let (before, found) = rest.split_at(at);
-        plain += before;
-        let colour = found.strip_prefix("\x1b[").and_then(|after| {
-            let after = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
-            after.strip_prefix('m')
-        });
-        rest = colour.unwrap_or_else(|| {
-            let mut characters = found.chars();
-            match characters.next() {
-                Some('\t') => plain.push('\t'),
-                Some(control) => {
-                    // Writing to memory cannot fail.
-                    let _ = write!(plain, "\\u{:04x}", u32::from(control));
-                }
-                None => {}
-            }
-            characters.as_str()
-        });
+    for character in line.chars() {
+        if character.is_control() && character != '\t' {
+            // Writing to memory cannot fail.
+            let _ = write!(plain, "\\u{:04x}", u32::from(character));
+        } else {
+            plain.push(character);
+        }
     }
-    plain + rest
+    plain
 }
 
 /// Reports on standard error why a command fails.
@@ -112,9 +98,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_left_out_and_other_control_characters_escaped() {
+    fn control_characters_are_escaped() {
         for (line, plain) in [
-            ("\x1b[2m2026\x1b[0m \x1b[1;32m INFO\x1b[0m a", "2026  INFO a"),
+            ("\x1b[2m a", "\\u001b[2m a"),
             ("a\tb\x07\x1b]0;title\r", "a\tb\\u0007\\u001b]0;title\\u000d"),
             ("\u{9b}2J", "\\u009b2J"),
             ("\u{e4} plain", "\u{e4} plain"),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf, Prefix};
+use std::time::{Duration, SystemTime};
 
 use super::command;
 use super::daemon::Daemon;
@@ -137,9 +138,32 @@ impl Configuration {
                  environment: run this command in the same environment, as in its container",
                 shown()
             )],
-            _ => Vec::new(),
+            Some(file) => daemon
+                .loaded()
+                .and_then(|loaded| changed_since(file, loaded))
+                .into_iter()
+                .collect(),
+            None => Vec::new(),
         }
     }
+}
+
+/// Says that a file was changed after the daemon had loaded it. The document of the daemon's status has whole seconds.
+fn changed_since(file: &Path, loaded: SystemTime) -> Option<String> {
+    let path = file.to_owned();
+    let modified = move || path.metadata().and_then(|metadata| metadata.modified());
+    let changed = limited("reading its time", modified).ok()?.ok()?;
+    let is_later = changed
+        .duration_since(loaded)
+        .is_ok_and(|after| after >= Duration::from_secs(1));
+    is_later.then(|| {
+        let [changed, loaded] = [changed, loaded].map(humantime::format_rfc3339_seconds);
+        format!(
+            "configuration and check are those of {} as it was changed at {changed}; the daemon has loaded it at {loaded} and \
+             may use other values: reload it, or see its log for why it did not",
+            file.display()
+        )
+    })
 }
 
 /// Whether two absolute paths lead to the same file.

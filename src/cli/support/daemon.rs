@@ -1,6 +1,7 @@
 //! What a running daemon says of itself, on its admin listener.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -53,6 +54,12 @@ impl Daemon {
         self.configuration()
             .filter(|file| *file != ENVIRONMENT)
             .map(Path::new)
+    }
+
+    /// When it loaded its configuration.
+    pub(super) fn loaded(&self) -> Option<SystemTime> {
+        let loaded = self.0.as_ref().ok()?.status["configured"].as_str()?;
+        humantime::parse_rfc3339(loaded).ok()
     }
 
     /// Whether its environment alone configures it.

@@ -1,4 +1,4 @@
-//! The end of the log: from the memory of the daemon, or from the log file where no daemon responds.
+//! The end of the log: from the memory of the daemon, or from the log file if that has more.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -15,31 +15,30 @@ use crate::telemetry::{RecentLog, is_log_line};
 /// As much as the daemon has in memory.
 const MOST: u64 = RecentLog::CAPACITY as u64;
 
-/// Where the last lines come from, and these lines.
+/// Where the last lines come from, and these lines. After a restart, a log file goes further back than the memory.
 pub(super) fn last_lines(
     daemon: &Daemon,
     configuration: &Configuration,
 ) -> (String, Result<SectionText, String>) {
     let last = format!("the last {} KiB", MOST >> 10);
-    let reason = match daemon.recent_lines() {
-        Ok(lines) => return (format!("{last}, from the memory of the daemon"), Ok(lines)),
-        Err(reason) => reason,
-    };
+    let from_memory = format!("{last}, from the memory of the daemon");
     let Some(file) = configured(configuration) else {
-        let reason = format!("{reason}; no log file is configured: add what {SHOW_LOG} shows");
-        return (String::new(), Err(reason));
+        let add = |reason| format!("{reason}; no log file is configured: add what {SHOW_LOG} shows");
+        return (from_memory, daemon.recent_lines().map_err(add));
     };
-    let place = file.display();
+    let from_file = format!("{last} of {}", file.display());
     let path = file.clone();
-    let lines = limited("reading it", move || {
+    let of_file = limited("reading it", move || {
         end_of(&path).map_err(|error| error.to_string())
     });
-    match lines.flatten() {
-        Ok(lines) => (format!("{last} of {place}"), Ok(lines.into())),
-        Err(error) => (
-            String::new(),
-            Err(format!("{reason}; {place} cannot be read: {error}")),
-        ),
+    match (daemon.recent_lines(), of_file.flatten()) {
+        (Ok(recent), Ok(lines)) if lines.len() <= recent.text.len() => (from_memory, Ok(recent)),
+        (_, Ok(lines)) => (from_file, Ok(lines.into())),
+        (Ok(recent), Err(_)) => (from_memory, Ok(recent)),
+        (Err(reason), Err(error)) => {
+            let reason = format!("{reason}; {} cannot be read: {error}", file.display());
+            (from_file, Err(reason))
+        }
     }
 }
 

@@ -340,3 +340,34 @@ async fn no_file_is_overwritten_and_an_error_names_what_to_do() {
         "{ended:?}"
     );
 }
+
+#[tokio::test]
+async fn a_bundle_has_the_log_before_a_restart_and_says_that_the_configuration_is_not_loaded() {
+    let cisco = simulator(Options::default()).await;
+    let setup = Setup::at(&cisco);
+    let line =
+        |number: usize| format!("2026-11-29T04:00:00.000000Z  INFO before the restart number={number}\n");
+    let log = setup.file("bondgate.log", &(0..500).map(line).collect::<String>());
+    let daemon = setup.start().await;
+    let file = daemon.directory.path().join("bondgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("[log]\n", &format!("[log]\nfile = {log:?}\n")),
+    )
+    .unwrap();
+    let written = std::fs::File::options().append(true).open(&file).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    written.set_modified(later).unwrap();
+
+    let (bundle, _) = bundle_of(&daemon, &[]).await;
+    assert_holds(&bundle, "Log", &["bondgate.log", "before the restart number=499"]);
+    let gap = missing(&bundle)
+        .into_iter()
+        .find(|gap| gap.contains("and may use other values"));
+    let name = file.canonicalize().unwrap();
+    assert!(
+        gap.is_some_and(|gap| gap.contains(name.to_str().unwrap())),
+        "{bundle}"
+    );
+}
