@@ -27,7 +27,7 @@ pub(super) async fn respond(sources: &Sources, headers: &HeaderMap) -> Response 
     }
 }
 
-/// What fails now, as in the status.
+/// What fails now.
 fn problems(sources: &Sources) -> Vec<LastingProblem> {
     let facts = &sources.facts;
     let mut problems = Vec::new();
@@ -42,8 +42,8 @@ fn problems(sources: &Sources) -> Vec<LastingProblem> {
         if let Some(problem) = tokens.status().any_problem() {
             add(Some(name), "token", problem);
         }
-        let facts = facts.upstreams.iter().find(|facts| facts.name == *name);
-        if let Some((problem, _)) = facts.and_then(|facts| facts.api.get().problem) {
+        let of_this = facts.upstreams.iter().find(|facts| facts.name == *name);
+        for problem in of_this.map(|facts| facts.api.problems()).unwrap_or_default() {
             add(Some(name), "api", &problem);
         }
     }

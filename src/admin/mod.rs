@@ -129,10 +129,6 @@ async fn status_json(
 async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     // A failure is a problem, which the metrics show.
     let _ = admin.sources.spool.totals().await;
-    for upstream in &admin.sources.facts.upstreams {
-        // Ends what is over.
-        let _ = upstream.api.get();
-    }
     metrics::respond(&admin.sources, &headers).await
 }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::problems::{Problem, without_error_number};
+use crate::telemetry::is_obeyed;
 
 /// Prints a line. A reader that closes its end early, as `head` does, changes nothing about a command and its exit code.
 pub(super) fn line(text: impl Display) -> io::Result<()> {
@@ -17,14 +18,14 @@ pub(super) fn line(text: impl Display) -> io::Result<()> {
     }
 }
 
-/// A line of a foreign text whose control characters, which a terminal would execute, are escaped as in JSON.
+/// A line of a foreign text in which what a terminal would obey is escaped as in JSON.
 pub(super) fn escaped(line: &str) -> String {
-    if !line.contains(char::is_control) {
+    if !line.contains(is_obeyed) {
         return line.to_owned();
     }
     let mut plain = String::with_capacity(line.len());
     for character in line.chars() {
-        if character.is_control() && character != '\t' {
+        if is_obeyed(character) && character != '\t' {
             // Writing to memory cannot fail.
             let _ = write!(plain, "\\u{:04x}", u32::from(character));
         } else {
@@ -103,6 +104,7 @@ mod tests {
             ("\x1b[2m a", "\\u001b[2m a"),
             ("a\tb\x07\x1b]0;title\r", "a\tb\\u0007\\u001b]0;title\\u000d"),
             ("\u{9b}2J", "\\u009b2J"),
+            ("a\u{202e}b", "a\\u202eb"),
             ("\u{e4} plain", "\u{e4} plain"),
         ] {
             assert_eq!(escaped(line), plain);

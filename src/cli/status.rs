@@ -26,7 +26,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
         _ => return Err(client.refused(&response).into()),
     };
     if args.json {
-        // Its strings alone may have control characters, and there an escape is the same.
+        // In the strings of bondgate's document an escape is the same; what another program sends cannot control the terminal.
         response.body.lines().map(escaped).try_for_each(output::line)?;
     } else {
         print(&status)?;

@@ -24,6 +24,8 @@ use crate::token::TokenReader;
 /// A configuration, and what was built from it.
 pub(super) struct ActiveConfig {
     pub(super) config: Config,
+    /// When the configuration was read.
+    pub(super) loaded: SystemTime,
     pub(super) digests: FileDigests,
     pub(super) upstreams: Vec<Upstream>,
     /// One for each bound socket, in the same order.
@@ -68,6 +70,7 @@ pub(super) fn build(
         upstreams: Vec::new(),
         listeners: Vec::new(),
         config,
+        loaded: SystemTime::now(),
         digests,
         restarts,
         warnings,
@@ -98,7 +101,7 @@ impl ActiveConfig {
     }
 
     /// What the status page shows of it.
-    pub(super) fn facts(&self, context: &Context, configured: SystemTime) -> Facts {
+    pub(super) fn facts(&self, context: &Context) -> Facts {
         let listener = |(socket, listener): (&BoundSocket, &ActiveListener)| ListenerFacts {
             address: socket.name.clone(),
             configured: socket.configured.to_string(),
@@ -115,7 +118,7 @@ impl ActiveConfig {
         };
         Facts {
             started: context.started,
-            configured,
+            configured: self.loaded,
             configuration: None,
             rejected_reload: context.rejected_reload.clone(),
             listeners: context

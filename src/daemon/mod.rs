@@ -15,6 +15,7 @@ mod worker_heartbeat;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -74,6 +75,7 @@ impl Daemon {
             service_manager: Arc::default(),
             tasks: Tasks(sender),
             requested: Notify::new(),
+            is_file_rejected: AtomicBool::new(false),
         };
         Ok(Self {
             reloader,

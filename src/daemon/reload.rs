@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -53,6 +54,8 @@ pub(super) struct Reloader {
     pub(super) tasks: Tasks,
     /// Notified when the operator requests a reload.
     pub(super) requested: Notify,
+    /// Whether the configuration was rejected when it was last read. A reload for a file that it names does not change that.
+    pub(super) is_file_rejected: AtomicBool,
 }
 
 /// How often files are read to find changes. They are not watched: no watch works on every mount. A change counts once
@@ -95,12 +98,17 @@ impl Reloader {
         let (this, config_file) = (self.clone(), found.config_file);
         let built = spawn_blocking(move || this.build(from_file, config_file)).await;
         let built = built.context("bug in bondgate, please report it").flatten();
+        if from_file {
+            self.is_file_rejected.store(built.is_err(), Ordering::Relaxed);
+        }
         self.context.metrics.count_reload(built.is_ok());
         match built {
             Ok(now) => {
                 found = now.digests.clone();
                 self.replace(now).await;
-                self.context.rejected_reload.replace(Vec::new());
+                if !self.is_file_rejected.load(Ordering::Relaxed) {
+                    self.context.rejected_reload.replace(Vec::new());
+                }
             }
             Err(error) => {
                 let rejected = report_rejected(&error);
@@ -127,7 +135,11 @@ impl Reloader {
         let warnings = validate_reload(&config, &active.config).into_warnings()?;
         let mut digests = FileDigests::read(&config, None);
         digests.config_file = config_file.filter(|_| config.server.watch);
-        build(config, warnings, digests, Some(&active), &self.context)
+        let mut built = build(config, warnings, digests, Some(&active), &self.context)?;
+        if !from_file {
+            built.loaded = active.loaded;
+        }
+        Ok(built)
     }
 
     async fn replace(&self, now: ActiveConfig) {
@@ -150,7 +162,7 @@ impl Reloader {
 
     /// Makes a configuration take effect from the next request on, on open connections too.
     pub(super) fn apply(&self, now: &ActiveConfig) {
-        let (context, configured) = (&self.context, SystemTime::now());
+        let context = &self.context;
         for (socket, listener) in context.listeners.iter().zip(&now.listeners) {
             socket.serve(&listener.routers, listener.tls.as_ref());
             self.publish_expiry(&socket.name, listener.tls.as_ref());
@@ -158,7 +170,7 @@ impl Reloader {
         self.publish_expiry(&context.admin.name, now.admin_tls.as_ref());
         self.readiness.replace(now.tokens());
         context.spool.set_upstreams(now.served_upstreams());
-        let mut facts = now.facts(context, configured);
+        let mut facts = now.facts(context);
         facts.configuration = self.source.as_ref().map(|source| {
             let file = source.file.as_deref();
             let file = file.and_then(|file| std::path::absolute(file).ok());
@@ -178,7 +190,7 @@ impl Reloader {
             // It was validated before.
             let _ = source.log.set_level(&now.config.log.level);
         }
-        let since_1970 = configured.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         context.metrics.config_last_success.set(since_1970.as_secs_f64());
     }
 

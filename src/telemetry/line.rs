@@ -91,16 +91,11 @@ pub(super) fn text_of(event: &Event<'_>) -> String {
 }
 
 /// When a line, or its beginning, was written by [`LineFormatter`].
-pub(super) fn time_of(line: &[u8]) -> Option<SystemTime> {
+#[must_use]
+pub fn log_line_time(line: &[u8]) -> Option<SystemTime> {
     let line = line.strip_prefix(br#"{"timestamp":""#).unwrap_or(line);
     let end = line.iter().position(|byte| matches!(byte, b' ' | b'"'))?;
     humantime::parse_rfc3339(str::from_utf8(&line[..end]).ok()?).ok()
-}
-
-/// Whether a line is one of a log, in one of its forms.
-#[must_use]
-pub fn is_log_line(line: &[u8]) -> bool {
-    time_of(line).is_some()
 }
 
 /// Whether a text needs no escapes between quotation marks, in either form.
@@ -167,14 +162,14 @@ fn is_reason(field: &Field) -> bool {
 
 /// Escapes what a message, or a value's `Display` or `Debug`, left unescaped; strings are escaped already.
 fn escape_control_characters(line: &mut String, start: usize) {
-    // 0xc2 begins, among others, the control characters beyond ASCII.
-    let is_suspect = |byte: &u8| *byte < b' ' || *byte == 0x7f || *byte == 0xc2;
+    // The last three begin, among others, the characters beyond ASCII that are obeyed.
+    let is_suspect = |byte: &u8| *byte < b' ' || matches!(byte, 0x7f | 0xc2 | 0xd8 | 0xe2);
     if !line.as_bytes()[start..].iter().any(is_suspect) {
         return;
     }
     let value = line.split_off(start);
     for character in value.chars() {
-        if character.is_control() && character != '\t' {
+        if is_obeyed(character) && character != '\t' {
             line.extend(character.escape_default());
         } else {
             line.push(character);
@@ -196,22 +191,33 @@ impl JsonFields<'_> {
     fn append(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
         self.append_name(field);
         // Writing to memory cannot fail, and a number or text can always be serialized.
-        let mut serializer = serde_json::Serializer::with_formatter(&mut *self.0, WithoutControlCharacters);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *self.0, ForTerminals);
         let _ = value.serialize(&mut serializer);
     }
 }
 
-/// Escapes the control characters that JSON allows in a text (DEL and U+0080 to U+009F), which a terminal would obey.
-struct WithoutControlCharacters;
+/// Whether a terminal obeys a character instead of showing it: a control character, or one that changes the direction of
+/// the text that follows (Unicode Standard Annex #9).
+#[must_use]
+pub fn is_obeyed(character: char) -> bool {
+    let is_directional = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_directional
+}
 
-impl serde_json::ser::Formatter for WithoutControlCharacters {
+/// Escapes what JSON allows in a text and a terminal obeys.
+struct ForTerminals;
+
+impl serde_json::ser::Formatter for ForTerminals {
     fn write_string_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
         for character in fragment.chars() {
-            if character.is_control() {
+            if is_obeyed(character) {
                 write!(writer, "\\u{:04x}", u32::from(character))?;
             } else {
                 writer.write_all(character.encode_utf8(&mut [0; 4]).as_bytes())?;

@@ -240,7 +240,7 @@ fn first_line_time(path: &Path) -> Option<SystemTime> {
         .take(BEGINNING)
         .read_to_end(&mut beginning)
         .ok()?;
-    line::time_of(&beginning)
+    line::log_line_time(&beginning)
 }
 
 /// The file that a link leads to: it is rotated, and not the link.

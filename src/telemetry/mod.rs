@@ -16,7 +16,7 @@ mod system_log;
 
 pub use self::excerpt::excerpt;
 pub use self::lasting_problems::{Lasting, LastingProblems};
-pub use self::line::{is_log_line, with_causes};
+pub use self::line::{is_obeyed, log_line_time, with_causes};
 pub use self::log_writer::{DroppedLines, LogThread};
 pub use self::logging::{LogError, LogHandle, check_file, check_level, init};
 pub use self::recent::RecentLog;

@@ -121,6 +121,16 @@ impl ApiStatus {
         }
     }
 
+    /// Every problem that lasts: what fails, and a route that is forbidden.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut current = self.0.current.lock();
+        self.update_forbidden(&mut current, |_| {});
+        let failing = current.problem.iter().map(|(problem, _)| problem);
+        let forbidden = current.forbidden.first().map(|forbidden| &forbidden.problem);
+        failing.chain(forbidden).cloned().collect()
+    }
+
     /// Records a response to a request of a route, whose name is needed only while something fails. Returns whether its
     /// body has to show that it is no page, by `body_began`.
     pub fn responded(&self, route: impl FnOnce() -> String, status: StatusCode, headers: &HeaderMap) -> bool {

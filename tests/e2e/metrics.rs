@@ -288,11 +288,13 @@ async fn a_problem_of_an_upstream_that_a_reload_replaced_is_over_with_it() {
     )
     .unwrap();
     daemon.signal("HUP");
+    daemon.logged("reload applied").await;
     daemon.logged("\"problem\":\"client-id-unknown\"").await;
     assert_sample(&daemon, problem, 1.0).await;
 
     std::fs::write(&file, right).unwrap();
     daemon.signal("HUP");
+    daemon.logged_times("reload applied", 2).await;
     daemon.logged_times("token acquired", 2).await;
     assert_eq!(sample(&daemon, problem).await, None);
 }

@@ -51,7 +51,8 @@ impl Bundle {
     /// Adds reasons that concern all sections.
     pub(super) fn add_gaps(&mut self, gaps: Vec<String>) {
         for gap in gaps {
-            let gap = self.cleaned(&gap);
+            // A line break in the name of a file would make a line of its own.
+            let gap = self.cleaned(&escaped(&gap));
             self.gaps.push((Vec::new(), gap));
         }
     }

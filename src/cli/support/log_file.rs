@@ -1,4 +1,4 @@
-//! The end of the log: from the memory of the daemon, or from the log file if that has more.
+//! The end of the log: from the memory of the daemon, and from the log file.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -10,36 +10,59 @@ use super::section_text::SectionText;
 use super::time_limit::limited;
 use crate::platform::shell::SHOW_LOG;
 use crate::platform::{locations, service};
-use crate::telemetry::{RecentLog, is_log_line};
+use crate::telemetry::{RecentLog, log_line_time};
 
 /// As much as the daemon has in memory.
 const MOST: u64 = RecentLog::CAPACITY as u64;
 
-/// Where the last lines come from, and these lines. After a restart, a log file goes further back than the memory.
+/// Where the last lines come from, and these lines: those in the daemon's memory, after older ones of the log file, which
+/// has those from before a restart.
 pub(super) fn last_lines(
     daemon: &Daemon,
     configuration: &Configuration,
 ) -> (String, Result<SectionText, String>) {
     let last = format!("the last {} KiB", MOST >> 10);
     let from_memory = format!("{last}, from the memory of the daemon");
-    let Some(file) = configured(configuration) else {
-        let add = |reason| format!("{reason}; no log file is configured: add what {SHOW_LOG} shows");
-        return (from_memory, daemon.recent_lines().map_err(add));
-    };
-    let from_file = format!("{last} of {}", file.display());
-    let path = file.clone();
-    let of_file = limited("reading it", move || {
-        end_of(&path).map_err(|error| error.to_string())
+    let of_file = configured(configuration).map(|file| {
+        let place = file.display().to_string();
+        let lines = limited("reading it", move || {
+            end_of(&file).map_err(|error| error.to_string())
+        });
+        (place, lines.flatten())
     });
-    match (daemon.recent_lines(), of_file.flatten()) {
-        (Ok(recent), Ok(lines)) if lines.len() <= recent.text.len() => (from_memory, Ok(recent)),
-        (_, Ok(lines)) => (from_file, Ok(lines.into())),
-        (Ok(recent), Err(_)) => (from_memory, Ok(recent)),
-        (Err(reason), Err(error)) => {
-            let reason = format!("{reason}; {} cannot be read: {error}", file.display());
-            (from_file, Err(reason))
+    match (daemon.recent_lines(), of_file) {
+        (Ok(recent), Some((place, Ok(lines)))) => {
+            let text = older_than(&recent.text, &lines);
+            if text.is_empty() {
+                return (from_memory, Ok(recent));
+            }
+            let text = text + &recent.text;
+            (
+                format!("{from_memory}; before that, older lines of {place}"),
+                Ok(SectionText { text, ..recent }),
+            )
+        }
+        (Ok(recent), _) => (from_memory, Ok(recent)),
+        (Err(_), Some((place, Ok(lines)))) => (format!("{last} of {place}"), Ok(lines.into())),
+        (Err(reason), Some((place, Err(error)))) => (
+            String::new(),
+            Err(format!("{reason}; {place} cannot be read: {error}")),
+        ),
+        (Err(reason), None) => {
+            let reason = format!("{reason}; no log file is configured: add what {SHOW_LOG} shows");
+            (String::new(), Err(reason))
         }
     }
+}
+
+/// Those of the lines that are older than the first line of `newer`.
+fn older_than(newer: &str, lines: &str) -> String {
+    let time = |line: &str| log_line_time(line.as_bytes());
+    let start = newer.lines().find_map(time);
+    let lines = lines.split_inclusive('\n');
+    lines
+        .filter(|line| start.is_none() || time(line) < start)
+        .collect()
 }
 
 /// The log file of the configuration, or that of a service of Windows.
@@ -62,7 +85,7 @@ fn end_of(path: &Path) -> io::Result<String> {
     file.take(MOST).read_to_end(&mut bytes)?;
     let lines = bytes
         .split_inclusive(|byte| *byte == b'\n')
-        .filter(|line| is_log_line(line));
+        .filter(|line| log_line_time(line).is_some());
     Ok(String::from_utf8_lossy(&lines.collect::<Vec<_>>().concat()).into_owned())
 }
 

@@ -17,7 +17,6 @@ mod time_limit;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -28,7 +27,6 @@ use self::configuration::Configuration;
 use self::daemon::Daemon;
 use self::output_file::OutputFile;
 use self::secrets::Secrets;
-use self::time_limit::limited;
 use super::admin_client::AdminArgs;
 use super::{Exit, output};
 
@@ -93,13 +91,9 @@ pub(super) fn run(args: SupportArgs) -> anyhow::Result<Exit> {
 fn collect(admin: AdminArgs, is_live: bool) -> Bundle {
     // Not the file that the daemon names: whoever holds its port could have this user's files read, and sent by a check.
     let file = admin.file();
-    let configuration = Arc::new(Configuration::read(file));
+    let configuration = Configuration::read(file);
     let daemon = Daemon::ask(admin, configuration.config().map(|config| &config.admin));
-    let named = configuration.clone();
-    let secrets = limited("reading the files that the configuration names", move || {
-        Secrets::of(&named)
-    });
-    let mut bundle = Bundle::new(secrets.unwrap_or_else(Secrets::unread));
+    let mut bundle = Bundle::new(Secrets::of(&configuration));
     bundle.add_gaps(configuration.differences(&daemon));
     bundle.add("Program", "", Ok(facts::program()));
     bundle.add("Machine", "", Ok(facts::machine(&daemon, &configuration)));

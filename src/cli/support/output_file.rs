@@ -1,5 +1,4 @@
-//! The file of a bundle: it gets its name once it is complete, so that an interrupted command leaves no empty or partial
-//! bundle.
+//! The file of a bundle. It is created once its text is complete, so that an interrupted command leaves no empty bundle.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,61 +8,41 @@ use anyhow::Context as _;
 use crate::platform::files;
 
 /// A file that does not exist yet.
-pub(super) struct OutputFile {
-    path: PathBuf,
-    /// Its name while it is written.
-    partial: PathBuf,
-}
+pub(super) struct OutputFile(PathBuf);
 
 impl OutputFile {
     /// Finds out whether the file can be created, before anything is collected for it: that takes a while with `--live`.
     pub(super) fn new(path: PathBuf) -> anyhow::Result<Self> {
-        let mut partial = path.clone().into_os_string();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let file = Self {
-            path,
-            partial: partial.into(),
-        };
-        file.check_absent()?;
-        files::create_private(&file.partial)
-            .and_then(|created| {
-                drop(created);
-                files::remove(&file.partial)
-            })
-            .map_err(|error| not_created(&file.path, &error))?;
-        Ok(file)
+        if path.symlink_metadata().is_ok() {
+            return Err(not_created(&path, &io::ErrorKind::AlreadyExists.into()));
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        files::check_writable_directory(directory.unwrap_or(Path::new(".")))
+            .map_err(|error| not_created(&path, &error))?;
+        Ok(Self(path))
     }
 
     /// Its path.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.0
     }
 
-    /// Writes the whole text, for the owner of the file alone.
+    /// Creates it with the whole text, for its owner alone. Overwrites nothing.
     pub(super) fn write(&self, text: &str) -> anyhow::Result<()> {
-        self.check_absent()?;
-        let written = files::create_private(&self.partial).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
+        let mut file = files::create_private(&self.0).map_err(|error| not_created(&self.0, &error))?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        // An open file cannot be removed on Windows.
+        drop(file);
         written
-            .and_then(|()| files::rename(&self.partial, &self.path))
             .inspect_err(|_| {
-                let _ = files::remove(&self.partial);
+                let _ = files::remove(&self.0);
             })
             .with_context(|| {
                 format!(
                     "cannot write {}; write it elsewhere with --output FILE, or to standard output with --output -",
-                    self.path.display()
+                    self.0.display()
                 )
             })
-    }
-
-    fn check_absent(&self) -> anyhow::Result<()> {
-        match self.path.symlink_metadata() {
-            Ok(_) => Err(not_created(&self.path, &io::ErrorKind::AlreadyExists.into())),
-            Err(_) => Ok(()),
-        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! The secrets that this user can read, to search a bundle for them. No section should contain one: the search is a second
 //! safeguard.
 
+use std::fmt::Display;
+
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::configuration::Configuration;
+use super::time_limit::limited;
 use crate::config::{CallerKeys, Config, OutboundProxy};
 use crate::token::SecretMatcher;
 
@@ -57,32 +60,28 @@ impl Secrets {
         secrets
     }
 
-    /// No secrets, and the reason.
-    pub(super) fn unread(reason: String) -> Self {
-        Self {
-            unsearched: vec![reason],
-            ..Self::default()
-        }
-    }
-
     fn add_config(&mut self, config: &Config) {
         for upstream in &config.upstreams {
             let key = |name: &str| format!("upstream.{}.{name}", upstream.name);
-            match upstream.client_secret.load() {
+            let secret = upstream.client_secret.clone();
+            match read(move || secret.load()) {
                 Ok(secret) => self.add(&key("client_secret"), &secret),
                 Err(error) => self.unsearched.push(format!("{}: {error}", key("client_secret"))),
             }
             if let OutboundProxy::Url(source) = &upstream.proxy {
-                match source.load() {
+                let source = source.clone();
+                match read(move || source.load()) {
                     Ok(url) => self.add_proxy(&key("proxy"), &url),
                     Err(error) => self.unsearched.push(format!("{}: {error}", key("proxy"))),
                 }
             }
         }
         for (at, listener) in config.listeners.iter().enumerate() {
-            let Some(source) = &listener.keys else { continue };
+            let Some(source) = listener.keys.clone() else {
+                continue;
+            };
             let of = format!("listener[{at}].keys");
-            match CallerKeys::load(source) {
+            match read(move || CallerKeys::load(&source)) {
                 Ok(keys) => {
                     for key in keys.iter() {
                         let secret = SecretString::from(String::from_utf8_lossy(key.key()).into_owned());
@@ -104,9 +103,10 @@ impl Secrets {
         let (_, password) = credentials.split_once(':').unwrap_or_default();
         if !password.is_empty() {
             self.add(of, &SecretString::from(password));
-            if password.len() >= SHORTEST {
-                // What is sent is decoded.
-                self.matcher.add(&percent_decoded(password));
+            // What is sent is decoded.
+            let decoded = percent_decoded(password);
+            if decoded.expose_secret().len() >= SHORTEST {
+                self.matcher.add(&decoded);
             }
         }
     }
@@ -142,7 +142,7 @@ impl Secrets {
             lines => format!("{lines} lines hold one and are left out"),
         };
         let searched = match self.searched {
-            0 => "It was not searched for secrets: this user can read none.".to_owned(),
+            0 => "It was not searched for secrets: none could be read.".to_owned(),
             count => format!(
                 "It was searched for the secrets of the configuration that this user can read ({count} of them; plain, \
              percent-encoded,\nin base64 and in hexadecimal digits): {found}."
@@ -154,6 +154,13 @@ impl Secrets {
             .map(|reason| format!("Not searched for: {reason}."));
         std::iter::once(searched).chain(unsearched).collect()
     }
+}
+
+/// Reads a secret, from a file perhaps, or the reason why it cannot be read.
+fn read<T: Send + 'static, E: Display + Send + 'static>(
+    load: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    limited("reading it", load)?.map_err(|error| error.to_string())
 }
 
 /// A part of a URL, decoded.

@@ -103,6 +103,7 @@ fn one_mistake_is_one_fault() {
     for text in [
         "[[listener]]\naddress = \"localhost:8080\"\n[[listener]]\naddress = \"127.0.0.1:80810\"\n",
         "[[listener]]\naddress = \"127.0.0.1:80810\"\n[[listener]]\naddress = \"localhost:8080\"\n",
+        "[[listener]]\naddress = \"localhost:9180\"\n[admin]\naddress = \"127.0.0.1:80810\"\n",
     ] {
         let error = read(&format!("{LEAST}{text}")).unwrap_err().to_string();
         assert_eq!(error.lines().count(), 1, "{error}");

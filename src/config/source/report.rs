@@ -42,6 +42,12 @@ impl Report {
         }
     }
 
+    /// Whether the value of a key, or of one above or below it, was at fault and is left out or has a stand-in.
+    pub(in crate::config) fn is_corrected(&self, key: &KeyPath) -> bool {
+        let mut corrected = self.corrected.iter();
+        corrected.any(|other| key.is_within(other) || other.is_within(key))
+    }
+
     /// Reports a fault that may follow from a syntax error: after one, it is left out.
     pub(super) fn fault_unless_broken(&mut self, key: &KeyPath, problem: Problem) {
         if !self.is_broken {

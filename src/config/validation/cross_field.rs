@@ -7,12 +7,15 @@ use crate::config::upstream::Upstream;
 use crate::problems::configuration;
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
-    let mut addresses = vec![&config.admin.address];
+    // A wrong address has the default one as a stand-in.
+    let mut addresses = Vec::new();
+    if !report.is_corrected(&"admin.address".into()) {
+        addresses.push(&config.admin.address);
+    }
     for (at, listener) in config.listeners.iter().enumerate() {
         let (table, address) = (KeyPath::listener(at), &listener.address);
         let key = table.key("address");
-        // A wrong address has the default one as a stand-in.
-        if !report.corrected.contains(&key) {
+        if !report.is_corrected(&key) {
             if let Some(other) = addresses.iter().find(|other| other.collides_with(address)) {
                 report.fault(&key, configuration::listeners_collide(address, other));
             }

@@ -21,7 +21,8 @@ pub struct ConnectionLimit {
     idle: IdleConnections,
     /// Connections beyond the limit that get a refusal at the same time.
     refusals: Arc<Semaphore>,
-    problem: fn(&'static str) -> Problem,
+    /// The problem of a refusal, for a reason.
+    problem_for: fn(&'static str) -> Problem,
     logged: Arc<Logged>,
 }
 
@@ -46,12 +47,12 @@ pub(in super::super) enum Admission {
 const CLOSING: Duration = Duration::from_secs(1);
 
 impl ConnectionLimit {
-    /// A limit of so many connections, and of so many more that are refused at the same time. `problem` is the problem of
-    /// these, for a reason.
+    /// A limit of so many connections, and of so many more that are refused at the same time. `problem_for` is the
+    /// problem of these, for a reason.
     #[must_use]
-    pub fn new(connections: usize, refusals: usize, problem: fn(&'static str) -> Problem) -> Self {
+    pub fn new(connections: usize, refusals: usize, problem_for: fn(&'static str) -> Problem) -> Self {
         Self {
-            problem,
+            problem_for,
             permits: FairSemaphore::new(connections, 0),
             idle: IdleConnections::default(),
             refusals: Arc::new(Semaphore::new(refusals.min(Semaphore::MAX_PERMITS))),
@@ -75,6 +76,7 @@ impl ConnectionLimit {
             let limit = self.permits.total();
             tracing::warn!(
                 limit,
+                problem = problem.code(),
                 fix = problem.fix(),
                 "too many connections, new ones get 503"
             );
@@ -94,7 +96,7 @@ impl ConnectionLimit {
     }
 
     fn problem(&self, reason: LimitReason) -> Problem {
-        (self.problem)(match reason {
+        (self.problem_for)(match reason {
             LimitReason::Total | LimitReason::Caller => "too many connections at once",
             LimitReason::Share => {
                 "nearly too many connections at once, and this caller already has its share"
@@ -126,6 +128,7 @@ impl ConnectionLimit {
                         let problem = self.problem(reason);
                         tracing::warn!(
                             limit,
+                            problem = problem.code(),
                             fix = problem.fix(),
                             "too many connections, idle ones are closed for new ones"
                         );

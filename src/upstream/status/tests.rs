@@ -60,6 +60,10 @@ fn a_forbidden_route_lasts_until_it_is_allowed_whatever_other_routes_do() {
     }
     status.responded(route, StatusCode::NOT_FOUND, &HeaderMap::new());
     assert_eq!(code(), Some("api-forbidden"));
+    status.responded(other, StatusCode::BAD_GATEWAY, &HeaderMap::new());
+    let codes: Vec<_> = status.problems().iter().map(Problem::code).collect();
+    assert_eq!(codes, ["api-unavailable", "api-forbidden"]);
+    status.responded(other, StatusCode::OK, &HeaderMap::new());
     status.responded(route, StatusCode::OK, &HeaderMap::new());
     assert_eq!(code(), None);
 }

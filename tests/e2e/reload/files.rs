@@ -6,7 +6,7 @@ use bondgate::simulator::Options;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{APPLIED, REJECTED, reload, replace, rewrite, status};
+use super::{APPLIED, REJECTED, UNCHANGED, file, reload, replace, rewrite, status};
 use crate::harness::{PULL, Setup, read_one, simulator};
 use crate::tls_listeners::Certificates;
 
@@ -104,4 +104,25 @@ async fn a_change_of_a_file_that_an_unwatched_configuration_names_does_not_reloa
     daemon.logged("listener[0].keys (its file)").await;
     let key = "X-Bondgate-Key: second-key\r\n";
     assert_eq!(status(&daemon, "/healthz", "localhost", key).await, 403);
+}
+
+#[tokio::test]
+async fn a_rejected_configuration_stays_reported_when_a_file_that_the_active_one_names_changes() {
+    let cisco = simulator(Options::default()).await;
+    let mut daemon = Setup::at(&cisco).start().await;
+    let configured = daemon.status().await["configured"].clone();
+    let right = std::fs::read_to_string(file(&daemon, "bondgate.toml")).unwrap();
+    rewrite(&daemon, |text| text.replace("client_id", "clientid"));
+    reload(&mut daemon, REJECTED).await;
+
+    replace(&daemon, "cisco-ca.pem", &format!("{}\n", cisco.ca_pem()));
+    daemon.logged("upstream.cisco.ca_file (its file)").await;
+    let status = daemon.status().await;
+    assert_eq!(status["problems"][0]["code"], "config-key-unknown", "{status}");
+    assert_eq!(status["configured"], configured);
+
+    replace(&daemon, "bondgate.toml", &right);
+    reload(&mut daemon, UNCHANGED).await;
+    let status = daemon.status().await;
+    assert!(status["problems"].as_array().unwrap().is_empty(), "{status}");
 }

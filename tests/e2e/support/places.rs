@@ -361,7 +361,11 @@ async fn a_bundle_has_the_log_before_a_restart_and_says_that_the_configuration_i
     written.set_modified(later).unwrap();
 
     let (bundle, _) = bundle_of(&daemon, &[]).await;
-    assert_holds(&bundle, "Log", &["bondgate.log", "before the restart number=499"]);
+    assert_holds(
+        &bundle,
+        "Log",
+        &["bondgate.log", "before the restart number=499", "listening on"],
+    );
     let gap = missing(&bundle)
         .into_iter()
         .find(|gap| gap.contains("and may use other values"));
