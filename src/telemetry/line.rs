@@ -90,7 +90,7 @@ pub(super) fn text_of(event: &Event<'_>) -> String {
     text
 }
 
-/// When a line, or its beginning, was written by [`LineFormatter`].
+/// When a line, or its beginning, was written by this formatter.
 #[must_use]
 pub fn log_line_time(line: &[u8]) -> Option<SystemTime> {
     let line = line.strip_prefix(br#"{"timestamp":""#).unwrap_or(line);
